@@ -1,0 +1,190 @@
+"""The first mailbox of a From or Sender field (RFC 5322 section 3.4), and the two spellings of a domain.
+
+One pass from left to right: linear in the length of the field, whatever it holds. Obsolete forms
+are read too (section 4.4): routes, blanks and comments anywhere, empty list elements.
+"""
+
+from dkimpipe.errors import NotSigned, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Token = tuple[bytes, bytes]
+
+_BLANKS = b" \t\r\n"
+_ATOM_ENDS = b'()<>[]:;@\\,."' + _BLANKS
+_CONTROLS = bytes([*range(32), 127])
+_LABEL_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
+_MAX_DOMAIN = 1000  # octets of UTF-8; far above the 253 of A-labels
+_ATOM, _QUOTED, _LITERAL = b"a", b'"', b"["
+
+
+class Mailbox:
+    """``local_part`` as written but without needless quotes; ``domain`` in lower case, in A-labels."""
+
+    __slots__ = ("domain", "local_part")
+
+    def __init__(self, local_part: bytes, domain: bytes) -> None:
+        self.local_part = local_part
+        self.domain = domain
+
+    @property
+    def address(self) -> bytes:
+        """The address, RFC 5322 addr-spec."""
+        return self.local_part + b"@" + self.domain
+
+
+def first_mailbox(value: bytes) -> Mailbox:
+    """Return the first mailbox of an unfolded field value. Raises NotSigned if there is none."""
+    words: list[Token] = []
+    angle = False
+    try:
+        for kind, text in _tokens(value):
+            if kind == b"<" and not angle:
+                angle, words = True, []
+            elif kind == b">" and angle:
+                return _mailbox(words)
+            elif kind == b":":  # before it stands the name of a group, or a route
+                words = []
+            elif kind in b",;" and not angle:
+                if (b"@", b"@") in words:
+                    break
+                words = []
+            elif not (angle and kind == b","):
+                words.append((kind, text))
+        if angle:
+            raise ValueError("no closing angle")
+        return _mailbox(words)
+    except ValueError:
+        raise NotSigned(f"no address in '{printable(value)}'") from None
+
+
+def is_at_or_below(domain: bytes, parent: bytes) -> bool:
+    """Tell whether a domain is ``parent`` or a subdomain of it."""
+    return domain == parent or domain.endswith(b"." + parent)
+
+
+def is_domain(domain: bytes) -> bool:
+    """Tell whether this can stand in d= or s=: labels of letters, digits, hyphen and underscore."""
+    labels = domain.split(b".")
+    return len(domain) < 254 and all(
+        0 < len(label) < 64 and not label.translate(None, _LABEL_OCTETS) for label in labels
+    )
+
+
+def to_a_labels(domain: bytes) -> bytes:
+    """Return a domain in lower case and, as far as it is UTF-8 outside US-ASCII, in A-labels (RFC 5890).
+
+    Raises ValueError for octets that are no UTF-8.
+    """
+    if domain.isascii():
+        return domain.lower()
+    from unicodedata import normalize
+
+    text = normalize("NFKC", normalize("NFKC", domain.decode("utf-8")).lower())
+    labels = text.replace("\u3002", ".").split(".")
+    return b".".join([i.encode() if i.isascii() else b"xn--" + i.encode("punycode") for i in labels])
+
+
+def to_u_labels(domain: bytes) -> bytes:
+    """Return a domain of A-labels in U-labels, UTF-8; a label that does not decode stays as it is."""
+    if b"xn--" not in domain:
+        return domain
+    return b".".join([_u_label(label) for label in domain.split(b".")])
+
+
+def _u_label(label: bytes) -> bytes:
+    if not label.startswith(b"xn--"):
+        return label
+    try:
+        return label[4:].decode("punycode").encode("utf-8")
+    except ValueError:
+        return label
+
+
+def _mailbox(words: "list[Token]") -> Mailbox:
+    """Return the mailbox of an addr-spec in tokens; raise ValueError if they are none."""
+    at = words.index((b"@", b"@"))
+    local_part = _joined(words[:at])
+    domain = _joined(words[at + 1 :])
+    if domain.endswith(b".") and not domain.startswith(b"."):
+        domain = domain[:-1]
+    address = local_part + domain
+    if not local_part or len(domain) > _MAX_DOMAIN or address.translate(None, _CONTROLS) != address:
+        raise ValueError("no address")
+    if not all(domain.split(b".")):
+        raise ValueError("an empty label")
+    return Mailbox(local_part, to_a_labels(domain))
+
+
+def _joined(words: "list[Token]") -> bytes:
+    """Return words and dots as one; two words without a dot between them are an error."""
+    if any(first != b"." != second for (first, _), (second, _) in zip(words, words[1:])):
+        raise ValueError("two words in a row")
+    if any(kind == b"@" for kind, _ in words):
+        raise ValueError("two @")
+    return b"".join([_unquoted(text) if kind == _QUOTED else text for kind, text in words])
+
+
+def _unquoted(quoted: bytes) -> bytes:
+    content = quoted[1:-1]
+    plain = content and not any(octet in _ATOM_ENDS for octet in content.replace(b".", b""))
+    return content if plain else quoted
+
+
+def _tokens(value: bytes) -> "Iterator[Token]":
+    """Yield kind and text of each token but blanks and comments; raise ValueError at what can be none."""
+    at = 0
+    while at < len(value):
+        octet = value[at : at + 1]
+        if octet in _BLANKS:
+            at += 1
+        elif octet == b"(":
+            at = _after_comment(value, at)
+        elif octet == b'"':
+            start, at = at, _after_quoted(value, at)
+            yield _QUOTED, value[start:at]
+        elif octet == b"[":
+            start, at = at, value.index(b"]", at) + 1
+            yield _LITERAL, value[start:at]
+        elif octet in b"<>@,:;.":
+            at += 1
+            yield octet, octet
+        elif octet in b")]\\":
+            raise ValueError("out of place")
+        else:
+            start = at
+            while at < len(value) and value[at] not in _ATOM_ENDS:
+                at += 1
+            yield _ATOM, value[start:at]
+
+
+def _after_comment(value: bytes, at: int) -> int:
+    """Return where a comment, with those nested in it, ends."""
+    depth = 0
+    while at < len(value):
+        octet = value[at]
+        at += 1
+        if octet == ord("\\"):
+            at += 1
+        elif octet == ord("("):
+            depth += 1
+        elif octet == ord(")"):
+            depth -= 1
+            if not depth:
+                return at
+    raise ValueError("no closing parenthesis")
+
+
+def _after_quoted(value: bytes, at: int) -> int:
+    """Return where a quoted string ends."""
+    at += 1
+    while at < len(value):
+        octet = value[at]
+        at += 1
+        if octet == ord("\\"):
+            at += 1
+        elif octet == ord('"'):
+            return at
+    raise ValueError("no closing quote")

@@ -1,0 +1,1 @@
+"""The verbs of the administrator. The filter uses nothing of this."""

@@ -1,0 +1,44 @@
+"""``dkimpipe --help`` and ``dkimpipe --version``."""
+
+from dkimpipe import __version__
+
+HELP = """\
+usage: dkimpipe [OPTION]... [-f SENDER] [-- RECIPIENT...]
+
+Reads a message on standard input and signs it with the keys that the senders file names. With
+recipients it hands the message to sendmail(1); without, it writes it to standard output.
+
+  -f SENDER                  envelope sender, '' for the null sender
+  --conf_file FILE           options, one "name value" a line (/etc/dkimpipe/dkimpipe.conf)
+  --sender_map FILE          who gets which signatures (/etc/dkimpipe/senders)
+  --listid_map FILE          the same by List-Id; looked up first
+  --match WORD,...           which addresses choose the entry, in order: from, sender, envelope (from,sender)
+  --on_error defer|accept    after an error keep the mail back, or pass it on unsigned with a warning (defer)
+  --sendmail FILE            sendmail(1) (/usr/sbin/sendmail)
+  --syslog yes|no            log to syslog, facility mail (yes with recipients)
+  --verbose                  log which entry was chosen, too
+
+For signatures and entries that do not say it themselves:
+  --keyfile FILE             private key
+  --selector NAME            s=
+  --identity ADDRESS         i=
+  --method METHOD            c=, for DKIM (relaxed) and DomainKeys (nofws)
+  --dkim_method METHOD       c= for DKIM
+  --domainkeys_method METHOD c= for DomainKeys
+
+Without a map, as in DKIMproxy:
+  --domain DOMAIN,...        sign for these; one alone signs everything
+  --signature TYPE(...)      dkim or domainkeys, with options; repeatable (dkim)
+  --reject_error             as --on_error defer
+
+  --help, --version          this, and the version; alone only
+
+Exit status: 0 signed, or rightly not signed, and handed on; 75 anything else, with the cause as the
+first output and "4.3.x" before it, so that Postfix keeps the mail and tries again.
+"""
+
+
+def usage(option: str) -> int:
+    """Print what was asked for."""
+    print(HELP if option == "--help" else f"dkimpipe {__version__}", end="" if option == "--help" else "\n")
+    return 0

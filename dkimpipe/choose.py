@@ -1,0 +1,214 @@
+"""Which signatures a message gets: from its List-Id or its addresses to the options of each signature."""
+
+from dkimpipe import senders
+from dkimpipe.address import Mailbox, first_mailbox, is_at_or_below, is_domain, to_a_labels, to_u_labels
+from dkimpipe.config import SENDER_MAP
+from dkimpipe.errors import ConfigError, NotSigned, printable
+from dkimpipe.options import SignatureOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from dkimpipe.config import Settings
+    from dkimpipe.message import Message
+
+_MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
+_MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+
+class Choice:
+    """The signatures chosen for a message, and why.
+
+    ``signatures``  their options, in the order of the entry
+    ``mailbox``     the address that stands for ``$sender``
+    ``key``         the key of the map that matched, or the domain of the conf file
+    ``domain``      the domain that stands for ``$key``, and for d= where the entry names none
+    ``where``       gives the place of the entry, such as ``PATH, line N``
+    """
+
+    __slots__ = ("domain", "key", "mailbox", "signatures", "where")
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        key: bytes,
+        domain: bytes,
+        text: str,
+        where: "Callable[[], str]",
+        settings: "Settings",
+    ) -> None:
+        """Complete the signatures that ``text`` lists. Raises ConfigError and NotSigned."""
+        self.mailbox = mailbox
+        self.key = key
+        self.domain = domain
+        self.where = where
+        self.signatures = []
+        for signature in senders.parse(text, where):
+            options = SignatureOptions(signature, settings, where)
+            identity = signature.options.get("identity") or settings.get("identity")
+            options.domain = self._domain(signature.options.get("domain", "$keydomain"))
+            options.identity = self._identity(identity, options.domain) if options.type == "dkim" else b""
+            self.signatures.append(options)
+
+    def _domain(self, text: str) -> bytes:
+        """Return d= with its macros expanded. Raises NotSigned where the message gave what cannot be a domain."""
+        domain = to_a_labels(self._expand(text))
+        if is_domain(domain):
+            return domain
+        if "$" in text:
+            raise NotSigned(f"'{printable(domain)}' is no domain that can sign")
+        raise ConfigError(f"{self.where()}: d={text} is no domain")
+
+    def _identity(self, text: str, domain: bytes) -> bytes:
+        """Return i= with its macros expanded; none where the message's own address is not below d=."""
+        if not text:
+            return b""
+        local_part, at, host = self._expand(text).rpartition(b"@")
+        host = to_a_labels(host)
+        if at and is_at_or_below(host, domain) and len(local_part) <= _MAX_LOCAL_PART:
+            return local_part + at + host
+        if at and "$" in text:
+            return b""
+        raise ConfigError(f"{self.where()}: i={text} is not at or below d={domain.decode()}")
+
+    def _expand(self, text: str) -> bytes:
+        """Return a value with its macros expanded; ``$$`` is a dollar."""
+        return b"$".join([self._expand_macros(part) for part in text.split("$$")])
+
+    def _expand_macros(self, text: str) -> bytes:
+        first, *rest = text.split("$")
+        expanded = first.encode("utf-8", "surrogateescape")
+        for part in rest:
+            after = part.lstrip(_MACRO_LETTERS)
+            name = part[: len(part) - len(after)]
+            if name not in _MACROS:
+                raise ConfigError(
+                    f"{self.where()}: unknown macro '${name}'", f"known are ${' $'.join(_MACROS)}"
+                )
+            expanded += _MACROS[name](self) + after.encode("utf-8", "surrogateescape")
+        return expanded
+
+
+_MACROS: "dict[str, Callable[[Choice], bytes]]" = {
+    "sender": lambda choice: choice.mailbox.address,
+    "senderdomain": lambda choice: choice.mailbox.domain,
+    "key": lambda choice: choice.domain,
+    "keydomain": lambda choice: choice.domain,
+}
+
+
+def choose(message: "Message", settings: "Settings") -> Choice:
+    """Return the signatures for a message: by the List-Id map, else the sender map, else the conf file's.
+
+    Raises NotSigned when it is to pass as it is, ConfigError when its entry, or the settings, are wrong.
+    """
+    author = _author(message)
+    candidates = _candidates(message, settings, author)
+    return (
+        _by_list_id(message, settings, author)
+        or _by_map(settings, candidates)
+        or _by_domain(settings, candidates[0] if candidates else author)
+    )
+
+
+def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
+    """Return the keys of a map to look for, most particular first.
+
+    They are the address, the address without ``+extension``, its domain, the parents of that, and ``.``;
+    each domain with A-labels stands with U-labels too.
+    """
+    local_parts = [_lower(mailbox.local_part)]
+    plain = local_parts[0].partition(b"+")[0]
+    if plain and plain != local_parts[0]:
+        local_parts.append(plain)
+    keys = [local_part + b"@" + domain for local_part in local_parts for domain in _spellings(mailbox.domain)]
+    return keys + _domain_keys(mailbox.domain)
+
+
+def _author(message: "Message") -> Mailbox:
+    fields = message.by_name.get(b"from", [])
+    if len(fields) != 1:
+        raise NotSigned(f"{len(fields)} From fields" if fields else "no From field")
+    return first_mailbox(fields[0].value)
+
+
+def _candidates(message: "Message", settings: "Settings", author: Mailbox) -> "list[Mailbox]":
+    """Return the addresses that may choose the entry, in the order of ``match``."""
+    fields = message.by_name.get(b"sender", [])
+    values = {
+        "sender": fields[0].value if len(fields) == 1 else b"",
+        "envelope": (settings.sender or "").encode("utf-8", "surrogateescape"),
+    }
+    candidates = []
+    for name in settings.match:
+        try:
+            candidates.append(author if name == "from" else first_mailbox(values[name]))
+        except NotSigned:
+            continue
+    return candidates
+
+
+def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "Choice | None":
+    path = settings.get("listid_map")
+    fields = message.by_name.get(b"list-id")
+    if not path or not fields:
+        return None
+    value = fields[0].value
+    _, opening, rest = value.partition(b"<")
+    list_id = _lower((rest.partition(b">")[0] if opening else value).strip())
+    entry = senders.lookup(path, _domain_keys(list_id))
+    if not entry:
+        return None
+    # The first label of a List-Id is the list's own name (RFC 2919): what follows is the domain.
+    domain = entry.key.partition(b".")[2] if entry.key == list_id else entry.key
+    return Choice(author, entry.key, domain or author.domain, entry.text, entry.place, settings)
+
+
+def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
+    path = settings.get("sender_map")
+    if not path and not (
+        settings.signatures or "domain" in settings.values or "listid_map" in settings.values
+    ):
+        path = SENDER_MAP
+    for mailbox in candidates if path else ():
+        entry = senders.lookup(path, lookup_keys(mailbox))
+        if entry:
+            domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
+            return Choice(mailbox, entry.key, domain, entry.text, entry.place, settings)
+    return None
+
+
+def _by_domain(settings: "Settings", mailbox: Mailbox) -> Choice:
+    """Return DKIMproxy's way without maps: ``domain`` tells whom to sign for, ``signature`` how."""
+    maps = "sender_map" in settings.values or "listid_map" in settings.values
+    text = ",".join(settings.signatures) or ("" if maps else "dkim")
+    given = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
+    domains = [to_a_labels(domain.strip()) for domain in given]
+    if len(domains) > 1:
+        domains = [domain for domain in _domain_keys(mailbox.domain) if domain in domains]
+    if not text or not domains or not (domains[0] or settings.signatures):
+        raise NotSigned(f"no entry for {printable(mailbox.address)}")
+    where = settings.where.get("signature") or settings.where.get("domain", "")
+    return Choice(mailbox, domains[0], domains[0], text, lambda: where, settings)
+
+
+def _domain_keys(domain: bytes) -> "list[bytes]":
+    """Return a domain in both spellings, each parent of it likewise, and ``.``."""
+    keys = []
+    labels = domain.split(b".")
+    for first in range(len(labels)):
+        keys += _spellings(b".".join(labels[first:]))
+    return [*keys, b"."]
+
+
+def _spellings(domain: bytes) -> "list[bytes]":
+    u_labels = to_u_labels(domain)
+    return [domain] if u_labels == domain else [domain, u_labels]
+
+
+def _lower(octets: bytes) -> bytes:
+    """Return octets in lower case: of UTF-8 all letters, of anything else those of US-ASCII."""
+    if octets.isascii():
+        return octets.lower()
+    return octets.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")

@@ -1,0 +1,209 @@
+"""Settings: the command line, and the conf file with the same names, one ``name value`` a line.
+
+The names are DKIMproxy's and a few of our own; ``-`` and ``_`` are alike. The command line wins.
+"""
+
+from dkimpipe.errors import ConfigError, UsageError
+from dkimpipe.files import exists, read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
+SENDER_MAP = "/etc/dkimpipe/senders"
+ARGV = "in master.cf: argv=... -f ${sender} -- ${recipient}"
+
+_NAME_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+_YES_OR_NO = ("yes", "no")
+# Name and the values it may have: any, if none are named.
+OPTIONS: "dict[str, tuple[str, ...]]" = {
+    "conf_file": (),
+    "sender_map": (),
+    "listid_map": (),
+    "keyfile": (),
+    "selector": (),
+    "domain": (),
+    "identity": (),
+    "signature": (),
+    "method": (),
+    "dkim_method": (),
+    "domainkeys_method": (),
+    "reject_error": _YES_OR_NO,
+    "match": (),
+    "on_error": ("defer", "accept"),
+    "sendmail": (),
+    "syslog": _YES_OR_NO,
+    "verbose": _YES_OR_NO,
+}
+MATCHES = ("from", "sender", "envelope")
+
+# What only a server needs (DKIMproxy and the Perl module Net::Server): accepted, without effect.
+IGNORED = frozenset(
+    [
+        "background",
+        "backlog",
+        "check_for_dead",
+        "check_for_waiting",
+        "chroot",
+        "commandline",
+        "daemonize",
+        "debugtrace",
+        "group",
+        "host",
+        "ipv",
+        "leave_children_open_on_hup",
+        "listen",
+        "lock_file",
+        "log_file",
+        "log_level",
+        "max_dequeue",
+        "max_requests",
+        "max_servers",
+        "max_spare_servers",
+        "min_servers",
+        "min_spare_servers",
+        "no_client_stdout",
+        "no_close_by_child",
+        "pid_file",
+        "pidfile",
+        "port",
+        "proto",
+        "relay",
+        "relay_host",
+        "relay_port",
+        "reverse_lookups",
+        "serialize",
+        "server_type",
+        "setsid",
+        "sig_passthrough",
+        "syslog_facility",
+        "syslog_ident",
+        "syslog_logopt",
+        "syslog_logsock",
+        "tie_client_stdout",
+        "user",
+    ]
+)
+
+_SPELLINGS = {"1": "yes", "true": "yes", "on": "yes", "0": "no", "false": "no", "off": "no", "": "yes"}
+
+
+class Settings:
+    """What the command line and the conf file say.
+
+    ``values``      value by name; a name that nobody gave is not there
+    ``signatures``  the values of ``signature``, in order
+    ``where``       for each name given: ``command line`` or ``PATH, line N``, to begin an error with
+    ``sender``      the envelope sender of ``-f``, None if it was not given, '' for the null sender
+    ``recipients``  the envelope recipients
+    """
+
+    __slots__ = ("recipients", "sender", "signatures", "values", "where")
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.signatures: list[str] = []
+        self.where: dict[str, str] = {}
+        self.sender: str | None = None
+        self.recipients: list[str] = []
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return a value, or the default."""
+        return self.values.get(name, default)
+
+    def yes(self, name: str, default: bool = False) -> bool:
+        """Return a value that is yes or no."""
+        return self.values[name] == "yes" if name in self.values else default
+
+    @property
+    def match(self) -> "list[str]":
+        """Which addresses choose the entry, in order."""
+        return self.get("match", "from,sender").split(",")
+
+    def set(self, name: str, value: str, where: str) -> None:
+        """Take one option; raise ConfigError if its value cannot be."""
+        allowed = OPTIONS[name]
+        if allowed == _YES_OR_NO:
+            value = _SPELLINGS.get(value.lower(), value.lower())
+        if allowed and value not in allowed:
+            raise ConfigError(f"{where}: {name} is {' or '.join(allowed)}, not '{value}'")
+        if not value and allowed != _YES_OR_NO:
+            raise ConfigError(f"{where}: {name} has no value")
+        if name == "match":
+            value = value.replace(" ", "").lower()
+            for word in value.split(","):
+                if word not in MATCHES:
+                    raise ConfigError(f"{where}: match is a list of {', '.join(MATCHES)}; not '{word}'")
+        if name == "signature":
+            self.signatures.append(value)
+        self.values[name] = value
+        self.where[name] = where
+
+
+def read_settings(arguments: "list[str]") -> Settings:
+    """Return the settings of a command line (without the program's name) and of its conf file.
+
+    Raises UsageError for the command line, ConfigError with file and line for the conf file.
+    """
+    settings = read_command_line(arguments)
+    path = settings.get("conf_file")
+    if path or exists(CONF_FILE):
+        for name, value, where in read_conf(path or CONF_FILE):
+            if settings.where.get(name) != "command line":
+                settings.set(name, value, where)
+    return settings
+
+
+def read_command_line(arguments: "list[str]") -> Settings:
+    """Return what the command line says: ``--name value``, ``--name=value``, ``-f SENDER``, ``-- RECIPIENT...``."""
+    settings = Settings()
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            settings.recipients = list(words)
+            if not settings.recipients:
+                raise UsageError("no recipients behind --", ARGV)
+        elif word == "-f":
+            settings.sender = _next(words, word)
+        elif not word.startswith("--"):
+            raise UsageError(
+                f"unknown argument '{word}'", "recipients stand behind --; dkimpipe --help tells the rest"
+            )
+        else:
+            option, equals, value = word[2:].partition("=")
+            name = option.replace("-", "_")
+            if name not in OPTIONS:
+                raise UsageError(f"unknown option '--{option}'", "dkimpipe --help lists them")
+            if not equals:
+                value = "yes" if OPTIONS[name] == _YES_OR_NO else _next(words, word)
+            settings.set(name, value, "command line")
+    if settings.recipients and settings.sender is None:
+        raise UsageError("recipients without -f SENDER", ARGV)
+    return settings
+
+
+def read_conf(path: str) -> "list[tuple[str, str, str]]":
+    """Return name, value and ``PATH, line N`` of each directive in a conf file. Raises ConfigError."""
+    directives = []
+    text = read_file(path, "conf file").decode("utf-8", "surrogateescape")
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.replace("\t", " ").strip()
+        if not line or line[0] in "#;":
+            continue
+        where = f"{path}, line {number}"
+        rest = line.lstrip(_NAME_LETTERS)
+        name = line[: len(line) - len(rest)].lstrip("-").replace("-", "_")
+        rest = rest.lstrip()
+        value = (rest[1:] if rest[:1] in ("=", ":") else rest).partition(" #")[0].strip()
+        if name in OPTIONS and name != "conf_file":
+            directives.append((name, value, where))
+        elif name not in IGNORED:
+            raise ConfigError(f"{where}: unknown directive: '{line}'")
+    return directives
+
+
+def _next(words: "Iterator[str]", option: str) -> str:
+    for value in words:
+        return value
+    raise UsageError(f"{option} needs a value", ARGV if option == "-f" else "")

@@ -1,0 +1,137 @@
+"""A DKIM-Signature field from options, hashes and key (RFC 6376, 8301, 8463)."""
+
+from binascii import b2a_base64
+
+from dkimpipe import canonical, digest, tags
+from dkimpipe.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.body import BodyHashes
+    from dkimpipe.keys import PrivateKey
+    from dkimpipe.message import Message
+    from dkimpipe.options import SignatureOptions
+
+# RFC 6376 section 5.4.1 and RFC 8058 section 4. True: a field that may stand once (RFC 5322 section 3.6);
+# where it does stand, one more mention in h= forbids to add another (RFC 6376 section 8.15).
+# Sender and the fields of mailing lists are added on the way by rights, so they are never forbidden.
+RECOMMENDED = {
+    b"from": True,
+    b"reply-to": True,
+    b"subject": True,
+    b"date": True,
+    b"to": True,
+    b"cc": True,
+    b"sender": False,
+    b"message-id": True,
+    b"in-reply-to": False,
+    b"references": False,
+    b"mime-version": True,
+    b"content-type": True,
+    b"content-transfer-encoding": True,
+    b"content-id": False,
+    b"content-description": False,
+    b"resent-date": False,
+    b"resent-from": False,
+    b"resent-sender": False,
+    b"resent-to": False,
+    b"resent-cc": False,
+    b"resent-message-id": False,
+    b"list-id": False,
+    b"list-help": False,
+    b"list-unsubscribe": False,
+    b"list-unsubscribe-post": False,
+    b"list-subscribe": False,
+    b"list-post": False,
+    b"list-owner": False,
+    b"list-archive": False,
+}
+KEY_TYPES = {"rsa-sha256": "rsa", "rsa-sha1": "rsa", "ed25519-sha256": "ed25519"}
+_SAFE = frozenset(range(33, 127)) - frozenset(b";=")  # dkim-safe-char, RFC 6376 section 2.11
+
+
+class DkimSignature:
+    """A signature in the making: the body goes through ``bodies``, then it can give its field."""
+
+    def __init__(self, options: "SignatureOptions", key: "PrivateKey", bodies: "BodyHashes") -> None:
+        """Raise ConfigError if the key is none for the algorithm that the options ask for."""
+        self._options = options
+        self._key = key
+        self._algorithm = options.algorithm or f"{key.type}-sha256"
+        if KEY_TYPES[self._algorithm] != key.type:
+            raise ConfigError(
+                f"{options.where()}: a={self._algorithm}, but key file {key.path} is for {key.type}"
+            )
+        self._hash_name = self._algorithm.partition("-")[2]
+        self._body_hash = bodies.hash(options.body_canonicalization, self._hash_name)
+
+    def __str__(self) -> str:
+        return f"d={self._options.domain.decode()} s={self._options.selector.decode()} a={self._algorithm}"
+
+    def field(self, message: "Message", now: int) -> bytes:
+        """Return the DKIM-Signature field as LF text, folded, without LF at its end.
+
+        ``now`` is the time in seconds since 1970. Raises PrivateKeyError.
+        """
+        options = self._options
+        names = options.headers or header_names(message)
+        written = [
+            (b"v", b"1"),
+            (b"a", self._algorithm.encode()),
+            (b"c", f"{options.header_canonicalization}/{options.body_canonicalization}".encode()),
+            (b"d", options.domain),
+            (b"s", options.selector),
+        ]
+        if options.identity:
+            written.append((b"i", quoted(options.identity)))
+        if options.timestamp:
+            written.append((b"t", b"%d" % now))
+        if options.lifetime:
+            written.append((b"x", b"%d" % (now + options.lifetime)))
+        written.append((b"h", b":".join(names)))
+        written.append((b"bh", _base64(self._body_hash.digest())))
+        return sign(message, written, options.header_canonicalization, self._hash_name, self._key)
+
+
+def sign(
+    message: "Message",
+    written: "list[tuple[bytes, bytes]]",
+    canonicalization: str,
+    hash_name: str,
+    key: "PrivateKey",
+) -> bytes:
+    """Return the DKIM-Signature field with these tags and b= behind them (RFC 6376 section 3.7)."""
+    field = tags.write_field(b"DKIM-Signature", [*written, (b"b", b"")])
+    names = dict(written)[b"h"].split(b":")
+    header_hash = digest.new(hash_name)
+    header_hash.update(signed_header(message, [name.strip(b" ").lower() for name in names], canonicalization))
+    header_hash.update(canonical.field(canonicalization, field)[:-2])
+    return tags.write_base64(field, _base64(key.sign(header_hash.digest(), hash_name)))
+
+
+def header_names(message: "Message") -> "list[bytes]":
+    """Return the names for h=: each recommended field as often as it stands, once more to forbid additions."""
+    names = []
+    for name, once in RECOMMENDED.items():
+        count = len(message.by_name.get(name, ()))
+        names += [name] * (count + 1 if once and count else count)
+    return names
+
+
+def signed_header(message: "Message", names: "list[bytes]", canonicalization: str) -> bytes:
+    """Return the canonical fields of these names, CRLF at the end of each.
+
+    Of several with one name the last comes first (RFC 6376 section 5.4.2); a name with no field left is nothing.
+    """
+    left = {name: list(message.by_name.get(name, ())) for name in set(names)}
+    fields = [left[name].pop() for name in names if left[name]]
+    return b"".join([canonical.field(canonicalization, field.text) for field in fields])
+
+
+def quoted(identity: bytes) -> bytes:
+    """Return i= as dkim-quoted-printable (RFC 6376 section 2.11)."""
+    return b"".join([b"%c" % octet if octet in _SAFE else b"=%02X" % octet for octet in identity])
+
+
+def _base64(octets: bytes) -> bytes:
+    return b2a_base64(octets, newline=False)

@@ -1,0 +1,68 @@
+"""A DomainKey-Signature field (RFC 4870, historic): one SHA-1 over header and body, from top to bottom."""
+
+from binascii import b2a_base64
+
+from dkimpipe import canonical, digest, tags
+from dkimpipe.address import first_mailbox, is_at_or_below
+from dkimpipe.dkim import RECOMMENDED
+from dkimpipe.errors import ConfigError, NotSigned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.body import BodyHashes
+    from dkimpipe.keys import PrivateKey
+    from dkimpipe.message import Message
+    from dkimpipe.options import SignatureOptions
+
+
+class DomainKeysSignature:
+    """A signature in the making: the body goes through ``bodies``, then it can give its field."""
+
+    def __init__(
+        self, options: "SignatureOptions", key: "PrivateKey", message: "Message", bodies: "BodyHashes"
+    ) -> None:
+        """Raise NotSigned if d= does not cover the sending address, ConfigError if key or h= cannot serve."""
+        self._options = options
+        self._key = key
+        if key.type != "rsa":
+            raise ConfigError(
+                f"{options.where()}: domainkeys is rsa-sha1, but key file {key.path} is for {key.type}"
+            )
+        name = b"sender" if b"sender" in message.by_name else b"from"
+        sending = first_mailbox(message.by_name[name][0].value).domain
+        if not is_at_or_below(sending, options.domain):
+            raise NotSigned(f"domainkeys d={options.domain.decode()} does not cover {name.decode()}")
+        if options.headers and name not in options.headers:
+            raise ConfigError(f"{options.where()}: h= of domainkeys does not name {name.decode()}")
+        wanted = options.headers or RECOMMENDED
+        fields = [field for field in message.fields if field.name in wanted]
+        self._names = [field.name for field in fields]
+        self._hash = digest.new("sha1", bodies.large)
+        for field in fields:
+            self._hash.update(canonical.field(options.header_canonicalization, field.text))
+        # The empty line between header and body is dropped with the body's own, if nothing else follows.
+        body = canonical.Body(options.body_canonicalization, self._hash.update)
+        body.update(b"\n")
+        bodies.add(body)
+
+    def __str__(self) -> str:
+        return f"d={self._options.domain.decode()} s={self._options.selector.decode()} a=rsa-sha1 domainkeys"
+
+    def field(self, message: "Message", now: int) -> bytes:
+        """Return the DomainKey-Signature field as LF text, folded, without LF at its end; see DkimSignature."""
+        options = self._options
+        field = tags.write_field(
+            b"DomainKey-Signature",
+            [
+                (b"a", b"rsa-sha1"),
+                (b"q", b"dns"),
+                (b"c", options.body_canonicalization.encode()),
+                (b"d", options.domain),
+                (b"s", options.selector),
+                (b"h", b":".join(self._names)),
+                (b"b", b""),
+            ],
+        )
+        return tags.write_base64(
+            field, b2a_base64(self._key.sign(self._hash.digest(), "sha1"), newline=False)
+        )

@@ -1,0 +1,74 @@
+"""The one table of what can go wrong: error, exit status, enhanced status code (RFC 3463).
+
+Every error of the filter defers the mail: pipe(8) reads exit status 75, and a first output
+of the form ``4.x.x text``, as "try again later". No error here bounces or loses a message.
+"""
+
+
+class Trouble(Exception):
+    """Why a message is neither signed nor handed on. ``str()`` is the cause, one line, no full stop.
+
+    ``mend`` is what to do about it, a line of its own, or empty.
+    """
+
+    status = 75
+    code = "4.3.0"
+
+    def __init__(self, cause: str, mend: str = "") -> None:
+        super().__init__(cause)
+        self.mend = mend
+
+
+class UsageError(Trouble):
+    """The command line is wrong."""
+
+    code = "4.3.5"
+
+
+class ConfigError(Trouble):
+    """The conf file, a map or a signature entry is wrong."""
+
+    code = "4.3.5"
+
+
+class PrivateKeyError(ConfigError):
+    """A key file is missing, unsafe or no private key that can sign."""
+
+
+class HeaderError(Trouble):
+    """The header block of the message is beyond the limit."""
+
+    code = "4.3.4"
+
+
+class InputError(Trouble):
+    """The message could not be read whole."""
+
+
+class SpoolError(Trouble):
+    """The message could not be kept until it was complete."""
+
+    code = "4.3.1"
+
+
+class OutputError(Trouble):
+    """The signed message could not be written to standard output."""
+
+
+class HandoverError(Trouble):
+    """The signed message could not be handed to sendmail(1)."""
+
+
+class TimeLimitError(Trouble):
+    """The filter ran for so long that pipe(8) would soon have killed it."""
+
+
+class NotSigned(Exception):
+    """Not a fault: the message passes on as it came, and ``str()`` is the reason for the log."""
+
+
+def printable(octets: bytes, limit: int = 120) -> str:
+    """Return octets of unknown origin as text that is safe in a log: one line, no controls, not endless."""
+    text = octets[:limit].decode("utf-8", "backslashreplace")
+    text = "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])
+    return text + "..." if len(octets) > limit else text

@@ -1,0 +1,59 @@
+"""The files that an administrator names: conf, maps and keys. Nothing but a regular file will do."""
+
+import posix
+from _stat import S_ISREG
+
+from dkimpipe.errors import ConfigError
+
+# No symbolic link as the last part of the path, no waiting for the writer of a FIFO.
+_FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
+_MAX_FILE = 1 << 20
+
+
+def open_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
+    """Return a descriptor for reading and the status of a file; raise ConfigError, saying ``what`` it is."""
+    try:
+        if S_ISREG(posix.lstat(path).st_mode):
+            descriptor = posix.open(path, _FLAGS)
+            return descriptor, posix.fstat(descriptor)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{what} {path}: {why(error)}", _mend(error, path)) from None
+    raise ConfigError(f"{what} {path}: not a regular file", f"name the file itself: ls -l {path}")
+
+
+def read_file(path: str, what: str) -> bytes:
+    """Return the octets of a file of at most 1 MiB. Raises ConfigError."""
+    descriptor, status = open_file(path, what)
+    try:
+        if status.st_size > _MAX_FILE:
+            raise ConfigError(f"{what} {path}: over {_MAX_FILE} octets")
+        octets = b""
+        while chunk := posix.read(descriptor, _MAX_FILE):
+            octets += chunk
+        return octets
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: {why(error)}") from None
+    finally:
+        posix.close(descriptor)
+
+
+def exists(path: str) -> bool:
+    """Tell whether something is at this path."""
+    try:
+        posix.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def why(error: Exception) -> str:
+    """Return the system's words for an error, without number and path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _mend(error: Exception, path: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "create it, or mend the path"
+    if isinstance(error, PermissionError):
+        return f"let user ID {posix.geteuid()} read it; namei -l {path} shows what stands in the way"
+    return ""

@@ -1,0 +1,182 @@
+"""Octets to header fields and body chunks. Nothing is ever re-serialised: what was read is what is kept.
+
+Two forms of octets are used in this package. *Raw* octets are the input, as they came. *LF text* is
+the same with every line end (CRLF or LF) as one LF; a CR that ends no line stays. The header of a
+message is kept in both forms, the body is only ever seen in chunks.
+"""
+
+from dkimpipe.errors import HeaderError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Callable
+
+    Read = Callable[[int], bytes]
+
+CHUNK = 65536
+READ_AHEAD = 4 * CHUNK
+HEADER_LIMIT = 1 << 20
+
+# RFC 5322 section 2.2: a field name is printable US-ASCII without the colon.
+_NAME_OCTETS = bytes(octet for octet in range(33, 127) if octet != ord(":"))
+
+
+class Field:
+    """One header field: ``name`` in lower case, ``text`` as LF text without the LF at its end."""
+
+    __slots__ = ("name", "text")
+
+    def __init__(self, name: bytes, text: bytes) -> None:
+        self.name = name
+        self.text = text
+
+    @property
+    def value(self) -> bytes:
+        """What follows the colon, unfolded (RFC 5322 section 2.2.3) and without blanks around it."""
+        return self.text.partition(b":")[2].replace(b"\n", b"").strip(b" \t\r")
+
+
+class Message:
+    """A message of which the header block has been read and the body is still to come.
+
+    ``envelope_line``  raw octets of the mbox ``From `` lines before the header, mostly none
+    ``header``         raw octets of the header fields and of the empty line after them, if there is one
+    ``fields``         the header fields, top down
+    ``line_end``       CRLF or LF: how the first line of the header ends
+    ``small``          the whole message was read ahead: at most READ_AHEAD octets
+    """
+
+    __slots__ = ("_begun", "_read", "by_name", "envelope_line", "fields", "header", "line_end", "small")
+
+    def __init__(self, read: "Read", header_limit: int = HEADER_LIMIT) -> None:
+        """Read the header block by ``read(size)``, which gives at most that many octets, none at the end.
+
+        Raises HeaderError when the header block has more than ``header_limit`` octets.
+        """
+        self._read = read
+        begun, self.small = _read_ahead(read, READ_AHEAD)
+        start = _after_envelope_lines(begun)
+        scanned = _scan(begun, start, self.small)
+        if not scanned:
+            more, ended = _read_ahead(read, header_limit + CHUNK)
+            begun += more
+            scanned = _scan(begun, start, ended)
+        if not scanned or scanned[-1] - start > header_limit:
+            raise HeaderError(
+                f"the header block is over {header_limit} octets",
+                "no mail program makes such a header: look at the message, then remove it from the queue",
+            )
+        self.fields, end = scanned
+        self.envelope_line = begun[:start]
+        self.header = begun[start:end]
+        self.line_end = b"\r\n" if self.header.partition(b"\n")[0].endswith(b"\r") else b"\n"
+        self._begun = begun[end:]
+        self.by_name: dict[bytes, list[Field]] = {}
+        for field in self.fields:
+            self.by_name.setdefault(field.name, []).append(field)
+
+    def body(self) -> "Iterator[bytes]":
+        """Yield the body once, raw, in chunks cut anywhere."""
+        chunk, self._begun = self._begun, b""
+        if not chunk and not self.small:
+            chunk = self._read(CHUNK)
+        while chunk:
+            yield chunk
+            chunk = b"" if self.small else self._read(CHUNK)
+
+
+class LineEnds:
+    """A stream from raw octets to LF text, whatever the cuts between the chunks."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def update(self, octets: bytes) -> bytes:
+        """Return the LF text of the octets so far, but for a CR at the very end: it may belong to a CRLF."""
+        if self._held:
+            octets = self._held + octets
+            self._held = b""
+        if b"\r" not in octets:
+            return octets
+        if octets.endswith(b"\r"):
+            self._held = b"\r"
+            octets = octets[:-1]
+        return octets.replace(b"\r\n", b"\n")
+
+    def finish(self) -> bytes:
+        """Return what was held back."""
+        return self._held
+
+
+def _read_ahead(read: "Read", least: int) -> "tuple[bytes, bool]":
+    """Return at least that many octets if there are so many, and whether the input ended before."""
+    chunks: list[bytes] = []
+    size = 0
+    while size < least:
+        chunk = read(CHUNK)
+        if not chunk:
+            return b"".join(chunks), True
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks), False
+
+
+def _after_envelope_lines(begun: bytes) -> int:
+    """Return where the header begins: after the lines that sendmail(1) strips from the top of its input.
+
+    They are the ``From `` lines of an mbox, quoted by ``>`` or not. An obsolete ``From :`` is a field.
+    """
+    at = 0
+    while begun[at : at + 512].lstrip(b">").startswith(b"From "):
+        end = begun.find(b"\n", at) + 1
+        if not end or _field_name(begun[at:end]):
+            break
+        at = end
+    return at
+
+
+def _field_name(line: bytes) -> bytes:
+    """Return the lower-case name of the field that this line begins, or nothing if it begins none.
+
+    Blanks before the colon are obsolete syntax (RFC 5322 section 4.5) and allowed, as Postfix does.
+    """
+    name, colon, _ = line.partition(b":")
+    name = name.rstrip(b" \t")
+    return name.lower() if colon and not name.translate(None, _NAME_OCTETS) else b""
+
+
+def _scan(octets: bytes, at: int, ended: bool) -> "tuple[list[Field], int] | None":
+    """Return the fields of the header that begins at ``at``, and where the body begins.
+
+    The header ends with an empty line, which belongs to it, or before the first line that is no field
+    (Postfix puts an empty line there), or with the input. None: not yet to be seen.
+    """
+    names: list[bytes] = []
+    starts: list[int] = []
+    end = size = len(octets)
+    while at < size:
+        after = octets.find(b"\n", at) + 1
+        if not after:
+            if not ended:
+                return None
+            after = size
+        if octets[at] not in b" \t" or not starts:
+            line = octets[at:after]
+            name = _field_name(line)
+            if not name:
+                end = after if line in (b"\n", b"\r\n") else at
+                break
+            names.append(name)
+            starts.append(at)
+        at = after
+    else:
+        if not ended:
+            return None
+    fields = []
+    for name, start, stop in zip(names, starts, [*starts[1:], at]):
+        text = octets[start:stop].replace(b"\r\n", b"\n")
+        fields.append(Field(name, text[:-1] if text.endswith(b"\n") else text))
+    return fields, end

@@ -1,0 +1,187 @@
+"""Sender and List-Id maps: looking a key up, and the grammar of one entry.
+
+A line is a key, blanks, and a list of signatures; a line that begins with a blank continues the one
+before; ``#`` and ``;`` begin comments. The lookup scans the file for its keys and parses nothing but
+the entry that it finds: a slip in another line stops nobody's mail, and the length of the map costs
+next to nothing.
+"""
+
+import posix
+
+from dkimpipe.errors import ConfigError
+from dkimpipe.files import open_file, why
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Callable
+
+_CHUNK = 262144
+_MAX_ENTRY = 65536
+_BLANKS = b" \t\r\n"
+
+# Short and long names of the options of a signature.
+_LONG_NAMES = {
+    "a": "algorithm",
+    "c": "method",
+    "d": "domain",
+    "h": "headers",
+    "i": "identity",
+    "key": "keyfile",
+    "s": "selector",
+    "t": "timestamp",
+    "x": "lifetime",
+}
+TYPES = ("dkim", "domainkeys")
+
+
+class Entry:
+    """A list of signatures as it was found: its ``key``, its ``text`` behind the key, and where it stands."""
+
+    __slots__ = ("_offset", "_path", "key", "text")
+
+    def __init__(self, path: str, offset: int, key: bytes, text: str) -> None:
+        self._path = path
+        self._offset = offset
+        self.key = key
+        self.text = text
+
+    def place(self) -> str:
+        """Return ``PATH, line N``, counted only when somebody asks."""
+        number = 1
+        descriptor, _ = open_file(self._path, "map")
+        left = self._offset
+        while left and (chunk := posix.read(descriptor, min(left, _CHUNK))):
+            number += chunk.count(b"\n")
+            left -= len(chunk)
+        posix.close(descriptor)
+        return f"{self._path}, line {number}"
+
+
+class Signature:
+    """One item of an entry: its ``type``, dkim or domainkeys, and its ``options`` by long name, as text."""
+
+    __slots__ = ("options", "type")
+
+    def __init__(self, type: str, options: "dict[str, str]") -> None:
+        self.type = type
+        self.options = options
+
+
+def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
+    """Return the entry of the first of these keys (lower case) that the map has, None if it has none.
+
+    If a key stands in the map more than once its last line counts, as in DKIMproxy. Raises ConfigError.
+    """
+    descriptor, _ = open_file(path, "map")
+    try:
+        rank, offset = _scan(descriptor, keys)
+        if rank == len(keys):
+            return None
+        octets = posix.pread(descriptor, _MAX_ENTRY, offset)
+    except OSError as error:
+        raise ConfigError(f"map {path}: {why(error)}") from None
+    finally:
+        posix.close(descriptor)
+    text = octets[len(keys[rank]) :].decode("utf-8", "surrogateescape")
+    entry = Entry(path, offset, keys[rank], "")
+    entry.text, ended = _continued(text.split("\n"))
+    if len(octets) == _MAX_ENTRY and not ended:
+        raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
+    return entry
+
+
+def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
+    """Return the signatures that an entry lists: ``TYPE`` or ``TYPE(NAME=VALUE,...)``, divided by commas.
+
+    Raises ConfigError; ``where`` gives the place it begins with.
+    """
+    signatures = []
+    for item in _split(text):
+        name, opening, inside = item.partition("(")
+        name = name.strip()
+        if name not in TYPES:
+            raise ConfigError(
+                f"{where()}: unknown type of signature: '{item}'", f"known are {' and '.join(TYPES)}"
+            )
+        if opening and not inside.endswith(")"):
+            raise ConfigError(f"{where()}: no closing parenthesis: '{item}'")
+        signatures.append(Signature(name, _options(inside[:-1], where) if inside[:-1].strip() else {}))
+    if not signatures:
+        raise ConfigError(f"{where()}: no signature behind the key", "such as: dkim(s=SELECTOR,key=FILE)")
+    return signatures
+
+
+def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
+    options: dict[str, str] = {}
+    for option in text.split(","):
+        name, _, value = (part.strip() for part in option.partition("="))
+        long_name = _LONG_NAMES.get(name, name)
+        if long_name not in _LONG_NAMES.values():
+            raise ConfigError(
+                f"{where()}: unknown option: '{option.strip()}'", f"known are {' '.join(_LONG_NAMES)}"
+            )
+        if not value:
+            raise ConfigError(f"{where()}: no value: '{option.strip()}'")
+        if long_name in options:
+            raise ConfigError(f"{where()}: given twice: '{option.strip()}'")
+        options[long_name] = value
+    return options
+
+
+def _split(text: str) -> "list[str]":
+    """Return the items between the commas that stand outside parentheses."""
+    items, depth, start = [], 0, 0
+    for at, letter in enumerate(text + ","):
+        if letter == "," and depth <= 0:
+            items.append(text[start:at].strip())
+            start = at + 1
+        depth += (letter == "(") - (letter == ")")
+    return items if items != [""] else []
+
+
+def _scan(descriptor: int, keys: "Sequence[bytes]") -> "tuple[int, int]":
+    """Return which key was found and where its last line begins; the rank is ``len(keys)`` if none was."""
+    needles = [b"\n" + key for key in keys]
+    best, offset = len(keys), 0
+    held = b"\n"
+    start = -1  # where ``held`` begins in the file
+    while True:
+        chunk = posix.read(descriptor, _CHUNK)
+        octets = (held + chunk if chunk else held + b"\n").lower()
+        # A needle and the blank behind it never lie across the cut if lines are whole.
+        whole = octets.rfind(b"\n")
+        for rank in range(min(best + 1, len(keys))):
+            at = _last_line(octets, needles[rank], whole)
+            if at >= 0:
+                best, offset = rank, start + at + 1
+                break
+        if not chunk:
+            return best, offset
+        start += whole
+        held = octets[whole:]
+
+
+def _last_line(octets: bytes, needle: bytes, end: int) -> int:
+    """Return where the last line of this key begins, before ``end``; -1 if there is none."""
+    while True:
+        at = octets.rfind(needle, 0, end)
+        if at < 0 or octets[at + len(needle)] in _BLANKS:
+            return at
+        end = at
+
+
+def _continued(lines: "list[str]") -> "tuple[str, bool]":
+    """Return the first line and those that continue it as one, without comments, and whether it ended."""
+    text = _without_comment(lines[0])
+    for line in lines[1:]:
+        if line[:1] in (" ", "\t"):
+            text += " " + _without_comment(line)
+        elif line.strip() and line[0] not in "#;":
+            return text.strip(), True
+    return text.strip(), False
+
+
+def _without_comment(line: str) -> str:
+    line = " " + line.strip().replace("\t", " ")
+    return line.partition(" #")[0].partition(" ;")[0]

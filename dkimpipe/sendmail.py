@@ -1,0 +1,36 @@
+"""Handing the message back to Postfix: sendmail(1) takes our place, and its exit status is ours."""
+
+import posix
+
+from dkimpipe.errors import HandoverError
+from dkimpipe.files import why
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from dkimpipe.spool import Spool
+
+SENDMAIL = "/usr/sbin/sendmail"
+
+
+def find(path: str) -> str:
+    """Return the path if there is a program, else raise HandoverError: before anything is logged."""
+    if not posix.access(path, posix.X_OK):
+        raise HandoverError(
+            f"cannot run {path}", "name Postfix's sendmail(1): --sendmail=PATH; postconf sendmail_path tells"
+        )
+    return path
+
+
+def become(path: str, sender: str, recipients: "list[str]", spool: "Spool") -> "NoReturn":
+    """Become sendmail(1), with the message as its standard input. Raises HandoverError if that fails.
+
+    -G: no additions to the header, which is signed. -i: a line with a lone dot is text. No shell, and
+    nothing behind -- is an option, whatever an address looks like.
+    """
+    try:
+        posix.dup2(spool.rewind(), 0)
+        posix.execv(path, [path, "-G", "-i", "-f", sender, "--", *recipients])
+    except OSError as error:
+        raise HandoverError(f"cannot run {path}: {why(error)}") from None

@@ -1,0 +1,95 @@
+"""All signatures of one message, or the reason why there are none."""
+
+from dkimpipe.choose import choose
+from dkimpipe.dkim import DkimSignature
+from dkimpipe.errors import NotSigned, Trouble, printable
+from dkimpipe.keys import read_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.body import BodyHashes
+    from dkimpipe.config import Settings
+    from dkimpipe.domainkeys import DomainKeysSignature
+    from dkimpipe.log import Level
+    from dkimpipe.message import Message
+    from dkimpipe.options import SignatureOptions
+
+_ROOM = 1 << 20
+
+
+class Signatures:
+    """The signatures in the making: when the body has gone through ``bodies``, they can give their fields.
+
+    ``level``  of the line for the log
+    ``room``   more octets than the fields can have
+    """
+
+    def __init__(self, message: "Message", settings: "Settings", bodies: "BodyHashes") -> None:
+        """Raise Trouble, unless the settings say that an error lets the message pass without signature."""
+        self._message = message
+        self._settings = settings
+        self._making: list[DkimSignature | DomainKeysSignature] = []
+        self._reasons: list[str] = []
+        self._chosen_by = ""
+        self.level: Level = "info"
+        try:
+            self._begin(bodies)
+        except NotSigned as reason:
+            self._reasons.append(str(reason))
+        except Trouble as trouble:
+            self._accept(trouble)
+        self.room = len(self._making) * (_ROOM + 8 * len(message.header))
+
+    def fields(self, now: int) -> bytes:
+        """Return the new header fields, raw, with the line ends of the message.
+
+        ``now`` is the time in seconds since 1970.
+        """
+        try:
+            fields = [signature.field(self._message, now) for signature in self._making]
+        except Trouble as trouble:
+            self._accept(trouble)
+            fields = []
+        line_end = self._message.line_end
+        return b"".join([field.replace(b"\n", line_end) + line_end for field in fields])
+
+    @property
+    def report(self) -> str:
+        """What was done, one line; Postfix cuts it at 100 characters, so the facts stand first."""
+        facts = [f"signed {', '.join(map(str, self._making))}"] if self._making else []
+        facts += [f"not signed: {reason}" for reason in self._reasons]
+        if self._settings.yes("verbose") and self._chosen_by:
+            facts.append(self._chosen_by)
+        for name in (b"from", b"message-id"):
+            fields = self._message.by_name.get(name)
+            if fields:
+                facts.append(f"{name.decode()}={printable(fields[0].value)}")
+        return "; ".join(facts)
+
+    def _begin(self, bodies: "BodyHashes") -> None:
+        choice = choose(self._message, self._settings)
+        if self._settings.yes("verbose"):
+            self._chosen_by = f"chosen by '{printable(choice.key)}', {choice.where()}"
+        for options in choice.signatures:
+            try:
+                self._making.append(self._signature(options, bodies))
+            except NotSigned as reason:
+                self._reasons.append(str(reason))
+
+    def _signature(
+        self, options: "SignatureOptions", bodies: "BodyHashes"
+    ) -> "DkimSignature | DomainKeysSignature":
+        key = read_key(options.keyfile)
+        if options.type == "dkim":
+            return DkimSignature(options, key, bodies)
+        from dkimpipe.domainkeys import DomainKeysSignature
+
+        return DomainKeysSignature(options, key, self._message, bodies)
+
+    def _accept(self, trouble: Trouble) -> None:
+        """Note why there is no signature and go on, if that is wanted; else raise."""
+        if self._settings.get("on_error") != "accept" or self._settings.yes("reject_error"):
+            raise trouble
+        self._making = []
+        self._reasons = [str(trouble)]
+        self.level = "warning"
