@@ -9,7 +9,7 @@ import sys
 
 
 def main(arguments: "list[str] | None" = None) -> int:
-    """Run the filter or a verb and return the exit status. A traceback would leak into bounces: there is none."""
+    """Run the filter or a verb and return the exit status; no traceback, for it would leak into bounces."""
     try:
         _hold_descriptors()
         if not __package__:  # started by path: dkimpipe and what it needs stand beside each other

@@ -1,4 +1,4 @@
-"""Canonicalizations as pure streams: simple, relaxed (RFC 6376 section 3.4), nofws (RFC 4870 section 3.4.2.2).
+"""Canonicalizations as streams: simple, relaxed (RFC 6376 section 3.4) and nofws (RFC 4870 section 3.4.2.2).
 
 LF text goes in, cut anywhere; canonical octets with CRLF come out. Blanks are SP and HTAB only
 (RFC 6376 section 2.8). Nothing here grows with the message.

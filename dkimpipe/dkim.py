@@ -110,7 +110,7 @@ def sign(
 
 
 def header_names(message: "Message") -> "list[bytes]":
-    """Return the names for h=: each recommended field as often as it stands, once more to forbid additions."""
+    """Return the names for h=: each recommended field as often as it stands, once more to forbid another."""
     names = []
     for name, once in RECOMMENDED.items():
         count = len(message.by_name.get(name, ()))
@@ -121,7 +121,7 @@ def header_names(message: "Message") -> "list[bytes]":
 def signed_header(message: "Message", names: "list[bytes]", canonicalization: str) -> bytes:
     """Return the canonical fields of these names, CRLF at the end of each.
 
-    Of several with one name the last comes first (RFC 6376 section 5.4.2); a name with no field left is nothing.
+    Of several of one name the last comes first (RFC 6376 section 5.4.2). A name with no field left is nothing.
     """
     left = {name: list(message.by_name.get(name, ())) for name in set(names)}
     fields = [left[name].pop() for name in names if left[name]]

@@ -49,7 +49,7 @@ class DomainKeysSignature:
         return f"d={self._options.domain.decode()} s={self._options.selector.decode()} a=rsa-sha1 domainkeys"
 
     def field(self, message: "Message", now: int) -> bytes:
-        """Return the DomainKey-Signature field as LF text, folded, without LF at its end; see DkimSignature."""
+        """Return the DomainKey-Signature field as LF text, folded, without LF at its end."""
         options = self._options
         field = tags.write_field(
             b"DomainKey-Signature",

@@ -27,7 +27,7 @@ def _out_of_time(number: int, frame: object) -> "NoReturn":
 
 
 def refuse_to_lose(recipients: "list[str]") -> None:
-    """Raise UsageError if pipe(8) started us without recipients: it would take the message for talk and drop it.
+    """Raise UsageError if pipe(8) started us without recipients: it would take the message for talk.
 
     pipe(8) gives MAIL_CONFIG to its commands, and one pipe for both standard output and standard error.
     """
