@@ -52,7 +52,7 @@ class Choice:
             self.signatures.append(options)
 
     def _domain(self, text: str) -> bytes:
-        """Return d= with its macros expanded. Raises NotSigned where it comes from the message and is no domain."""
+        """Return d= with its macros expanded. Raises NotSigned if a macro made it what is no domain."""
         domain = to_a_labels(self._expand(text))
         if is_domain(domain):
             return domain

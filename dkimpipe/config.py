@@ -156,7 +156,7 @@ def read_settings(arguments: "list[str]") -> Settings:
 
 
 def read_command_line(arguments: "list[str]") -> Settings:
-    """Return what the command line says: ``--name value`` or ``--name=value``, ``-f SENDER``, ``-- RECIPIENT...``."""
+    """Return what the command line says: ``--name value``, ``--name=value``, ``-f SENDER`` and recipients."""
     settings = Settings()
     words = iter(arguments)
     for word in words:

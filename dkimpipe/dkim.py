@@ -7,6 +7,8 @@ from dkimpipe.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dkimpipe.body import BodyHashes
     from dkimpipe.keys import PrivateKey
     from dkimpipe.message import Message
@@ -89,24 +91,23 @@ class DkimSignature:
         if options.lifetime:
             written.append((b"x", b"%d" % (now + options.lifetime)))
         written.append((b"h", b":".join(names)))
-        written.append((b"bh", _base64(self._body_hash.digest())))
-        return sign(message, written, options.header_canonicalization, self._hash_name, self._key)
+        written.append((b"bh", b2a_base64(self._body_hash.digest(), newline=False)))
+        field = tags.write_field(b"DKIM-Signature", [*written, (b"b", b"")])
+        header_hash = digest.new(self._hash_name)
+        header_hash.update(signed_data(message, names, field, options.header_canonicalization))
+        signature = self._key.sign(header_hash.digest(), self._hash_name)
+        return tags.write_base64(field, b2a_base64(signature, newline=False))
 
 
-def sign(
-    message: "Message",
-    written: "list[tuple[bytes, bytes]]",
-    canonicalization: str,
-    hash_name: str,
-    key: "PrivateKey",
-) -> bytes:
-    """Return the DKIM-Signature field with these tags and b= behind them (RFC 6376 section 3.7)."""
-    field = tags.write_field(b"DKIM-Signature", [*written, (b"b", b"")])
-    names = dict(written)[b"h"].split(b":")
-    header_hash = digest.new(hash_name)
-    header_hash.update(signed_header(message, [name.strip(b" ").lower() for name in names], canonicalization))
-    header_hash.update(canonical.field(canonicalization, field)[:-2])
-    return tags.write_base64(field, _base64(key.sign(header_hash.digest(), hash_name)))
+def signed_data(message: "Message", names: "Sequence[bytes]", field: bytes, canonicalization: str) -> bytes:
+    """Return what is hashed and signed (RFC 6376 section 3.7): the fields that h= names, then our own.
+
+    ``field`` is the DKIM-Signature as LF text up to ``b=``. Of several fields of one name the last comes
+    first (section 5.4.2); a name with none left stands for nothing. CRLF at the end of each but our own.
+    """
+    left = {name: list(message.by_name.get(name, ())) for name in set(names)}
+    fields = [left[name].pop().text for name in names if left[name]]
+    return b"".join([canonical.field(canonicalization, text) for text in [*fields, field]])[:-2]
 
 
 def header_names(message: "Message") -> "list[bytes]":
@@ -118,20 +119,6 @@ def header_names(message: "Message") -> "list[bytes]":
     return names
 
 
-def signed_header(message: "Message", names: "list[bytes]", canonicalization: str) -> bytes:
-    """Return the canonical fields of these names, CRLF at the end of each.
-
-    Of several of one name the last comes first (RFC 6376 section 5.4.2). A name with no field left is nothing.
-    """
-    left = {name: list(message.by_name.get(name, ())) for name in set(names)}
-    fields = [left[name].pop() for name in names if left[name]]
-    return b"".join([canonical.field(canonicalization, field.text) for field in fields])
-
-
 def quoted(identity: bytes) -> bytes:
     """Return i= as dkim-quoted-printable (RFC 6376 section 2.11)."""
     return b"".join([b"%c" % octet if octet in _SAFE else b"=%02X" % octet for octet in identity])
-
-
-def _base64(octets: bytes) -> bytes:
-    return b2a_base64(octets, newline=False)

@@ -1,0 +1,173 @@
+"""Every canonicalization, algorithm and key form on awkward messages, judged by three other programs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
+
+import pytest
+import witness
+from conftest import Done, Keys, run_filter
+from corpus import MESSAGES
+from nameserver import NameServer
+
+RSA_FORMS = [f"rsa{bits}{form}" for bits in (1024, 2048, 4096) for form in ("", "-pkcs1")]
+METHODS = ["simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"]
+
+# All of it on every fifth message; one key of each type on all messages.
+FULL = [
+    *(f"dkim(c={c},a={a},s={s})" for c in METHODS for a in ("rsa-sha256", "rsa-sha1") for s in RSA_FORMS),
+    *(f"dkim(c={c},s=ed25519)" for c in METHODS),
+    *(f"domainkeys(c={c},s={s})" for c in ("simple", "nofws") for s in RSA_FORMS),
+]
+SHORT = [
+    *(f"dkim(c={c},s={s})" for c in METHODS for s in ("rsa2048", "ed25519")),
+    *(f"domainkeys(c={c},s=rsa2048)" for c in ("simple", "nofws")),
+]
+NAMES = sorted(MESSAGES)
+
+# dkimpy takes minutes for a run of 70,000 blanks and is not asked about those messages.
+# Where a verifier is wrong, or cannot read the message at all. Each line is a pattern of message names, a
+# pattern of signatures, and why. A line that no verdict needs any more fails the test.
+DKIMPY_CANNOT = [
+    ("*-before-colon", "*", "takes a name with a blank before its colon for no field"),
+    ("field-dkim-malformed", "*", "the same, in a DKIM-Signature of another"),
+    ("header-only-ends-in-cr", "dkim(c=relaxed/*", "strips a CR from the end of a field"),
+    ("subject-bare-cr-at-line-end", "dkim(c=relaxed/*", "the same"),
+    ("subject-vt-ff", "dkim(c=relaxed/*", "takes VT and FF for white space"),
+]
+OPENDKIM_CANNOT = [
+    ("body-bare-cr", "dkim(c=*/relaxed*", "takes a bare CR in the body for a line end"),
+    ("body-bare-cr-after-blanks", "dkim(c=*/relaxed*", "the same"),
+    ("body-bare-cr-then-lf-after", "*", "the same"),
+    ("body-all-octets", "dkim(c=*/relaxed*", "the same"),
+    ("read-*-bare-cr", "dkim(c=*/relaxed*", "the same"),
+    ("body-bare-cr-at-line-end", "dkim(c=*/simple*", "drops bare CR from empty lines at the end"),
+    ("body-bare-cr-lines-at-end", "dkim(c=*/simple*", "the same"),
+    ("body-bare-cr-only", "dkim(c=*/simple*", "the same"),
+    ("body-one-cr", "dkim(c=*/simple*", "the same"),
+    ("header-only-ends-in-cr", "dkim(c=relaxed/*", "takes a bare CR for white space in a field"),
+    ("subject-bare-cr*", "dkim(c=relaxed/*", "the same"),
+    ("subject-vt-ff", "dkim(c=relaxed/*", "takes VT and FF for white space"),
+    ("subject-nul", "dkim(c=relaxed/*", "cuts a field at NUL"),
+    ("*-htab-before-colon", "*", "takes a name with a HTAB before its colon for no field"),
+    ("field-obsolete-blank-before-colon", "*", "the same"),
+    ("field-dkim-malformed", "*", "the same, in a DKIM-Signature of another"),
+    ("field-odd-names", "*", "takes a name with a semicolon for no field"),
+    ("field-2000-to", "*", "reads 4,095 octets of h= at the most"),
+]
+MAIL_DKIM_CANNOT = [
+    ("*", "dkim(c=*,s=ed25519)", "does not know ed25519-sha256"),
+    ("subject-vt-ff", "dkim(c=relaxed/*", "takes VT and FF for white space"),
+    ("from-route-long", "domainkeys*", "does not read a long route"),
+]
+
+
+MBOX_LINES = re.compile(rb"\A(?:>*From (?![ \t]*:)[^\n]*\n)+")
+NEW_FIELDS = re.compile(rb"(?:(?:DKIM|DomainKey)-Signature: [^\n]{,61}\n(?: [^\n]{,77}\n)+)+")
+
+
+def sign(keys: Keys, signatures: list[str], names: list[str]) -> list[Done]:
+    """Sign these messages of the corpus with one entry, by the command."""
+    text = ", ".join(re.sub(r"s=([\w-]+)", r"s=\1,key=KEYS/\1.pem", signature) for signature in signatures)
+    senders = str(keys.senders(f"example.com {text}\n", f"senders-{len(signatures)}"))
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda name: run_filter("--sender_map", senders, message=MESSAGES[name]), names))
+
+
+def as_postfix_sends(message: bytes) -> bytes:
+    """Return what Postfix makes of a message: no mbox lines on top, an empty line below the header."""
+    lines = (
+        message.splitlines(keepends=True)
+        if b"\r" not in message
+        else re.findall(rb"[^\n]*\n|[^\n]+", message)
+    )
+    while lines and re.match(rb">*From ", lines[0]) and not re.match(rb"From[ \t]*:", lines[0]):
+        del lines[0]
+    for number, line in enumerate(lines):
+        if line in (b"\n", b"\r\n"):
+            break
+        if not re.match(rb"[!-9;-~]+[ \t]*:|[ \t]", line):
+            lines.insert(number, b"\n")
+            break
+    return b"".join(lines)
+
+
+def judge(
+    verdicts: dict[str, list[str]], signatures: list[str], cannot: list[tuple[str, str, str]], used: set[int]
+) -> int:
+    """Return how many signatures a verifier calls valid: all, but those that it is known to get wrong."""
+    valid = 0
+    wrong = []
+    for name, got in verdicts.items():
+        for verdict, signature in zip(got if len(got) > 1 else got * len(signatures), signatures):
+            excuses = {
+                number
+                for number, (message, which, _) in enumerate(cannot)
+                if fnmatch(name, message) and fnmatch(signature, which)
+            }
+            if verdict in ("pass", "dkim:pass", "domainkeys:pass"):
+                valid += 1
+            elif excuses:
+                used |= excuses
+            else:
+                wrong.append((name, signature, verdict))
+    assert wrong == []
+    return valid
+
+
+@pytest.fixture(scope="module")
+def server(keys: Keys) -> Iterator[NameServer]:
+    with NameServer(keys.records) as running:
+        yield running
+
+
+def test_matrix(keys: Keys, server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """All else in the message is the input, and each fault that a verifier is excused for is real."""
+    used: dict[str, set[int]] = {"dkimpy": set(), "OpenDKIM": set(), "Mail::DKIM": set()}
+    for signatures, names in ((FULL, NAMES[::5]), (SHORT, NAMES)):
+        done = dict(zip(names, sign(keys, signatures, names)))
+        assert {name: one.stderr for name, one in done.items() if one.status} == {}
+        for name, one in done.items():
+            assert NEW_FIELDS.fullmatch(new_fields(one.stdout, MESSAGES[name])), name
+        sent = {name: as_postfix_sends(one.stdout) for name, one in done.items()}
+        quick = {name: message for name, message in sent.items() if "blanks-70000" not in name}
+        dkim = [signature for signature in signatures if signature.startswith("dkim")]
+        valid = {
+            "dkimpy": judge(
+                dict(zip(quick, witness.dkimpy_verdicts(list(quick.values()), keys.records))),
+                dkim,
+                DKIMPY_CANNOT,
+                used["dkimpy"],
+            ),
+            "OpenDKIM": judge(
+                dict(zip(sent, witness.opendkim_verdicts(list(sent.values()), keys.records))),
+                dkim,
+                OPENDKIM_CANNOT,
+                used["OpenDKIM"],
+            ),
+            "Mail::DKIM": judge(
+                dict(zip(sent, witness.mail_dkim_verdicts(list(sent.values()), server.port))),
+                signatures,
+                MAIL_DKIM_CANNOT,
+                used["Mail::DKIM"],
+            ),
+        }
+        with capsys.disabled():
+            print(f"\n{len(names)} messages, {len(names) * len(signatures)} signatures, valid by {valid}")
+    for name, cannot in (
+        ("dkimpy", DKIMPY_CANNOT),
+        ("OpenDKIM", OPENDKIM_CANNOT),
+        ("Mail::DKIM", MAIL_DKIM_CANNOT),
+    ):
+        assert [line for number, line in enumerate(cannot) if number not in used[name]] == []
+
+
+def new_fields(signed: bytes, message: bytes) -> bytes:
+    """Return what stands in a signed message and not in the message; all else must be the same octets."""
+    before = len(message) - len(MBOX_LINES.sub(b"", message))
+    after = len(message) - before
+    assert signed[:before] + signed[len(signed) - after :] == message
+    return signed[before : len(signed) - after]
