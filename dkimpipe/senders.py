@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Callable
 
-_CHUNK = 262144
+_CHUNK = 65536
 _MAX_ENTRY = 65536
 _BLANKS = b" \t\r\n"
 
@@ -75,16 +75,17 @@ def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
     """
     descriptor, _ = open_file(path, "map")
     try:
-        rank, offset = _scan(descriptor, keys)
-        if rank == len(keys):
+        found = _scan(descriptor, keys)
+        if not found:
             return None
+        key, offset = found
         octets = posix.pread(descriptor, _MAX_ENTRY, offset)
     except OSError as error:
         raise ConfigError(f"map {path}: {why(error)}") from None
     finally:
         posix.close(descriptor)
-    text = octets[len(keys[rank]) :].decode("utf-8", "surrogateescape")
-    entry = Entry(path, offset, keys[rank], "")
+    text = octets[len(key) :].decode("utf-8", "surrogateescape")
+    entry = Entry(path, offset, key, "")
     entry.text, ended = _continued(text.split("\n"))
     if len(octets) == _MAX_ENTRY and not ended:
         raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
@@ -140,24 +141,42 @@ def _split(text: str) -> "list[str]":
     return items if items != [""] else []
 
 
-def _scan(descriptor: int, keys: "Sequence[bytes]") -> "tuple[int, int]":
-    """Return which key was found and where its last line begins; the rank is ``len(keys)`` if none was."""
+def _scan(descriptor: int, keys: "Sequence[bytes]") -> "tuple[bytes, int] | None":
+    """Return the first of these keys that the map has, and where its last line begins.
+
+    A sender's addresses and its domain end alike, so one search for that end tells of most of a long map
+    that none of them is there. The parents of the domain, and the dot, are only looked for after that.
+    """
+    particular = next((number for number, key in enumerate(keys, 1) if b"@" not in key), len(keys))
+    for some in (keys[:particular], keys[particular:]):
+        alike = all(key.endswith(some[-1]) for key in some)
+        found = _scan_once(descriptor, some, some[-1] if alike else b"") if some else None
+        if found:
+            return found
+    return None
+
+
+def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "tuple[bytes, int] | None":
+    found = None
+    best = len(keys)
     needles = [b"\n" + key for key in keys]
-    best, offset = len(keys), 0
     held = b"\n"
     start = -1  # where ``held`` begins in the file
+    at = 0
     while True:
-        chunk = posix.read(descriptor, _CHUNK)
+        chunk = posix.pread(descriptor, _CHUNK, at)
+        at += len(chunk)
         octets = (held + chunk if chunk else held + b"\n").lower()
-        # A needle and the blank behind it never lie across the cut if lines are whole.
+        # Only whole lines are searched: a key and the blank behind it never lie across the cut.
         whole = octets.rfind(b"\n")
-        for rank in range(min(best + 1, len(keys))):
-            at = _last_line(octets, needles[rank], whole)
-            if at >= 0:
-                best, offset = rank, start + at + 1
-                break
+        if octets.rfind(common_end) >= 0:
+            for rank in range(min(best + 1, len(keys))):
+                line = _last_line(octets, needles[rank], whole)
+                if line >= 0:
+                    best, found = rank, (keys[rank], start + line + 1)
+                    break
         if not chunk:
-            return best, offset
+            return found
         start += whole
         held = octets[whole:]
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import witness
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-import witness
 
 PROJECT = Path(__file__).resolve().parent.parent
 MAIN = PROJECT / "dkimpipe" / "__main__.py"
 MESSAGE = b"From: Alice <alice@example.com>\nTo: bob@example.net\nSubject: hello\n\nHello, Bob.\n"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was left out. In CI that is a failure."""
+    left_out = terminalreporter.getreports("skipped")
+    for report in left_out:
+        terminalreporter.write_line(f"LEFT OUT: {report.nodeid}: {report.longreprtext}", red=True)
+    if left_out and os.environ.get("CI"):
+        pytest.exit(f"{len(left_out)} tests left out; CI must run them all", returncode=1)
 
 
 class Keys(NamedTuple):
@@ -48,8 +57,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     """Keys of each kind, in PKCS#8 and, for RSA, in PKCS#1 (``rsa2048-pkcs1``)."""
     directory = tmp_path_factory.mktemp("keys")
     records = {}
-    made = {f"rsa{bits}": rsa.generate_private_key(65537, bits) for bits in (1024, 2048, 4096)}
-    for name, key in {**made, "ed25519": ed25519.Ed25519PrivateKey.generate()}.items():
+    made: dict[str, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey] = {
+        f"rsa{bits}": rsa.generate_private_key(65537, bits) for bits in (1024, 2048, 4096)
+    }
+    made["ed25519"] = ed25519.Ed25519PrivateKey.generate()
+    for name, key in made.items():
         forms = {name: PrivateFormat.PKCS8}
         if name != "ed25519":
             forms[f"{name}-pkcs1"] = PrivateFormat.TraditionalOpenSSL
@@ -58,6 +70,20 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
             write_key(directory / f"{form_name}.pem", pem)
             records[f"{form_name}._domainkey.example.com"] = [witness.record(pem)]
     return Keys(directory, records)
+
+
+Report = Callable[[str], None]
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Report:
+    """Print a measured figure, whether the test passes or not."""
+
+    def say(figure: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {figure}")
+
+    return say
 
 
 class Done(NamedTuple):

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 
 import pytest
 import witness
-from conftest import Done, Keys, run_filter
+from conftest import Done, Keys, Report, run_filter
 from corpus import MESSAGES
 from nameserver import NameServer
 
@@ -124,7 +124,7 @@ def server(keys: Keys) -> Iterator[NameServer]:
         yield running
 
 
-def test_matrix(keys: Keys, server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_matrix(keys: Keys, server: NameServer, report: Report) -> None:
     """All else in the message is the input, and each fault that a verifier is excused for is real."""
     used: dict[str, set[int]] = {"dkimpy": set(), "OpenDKIM": set(), "Mail::DKIM": set()}
     for signatures, names in ((FULL, NAMES[::5]), (SHORT, NAMES)):
@@ -155,8 +155,7 @@ def test_matrix(keys: Keys, server: NameServer, capsys: pytest.CaptureFixture[st
                 used["Mail::DKIM"],
             ),
         }
-        with capsys.disabled():
-            print(f"\n{len(names)} messages, {len(names) * len(signatures)} signatures, valid by {valid}")
+        report(f"{len(names)} messages, {len(names) * len(signatures)} signatures, valid by {valid}")
     for name, cannot in (
         ("dkimpy", DKIMPY_CANNOT),
         ("OpenDKIM", OPENDKIM_CANNOT),

@@ -48,12 +48,13 @@ canonicalizations = st.sampled_from(["simple", "relaxed", "nofws"])
 def messages(draw: st.DrawFn) -> bytes:
     """Return a message from alice@example.com with LF or CRLF line ends and any body."""
     above, below = draw(header), draw(header)
-    octets = above + b"From: alice@example.com\n" + below
+    octets: bytes = above + b"From: alice@example.com\n" + below
     if draw(st.booleans()):
         octets = octets.replace(b"\n", b"\r\n") + b"\r\n"
     else:
         octets += b"\n"
-    return octets + draw(long_text)
+    octets += draw(long_text)
+    return octets
 
 
 @given(

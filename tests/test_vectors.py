@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import b2a_base64
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_body_hash_is_the_printed_one(
     for chunk in Message(reader(rest)).body():
         bodies.update(chunk)
     bodies.finish()
-    assert dkim.b2a_base64(body_hash.digest(), newline=False) == tags[b"bh"]
+    assert b2a_base64(body_hash.digest(), newline=False) == tags[b"bh"]
 
 
 @pytest.mark.parametrize(("name", "number", "key", "canonicalization"), SAMPLES)
@@ -67,7 +68,7 @@ def test_signature_is_the_printed_one_bit_for_bit(
     hashed = digest.new("sha256")
     hashed.update(data)
     signature = sample_key(tmp_path, key).sign(hashed.digest(), "sha256")
-    assert dkim.b2a_base64(signature, newline=False) == tags[b"b"]
+    assert b2a_base64(signature, newline=False) == tags[b"b"]
 
 
 @pytest.mark.parametrize(

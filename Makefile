@@ -1,0 +1,33 @@
+# make demo   sign a message with a throwaway key and verify it
+# make test   everything: what the tests need, ruff, mypy, the whole test suite
+
+# The system's interpreter: one in somebody's home cannot be run by the user that pipe(8) takes.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV = .venv
+PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv
+
+.PHONY: demo test lint clean debian
+
+demo: $(VENV)/installed
+	$(VENV)/bin/python tests/demo.py
+
+test: debian $(VENV)/installed lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	MYPYPATH=tests $(VENV)/bin/mypy
+
+# As root with apt at hand: the packages of the system tests. Elsewhere those tests say what they leave out.
+debian:
+	@.ci/debian-packages $(PACKAGES)
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' || .ci/debian-packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,57 @@
+"""What commands cost as whole processes, children included: in pairs, so that only ratios are compared.
+
+Run as a program it starts one command and prints CPU seconds and peak memory in KiB. A process started by
+a large one inherits its parent's peak; this program is small.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Cost(NamedTuple):
+    """CPU time in seconds and peak resident memory in KiB of a command and its children."""
+
+    cpu: float
+    memory: int
+
+
+def cost(command: Sequence[str], message: Path) -> Cost:
+    """Run a command with a message on standard input; it must succeed."""
+    with message.open("rb") as stdin:
+        done = subprocess.run(
+            [sys.executable, "-IS", __file__, *command],
+            stdin=stdin,
+            capture_output=True,
+            check=True,
+            timeout=300,
+        )
+    return Cost(*json.loads(done.stdout))
+
+
+def ratio(command: Sequence[str], other: Sequence[str], message: Path, pairs: int = 15) -> float:
+    """Return how many times the CPU time of another command a command takes: the median of pairs."""
+    for each in (command, other):
+        cost(each, message)
+    return statistics.median(cost(command, message).cpu / cost(other, message).cpu for _ in range(pairs))
+
+
+def main() -> None:
+    """Run the command of the arguments, its output thrown away, and print what it cost."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    silence = [(os.POSIX_SPAWN_DUP2, null, output) for output in (1, 2)]
+    child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=silence)
+    _, status, used = os.wait4(child, 0)
+    print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
+    raise SystemExit(bool(status))
+
+
+if __name__ == "__main__":
+    main()

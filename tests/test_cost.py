@@ -1,0 +1,112 @@
+"""What a message costs: modules loaded, CPU time as a ratio, memory. Ratios are of runs in turn, medians."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MAIN, MESSAGE, Keys, Report
+from measure import cost, ratio
+
+PYTHON = os.path.realpath(sys.executable)  # without what a virtual environment adds to the start
+FASTEST = [PYTHON, "-IS", str(MAIN)]
+NOTHING = [PYTHON, "-I", "-c", "pass"]
+
+# Every message pays for each of these. A module more is a decision: the commit says what it costs.
+OURS = """
+    address body canonical choose config digest dkim errors files guard keys log message options pipe senders
+    sendmail signatures spool tags
+"""
+MODULES = {
+    "dkimpipe",
+    *(f"dkimpipe.{name}" for name in OURS.split()),
+    "_stat",
+    "binascii",
+    "_sha2" if sys.version_info >= (3, 12) else "_sha256",
+}
+
+
+def modules_loaded(*command: str) -> set[str]:
+    """Return the modules that a run of the filter adds to those of a bare ``python3 -IS``."""
+    code = (
+        "import sys; before = set(sys.modules); sys.argv[:] = ['dkimpipe', *sys.argv[1:]];"
+        f"sys.path.append({str(MAIN.parent.parent)!r});"
+        "from dkimpipe.__main__ import main; status = main();"
+        "sys.stderr.write(' '.join(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run(
+        [PYTHON, "-IS", "-c", code, *command], input=MESSAGE, capture_output=True, check=True
+    )
+    return set(done.stderr.decode().splitlines()[-1].split())
+
+
+@pytest.fixture(scope="module")
+def one_line(keys: Keys) -> Path:
+    return keys.senders("example.com dkim(c=relaxed/relaxed,s=rsa2048,key=KEYS/rsa2048.pem)\n", "one-line")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("message") / "small.eml"
+    path.write_bytes(MESSAGE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A message of 100 MB, text with blanks."""
+    path = tmp_path_factory.mktemp("message") / "large.eml"
+    line = b"Some text as people write it, with  blanks, a little longer than half a line.\n"
+    with path.open("wb") as file:
+        file.write(MESSAGE)
+        for _ in range(100_000_000 // len(line) // 1000):
+            file.write(line * 1000)
+    return path
+
+
+def dkimsign(keys: Keys) -> list[str]:
+    """Return the command of dkimpy's signer, which stands beside the interpreter."""
+    program = Path(sys.executable).with_name("dkimsign")
+    assert program.exists()
+    return [sys.executable, str(program), "rsa2048", "example.com", str(keys.path("rsa2048"))]
+
+
+def test_modules_on_the_way_of_a_message(one_line: Path) -> None:
+    assert modules_loaded("--sender_map", str(one_line)) - {"dkimpipe.__main__"} == MODULES
+
+
+def test_small_message_against_a_bare_interpreter(one_line: Path, small: Path, report: Report) -> None:
+    measured = ratio([*FASTEST, "--sender_map", str(one_line)], NOTHING, small)
+    report(f"one small message, CPU time against python3 -I -c pass: {measured:.2f}")
+    assert measured <= 2.6
+
+
+def test_small_message_against_dkimsign(keys: Keys, one_line: Path, small: Path, report: Report) -> None:
+    measured = ratio([*FASTEST, "--sender_map", str(one_line)], dkimsign(keys), small, pairs=7)
+    report(f"one small message, CPU time against dkimsign: {measured:.2f}")
+    assert measured <= 0.2
+
+
+def test_100_mb_message(keys: Keys, one_line: Path, large: Path, report: Report) -> None:
+    ours = cost([*FASTEST, "--sender_map", str(one_line)], large)
+    theirs = cost(dkimsign(keys), large)
+    report(
+        f"100 MB: {ours.memory >> 10} MiB resident, CPU time against dkimsign: {ours.cpu / theirs.cpu:.2f}"
+    )
+    assert ours.memory <= 40 * 1024
+    assert ours.cpu <= 0.4 * theirs.cpu
+
+
+def test_100_000_domains(keys: Keys, one_line: Path, small: Path, report: Report) -> None:
+    lines = [
+        f"domain{n}.example dkim(s=mail,key=/etc/dkimpipe/keys/domain{n}.example.pem)\n"
+        for n in range(100_000)
+    ]
+    lines.insert(70_000, one_line.read_text())
+    many = keys.senders("".join(lines), "many-lines")
+    measured = ratio([*FASTEST, "--sender_map", str(many)], [*FASTEST, "--sender_map", str(one_line)], small)
+    report(f"100,000 lines in senders, CPU time against one line: {measured:.2f}")
+    assert measured <= 1.5
