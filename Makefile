@@ -26,7 +26,7 @@ debian:
 $(VENV)/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' || .ci/debian-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[test]'
 	touch $@
 
 clean:
