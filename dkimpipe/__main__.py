@@ -45,7 +45,11 @@ def _report(error: BaseException) -> int:
         while place and place.tb_next:
             place = place.tb_next
         where = f" ({place.tb_frame.f_code.co_filename}, line {place.tb_lineno})" if place else ""
-        cause = f"{type(error).__name__}: {cause}{where}"
+        cause = (
+            "interrupted"
+            if isinstance(error, KeyboardInterrupt)
+            else f"{type(error).__name__}: {cause}{where}"
+        )
     lines = [f"{code} dkimpipe: {cause}", mend] if mend else [f"{code} dkimpipe: {cause}"]
     text = "".join("".join([c if c.isprintable() else "?" for c in line]) + "\n" for line in lines)
     try:

@@ -16,7 +16,8 @@ _BLANKS = b" \t\r\n"
 _ATOM_ENDS = b'()<>[]:;@\\,."' + _BLANKS
 _CONTROLS = bytes([*range(32), 127])
 _LABEL_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
-_MAX_DOMAIN = 1000  # octets of UTF-8; far above the 253 of A-labels
+_MAX_DOMAIN = 253  # octets in A-labels, RFC 1035 section 2.3.4 less length octets
+_MAX_UTF8_DOMAIN = 4 * _MAX_DOMAIN
 _ATOM, _QUOTED, _LITERAL = b"a", b'"', b"["
 
 
@@ -111,11 +112,14 @@ def _mailbox(words: "list[Token]") -> Mailbox:
     if domain.endswith(b".") and not domain.startswith(b"."):
         domain = domain[:-1]
     address = local_part + domain
-    if not local_part or len(domain) > _MAX_DOMAIN or address.translate(None, _CONTROLS) != address:
+    if not local_part or len(domain) > _MAX_UTF8_DOMAIN or address.translate(None, _CONTROLS) != address:
         raise ValueError("no address")
     if not all(domain.split(b".")):
         raise ValueError("an empty label")
-    return Mailbox(local_part, to_a_labels(domain))
+    domain = to_a_labels(domain)
+    if len(domain) > _MAX_DOMAIN:
+        raise ValueError("longer than DNS allows")
+    return Mailbox(local_part, domain)
 
 
 def _joined(words: "list[Token]") -> bytes:

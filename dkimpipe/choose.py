@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dkimpipe.config import Settings
     from dkimpipe.message import Message
 
+_MAX_LIST_ID = 255  # octets, RFC 2919 section 6
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
 _MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
@@ -53,11 +54,12 @@ class Choice:
 
     def _domain(self, text: str) -> bytes:
         """Return d= with its macros expanded. Raises NotSigned if a macro made it what is no domain."""
-        domain = to_a_labels(self._expand(text))
+        expanded = self._expand(text)
+        domain = _a_labels(expanded)
         if is_domain(domain):
             return domain
         if "$" in text:
-            raise NotSigned(f"'{printable(domain)}' is no domain that can sign")
+            raise NotSigned(f"'{printable(expanded)}' is no domain that can sign")
         raise ConfigError(f"{self.where()}: d={text} is no domain")
 
     def _identity(self, text: str, domain: bytes) -> bytes:
@@ -65,7 +67,7 @@ class Choice:
         if not text:
             return b""
         local_part, at, host = self._expand(text).rpartition(b"@")
-        host = to_a_labels(host)
+        host = _a_labels(host)
         if at and is_at_or_below(host, domain) and len(local_part) <= _MAX_LOCAL_PART:
             return local_part + at + host
         if at and "$" in text:
@@ -157,6 +159,8 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
     value = fields[0].value
     _, opening, rest = value.partition(b"<")
     list_id = _lower((rest.partition(b">")[0] if opening else value).strip())
+    if len(list_id) > _MAX_LIST_ID:
+        return None
     entry = senders.lookup(path, _domain_keys(list_id))
     if not entry:
         return None
@@ -184,13 +188,24 @@ def _by_domain(settings: "Settings", mailbox: Mailbox) -> Choice:
     maps = "sender_map" in settings.values or "listid_map" in settings.values
     text = ",".join(settings.signatures) or ("" if maps else "dkim")
     given = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
-    domains = [to_a_labels(domain.strip()) for domain in given]
+    domains = [_a_labels(domain.strip()) for domain in given]
+    for domain in filter(None, domains):
+        if not is_domain(domain):
+            raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is no domain")
     if len(domains) > 1:
         domains = [domain for domain in _domain_keys(mailbox.domain) if domain in domains]
     if not text or not domains or not (domains[0] or settings.signatures):
         raise NotSigned(f"no entry for {printable(mailbox.address)}")
     where = settings.where.get("signature") or settings.where.get("domain", "")
     return Choice(mailbox, domains[0], domains[0], text, lambda: where, settings)
+
+
+def _a_labels(domain: bytes) -> bytes:
+    """Return a domain in A-labels; what is no text stays as it is, which is no domain."""
+    try:
+        return to_a_labels(domain)
+    except ValueError:
+        return domain
 
 
 def _domain_keys(domain: bytes) -> "list[bytes]":

@@ -55,6 +55,10 @@ class OutputError(Trouble):
     """The signed message could not be written to standard output."""
 
 
+class SigningError(Trouble):
+    """OpenSSL could not be asked to sign."""
+
+
 class HandoverError(Trouble):
     """The signed message could not be handed to sendmail(1)."""
 
@@ -69,6 +73,10 @@ class NotSigned(Exception):
 
 def printable(octets: bytes, limit: int = 120) -> str:
     """Return octets of unknown origin as text that is safe in a log: one line, no controls, not endless."""
-    text = octets[:limit].decode("utf-8", "backslashreplace")
-    text = "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])
+    text = one_line(octets[:limit].decode("utf-8", "backslashreplace"))
     return text + "..." if len(octets) > limit else text
+
+
+def one_line(text: str) -> str:
+    """Return text with all that cannot be printed, line ends and lone surrogates too, as escapes."""
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])

@@ -10,7 +10,7 @@ import posix
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from dkimpipe.errors import PrivateKeyError
+from dkimpipe.errors import PrivateKeyError, SigningError
 from dkimpipe.files import open_file, why
 
 OPENSSL = "/usr/bin/openssl"
@@ -66,9 +66,12 @@ class PrivateKey:
 
         Raises PrivateKeyError if OpenSSL fails, or makes a signature that the key's own public half refuses.
         """
-        signature = self._sign_by_program(digest, hash_name)
+        try:
+            signature, fault = self._sign_by_program(digest, hash_name), "failed"
+        except OSError as error:
+            signature, fault = b"", why(error)
         if not self._fits(signature, digest):
-            signature = self._sign_by_library(digest, hash_name)
+            signature = self._sign_by_library(digest, hash_name, fault)
         if not self._fits(signature, digest):
             raise PrivateKeyError(
                 f"key file {self.path} is damaged: its public half refuses what it signs", _NEW_KEY
@@ -85,23 +88,27 @@ class PrivateKey:
         return opened.to_bytes(self.bits // 8 + 1, "big").endswith(digest)
 
     def _sign_by_program(self, digest: bytes, hash_name: str) -> bytes:
-        """Return what ``openssl pkeyutl`` prints: nothing if it is missing, too old or fails."""
+        """Return what ``openssl pkeyutl`` prints; nothing if it fails, or is too old. Raises OSError."""
         options = ("-rawin",) if self.type == "ed25519" else ("-pkeyopt", f"digest:{hash_name}")
-        key = _anonymous_file(self._pem)
-        data = _anonymous_file(digest)
+        key, data = _anonymous_file(self._pem), _anonymous_file(digest)
         come, go = posix.pipe()
-        files = ("-inkey", f"/dev/fd/{key}", "-in", f"/dev/fd/{data}")
+        command = (
+            "openssl",
+            "pkeyutl",
+            "-sign",
+            "-inkey",
+            f"/dev/fd/{key}",
+            "-in",
+            f"/dev/fd/{data}",
+            *options,
+        )
         actions = (
             (posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0),
             (posix.POSIX_SPAWN_OPEN, 2, "/dev/null", posix.O_WRONLY, 0),
             (posix.POSIX_SPAWN_DUP2, go, 1),
         )
         try:
-            child = posix.posix_spawn(
-                OPENSSL, ("openssl", "pkeyutl", "-sign", *options, *files), {}, file_actions=actions
-            )
-        except OSError:
-            return b""
+            child = posix.posix_spawn(OPENSSL, command, {}, file_actions=actions)
         finally:
             for descriptor in (key, data, go):
                 posix.close(descriptor)
@@ -112,11 +119,15 @@ class PrivateKey:
         posix.waitpid(child, 0)
         return signature
 
-    def _sign_by_library(self, digest: bytes, hash_name: str) -> bytes:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+    def _sign_by_library(self, digest: bytes, hash_name: str, fault: str) -> bytes:
+        """Return the same by the cryptography package; ``fault`` is why the program could not serve."""
+        try:
+            from cryptography.hazmat.primitives import hashes
+            from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
+            from cryptography.hazmat.primitives.serialization import load_pem_private_key
+        except (ImportError, OSError):
+            mend = "install the Debian package openssl, or cryptography beside dkimpipe"
+            raise SigningError(f"cannot sign by {OPENSSL}: {fault}", mend) from None
         try:
             key = load_pem_private_key(self._pem, None, unsafe_skip_rsa_key_validation=True)
             if isinstance(key, ed25519.Ed25519PrivateKey):

@@ -2,6 +2,8 @@
 
 import posix
 
+from dkimpipe.errors import one_line
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
@@ -9,15 +11,18 @@ if TYPE_CHECKING:
     Level = Literal["info", "warning", "error"]
 
 
-def say(text: str, level: "Level" = "info", to_syslog: bool = False) -> None:
+def to_stderr(text: str) -> None:
     """Write one line; that nobody listens is no reason to hold up the mail."""
-    if to_syslog:
-        import syslog
-
-        priority = {"info": syslog.LOG_INFO, "warning": syslog.LOG_WARNING, "error": syslog.LOG_ERR}[level]
-        syslog.openlog("dkimpipe", syslog.LOG_PID, syslog.LOG_MAIL)
-        syslog.syslog(priority, text)
     try:
-        posix.write(2, f"dkimpipe: {text}\n".encode("utf-8", "backslashreplace"))
+        posix.write(2, f"dkimpipe: {one_line(text)}\n".encode())
     except OSError:
         pass
+
+
+def to_syslog(text: str, level: "Level") -> None:
+    """Send one line, facility mail."""
+    import syslog
+
+    priority = {"info": syslog.LOG_INFO, "warning": syslog.LOG_WARNING, "error": syslog.LOG_ERR}[level]
+    syslog.openlog("dkimpipe", syslog.LOG_PID, syslog.LOG_MAIL)
+    syslog.syslog(priority, one_line(text))

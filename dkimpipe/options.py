@@ -60,7 +60,10 @@ class SignatureOptions:
         for name, value in (("key", self.keyfile), ("s", selector)):
             if not value:
                 raise ConfigError(f"{where()}: {self.type} without {name}=")
-        self.selector = address.to_a_labels(selector.encode("utf-8", "surrogateescape"))
+        try:
+            self.selector = address.to_a_labels(selector.encode())
+        except ValueError:
+            self.selector = b""
         if not address.is_domain(self.selector):
             raise ConfigError(f"{where()}: s={selector} can be no name in DNS")
         self.algorithm = options.get("algorithm", "")
@@ -82,7 +85,9 @@ class SignatureOptions:
 
     def _set_headers(self, names: str) -> None:
         self.headers = tuple(
-            name.strip().lower().encode("utf-8") for name in names.split(":") if name.strip()
+            name.strip().lower().encode("utf-8", "surrogateescape")
+            for name in names.split(":")
+            if name.strip()
         )
         if self.headers and self.type == "dkim" and b"from" not in self.headers:
             raise ConfigError(f"{self.where()}: h= does not name from (RFC 6376 section 5.4)")

@@ -9,11 +9,15 @@ import time
 from dkimpipe import guard, log, sendmail
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
-from dkimpipe.errors import InputError
+from dkimpipe.errors import InputError, Trouble
 from dkimpipe.files import why
 from dkimpipe.message import Message
 from dkimpipe.signatures import Signatures
 from dkimpipe.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.config import Settings
 
 
 def run(arguments: "list[str]") -> int:
@@ -22,7 +26,15 @@ def run(arguments: "list[str]") -> int:
     guard.limit_time()
     settings = read_settings(arguments)
     guard.refuse_to_lose(settings.recipients)
+    try:
+        return _pass_on(settings, parent)
+    except Trouble as trouble:
+        if settings.yes("syslog", bool(settings.recipients)):
+            log.to_syslog(f"deferred: {trouble}", "error")
+        raise
 
+
+def _pass_on(settings: "Settings", parent: int) -> int:
     message = Message(read_standard_input)
     bodies = BodyHashes(large=not message.small)
     signatures = Signatures(message, settings, bodies)
@@ -35,14 +47,20 @@ def run(arguments: "list[str]") -> int:
     bodies.finish()
     spool.put_on_top(message.envelope_line + signatures.fields(int(time.time())))
 
-    if not settings.recipients:
-        spool.copy_to(1)
-        log.say(signatures.report, signatures.level, settings.yes("syslog", False))
-        return 0
-    program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))
-    guard.same_parent(parent)
-    log.say(signatures.report, signatures.level, settings.yes("syslog", True))
-    sendmail.become(program, settings.sender or "", settings.recipients, spool)
+    if settings.recipients:
+        program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))
+        guard.same_parent(parent)
+        _log(signatures, settings)
+        sendmail.become(program, settings.sender or "", settings.recipients, spool)
+    spool.copy_to(1)
+    _log(signatures, settings)
+    return 0
+
+
+def _log(signatures: Signatures, settings: "Settings") -> None:
+    log.to_stderr(signatures.report)
+    if settings.yes("syslog", bool(settings.recipients)):
+        log.to_syslog(signatures.report, signatures.level)
 
 
 def read_standard_input(size: int) -> bytes:

@@ -133,11 +133,12 @@ def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
 def _split(text: str) -> "list[str]":
     """Return the items between the commas that stand outside parentheses."""
     items, depth, start = [], 0, 0
-    for at, letter in enumerate(text + ","):
+    for at, letter in enumerate(text):
         if letter == "," and depth <= 0:
             items.append(text[start:at].strip())
             start = at + 1
         depth += (letter == "(") - (letter == ")")
+    items.append(text[start:].strip())
     return items if items != [""] else []
 
 

@@ -1,6 +1,7 @@
 """Handing the message back to Postfix: sendmail(1) takes our place, and its exit status is ours."""
 
 import posix
+from _stat import S_ISREG
 
 from dkimpipe.errors import HandoverError
 from dkimpipe.files import why
@@ -16,7 +17,11 @@ SENDMAIL = "/usr/sbin/sendmail"
 
 def find(path: str) -> str:
     """Return the path if there is a program, else raise HandoverError: before anything is logged."""
-    if not posix.access(path, posix.X_OK):
+    try:
+        runs = S_ISREG(posix.stat(path).st_mode) and posix.access(path, posix.X_OK)
+    except (OSError, ValueError):
+        runs = False
+    if not runs:
         raise HandoverError(
             f"cannot run {path}", "name Postfix's sendmail(1): --sendmail=PATH; postconf sendmail_path tells"
         )

@@ -2,7 +2,7 @@
 
 from dkimpipe.choose import choose
 from dkimpipe.dkim import DkimSignature
-from dkimpipe.errors import NotSigned, Trouble, printable
+from dkimpipe.errors import ConfigError, NotSigned, SigningError, Trouble, printable
 from dkimpipe.keys import read_key
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ class Signatures:
             self._begin(bodies)
         except NotSigned as reason:
             self._reasons.append(str(reason))
-        except Trouble as trouble:
+        except (ConfigError, SigningError) as trouble:
             self._accept(trouble)
         self.room = len(self._making) * (_ROOM + 8 * len(message.header))
 
@@ -47,7 +47,7 @@ class Signatures:
         """
         try:
             fields = [signature.field(self._message, now) for signature in self._making]
-        except Trouble as trouble:
+        except (ConfigError, SigningError) as trouble:
             self._accept(trouble)
             fields = []
         line_end = self._message.line_end

@@ -1,5 +1,7 @@
 """``dkimpipe --help`` and ``dkimpipe --version``."""
 
+import posix
+
 from dkimpipe import __version__
 
 HELP = """\
@@ -40,5 +42,6 @@ first output and "4.3.x" before it, so that Postfix keeps the mail and tries aga
 
 def usage(option: str) -> int:
     """Print what was asked for."""
-    print(HELP if option == "--help" else f"dkimpipe {__version__}", end="" if option == "--help" else "\n")
+    text = HELP if option == "--help" else f"dkimpipe {__version__}\n"
+    posix.write(1, text.encode())
     return 0
