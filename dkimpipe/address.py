@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _BLANKS = b" \t\r\n"
 _ATOM_ENDS = b'()<>[]:;@\\,."' + _BLANKS
+_NO_DOMAIN = _ATOM_ENDS.replace(b".", b"")
 _CONTROLS = bytes([*range(32), 127])
 _LABEL_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
 _MAX_DOMAIN = 253  # octets in A-labels, RFC 1035 section 2.3.4 less length octets
@@ -74,6 +75,13 @@ def is_domain(domain: bytes) -> bool:
     )
 
 
+def to_lower(octets: bytes) -> bytes:
+    """Return octets in lower case: of UTF-8 all letters, of anything else those of US-ASCII."""
+    if octets.isascii():
+        return octets.lower()
+    return octets.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
+
+
 def to_a_labels(domain: bytes) -> bytes:
     """Return a domain in lower case and, as far as it is UTF-8 outside US-ASCII, in A-labels (RFC 5890).
 
@@ -99,7 +107,8 @@ def _u_label(label: bytes) -> bytes:
     if not label.startswith(b"xn--"):
         return label
     try:
-        return label[4:].decode("punycode").encode("utf-8")
+        u_label = label[4:].decode("punycode").encode("utf-8")
+        return u_label if to_a_labels(u_label) == label else label
     except ValueError:
         return label
 
@@ -109,14 +118,18 @@ def _mailbox(words: "list[Token]") -> Mailbox:
     at = words.index((b"@", b"@"))
     local_part = _joined(words[:at])
     domain = _joined(words[at + 1 :])
+    if not local_part or len(domain) > _MAX_UTF8_DOMAIN:
+        raise ValueError("no address")
+    domain = to_a_labels(domain)  # first: full-width letters become dots, blanks and at signs, too
     if domain.endswith(b".") and not domain.startswith(b"."):
         domain = domain[:-1]
     address = local_part + domain
-    if not local_part or len(domain) > _MAX_UTF8_DOMAIN or address.translate(None, _CONTROLS) != address:
-        raise ValueError("no address")
+    if address.translate(None, _CONTROLS) != address:
+        raise ValueError("a control character")
+    if not domain.startswith(b"[") and domain.translate(None, _NO_DOMAIN) != domain:
+        raise ValueError("no domain")
     if not all(domain.split(b".")):
         raise ValueError("an empty label")
-    domain = to_a_labels(domain)
     if len(domain) > _MAX_DOMAIN:
         raise ValueError("longer than DNS allows")
     return Mailbox(local_part, domain)

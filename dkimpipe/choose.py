@@ -1,10 +1,18 @@
 """Which signatures a message gets: from its List-Id or its addresses to the options of each signature."""
 
 from dkimpipe import senders
-from dkimpipe.address import Mailbox, first_mailbox, is_at_or_below, is_domain, to_a_labels, to_u_labels
+from dkimpipe.address import (
+    Mailbox,
+    first_mailbox,
+    is_at_or_below,
+    is_domain,
+    to_a_labels,
+    to_lower,
+    to_u_labels,
+)
 from dkimpipe.config import SENDER_MAP
 from dkimpipe.errors import ConfigError, NotSigned, printable
-from dkimpipe.options import SignatureOptions
+from dkimpipe.options import SignatureOptions, given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +20,7 @@ if TYPE_CHECKING:
 
     from dkimpipe.config import Settings
     from dkimpipe.message import Message
+    from dkimpipe.senders import Signature
 
 _MAX_LIST_ID = 255  # octets, RFC 2919 section 6
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
@@ -31,63 +40,59 @@ class Choice:
     __slots__ = ("domain", "key", "mailbox", "signatures", "where")
 
     def __init__(
-        self,
-        mailbox: Mailbox,
-        key: bytes,
-        domain: bytes,
-        text: str,
-        where: "Callable[[], str]",
-        settings: "Settings",
+        self, mailbox: Mailbox, key: bytes, domain: bytes, signatures: "list[Signature]", settings: "Settings"
     ) -> None:
-        """Complete the signatures that ``text`` lists. Raises ConfigError and NotSigned."""
+        """Complete the signatures of an entry. Raises ConfigError and NotSigned."""
         self.mailbox = mailbox
         self.key = key
         self.domain = domain
-        self.where = where
+        self.where = signatures[0].where
         self.signatures = []
-        for signature in senders.parse(text, where):
-            options = SignatureOptions(signature, settings, where)
-            identity = signature.options.get("identity") or settings.get("identity")
-            options.domain = self._domain(signature.options.get("domain", "$keydomain"))
-            options.identity = self._identity(identity, options.domain) if options.type == "dkim" else b""
+        for signature in signatures:
+            options = SignatureOptions(signature, settings)
+            options.domain = self._domain(signature)
+            if options.type == "dkim":
+                text, where = given(signature, "identity", settings, "identity")
+                options.identity = self._identity(text, where, options.domain)
             self.signatures.append(options)
 
-    def _domain(self, text: str) -> bytes:
+    def _domain(self, signature: "Signature") -> bytes:
         """Return d= with its macros expanded. Raises NotSigned if a macro made it what is no domain."""
-        expanded = self._expand(text)
+        text = signature.options.get("domain", "$keydomain")
+        expanded = self._expand(text, signature.where)
+        if not expanded:
+            raise ConfigError(f"{signature.where()}: {signature.type} without d=")
         domain = _a_labels(expanded)
         if is_domain(domain):
             return domain
         if "$" in text:
             raise NotSigned(f"'{printable(expanded)}' is no domain that can sign")
-        raise ConfigError(f"{self.where()}: d={text} is no domain")
+        raise ConfigError(f"{signature.where()}: d={text} is no domain")
 
-    def _identity(self, text: str, domain: bytes) -> bytes:
+    def _identity(self, text: str, where: "Callable[[], str]", domain: bytes) -> bytes:
         """Return i= with its macros expanded; none where the message's own address is not below d=."""
         if not text:
             return b""
-        local_part, at, host = self._expand(text).rpartition(b"@")
+        local_part, at, host = self._expand(text, where).rpartition(b"@")
         host = _a_labels(host)
-        if at and is_at_or_below(host, domain) and len(local_part) <= _MAX_LOCAL_PART:
+        if at and is_domain(host) and is_at_or_below(host, domain) and len(local_part) <= _MAX_LOCAL_PART:
             return local_part + at + host
         if at and "$" in text:
             return b""
-        raise ConfigError(f"{self.where()}: i={text} is not at or below d={domain.decode()}")
+        raise ConfigError(f"{where()}: i={text} is not at or below d={domain.decode()}")
 
-    def _expand(self, text: str) -> bytes:
+    def _expand(self, text: str, where: "Callable[[], str]") -> bytes:
         """Return a value with its macros expanded; ``$$`` is a dollar."""
-        return b"$".join([self._expand_macros(part) for part in text.split("$$")])
+        return b"$".join([self._expand_macros(part, where) for part in text.split("$$")])
 
-    def _expand_macros(self, text: str) -> bytes:
+    def _expand_macros(self, text: str, where: "Callable[[], str]") -> bytes:
         first, *rest = text.split("$")
         expanded = first.encode("utf-8", "surrogateescape")
         for part in rest:
             after = part.lstrip(_MACRO_LETTERS)
             name = part[: len(part) - len(after)]
             if name not in _MACROS:
-                raise ConfigError(
-                    f"{self.where()}: unknown macro '${name}'", f"known are ${' $'.join(_MACROS)}"
-                )
+                raise ConfigError(f"{where()}: unknown macro '${name}'", f"known are ${' $'.join(_MACROS)}")
             expanded += _MACROS[name](self) + after.encode("utf-8", "surrogateescape")
         return expanded
 
@@ -110,7 +115,7 @@ def choose(message: "Message", settings: "Settings") -> Choice:
     return (
         _by_list_id(message, settings, author)
         or _by_map(settings, candidates)
-        or _by_domain(settings, candidates[0] if candidates else author)
+        or _by_domain(settings, candidates or [author])
     )
 
 
@@ -120,7 +125,7 @@ def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
     They are the address, the address without ``+extension``, its domain, the parents of that, and ``.``;
     each domain with A-labels stands with U-labels too.
     """
-    local_parts = [_lower(mailbox.local_part)]
+    local_parts = [to_lower(mailbox.local_part)]
     plain = local_parts[0].partition(b"+")[0]
     if plain and plain != local_parts[0]:
         local_parts.append(plain)
@@ -158,15 +163,17 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
         return None
     value = fields[0].value
     _, opening, rest = value.partition(b"<")
-    list_id = _lower((rest.partition(b">")[0] if opening else value).strip())
+    list_id = to_lower((rest.partition(b">")[0] if opening else value).strip())
     if len(list_id) > _MAX_LIST_ID:
         return None
     entry = senders.lookup(path, _domain_keys(list_id))
     if not entry:
         return None
     # The first label of a List-Id is the list's own name (RFC 2919): what follows is the domain.
-    domain = entry.key.partition(b".")[2] if entry.key == list_id else entry.key
-    return Choice(author, entry.key, domain or author.domain, entry.text, entry.place, settings)
+    domain = entry.key.partition(b".")[2] if entry.key in (list_id, b".") else entry.key
+    return Choice(
+        author, entry.key, domain or author.domain, senders.parse(entry.text, entry.place), settings
+    )
 
 
 def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
@@ -179,25 +186,32 @@ def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None
         entry = senders.lookup(path, lookup_keys(mailbox))
         if entry:
             domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
-            return Choice(mailbox, entry.key, domain, entry.text, entry.place, settings)
+            return Choice(mailbox, entry.key, domain, senders.parse(entry.text, entry.place), settings)
     return None
 
 
-def _by_domain(settings: "Settings", mailbox: Mailbox) -> Choice:
+def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> Choice:
     """Return DKIMproxy's way without maps: ``domain`` tells whom to sign for, ``signature`` how."""
-    maps = "sender_map" in settings.values or "listid_map" in settings.values
-    text = ",".join(settings.signatures) or ("" if maps else "dkim")
-    given = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
-    domains = [_a_labels(domain.strip()) for domain in given]
+    given_domains = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
+    domains = [_a_labels(domain.strip()) for domain in given_domains]
     for domain in filter(None, domains):
         if not is_domain(domain):
             raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is no domain")
-    if len(domains) > 1:
-        domains = [domain for domain in _domain_keys(mailbox.domain) if domain in domains]
-    if not text or not domains or not (domains[0] or settings.signatures):
-        raise NotSigned(f"no entry for {printable(mailbox.address)}")
-    where = settings.where.get("signature") or settings.where.get("domain", "")
-    return Choice(mailbox, domains[0], domains[0], text, lambda: where, settings)
+    signatures = []
+    for text, where in settings.signatures or _default_signature(settings):
+        signatures += senders.parse(text, where)
+    for mailbox in candidates if signatures else ():
+        for domain in _domain_keys(mailbox.domain) if len(domains) > 1 else domains:
+            if domain in domains:
+                return Choice(mailbox, domain, domain, signatures, settings)
+    raise NotSigned(f"no entry for {printable(candidates[0].address)}")
+
+
+def _default_signature(settings: "Settings") -> "list[tuple[str, Callable[[], str]]]":
+    """Return what stands for ``signature`` if nobody gave it: dkim for ``domain``, unless there are maps."""
+    if "domain" not in settings.values or "sender_map" in settings.values or "listid_map" in settings.values:
+        return []
+    return [("dkim", settings.place("domain"))]
 
 
 def _a_labels(domain: bytes) -> bytes:
@@ -220,10 +234,3 @@ def _domain_keys(domain: bytes) -> "list[bytes]":
 def _spellings(domain: bytes) -> "list[bytes]":
     u_labels = to_u_labels(domain)
     return [domain] if u_labels == domain else [domain, u_labels]
-
-
-def _lower(octets: bytes) -> bytes:
-    """Return octets in lower case: of UTF-8 all letters, of anything else those of US-ASCII."""
-    if octets.isascii():
-        return octets.lower()
-    return octets.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")

@@ -8,7 +8,7 @@ from dkimpipe.files import exists, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from typing import Callable
 
 CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
 SENDER_MAP = "/etc/dkimpipe/senders"
@@ -87,13 +87,14 @@ IGNORED = frozenset(
 )
 
 _SPELLINGS = {"1": "yes", "true": "yes", "on": "yes", "0": "no", "false": "no", "off": "no", "": "yes"}
+_WORDS = (*_YES_OR_NO, *_SPELLINGS)
 
 
 class Settings:
     """What the command line and the conf file say.
 
     ``values``      value by name; a name that nobody gave is not there
-    ``signatures``  the values of ``signature``, in order
+    ``signatures``  the values of ``signature``, in order, each with what gives its place
     ``where``       for each name given: ``command line`` or ``PATH, line N``, to begin an error with
     ``sender``      the envelope sender of ``-f``, None if it was not given, '' for the null sender
     ``recipients``  the envelope recipients
@@ -103,7 +104,7 @@ class Settings:
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
-        self.signatures: list[str] = []
+        self.signatures: list[tuple[str, Callable[[], str]]] = []
         self.where: dict[str, str] = {}
         self.sender: str | None = None
         self.recipients: list[str] = []
@@ -111,6 +112,10 @@ class Settings:
     def get(self, name: str, default: str = "") -> str:
         """Return a value, or the default."""
         return self.values.get(name, default)
+
+    def place(self, name: str) -> "Callable[[], str]":
+        """Return what gives the place of a value, to begin an error with."""
+        return self.where[name].__str__
 
     def yes(self, name: str, default: bool = False) -> bool:
         """Return a value that is yes or no."""
@@ -136,7 +141,7 @@ class Settings:
                 if word not in MATCHES:
                     raise ConfigError(f"{where}: match is a list of {', '.join(MATCHES)}; not '{word}'")
         if name == "signature":
-            self.signatures.append(value)
+            self.signatures.append((value, where.__str__))
         self.values[name] = value
         self.where[name] = where
 
@@ -158,29 +163,40 @@ def read_settings(arguments: "list[str]") -> Settings:
 def read_command_line(arguments: "list[str]") -> Settings:
     """Return what the command line says: ``--name value``, ``--name=value``, ``-f SENDER`` and recipients."""
     settings = Settings()
-    words = iter(arguments)
-    for word in words:
+    left = arguments[::-1]
+    while left:
+        word = left.pop()
         if word == "--":
-            settings.recipients = list(words)
+            settings.recipients, left = left[::-1], []
             if not settings.recipients:
                 raise UsageError("no recipients behind --", ARGV)
         elif word == "-f":
-            settings.sender = _next(words, word)
-        elif not word.startswith("--"):
+            settings.sender = _next(left, word)
+        elif word.startswith("--"):
+            _take_option(settings, word, left)
+        else:
             raise UsageError(
                 f"unknown argument '{word}'", "recipients stand behind --; dkimpipe --help tells the rest"
             )
-        else:
-            option, equals, value = word[2:].partition("=")
-            name = option.replace("-", "_")
-            if name not in OPTIONS:
-                raise UsageError(f"unknown option '--{option}'", "dkimpipe --help lists them")
-            if not equals:
-                value = "yes" if OPTIONS[name] == _YES_OR_NO else _next(words, word)
-            settings.set(name, value, "command line")
     if settings.recipients and settings.sender is None:
         raise UsageError("recipients without -f SENDER", ARGV)
     return settings
+
+
+def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
+    """Take ``--name=value``, or ``--name`` and its value from the end of ``left``; yes need not be said."""
+    option, equals, value = word[2:].partition("=")
+    name = option.replace("-", "_")
+    if name in IGNORED:
+        if not equals and left and not left[-1].startswith("-"):
+            left.pop()
+        return
+    if name not in OPTIONS:
+        raise UsageError(f"unknown option '--{option}'", "dkimpipe --help lists them")
+    if not equals:
+        yes = OPTIONS[name] == _YES_OR_NO and not (left and left[-1] and left[-1].lower() in _WORDS)
+        value = "yes" if yes else _next(left, word)
+    settings.set(name, value, "command line")
 
 
 def read_conf(path: str) -> "list[tuple[str, str, str]]":
@@ -194,6 +210,8 @@ def read_conf(path: str) -> "list[tuple[str, str, str]]":
         where = f"{path}, line {number}"
         rest = line.lstrip(_NAME_LETTERS)
         name = line[: len(line) - len(rest)].lstrip("-").replace("-", "_")
+        if rest and rest[0] not in " =:":
+            name = ""
         rest = rest.lstrip()
         value = (rest[1:] if rest[:1] in ("=", ":") else rest).partition(" #")[0].strip()
         if name in OPTIONS and name != "conf_file":
@@ -203,7 +221,7 @@ def read_conf(path: str) -> "list[tuple[str, str, str]]":
     return directives
 
 
-def _next(words: "Iterator[str]", option: str) -> str:
-    for value in words:
-        return value
+def _next(left: "list[str]", option: str) -> str:
+    if left:
+        return left.pop()
     raise UsageError(f"{option} needs a value", ARGV if option == "-f" else "")

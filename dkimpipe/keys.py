@@ -29,7 +29,10 @@ _REFUSED_LABELS = {
 _MENDS = {
     "is encrypted": "openssl pkey -in {path} -out NEWFILE makes one without a passphrase",
     "holds a public key": "name the private key; the public one belongs into DNS",
-    "is in the format of OpenSSH": "ssh-keygen -p -m PEM -f {path} makes it PEM",
+    # It leaves an Ed25519 key as it is.
+    "is in the format of OpenSSH": (
+        "ssh-keygen -p -m PEM -f {path} makes an RSA key PEM; an Ed25519 key must be made anew"
+    ),
 }
 _NEW_KEY = "openssl genrsa -out NEWFILE 2048 makes a key that can sign"
 
@@ -109,6 +112,9 @@ class PrivateKey:
         )
         try:
             child = posix.posix_spawn(OPENSSL, command, {}, file_actions=actions)
+        except OSError:
+            posix.close(come)
+            raise
         finally:
             for descriptor in (key, data, go):
                 posix.close(descriptor)
@@ -116,8 +122,8 @@ class PrivateKey:
         while chunk := posix.read(come, MAX_FILE):
             signature += chunk
         posix.close(come)
-        posix.waitpid(child, 0)
-        return signature
+        _, status = posix.waitpid(child, 0)
+        return b"" if status else signature
 
     def _sign_by_library(self, digest: bytes, hash_name: str, fault: str) -> bytes:
         """Return the same by the cryptography package; ``fault`` is why the program could not serve."""
@@ -174,7 +180,7 @@ class _RefusedError(Exception):
 
 def _pem_block(octets: bytes) -> "tuple[bytes, bytes, bytes]":
     """Return label, PEM block with LF, and DER of the first block that is no mere parameters."""
-    octets = octets.replace(b"\r\n", b"\n")
+    octets = b"\n".join([line.rstrip() for line in octets.split(b"\n")]) + b"\n"
     _, found, rest = octets.partition(b"-----BEGIN ")
     if rest.startswith((b"EC PARAMETERS", b"DSA PARAMETERS")):
         _, found, rest = rest.partition(b"-----BEGIN ")

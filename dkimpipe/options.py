@@ -50,36 +50,41 @@ class SignatureOptions:
         "where",
     )
 
-    def __init__(self, signature: "Signature", settings: "Settings", where: "Callable[[], str]") -> None:
+    def __init__(self, signature: "Signature", settings: "Settings") -> None:
         """Complete what an entry says by the conf file. Domain and identity come later, from the message."""
-        options = signature.options
         self.type = signature.type
-        self.where = where
-        self.keyfile = options.get("keyfile") or settings.get("keyfile")
-        selector = options.get("selector") or settings.get("selector")
-        for name, value in (("key", self.keyfile), ("s", selector)):
-            if not value:
-                raise ConfigError(f"{where()}: {self.type} without {name}=")
+        self.where = signature.where
+        self.domain = self.identity = b""
+        self.keyfile, _ = given(signature, "keyfile", settings, "keyfile")
+        if not self.keyfile:
+            raise ConfigError(f"{self.where()}: {self.type} without key=")
+        self._set_selector(*given(signature, "selector", settings, "selector"))
+        self._set_algorithm(signature.options.get("algorithm", ""))
+        self._set_canonicalization(*given(signature, "method", settings, f"{self.type}_method", "method"))
+        self._set_headers(signature.options.get("headers", ""))
+        self._set_times(signature.options.get("timestamp", "yes"), signature.options.get("lifetime", "0"))
+
+    def _set_selector(self, selector: str, where: "Callable[[], str]") -> None:
+        if not selector:
+            raise ConfigError(f"{where()}: {self.type} without s=")
         try:
             self.selector = address.to_a_labels(selector.encode())
         except ValueError:
             self.selector = b""
         if not address.is_domain(self.selector):
             raise ConfigError(f"{where()}: s={selector} can be no name in DNS")
-        self.algorithm = options.get("algorithm", "")
-        if self.algorithm and self.algorithm not in ALGORITHMS[self.type]:
-            raise ConfigError(
-                f"{where()}: {self.type} knows a={' and '.join(ALGORITHMS[self.type])}, not {self.algorithm}"
-            )
-        self._set_canonicalization(options.get("method") or _default_method(self.type, settings))
-        self._set_headers(options.get("headers", ""))
-        self._set_times(options.get("timestamp", "yes"), options.get("lifetime", "0"))
-        self.domain = self.identity = b""
 
-    def _set_canonicalization(self, method: str) -> None:
+    def _set_algorithm(self, algorithm: str) -> None:
+        self.algorithm = algorithm
+        known = ALGORITHMS[self.type]
+        if algorithm and algorithm not in known:
+            raise ConfigError(f"{self.where()}: {self.type} knows a={' and '.join(known)}, not {algorithm}")
+
+    def _set_canonicalization(self, method: str, where: "Callable[[], str]") -> None:
+        method = method or _DEFAULT_METHODS[self.type]
         if method not in CANONICALIZATIONS[self.type]:
             known = ", ".join(CANONICALIZATIONS[self.type])
-            raise ConfigError(f"{self.where()}: {self.type} knows c={known}; not {method}")
+            raise ConfigError(f"{where()}: {self.type} knows c={known}; not {method}")
         self.header_canonicalization, _, body = method.partition("/")
         self.body_canonicalization = body or ("simple" if self.type == "dkim" else method)
 
@@ -92,7 +97,7 @@ class SignatureOptions:
         if self.headers and self.type == "dkim" and b"from" not in self.headers:
             raise ConfigError(f"{self.where()}: h= does not name from (RFC 6376 section 5.4)")
         for name in self.headers:
-            if not name.isascii() or any(octet < 33 or octet in b":;" for octet in name) or len(name) > 76:
+            if any(not 33 <= octet < 127 or octet in b":;" for octet in name) or len(name) > 76:
                 raise ConfigError(
                     f"{self.where()}: h= names '{printable(name)}', which can be no header field"
                 )
@@ -102,10 +107,18 @@ class SignatureOptions:
             raise ConfigError(f"{self.where()}: t={timestamp}: yes or no")
         self.timestamp = timestamp == "yes"
         number, unit = (lifetime[:-1], lifetime[-1]) if lifetime[-1] in _UNITS else (lifetime, "s")
-        if not (number.isascii() and number.isdigit()):
+        if not (number.isascii() and number.isdigit()) or len(number) > 12:
             raise ConfigError(f"{self.where()}: x={lifetime} is no time: 30d, 12h, or seconds")
         self.lifetime = int(number) * _UNITS[unit]
 
 
-def _default_method(type: str, settings: "Settings") -> str:
-    return settings.get(f"{type}_method") or settings.get("method") or _DEFAULT_METHODS[type]
+def given(
+    signature: "Signature", option: str, settings: "Settings", *directives: str
+) -> "tuple[str, Callable[[], str]]":
+    """Return a value from the entry, else of the first directive that stands, and what gives its place."""
+    if option in signature.options:
+        return signature.options[option], signature.where
+    for directive in directives:
+        if directive in settings.values:
+            return settings.values[directive], settings.place(directive)
+    return "", signature.where

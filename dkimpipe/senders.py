@@ -8,6 +8,7 @@ next to nothing.
 
 import posix
 
+from dkimpipe.address import to_lower
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import open_file, why
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 _MAX_ENTRY = 65536
 _BLANKS = b" \t\r\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # Short and long names of the options of a signature.
 _LONG_NAMES = {
@@ -59,13 +61,19 @@ class Entry:
 
 
 class Signature:
-    """One item of an entry: its ``type``, dkim or domainkeys, and its ``options`` by long name, as text."""
+    """One item of an entry, as text.
 
-    __slots__ = ("options", "type")
+    ``type``     dkim or domainkeys
+    ``options``  what its parentheses hold, by long name
+    ``where``    gives the place of the entry, such as ``PATH, line N``, to begin an error with
+    """
 
-    def __init__(self, type: str, options: "dict[str, str]") -> None:
+    __slots__ = ("options", "type", "where")
+
+    def __init__(self, type: str, options: "dict[str, str]", where: "Callable[[], str]") -> None:
         self.type = type
         self.options = options
+        self.where = where
 
 
 def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
@@ -73,23 +81,26 @@ def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
 
     If a key stands in the map more than once its last line counts, as in DKIMproxy. Raises ConfigError.
     """
+    keys = [key for key in keys if key and key[:1] not in b"#; \t\r\n"]  # a blank or a comment is no key
     descriptor, _ = open_file(path, "map")
     try:
         found = _scan(descriptor, keys)
         if not found:
             return None
         key, offset = found
-        octets = posix.pread(descriptor, _MAX_ENTRY, offset)
+        entry = Entry(path, offset, key, "")
+        octets, ended = b"", False
+        while not ended and (chunk := posix.pread(descriptor, _MAX_ENTRY, offset + len(octets))):
+            octets += chunk
+            text = octets[len(key) :].decode("utf-8", "surrogateescape")
+            entry.text, ended = _continued(text.split("\n"))
+            if len(entry.text) > _MAX_ENTRY:
+                raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
+        return entry
     except OSError as error:
         raise ConfigError(f"map {path}: {why(error)}") from None
     finally:
         posix.close(descriptor)
-    text = octets[len(key) :].decode("utf-8", "surrogateescape")
-    entry = Entry(path, offset, key, "")
-    entry.text, ended = _continued(text.split("\n"))
-    if len(octets) == _MAX_ENTRY and not ended:
-        raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
-    return entry
 
 
 def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
@@ -106,8 +117,10 @@ def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
                 f"{where()}: unknown type of signature: '{item}'", f"known are {' and '.join(TYPES)}"
             )
         if opening and not inside.endswith(")"):
-            raise ConfigError(f"{where()}: no closing parenthesis: '{item}'")
-        signatures.append(Signature(name, _options(inside[:-1], where) if inside[:-1].strip() else {}))
+            fault = "text behind the closing parenthesis" if ")" in inside else "no closing parenthesis"
+            raise ConfigError(f"{where()}: {fault}: '{item}'")
+        options = _options(inside[:-1], where) if inside[:-1].strip() else {}
+        signatures.append(Signature(name, options, where))
     if not signatures:
         raise ConfigError(f"{where()}: no signature behind the key", "such as: dkim(s=SELECTOR,key=FILE)")
     return signatures
@@ -166,8 +179,10 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
     at = 0
     while True:
         chunk = posix.pread(descriptor, _CHUNK, at)
+        if not at and chunk.startswith(_BYTE_ORDER_MARK):
+            chunk = b"\n\n\n" + chunk[3:]
         at += len(chunk)
-        octets = (held + chunk if chunk else held + b"\n").lower()
+        octets = _lower(held + chunk if chunk else held + b"\n")
         # Only whole lines are searched: a key and the blank behind it never lie across the cut.
         whole = octets.rfind(b"\n")
         if octets.rfind(common_end) >= 0:
@@ -180,6 +195,12 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
             return found
         start += whole
         held = octets[whole:]
+
+
+def _lower(octets: bytes) -> bytes:
+    """Return octets in lower case, in as many octets, so that what stands where stays there."""
+    lowered = to_lower(octets)
+    return lowered if len(lowered) == len(octets) else octets.lower()
 
 
 def _last_line(octets: bytes, needle: bytes, end: int) -> int:

@@ -1,0 +1,631 @@
+"""Private key files: every form that can sign, every fault by name and mend, and OpenSSL in both its ways."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from hashlib import sha1, sha256
+from pathlib import Path
+from typing import Union
+
+import pytest
+from conftest import Keys, run_filter, write_key
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from dkimpipe import keys as dkimpipe_keys
+from dkimpipe.errors import ConfigError, PrivateKeyError
+from dkimpipe.keys import PrivateKey, read_key
+
+AnyKey = Union[
+    rsa.RSAPrivateKey,
+    ed25519.Ed25519PrivateKey,
+    ed448.Ed448PrivateKey,
+    x25519.X25519PrivateKey,
+    ec.EllipticCurvePrivateKey,
+    dsa.DSAPrivateKey,
+]
+PKCS1, PKCS8, OPENSSH = PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8, PrivateFormat.OpenSSH
+FORMS = {"pkcs1": PKCS1, "pkcs8": PKCS8}
+DIGESTS = {"sha1": sha1(b"text").digest(), "sha256": sha256(b"text").digest()}
+SECRET = b"correct horse"
+
+NEW_KEY = "openssl genrsa -out NEWFILE 2048 makes a key that can sign"
+NO_PASSPHRASE = "openssl pkey -in PATH -out NEWFILE makes one without a passphrase"
+OPENSSH_MEND = "ssh-keygen -p -m PEM -f PATH makes an RSA key PEM; an Ed25519 key must be made anew"
+PUBLIC = "name the private key; the public one belongs into DNS"
+
+RSA = rsa.generate_private_key(65537, 2048)
+SMALL = rsa.generate_private_key(65537, 1024)
+ED25519 = ed25519.Ed25519PrivateKey.generate()
+
+
+def pem(key: AnyKey, form: PrivateFormat = PKCS8, secret: bytes = b"") -> bytes:
+    """Return a private key in PEM."""
+    encryption = BestAvailableEncryption(secret) if secret else NoEncryption()
+    return key.private_bytes(Encoding.PEM, form, encryption)
+
+
+def der(key: AnyKey, form: PrivateFormat = PKCS8) -> bytes:
+    """Return a private key in DER."""
+    return key.private_bytes(Encoding.DER, form, NoEncryption())
+
+
+def block(label: str, octets: bytes, width: int = 64) -> bytes:
+    """Return DER in PEM with lines of this width."""
+    text = base64.b64encode(octets).decode()
+    lines = [text[at : at + width] for at in range(0, len(text), width)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
+
+
+def huge() -> rsa.RSAPrivateKey:
+    """Return a key of 8192 bits, of two primes that everybody knows (RFC 3526 and RFC 7919)."""
+    primes = []
+    for group in ("modp_4096", "ffdhe4096"):
+        made = subprocess.run(
+            ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", f"group:{group}"],
+            capture_output=True,
+            check=True,
+        )
+        parsed = subprocess.run(["openssl", "asn1parse"], input=made.stdout, capture_output=True, check=True)
+        primes.append(int(re.findall(r"INTEGER +:([0-9A-F]+)", parsed.stdout.decode())[0], 16))
+    p, q = sorted(primes, reverse=True)
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+def verifies(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, signature: bytes, hash_name: str) -> bool:
+    """Tell whether a signature of the digest is right, by the public key."""
+    algorithm = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}[hash_name]
+    try:
+        if isinstance(key, rsa.RSAPrivateKey):
+            prehashed = Prehashed(algorithm)
+            key.public_key().verify(signature, DIGESTS[hash_name], padding.PKCS1v15(), prehashed)
+        else:
+            key.public_key().verify(signature, DIGESTS[hash_name])
+    except InvalidSignature:
+        return False
+    return True
+
+
+# Forms that can sign.
+
+Signer = tuple[Union[rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey], bytes]
+SIGNERS: dict[str, Signer] = {
+    "rsa2048-pkcs1": (RSA, pem(RSA, PKCS1)),
+    "rsa2048-pkcs8": (RSA, pem(RSA)),
+    "rsa1024-pkcs1": (SMALL, pem(SMALL, PKCS1)),
+    "rsa1024-pkcs8": (SMALL, pem(SMALL)),
+    "ed25519": (ED25519, pem(ED25519)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("bits", [1024, 1028, 1536, 2047, 2048, 3072])
+def test_rsa_of_a_size(tmp_path: Path, bits: int, form: PrivateFormat) -> None:
+    made = {1024: SMALL, 2048: RSA}.get(bits) or rsa.generate_private_key(65537, bits)
+    key = read_key(str(write_key(tmp_path / "key", pem(made, form))))
+    assert (key.type, key.bits) == ("rsa", bits)
+    assert verifies(made, key.sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+@pytest.mark.parametrize("name", ["rsa4096", "rsa4096-pkcs1"])
+def test_rsa_of_4096_bits(keys: Keys, name: str) -> None:
+    key = read_key(str(keys.path(name)))
+    assert (key.type, key.bits, len(key.sign(DIGESTS["sha256"], "sha256"))) == ("rsa", 4096, 512)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_rsa_of_8192_bits(tmp_path: Path, form: PrivateFormat) -> None:
+    made = huge()
+    key = read_key(str(write_key(tmp_path / "key", pem(made, form))))
+    assert key.bits == 8192
+    assert verifies(made, key.sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+def test_ed25519(tmp_path: Path) -> None:
+    key = read_key(str(write_key(tmp_path / "key", pem(ED25519))))
+    assert (key.type, key.bits) == ("ed25519", 256)
+    assert verifies(ED25519, key.sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+@pytest.mark.parametrize("exponent", [3, 65537])
+def test_public_exponent(exponent: int) -> None:
+    made = rsa.generate_private_key(exponent, 1024)  # type: ignore[arg-type,unused-ignore]
+    assert verifies(made, PrivateKey("KEY", pem(made)).sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+def public_pem(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, form: PublicFormat) -> bytes:
+    """Return the public half of a key in PEM."""
+    return key.public_key().public_bytes(Encoding.PEM, form)
+
+
+RESHAPES: dict[str, Callable[[bytes], bytes]] = {
+    "lf": lambda text: text,
+    "crlf": lambda text: text.replace(b"\n", b"\r\n"),
+    "no-final-line-end": lambda text: text.rstrip(b"\n"),
+    "text-before": lambda text: b"The key of example.com.\nBag Attributes\n    friendlyName: x\n\n" + text,
+    "text-before-without-line-end": lambda text: b"\xef\xbb\xbf" + text,
+    "text-behind": lambda text: text + b"\nEnd of the key.\n",
+    "public-key-behind": lambda text: text + public_pem(RSA, PublicFormat.SubjectPublicKeyInfo),
+    "blanks-at-line-ends": lambda text: text.replace(b"\n", b" \n"),
+}
+
+
+@pytest.mark.parametrize("reshape", RESHAPES.values(), ids=RESHAPES)
+@pytest.mark.parametrize("name", SIGNERS)
+def test_shape_of_the_file(tmp_path: Path, name: str, reshape: Callable[[bytes], bytes]) -> None:
+    made, text = SIGNERS[name]
+    key = read_key(str(write_key(tmp_path / "key", reshape(text))))
+    assert verifies(made, key.sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+@pytest.mark.parametrize("width", [1, 60, 63, 64, 65, 76, 80, 100000])
+@pytest.mark.parametrize("label", ["PRIVATE KEY", "RSA PRIVATE KEY"])
+def test_width_of_the_lines(label: str, width: int) -> None:
+    octets = der(SMALL, PKCS8 if label == "PRIVATE KEY" else PKCS1)
+    signature = PrivateKey("KEY", block(label, octets, width)).sign(DIGESTS["sha256"], "sha256")
+    assert verifies(SMALL, signature, "sha256")
+
+
+# Faults: what stands in the file, what is wrong, the mend.
+
+
+def encrypted_pkcs1() -> bytes:
+    return pem(SMALL, PKCS1, SECRET)
+
+
+def certificate() -> bytes:
+    """Return a certificate, as the openssl program makes it."""
+    done = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "/dev/null", "-subj", "/CN=x"],
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def ec_with_parameters() -> bytes:
+    """Return an EC key behind a block with its parameters, as `openssl ecparam -genkey` writes it."""
+    done = subprocess.run(
+        ["openssl", "ecparam", "-name", "prime256v1", "-genkey"], capture_output=True, check=True
+    )
+    return done.stdout
+
+
+def rsa_512() -> bytes:
+    return subprocess.run(["openssl", "genrsa", "512"], capture_output=True, check=True).stdout
+
+
+def rsa_pss() -> bytes:
+    done = subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:1024"],
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout
+
+
+EC = ec.generate_private_key(ec.SECP256R1())
+TRUNCATED = "is truncated: it has no END line"
+UNKNOWN = "holds a key that DKIM does not know"
+
+REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
+    "empty": (lambda: b"", "holds no PEM block", NEW_KEY),
+    "line-end": (lambda: b"\n", "holds no PEM block", NEW_KEY),
+    "text": (lambda: b"password = secret\n", "holds no PEM block", NEW_KEY),
+    "junk": (lambda: random.Random(1).randbytes(4000), "holds no PEM block", NEW_KEY),
+    "der": (lambda: der(SMALL), "holds no PEM block", NEW_KEY),
+    "begin-only": (lambda: b"-----BEGIN nothing", "holds no private key", NEW_KEY),
+    "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "holds no PEM block", NEW_KEY),
+    "encrypted-pkcs8": (lambda: pem(SMALL, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
+    "encrypted-ed25519": (lambda: pem(ED25519, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
+    "encrypted-pkcs1": (encrypted_pkcs1, "is encrypted", NO_PASSPHRASE),
+    "encrypted-pkcs1-crlf": (
+        lambda: encrypted_pkcs1().replace(b"\n", b"\r\n"),
+        "is encrypted",
+        NO_PASSPHRASE,
+    ),
+    "public": (lambda: public_pem(RSA, PublicFormat.SubjectPublicKeyInfo), "holds a public key", PUBLIC),
+    "public-pkcs1": (lambda: public_pem(RSA, PublicFormat.PKCS1), "holds a public key", PUBLIC),
+    "public-ed25519": (
+        lambda: public_pem(ED25519, PublicFormat.SubjectPublicKeyInfo),
+        "holds a public key",
+        PUBLIC,
+    ),
+    "certificate": (certificate, "holds a certificate", NEW_KEY),
+    "ec-pkcs8": (lambda: pem(EC), "holds an EC key", NEW_KEY),
+    "ec-sec1": (lambda: pem(EC, PKCS1), "holds an EC key", NEW_KEY),
+    "ec-behind-parameters": (ec_with_parameters, "holds an EC key", NEW_KEY),
+    "dsa-pkcs8": (lambda: pem(dsa.generate_private_key(1024)), "holds a DSA key", NEW_KEY),
+    "dsa-traditional": (lambda: pem(dsa.generate_private_key(1024), PKCS1), "holds a DSA key", NEW_KEY),
+    "ed448": (lambda: pem(ed448.Ed448PrivateKey.generate()), UNKNOWN, NEW_KEY),
+    "x25519": (lambda: pem(x25519.X25519PrivateKey.generate()), UNKNOWN, NEW_KEY),
+    "rsa-pss": (rsa_pss, UNKNOWN, NEW_KEY),
+    "openssh-rsa": (
+        lambda: pem(SMALL, OPENSSH),
+        "is in the format of OpenSSH",
+        OPENSSH_MEND,
+    ),
+    "openssh-ed25519": (lambda: pem(ED25519, OPENSSH), "is in the format of OpenSSH", OPENSSH_MEND),
+    "rsa-512": (rsa_512, "holds an RSA key of 512 bits; verifiers refuse less than 1024", NEW_KEY),
+    "another-label": (lambda: block("DH PARAMETERS", der(SMALL)), "holds no private key", NEW_KEY),
+    "no-end": (lambda: pem(SMALL).partition(b"-----END")[0], TRUNCATED, NEW_KEY),
+    "no-end-pkcs1": (lambda: pem(SMALL, PKCS1).partition(b"-----END")[0], TRUNCATED, NEW_KEY),
+    "cut-in-the-middle": (lambda: pem(SMALL)[:400], TRUNCATED, NEW_KEY),
+    "end-of-another": (lambda: pem(SMALL).replace(b"END PRIVATE", b"END RSA PRIVATE"), TRUNCATED, NEW_KEY),
+    "no-line-end-at-all": (lambda: pem(SMALL).replace(b"\n", b""), "holds no private key", NEW_KEY),
+    "base64": (
+        lambda: pem(SMALL).replace(b"\nMII", b"\nMI"),
+        "is damaged: its base64 does not decode",
+        NEW_KEY,
+    ),
+    "no-structure": (
+        lambda: block("PRIVATE KEY", b"this is no structure"),
+        "is truncated",
+        NEW_KEY,
+    ),
+    "wrong-structure": (
+        lambda: block("PRIVATE KEY", b"\x04\x82" + der(SMALL)[2:]),
+        "is damaged: it is no key structure",
+        NEW_KEY,
+    ),
+    "empty-structure": (lambda: block("PRIVATE KEY", b""), "is truncated", NEW_KEY),
+    "pkcs1-labelled-pkcs8": (
+        lambda: block("PRIVATE KEY", der(SMALL, PKCS1)),
+        "is damaged: it is no key structure",
+        NEW_KEY,
+    ),
+    "pkcs8-labelled-pkcs1": (
+        lambda: block("RSA PRIVATE KEY", der(SMALL)),
+        "is damaged: it is no key structure",
+        NEW_KEY,
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "fault", "mend"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path: Path, make: Callable[[], bytes], fault: str, mend: str) -> None:
+    path = write_key(tmp_path / "key", make())
+    with pytest.raises(PrivateKeyError) as raised:
+        read_key(str(path))
+    assert (str(raised.value), raised.value.mend) == (
+        f"key file {path} {fault}",
+        mend.replace("PATH", str(path)),
+    )
+
+
+# How the path fails, the words for it, the mend.
+NO_FILES = {
+    "missing": ("No such file or directory", "create it, or mend the path"),
+    "directory": ("not a regular file", "name the file itself: ls -l PATH"),
+    "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
+    "device": ("not a regular file", "name the file itself: ls -l PATH"),
+    "symlink": ("not a regular file", "name the file itself: ls -l PATH"),
+    "dangling-symlink": ("not a regular file", "name the file itself: ls -l PATH"),
+}
+
+
+@pytest.mark.parametrize(("kind", "words", "mend"), [(k, *v) for k, v in NO_FILES.items()], ids=NO_FILES)
+def test_no_file(tmp_path: Path, kind: str, words: str, mend: str) -> None:
+    path = tmp_path / "key"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "symlink":
+        path.symlink_to(write_key(tmp_path / "real", pem(SMALL)))
+    elif kind == "dangling-symlink":
+        path.symlink_to(tmp_path / "nothing")
+    with pytest.raises(ConfigError) as raised:
+        read_key(str(path))
+    assert (str(raised.value), raised.value.mend) == (
+        f"key file {path}: {words}",
+        mend.replace("PATH", str(path)),
+    )
+
+
+# Mode, what is wrong, the mode that the mend gives.
+EXPOSED = {
+    0o644: ("readable by others (mode 0644)", "0640"),
+    0o604: ("readable by others (mode 0604)", "0600"),
+    0o444: ("readable by others (mode 0444)", "0440"),
+    0o666: ("readable by others (mode 0666)", "0640"),
+    0o777: ("readable by others (mode 0777)", "0640"),
+    0o602: ("writable by others (mode 0602)", "0600"),
+    0o662: ("writable by others (mode 0662)", "0640"),
+    0o620: ("writable by the group (mode 0620)", "0600"),
+    0o660: ("writable by the group (mode 0660)", "0640"),
+    0o464: ("readable by others (mode 0464)", "0440"),
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "mended"),
+    [(k, *v) for k, v in EXPOSED.items()],
+    ids=[f"{mode:04o}" for mode in EXPOSED],
+)
+def test_exposed(tmp_path: Path, mode: int, words: str, mended: str) -> None:
+    path = write_key(tmp_path / "key", pem(SMALL))
+    path.chmod(mode)
+    with pytest.raises(PrivateKeyError) as raised:
+        read_key(str(path))
+    assert (str(raised.value), raised.value.mend) == (f"key file {path} is {words}", f"chmod {mended} {path}")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440, 0o700, 0o4600], ids="{:04o}".format)
+def test_safe_mode(tmp_path: Path, mode: int) -> None:
+    path = write_key(tmp_path / "key", pem(SMALL))
+    path.chmod(mode)
+    assert read_key(str(path)).bits == 1024
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_unreadable(open_directory: Path) -> None:
+    path = write_key(open_directory / "key", pem(SMALL))
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError) as raised:
+            read_key(str(path))
+    finally:
+        os.seteuid(0)
+    assert (str(raised.value), raised.value.mend) == (
+        f"key file {path}: Permission denied",
+        f"let user ID 65534 read it; namei -l {path} shows what stands in the way",
+    )
+
+
+# Damaged keys.
+
+
+@pytest.mark.parametrize(
+    ("label", "octets"),
+    [("PRIVATE KEY", der(SMALL)), ("RSA PRIVATE KEY", der(SMALL, PKCS1)), ("PRIVATE KEY", der(ED25519))],
+    ids=["pkcs8", "pkcs1", "ed25519"],
+)
+def test_structure_cut_anywhere(label: str, octets: bytes) -> None:
+    """Read or signed with, a key that was cut raises PrivateKeyError and nothing else."""
+    usable = []
+    for length in range(len(octets)):
+        try:
+            PrivateKey("KEY", block(label, octets[:length])).sign(DIGESTS["sha256"], "sha256")
+            usable.append(length)
+        except PrivateKeyError:
+            pass
+    assert usable == []
+
+
+@pytest.mark.parametrize("length", [*range(0, 900, 50), *range(870, 890)])
+def test_file_cut_anywhere(length: int) -> None:
+    with pytest.raises(PrivateKeyError):
+        PrivateKey("KEY", pem(SMALL)[:length])
+
+
+def damaged(octets: bytes, count: int) -> list[tuple[int, int]]:
+    """Return positions and other values for them, the same places in every run."""
+    chance = random.Random(len(octets))
+    at = sorted({*range(40), *chance.sample(range(len(octets)), count)})
+    return [(position, octets[position] ^ chance.choice((1, 0x80, 0xFF, 0x20, 2))) for position in at]
+
+
+@pytest.mark.parametrize(
+    ("label", "octets"), [("PRIVATE KEY", der(SMALL)), ("RSA PRIVATE KEY", der(SMALL, PKCS1))], ids=FORMS
+)
+def test_one_octet_of_an_rsa_key_damaged(label: str, octets: bytes) -> None:
+    """Read or signed with, such a key raises PrivateKeyError, or its signature is right all the same."""
+    wrong = []
+    for at, value in damaged(octets, 160):
+        changed = octets[:at] + bytes([value]) + octets[at + 1 :]
+        try:
+            signature = PrivateKey("KEY", block(label, changed)).sign(DIGESTS["sha256"], "sha256")
+        except PrivateKeyError:
+            continue
+        if not verifies(SMALL, signature, "sha256"):
+            wrong.append((at, octets[at], value))
+    assert wrong == []
+
+
+def test_one_octet_of_an_ed25519_key_damaged() -> None:
+    """Its seed has no redundancy, but nothing else than PrivateKeyError is ever raised."""
+    octets = der(ED25519)
+    for at in range(len(octets)):
+        for value in (octets[at] ^ 1, octets[at] ^ 0xFF):
+            changed = octets[:at] + bytes([value]) + octets[at + 1 :]
+            try:
+                PrivateKey("KEY", block("PRIVATE KEY", changed)).sign(DIGESTS["sha256"], "sha256")
+            except PrivateKeyError:
+                pass
+
+
+@pytest.mark.parametrize("name", ["d", "p", "q", "dmp1", "dmq1", "iqmp"])
+def test_secret_number_damaged(name: str) -> None:
+    """The public half tells: a wrong signature never leaves."""
+    number: int = getattr(SMALL.private_numbers(), name)
+    octets = der(SMALL, PKCS1)
+    at = octets.index(number.to_bytes((number.bit_length() + 7) // 8, "big")) + 9
+    changed = octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :]
+    try:
+        signature = PrivateKey("KEY", block("RSA PRIVATE KEY", changed)).sign(DIGESTS["sha256"], "sha256")
+    except PrivateKeyError as error:
+        assert str(error).startswith("key file KEY is damaged: ")
+    else:
+        assert verifies(SMALL, signature, "sha256")
+
+
+def swapped_modulus() -> bytes:
+    """Return a key of which the modulus is another key's."""
+    ours, other = (key.private_numbers().public_numbers.n for key in (SMALL, OTHER))
+    return der(SMALL, PKCS1).replace(ours.to_bytes(128, "big"), other.to_bytes(128, "big"))
+
+
+OTHER = rsa.generate_private_key(65537, 1024)
+
+
+def test_public_half_of_another_key() -> None:
+    with pytest.raises(PrivateKeyError) as raised:
+        PrivateKey("KEY", block("RSA PRIVATE KEY", swapped_modulus())).sign(DIGESTS["sha256"], "sha256")
+    assert (str(raised.value), raised.value.mend) == (
+        "key file KEY is damaged: its public half refuses what it signs",
+        NEW_KEY,
+    )
+
+
+def test_structure_that_openssl_refuses() -> None:
+    octets = der(ED25519)
+    with pytest.raises(PrivateKeyError) as raised:
+        PrivateKey("KEY", block("PRIVATE KEY", octets.replace(b"\x04\x20", b"\x05\x20"))).sign(
+            b"x" * 32, "sha256"
+        )
+    assert (str(raised.value), raised.value.mend) == ("key file KEY is damaged: OpenSSL refuses it", NEW_KEY)
+
+
+def test_no_message_shows_key_material(tmp_path: Path) -> None:
+    """Whatever is wrong with the file, no eight characters of its base64 are told."""
+    text = pem(SMALL)
+    secret = base64.b64encode(der(SMALL)).decode()
+    pieces = {secret[at : at + 8] for at in range(40, len(secret) - 8)}
+    lines = text.split(b"\n")
+    faulty = [
+        text.partition(b"-----END")[0],
+        b"\n".join(lines[1:]),
+        b"\n".join([*lines[:3], b"*", *lines[4:]]),
+        text.replace(b"-----\n", b"-----", 1),
+        b"\n".join([lines[0], *lines[2:]]),
+        b"".join(lines),
+        *(text[:at] + text[at + 1 :] for at in range(30, len(text) - 30, 40)),
+    ]
+    for number, octets in enumerate(faulty):
+        path = write_key(tmp_path / f"key-{number}", octets)
+        done = run_filter("--domain=example.com", "--selector=mail", f"--keyfile={path}")
+        assert (done.status, done.stdout) == (75, b"")
+        assert done.stderr.startswith(f"4.3.5 dkimpipe: key file {path} ")
+        assert not [piece for piece in pieces if piece in done.stderr]
+
+
+# OpenSSL, by its program and by its library.
+
+
+def replace_openssl(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Let another program, or none, stand in place of openssl."""
+    monkeypatch.setattr(dkimpipe_keys, "OPENSSL", str(path))
+
+
+@pytest.mark.parametrize("hash_name", DIGESTS)
+@pytest.mark.parametrize("name", SIGNERS)
+def test_program_and_library_sign_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hash_name: str
+) -> None:
+    """Neither RSASSA-PKCS1-v1_5 nor Ed25519 has a random part."""
+    key = PrivateKey("KEY", SIGNERS[name][1])
+    by_program = key._sign_by_program(DIGESTS[hash_name], hash_name)
+    replace_openssl(monkeypatch, tmp_path / "openssl")
+    assert by_program == key.sign(DIGESTS[hash_name], hash_name)
+
+
+@pytest.mark.parametrize("hash_name", DIGESTS)
+@pytest.mark.parametrize("name", SIGNERS)
+def test_signature_is_the_one_of_the_cryptography_package(name: str, hash_name: str) -> None:
+    made, text = SIGNERS[name]
+    algorithm = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}[hash_name]
+    if isinstance(made, rsa.RSAPrivateKey):
+        expected = made.sign(DIGESTS[hash_name], padding.PKCS1v15(), Prehashed(algorithm))
+    else:
+        expected = made.sign(DIGESTS[hash_name])
+    assert PrivateKey("KEY", text).sign(DIGESTS[hash_name], hash_name) == expected
+
+
+# What stands in place of the openssl program.
+PROGRAMS = {
+    "fails": "exit 1",
+    "fails-and-talks": "echo 'no such command' >&2; exit 1",
+    "prints-nothing": "exit 0",
+    "prints-junk": "echo this is no signature",
+    "prints-much": "head -c 1000000 /dev/zero",
+    "prints-128-octets-and-fails": "head -c 128 /dev/zero; exit 1",
+    "prints-64-octets-and-fails": "head -c 64 /dev/zero; exit 1",
+    "dies": "kill -9 $$",
+    "does-not-read": "exec 0<&-; exit 3",
+}
+
+
+@pytest.mark.parametrize("script", PROGRAMS.values(), ids=PROGRAMS)
+@pytest.mark.parametrize("name", ["rsa1024-pkcs8", "ed25519"])
+def test_library_where_the_program_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, script: str
+) -> None:
+    path = tmp_path / "openssl"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    replace_openssl(monkeypatch, path)
+    made, text = SIGNERS[name]
+    assert verifies(made, PrivateKey("KEY", text).sign(DIGESTS["sha256"], "sha256"), "sha256")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["missing", "not-executable", "no-program", "directory"])
+@pytest.mark.parametrize("name", ["rsa1024-pkcs8", "ed25519"])
+def test_library_where_there_is_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    path = tmp_path / "openssl"
+    if kind == "directory":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes(b"\x00\x01\x02")
+        path.chmod(0o755 if kind == "no-program" else 0o644)
+    replace_openssl(monkeypatch, path)
+    made, text = SIGNERS[name]
+    assert verifies(made, PrivateKey("KEY", text).sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+def test_damaged_key_without_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_openssl(monkeypatch, tmp_path / "openssl")
+    with pytest.raises(PrivateKeyError) as raised:
+        PrivateKey("KEY", block("RSA PRIVATE KEY", swapped_modulus())).sign(DIGESTS["sha256"], "sha256")
+    assert str(raised.value).startswith("key file KEY is damaged: ")
+
+
+def test_signing_leaves_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = PrivateKey("KEY", pem(SMALL))
+    key.sign(DIGESTS["sha256"], "sha256")
+    before = os.listdir("/dev/fd")
+    key.sign(DIGESTS["sha256"], "sha256")
+    replace_openssl(monkeypatch, tmp_path / "openssl")
+    key.sign(DIGESTS["sha256"], "sha256")
+    assert os.listdir("/dev/fd") == before
+
+
+def test_reading_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    path = write_key(tmp_path / "key", pem(SMALL))
+    before = os.listdir("/dev/fd")
+    read_key(str(path))
+    path.chmod(0o644)
+    with pytest.raises(PrivateKeyError):
+        read_key(str(path))
+    assert os.listdir("/dev/fd") == before

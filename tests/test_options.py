@@ -1,0 +1,309 @@
+"""The options of a signature: what an entry leaves out, and every way to get one wrong."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from conftest import MESSAGE, Keys
+
+from dkimpipe.body import BodyHashes
+from dkimpipe.config import read_command_line
+from dkimpipe.dkim import DkimSignature
+from dkimpipe.domainkeys import DomainKeysSignature
+from dkimpipe.errors import ConfigError
+from dkimpipe.keys import read_key
+from dkimpipe.message import Message
+from dkimpipe.options import SignatureOptions
+from dkimpipe.senders import parse
+
+GIVEN = "s=mail,key=/key.pem"
+
+
+def options(entry: str, *arguments: str) -> SignatureOptions:
+    """Return the options of an entry's only signature, completed by a command line."""
+    (signature,) = parse(entry, lambda: "HERE")
+    return SignatureOptions(signature, read_command_line(list(arguments)))
+
+
+def cause(entry: str, *arguments: str) -> str:
+    """Return what is wrong with an entry."""
+    with pytest.raises(ConfigError) as raised:
+        options(entry, *arguments)
+    return str(raised.value)
+
+
+# Of an entry that says no more than it must: the attribute, its value for dkim, for domainkeys.
+DEFAULTS = {
+    "keyfile": ("/key.pem", "/key.pem"),
+    "selector": (b"mail", b"mail"),
+    "algorithm": ("", ""),
+    "header_canonicalization": ("relaxed", "nofws"),
+    "body_canonicalization": ("simple", "nofws"),
+    "headers": ((), ()),
+    "timestamp": (True, True),
+    "lifetime": (0, 0),
+    "identity": (b"", b""),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), [(k, v[0]) for k, v in DEFAULTS.items()], ids=DEFAULTS)
+def test_default_of_dkim(name: str, expected: object) -> None:
+    assert getattr(options(f"dkim({GIVEN})"), name) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [(k, v[1]) for k, v in DEFAULTS.items()], ids=DEFAULTS)
+def test_default_of_domainkeys(name: str, expected: object) -> None:
+    assert getattr(options(f"domainkeys({GIVEN})"), name) == expected
+
+
+# Entry, command line, the two halves of c=.
+CANONICALIZATIONS = {
+    "relaxed": ("dkim(c=relaxed,%s)", "", "relaxed/simple"),
+    "simple": ("dkim(c=simple,%s)", "", "simple/simple"),
+    "relaxed/relaxed": ("dkim(c=relaxed/relaxed,%s)", "", "relaxed/relaxed"),
+    "relaxed/simple": ("dkim(c=relaxed/simple,%s)", "", "relaxed/simple"),
+    "simple/relaxed": ("dkim(c=simple/relaxed,%s)", "", "simple/relaxed"),
+    "simple/simple": ("dkim(c=simple/simple,%s)", "", "simple/simple"),
+    "long-name": ("dkim(method=simple,%s)", "", "simple/simple"),
+    "domainkeys-nofws": ("domainkeys(c=nofws,%s)", "", "nofws/nofws"),
+    "domainkeys-simple": ("domainkeys(c=simple,%s)", "", "simple/simple"),
+    "method": ("dkim(%s)", "--method=simple", "simple/simple"),
+    "method-for-domainkeys": ("domainkeys(%s)", "--method=simple", "simple/simple"),
+    "dkim-method": ("dkim(%s)", "--dkim_method=relaxed/relaxed", "relaxed/relaxed"),
+    "dkim-method-is-not-for-domainkeys": ("domainkeys(%s)", "--dkim_method=relaxed", "nofws/nofws"),
+    "domainkeys-method": ("domainkeys(%s)", "--domainkeys_method=simple", "simple/simple"),
+    "domainkeys-method-is-not-for-dkim": ("dkim(%s)", "--domainkeys_method=nofws", "relaxed/simple"),
+    "dkim-method-before-method": ("dkim(%s)", "--dkim_method=relaxed --method=foo", "relaxed/simple"),
+    "domainkeys-method-before-method": (
+        "domainkeys(%s)",
+        "--domainkeys_method=simple --method=foo",
+        "simple/simple",
+    ),
+    "entry-before-all": (
+        "dkim(c=simple,%s)",
+        "--dkim_method=relaxed --method=relaxed/relaxed",
+        "simple/simple",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("entry", "arguments", "expected"), CANONICALIZATIONS.values(), ids=CANONICALIZATIONS
+)
+def test_canonicalization(entry: str, arguments: str, expected: str) -> None:
+    made = options(entry % GIVEN, *arguments.split())
+    assert f"{made.header_canonicalization}/{made.body_canonicalization}" == expected
+
+
+# The rest of an entry, attribute, value.
+VALUES: dict[str, tuple[str, str, object]] = {
+    "a-rsa-sha256": ("a=rsa-sha256", "algorithm", "rsa-sha256"),
+    "a-rsa-sha1": ("a=rsa-sha1", "algorithm", "rsa-sha1"),
+    "a-ed25519-sha256": ("a=ed25519-sha256", "algorithm", "ed25519-sha256"),
+    "x-days": ("x=30d", "lifetime", 2592000),
+    "x-hours": ("x=12h", "lifetime", 43200),
+    "x-minutes": ("x=90m", "lifetime", 5400),
+    "x-weeks": ("x=2w", "lifetime", 1209600),
+    "x-seconds": ("x=3600s", "lifetime", 3600),
+    "x-bare-seconds": ("x=3600", "lifetime", 3600),
+    "x-none": ("x=0", "lifetime", 0),
+    "x-long-name": ("lifetime=1d", "lifetime", 86400),
+    "t-yes": ("t=yes", "timestamp", True),
+    "t-no": ("t=no", "timestamp", False),
+    "t-long-name": ("timestamp=no", "timestamp", False),
+    "h-one": ("h=from", "headers", (b"from",)),
+    "h-in-order": ("h=to:from:subject", "headers", (b"to", b"from", b"subject")),
+    "h-in-lower-case": ("h=From:TO:Message-ID", "headers", (b"from", b"to", b"message-id")),
+    "h-blanks": ("h= from : to ", "headers", (b"from", b"to")),
+    "h-empty-names": ("h=:from::to:", "headers", (b"from", b"to")),
+    "h-oversigned": ("h=from:from:to:to", "headers", (b"from", b"from", b"to", b"to")),
+    "h-long-name": ("headers=from", "headers", (b"from",)),
+}
+
+
+@pytest.mark.parametrize(("option", "name", "expected"), VALUES.values(), ids=VALUES)
+def test_value(option: str, name: str, expected: object) -> None:
+    assert getattr(options(f"dkim({GIVEN},{option})"), name) == expected
+
+
+# Entry, command line, keyfile, selector.
+COMPLETED = {
+    "entry": ("dkim(s=a,key=/a)", "", "/a", b"a"),
+    "conf": ("dkim", "--selector=b --keyfile=/b", "/b", b"b"),
+    "entry-before-conf": ("dkim(s=a,key=/a)", "--selector=b --keyfile=/b", "/a", b"a"),
+    "one-each": ("dkim(key=/a)", "--selector=b --keyfile=/b", "/a", b"b"),
+    "domainkeys": ("domainkeys", "--selector=b --keyfile=/b", "/b", b"b"),
+    "selector-of-two-labels": ("dkim(s=Mail.2026,key=/a)", "", "/a", b"mail.2026"),
+    "selector-in-u-labels": ("dkim(s=bücher,key=/a)", "", "/a", b"xn--bcher-kva"),
+}
+
+
+@pytest.mark.parametrize(("entry", "arguments", "keyfile", "selector"), COMPLETED.values(), ids=COMPLETED)
+def test_completed_by_the_conf_file(entry: str, arguments: str, keyfile: str, selector: bytes) -> None:
+    made = options(entry, *arguments.split())
+    assert (made.keyfile, made.selector) == (keyfile, selector)
+
+
+DKIM_METHODS = "simple, relaxed, simple/simple, simple/relaxed, relaxed/simple, relaxed/relaxed"
+NO_FROM = "h= does not name from (RFC 6376 section 5.4)"
+
+# Entry, what is wrong.
+WRONG = {
+    "no-key": ("dkim(s=a)", "dkim without key="),
+    "no-selector": ("dkim(key=/a)", "dkim without s="),
+    "nothing": ("dkim", "dkim without key="),
+    "domainkeys-no-key": ("domainkeys(s=a)", "domainkeys without key="),
+    "domainkeys-no-selector": ("domainkeys(key=/a)", "domainkeys without s="),
+    "selector-blank": ("dkim(s=a b,key=/a)", "s=a b can be no name in DNS"),
+    "selector-empty-label": ("dkim(s=a..b,key=/a)", "s=a..b can be no name in DNS"),
+    "selector-dot": ("dkim(s=mail.,key=/a)", "s=mail. can be no name in DNS"),
+    "selector-semicolon": ("dkim(s=a;d=b,key=/a)", "s=a;d=b can be no name in DNS"),
+    "selector-too-long": (f"dkim(s={'a' * 64},key=/a)", f"s={'a' * 64} can be no name in DNS"),
+    "selector-no-utf-8": ("dkim(s=a\udcff,key=/a)", "s=a\udcff can be no name in DNS"),
+    "algorithm": (
+        f"dkim({GIVEN},a=rsa-md5)",
+        "dkim knows a=rsa-sha256 and ed25519-sha256 and rsa-sha1, not rsa-md5",
+    ),
+    "algorithm-upper-case": (
+        f"dkim({GIVEN},a=RSA-SHA256)",
+        "dkim knows a=rsa-sha256 and ed25519-sha256 and rsa-sha1, not RSA-SHA256",
+    ),
+    "domainkeys-rsa-sha256": (
+        f"domainkeys({GIVEN},a=rsa-sha256)",
+        "domainkeys knows a=rsa-sha1, not rsa-sha256",
+    ),
+    "method": (f"dkim({GIVEN},c=foo)", f"dkim knows c={DKIM_METHODS}; not foo"),
+    "method-nofws": (f"dkim({GIVEN},c=nofws)", f"dkim knows c={DKIM_METHODS}; not nofws"),
+    "method-half": (f"dkim({GIVEN},c=relaxed/)", f"dkim knows c={DKIM_METHODS}; not relaxed/"),
+    "method-thirds": (
+        f"dkim({GIVEN},c=simple/simple/simple)",
+        f"dkim knows c={DKIM_METHODS}; not simple/simple/simple",
+    ),
+    "domainkeys-method": (
+        f"domainkeys({GIVEN},c=relaxed)",
+        "domainkeys knows c=simple, nofws; not relaxed",
+    ),
+    "domainkeys-method-of-two": (
+        f"domainkeys({GIVEN},c=simple/simple)",
+        "domainkeys knows c=simple, nofws; not simple/simple",
+    ),
+    "h-without-from": (f"dkim({GIVEN},h=to:subject)", NO_FROM),
+    "h-from-alike": (f"dkim({GIVEN},h=resent-from:x-from)", NO_FROM),
+    "h-blank": (f"dkim({GIVEN},h=from:a b)", "h= names 'a b', which can be no header field"),
+    "h-semicolon": (f"dkim({GIVEN},h=from;b=x:from)", "h= names 'from;b=x', which can be no header field"),
+    "h-no-ascii": (f"dkim({GIVEN},h=from:é)", "h= names 'é', which can be no header field"),
+    "h-no-utf-8": (f"dkim({GIVEN},h=from:\udcff)", "h= names '\\xff', which can be no header field"),
+    "h-control": (f"dkim({GIVEN},h=from:a\x01)", "h= names 'a\\x01', which can be no header field"),
+    "h-delete": (f"dkim({GIVEN},h=from:a\x7f)", "h= names 'a\\x7f', which can be no header field"),
+    "h-too-long": (
+        f"dkim({GIVEN},h=from:{'a' * 77})",
+        f"h= names '{'a' * 77}', which can be no header field",
+    ),
+    "t": (f"dkim({GIVEN},t=maybe)", "t=maybe: yes or no"),
+    "t-number": (f"dkim({GIVEN},t=1700000000)", "t=1700000000: yes or no"),
+    "x-word": (f"dkim({GIVEN},x=soon)", "x=soon is no time: 30d, 12h, or seconds"),
+    "x-unit": (f"dkim({GIVEN},x=1y)", "x=1y is no time: 30d, 12h, or seconds"),
+    "x-unit-upper-case": (f"dkim({GIVEN},x=1D)", "x=1D is no time: 30d, 12h, or seconds"),
+    "x-unit-only": (f"dkim({GIVEN},x=d)", "x=d is no time: 30d, 12h, or seconds"),
+    "x-negative": (f"dkim({GIVEN},x=-1)", "x=-1 is no time: 30d, 12h, or seconds"),
+    "x-fraction": (f"dkim({GIVEN},x=1.5h)", "x=1.5h is no time: 30d, 12h, or seconds"),
+    "x-blank": (f"dkim({GIVEN},x=30 d)", "x=30 d is no time: 30d, 12h, or seconds"),
+    "x-other-digits": (f"dkim({GIVEN},x=\u0663\u0660d)", "x=\u0663\u0660d is no time: 30d, 12h, or seconds"),
+    "x-superscript": (f"dkim({GIVEN},x=\u00b2)", "x=\u00b2 is no time: 30d, 12h, or seconds"),
+}
+
+
+@pytest.mark.parametrize(("entry", "expected"), WRONG.values(), ids=WRONG)
+def test_wrong(entry: str, expected: str) -> None:
+    assert cause(entry) == f"HERE: {expected}"
+
+
+def test_time_of_more_digits_than_python_reads() -> None:
+    assert cause(f"dkim({GIVEN},x={'9' * 5000})").startswith("HERE: x=999")
+
+
+# Conf file, what is wrong; the entry is without fault.
+WRONG_CONF = {
+    "method": ("method foo", f"dkim knows c={DKIM_METHODS}; not foo"),
+    "dkim-method": ("dkim_method nofws", f"dkim knows c={DKIM_METHODS}; not nofws"),
+    "selector": ("selector a..b", "s=a..b can be no name in DNS"),
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), WRONG_CONF.values(), ids=WRONG_CONF)
+def test_fault_of_the_conf_file_is_placed_there(tmp_path: Path, line: str, expected: str) -> None:
+    """An administrator is sent to the line to mend, not to an entry that says nothing of the kind."""
+    name, _, value = line.partition(" ")
+    settings = read_command_line([])
+    settings.set(name, value, "THERE")
+    (signature,) = parse("dkim(key=/a)" if name == "selector" else f"dkim({GIVEN})", lambda: "HERE")
+    with pytest.raises(ConfigError) as raised:
+        SignatureOptions(signature, settings)
+    assert str(raised.value) == f"THERE: {expected}"
+
+
+# Entry, key, what is wrong.
+MISMATCHES = {
+    "rsa-sha256-ed25519": (
+        "dkim(a=rsa-sha256,{})",
+        "ed25519",
+        "a=rsa-sha256, but key file {} is for ed25519",
+    ),
+    "rsa-sha1-ed25519": ("dkim(a=rsa-sha1,{})", "ed25519", "a=rsa-sha1, but key file {} is for ed25519"),
+    "ed25519-rsa": ("dkim(a=ed25519-sha256,{})", "rsa2048", "a=ed25519-sha256, but key file {} is for rsa"),
+    "domainkeys-ed25519": (
+        "domainkeys({})",
+        "ed25519",
+        "domainkeys is rsa-sha1, but key file {} is for ed25519",
+    ),
+}
+
+
+def signature(keys: Keys, entry: str, key: str, message: bytes) -> DkimSignature | DomainKeysSignature:
+    """Begin the signature of an entry for example.com with one of the keys."""
+    made = options(entry.format(f"s=mail,key={keys.path(key)}"))
+    made.domain = b"example.com"
+    if made.type == "dkim":
+        return DkimSignature(made, read_key(made.keyfile), BodyHashes(False))
+    parsed = Message(io.BytesIO(message).read)
+    return DomainKeysSignature(made, read_key(made.keyfile), parsed, BodyHashes(False))
+
+
+@pytest.mark.parametrize(("entry", "key", "expected"), MISMATCHES.values(), ids=MISMATCHES)
+def test_algorithm_and_key_do_not_match(keys: Keys, entry: str, key: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        signature(keys, entry, key, MESSAGE)
+    assert str(raised.value) == f"HERE: {expected.format(keys.path(key))}"
+
+
+# Entry, key, what the log says of the signature.
+ALGORITHMS = {
+    "rsa": ("dkim({})", "rsa2048", "a=rsa-sha256"),
+    "rsa-pkcs1": ("dkim({})", "rsa1024-pkcs1", "a=rsa-sha256"),
+    "ed25519": ("dkim({})", "ed25519", "a=ed25519-sha256"),
+    "rsa-sha1-in-words": ("dkim(a=rsa-sha1,{})", "rsa2048", "a=rsa-sha1"),
+    "domainkeys": ("domainkeys({})", "rsa2048", "a=rsa-sha1 domainkeys"),
+}
+
+
+@pytest.mark.parametrize(("entry", "key", "expected"), ALGORITHMS.values(), ids=ALGORITHMS)
+def test_algorithm_follows_from_the_key(keys: Keys, entry: str, key: str, expected: str) -> None:
+    assert str(signature(keys, entry, key, MESSAGE)) == f"d=example.com s=mail {expected}"
+
+
+# h= of domainkeys, message, what is wrong.
+DOMAINKEYS_HEADERS = {
+    "no-from": ("h=to", MESSAGE, "h= of domainkeys does not name from"),
+    "no-sender": ("h=from", b"Sender: b@example.com\n" + MESSAGE, "h= of domainkeys does not name sender"),
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "message", "expected"), DOMAINKEYS_HEADERS.values(), ids=DOMAINKEYS_HEADERS
+)
+def test_domainkeys_signs_the_sending_address(keys: Keys, names: str, message: bytes, expected: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        signature(keys, f"domainkeys({{}},{names})", "rsa2048", message)
+    assert str(raised.value) == f"HERE: {expected}"
