@@ -178,10 +178,8 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
 
 def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
     path = settings.get("sender_map")
-    if not path and not (
-        settings.signatures or "domain" in settings.values or "listid_map" in settings.values
-    ):
-        path = SENDER_MAP
+    if not path and settings.values.keys().isdisjoint(("signature", "domain", "listid_map")):
+        path = SENDER_MAP  # nothing else was given that could choose
     for mailbox in candidates if path else ():
         entry = senders.lookup(path, lookup_keys(mailbox))
         if entry:

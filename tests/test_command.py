@@ -275,7 +275,6 @@ def test_a_field_can_neither_spoil_nor_add_a_line(place: Place, value: bytes, sh
 CALLS = {
     "unknown option": (["--frobnicate"], "unknown option '--frobnicate'", "dkimpipe --help lists them"),
     "unknown, value": (["--frob=1"], "unknown option '--frob'", "dkimpipe --help lists them"),
-    "server's option": (["--listen=1"], "unknown option '--listen'", "dkimpipe --help lists them"),
     "controls": (["--a\nb\x1b\udcff"], "unknown option '--a?b??'", "dkimpipe --help lists them"),
     "short option": (
         ["-x"],
