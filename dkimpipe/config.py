@@ -32,6 +32,7 @@ OPTIONS: "dict[str, tuple[str, ...]]" = {
     "reject_error": _YES_OR_NO,
     "match": (),
     "on_error": ("defer", "accept"),
+    "normalize": _YES_OR_NO,
     "sendmail": (),
     "syslog": _YES_OR_NO,
     "verbose": _YES_OR_NO,

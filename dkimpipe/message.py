@@ -6,6 +6,7 @@ message is kept in both forms, the body is only ever seen in chunks.
 """
 
 from dkimpipe.errors import HeaderError
+from dkimpipe.longlines import BodyLines, fold_header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,11 +44,23 @@ class Message:
     ``envelope_line``  raw octets of the mbox ``From `` lines before the header, mostly none
     ``header``         raw octets of the header fields and of the empty line after them, if there is one
     ``fields``         the header fields, top down
+    ``by_name``        the same by their lower-case names
     ``line_end``       CRLF or LF: how the first line of the header ends
     ``small``          the whole message was read ahead: at most READ_AHEAD octets
     """
 
-    __slots__ = ("_begun", "_read", "by_name", "envelope_line", "fields", "header", "line_end", "small")
+    __slots__ = (
+        "_begun",
+        "_lines",
+        "_long_fields",
+        "_read",
+        "by_name",
+        "envelope_line",
+        "fields",
+        "header",
+        "line_end",
+        "small",
+    )
 
     def __init__(self, read: "Read", header_limit: int = HEADER_LIMIT) -> None:
         """Read the header block by ``read(size)``, which gives at most that many octets, none at the end.
@@ -72,18 +85,33 @@ class Message:
         self.header = begun[start:end]
         self.line_end = b"\r\n" if self.header.partition(b"\n")[0].endswith(b"\r") else b"\n"
         self._begun = begun[end:]
-        self.by_name: dict[bytes, list[Field]] = {}
-        for field in self.fields:
-            self.by_name.setdefault(field.name, []).append(field)
+        self._lines: BodyLines | None = None
+        self._long_fields = 0
+        self.by_name = _by_name(self.fields)
+
+    def break_long_lines(self) -> None:
+        """Let no line of header and body have more than 998 octets. To be called before they are used."""
+        self.header, self._long_fields = fold_header(self.header, self.line_end)
+        if self._long_fields:
+            scanned = _scan(self.header, 0, ended=True)
+            self.fields = scanned[0] if scanned else []
+            self.by_name = _by_name(self.fields)
+        self._lines = BodyLines(self.line_end)
+
+    @property
+    def long_lines(self) -> int:
+        """How many lines have been broken so far."""
+        return self._long_fields + (self._lines.broken if self._lines else 0)
 
     def body(self) -> "Iterator[bytes]":
         """Yield the body once, raw, in chunks cut anywhere."""
-        chunk, self._begun = self._begun, b""
-        if not chunk and not self.small:
-            chunk = self._read(CHUNK)
+        chunk = self._begun or (b"" if self.small else self._read(CHUNK))
+        self._begun = b""
         while chunk:
-            yield chunk
+            yield self._lines.update(chunk) if self._lines else chunk
             chunk = b"" if self.small else self._read(CHUNK)
+        if self._lines:
+            yield self._lines.finish()
 
 
 class LineEnds:
@@ -109,6 +137,13 @@ class LineEnds:
     def finish(self) -> bytes:
         """Return what was held back."""
         return self._held
+
+
+def _by_name(fields: "list[Field]") -> "dict[bytes, list[Field]]":
+    by_name: dict[bytes, list[Field]] = {}
+    for field in fields:
+        by_name.setdefault(field.name, []).append(field)
+    return by_name
 
 
 def _read_ahead(read: "Read", least: int) -> "tuple[bytes, bool]":

@@ -58,6 +58,8 @@ class Signatures:
         """What was done, one line; Postfix cuts it at 100 characters, so the facts stand first."""
         facts = [f"signed {', '.join(map(str, self._making))}"] if self._making else []
         facts += [f"not signed: {reason}" for reason in self._reasons]
+        if self._message.long_lines:
+            facts.append(f"{self._message.long_lines} lines over 998 octets broken")
         if self._settings.yes("verbose") and self._chosen_by:
             facts.append(self._chosen_by)
         for name in (b"from", b"message-id"):
@@ -70,6 +72,8 @@ class Signatures:
         choice = choose(self._message, self._settings)
         if self._settings.yes("verbose"):
             self._chosen_by = f"chosen by '{printable(choice.key)}', {choice.where()}"
+        if self._settings.yes("normalize", True):
+            self._message.break_long_lines()
         for options in choice.signatures:
             try:
                 self._making.append(self._signature(options, bodies))

@@ -17,8 +17,8 @@ NOTHING = [PYTHON, "-I", "-c", "pass"]
 
 # Every message pays for each of these. A module more is a decision: the commit says what it costs.
 OURS = """
-    address body canonical choose config digest dkim errors files guard keys log message options pipe senders
-    sendmail signatures spool tags
+    address body canonical choose config digest dkim errors files guard keys log longlines message options
+    pipe senders sendmail signatures spool tags
 """
 MODULES = {
     "dkimpipe",

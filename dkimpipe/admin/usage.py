@@ -16,6 +16,7 @@ recipients it hands the message to sendmail(1); without, it writes it to standar
   --listid_map FILE          the same by List-Id; looked up first
   --match WORD,...           which addresses choose the entry, in order: from, sender, envelope (from,sender)
   --on_error defer|accept    after an error keep the mail back, or pass it on unsigned with a warning (defer)
+  --normalize yes|no         break lines over 998 octets before signing, as Postfix would do after it (yes)
   --sendmail FILE            sendmail(1) (/usr/sbin/sendmail)
   --syslog yes|no            log to syslog, facility mail (yes with recipients)
   --verbose                  log which entry was chosen, too
