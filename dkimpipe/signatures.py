@@ -59,7 +59,7 @@ class Signatures:
         facts = [f"signed {', '.join(map(str, self._making))}"] if self._making else []
         facts += [f"not signed: {reason}" for reason in self._reasons]
         if self._message.long_lines:
-            facts.append(f"{self._message.long_lines} lines over 998 octets broken")
+            facts.append(f"lines over 998 octets broken: {self._message.long_lines}")
         if self._settings.yes("verbose") and self._chosen_by:
             facts.append(self._chosen_by)
         for name in (b"from", b"message-id"):
