@@ -25,7 +25,7 @@ def run(arguments: "list[str]") -> int:
     parent = posix.getppid()
     guard.limit_time()
     settings = read_settings(arguments)
-    guard.refuse_to_lose(settings.recipients)
+    guard.refuse_to_lose(settings.recipients, parent)
     try:
         return _pass_on(settings, parent)
     except Trouble as trouble:
