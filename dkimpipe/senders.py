@@ -14,7 +14,7 @@ from dkimpipe.files import open_file, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Callable
 
 _CHUNK = 65536
@@ -89,13 +89,11 @@ def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
             return None
         key, offset = found
         entry = Entry(path, offset, key, "")
-        octets, ended = b"", False
-        while not ended and (chunk := posix.pread(descriptor, _MAX_ENTRY, offset + len(octets))):
-            octets += chunk
-            text = octets[len(key) :].decode("utf-8", "surrogateescape")
-            entry.text, ended = _continued(text.split("\n"))
+        for line in _lines(descriptor, offset + len(key)):
+            entry.text += " " + _without_comment(line)
             if len(entry.text) > _MAX_ENTRY:
                 raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
+        entry.text = entry.text.strip()
         return entry
     except OSError as error:
         raise ConfigError(f"map {path}: {why(error)}") from None
@@ -174,27 +172,26 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
     found = None
     best = len(keys)
     needles = [b"\n" + key for key in keys]
-    held = b"\n"
-    start = -1  # where ``held`` begins in the file
-    at = 0
+    start = -1  # where ``octets`` begin in the file
+    octets = b"\n" + posix.pread(descriptor, _CHUNK, 0)
+    if octets.startswith(b"\n" + _BYTE_ORDER_MARK):
+        octets = b"\n" * 4 + octets[4:]
     while True:
-        chunk = posix.pread(descriptor, _CHUNK, at)
-        if not at and chunk.startswith(_BYTE_ORDER_MARK):
-            chunk = b"\n\n\n" + chunk[3:]
-        at += len(chunk)
-        octets = _lower(held + chunk if chunk else held + b"\n")
-        # Only whole lines are searched: a key and the blank behind it never lie across the cut.
+        last = len(octets) < _CHUNK
+        octets = _lower(octets + b"\n" if last else octets)
+        # From the last line end it is read again, so that a key and the blank behind it are never cut apart.
         whole = octets.rfind(b"\n")
+        end = whole if whole > 0 else len(octets) - 1
         if octets.rfind(common_end) >= 0:
             for rank in range(min(best + 1, len(keys))):
-                line = _last_line(octets, needles[rank], whole)
+                line = _last_line(octets, needles[rank], end)
                 if line >= 0:
                     best, found = rank, (keys[rank], start + line + 1)
                     break
-        if not chunk:
+        if last:
             return found
-        start += whole
-        held = octets[whole:]
+        start += whole if whole > 0 else len(octets)
+        octets = posix.pread(descriptor, _CHUNK, start)
 
 
 def _lower(octets: bytes) -> bytes:
@@ -212,15 +209,25 @@ def _last_line(octets: bytes, needle: bytes, end: int) -> int:
         end = at
 
 
-def _continued(lines: "list[str]") -> "tuple[str, bool]":
-    """Return the first line and those that continue it as one, without comments, and whether it ended."""
-    text = _without_comment(lines[0])
-    for line in lines[1:]:
-        if line[:1] in (" ", "\t"):
-            text += " " + _without_comment(line)
-        elif line.strip() and line[0] not in "#;":
-            return text.strip(), True
-    return text.strip(), False
+def _lines(descriptor: int, at: int) -> "Iterator[str]":
+    """Yield the rest of the line at this offset, and the lines that continue it."""
+    for number, line in enumerate(_all_lines(descriptor, at)):
+        if number and line[:1] not in (" ", "\t"):
+            if line.strip() and line[0] not in "#;":
+                return
+            continue
+        yield line
+
+
+def _all_lines(descriptor: int, at: int) -> "Iterator[str]":
+    held = b""
+    while chunk := posix.pread(descriptor, _CHUNK, at):
+        at += len(chunk)
+        *lines, held = (held + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "surrogateescape")
+        held = held[: 2 * _MAX_ENTRY]  # enough to be refused
+    yield held.decode("utf-8", "surrogateescape")
 
 
 def _without_comment(line: str) -> str:
