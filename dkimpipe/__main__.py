@@ -7,6 +7,8 @@ This file is compiled at every start, so it is short; its imports are guarded, t
 import posix
 import sys
 
+VERBS = ("postfix",)
+
 
 def main(arguments: "list[str] | None" = None) -> int:
     """Run the filter or a verb and return the exit status; no traceback, for it would leak into bounces."""
@@ -20,6 +22,10 @@ def main(arguments: "list[str] | None" = None) -> int:
             from dkimpipe.admin.usage import usage
 
             return usage(arguments[0])
+        if arguments and arguments[0] in VERBS:
+            from dkimpipe.admin.verbs import run_verb
+
+            return run_verb(arguments)
         from dkimpipe.pipe import run
 
         return run(arguments)

@@ -38,11 +38,13 @@ def read_file(path: str, what: str) -> bytes:
 
 
 def exists(path: str) -> bool:
-    """Tell whether something is at this path."""
+    """Tell whether something is at this path, or may be: what cannot be looked at is not passed over."""
     try:
         posix.lstat(path)
     except FileNotFoundError:
         return False
+    except OSError:
+        pass
     return True
 
 

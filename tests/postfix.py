@@ -1,5 +1,9 @@
 """A private Postfix and an SMTP sink: mail goes in by SMTP, through the filter, and out to the sink.
 
+The services submission, pickup and dkimpipe and the lines of main.cf that belong to them are those of the
+fragments that administrators get, in the directory postfix. Only what cannot be the same in a private
+instance is replaced in them: where submission listens, which user runs which command, and how many at once.
+
 The instance lives in one directory and listens on loopback only; the system's own Postfix and its files
 are not touched. It needs root, because master(8) does, and Linux, because it reads /proc. The filter runs as
 `nobody`: the filter, its files and every directory above them must be open to that user. Take a
@@ -44,6 +48,7 @@ _MAIN = {
     "mydestination": "",
     "alias_maps": "",
     "local_recipient_maps": "",
+    "local_header_rewrite_clients": "",  # as for clients from afar
     "fast_flush_domains": "",
     "notify_classes": "",
     "allow_min_user": "yes",  # a local part may begin with "-"
@@ -55,8 +60,6 @@ _MAIN = {
     "queue_run_delay": "3s",
     "minimal_backoff_time": "3s",
     "maximal_backoff_time": "3s",
-    "dkimpipe_time_limit": "300s",
-    "dkimpipe_destination_recipient_limit": "1000",
 }
 
 # postlog comes last: master(8) logs what it finds wrong here by itself only while that socket is not there.
@@ -70,21 +73,24 @@ trace unix - - n - 0 bounce
 smtp unix - - n - - smtp
 retry unix - - n - - error
 showq unix n - n - - showq
-pickup unix n - n 60 1 pickup
-    -o {{ receive_override_options = no_header_body_checks, no_milters }}
-    -o smtputf8_autodetect_classes=verify
-{submission} inet n - n - - smtpd
-    -o content_filter=dkimpipe:dummy
-    -o receive_override_options=no_address_mappings
-    -o local_header_rewrite_clients=static:all
-    -o smtpd_discard_ehlo_keywords=dsn,smtputf8,silent-discard
-    -o message_size_limit={size_limit}
-dkimpipe unix - n n - {concurrency} pipe
-    -o {{ pipe_delivery_status_filter = regexp:{{{{/^5(\\.3\\..*)/ 4$$1}}}} }}
-    flags=q null_sender= user={user} {argv} -f ${{sender}} -- ${{recipient}}
+{services}
 {extra}
 postlog unix-dgram n - n - 1 postlogd
 """
+
+_FRAGMENTS = Path(__file__).resolve().parent.parent / "postfix"
+
+
+def _logical_lines(name: str) -> list[str]:
+    """Return the lines of a fragment, each with those that continue it, without comments and empty lines."""
+    text = re.sub(r"^\s*(#.*)?\n", "", (_FRAGMENTS / name).read_text(), flags=re.MULTILINE)
+    return re.findall(r"^\S.*(?:\n[ \t].*)*", text, re.MULTILINE)
+
+
+def _replace(pattern: str, new: str, text: str) -> str:
+    """Return the text with the one match of the first group replaced; raise ValueError if it is not one."""
+    (found,) = re.finditer(pattern, text, re.MULTILINE)
+    return text[: found.start(1)] + new + text[found.end(1) :]
 
 
 @contextlib.contextmanager
@@ -93,6 +99,16 @@ def shared_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="dkimpipe-test-") as name:
         os.chmod(name, 0o755)
         yield Path(name)
+
+
+class Process(NamedTuple):
+    """One process, as proc(5) tells of it: its state is "S" while it sleeps, "T" while it is stopped."""
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+    session: int
 
 
 class Message(NamedTuple):
@@ -200,11 +216,12 @@ class Sink(socketserver.ThreadingTCPServer):
 class Postfix:
     """A Postfix whose submission service sends mail through the filter `argv`, and from there to the sink.
 
-    `argv` is the command without addresses: `-f ${sender} -- ${recipient}` follows, and macros of pipe(8) in
-    it are expanded. The subdirectories bin, data, etc and queue and the file log are made in `directory` and
-    stay when the instance stops. `extra_main` adds parameters or replaces those of this file, `extra_master`
-    adds services. Deferred mail is tried again after three seconds, or upon `flush`. `environment` is for
-    commands that a test runs on this instance, such as sendmail(1).
+    `argv` takes the place of the program in the fragment's `argv=PROGRAM -f ${sender} -- ${recipient}`, and
+    macros of pipe(8) in it are expanded. The subdirectories bin, data, etc and queue and the file log are
+    made in `directory` and stay when the instance stops. `extra_main` adds parameters or replaces those of
+    this file and of the fragment, `extra_master` adds services. Deferred mail is tried again after three
+    seconds, or upon `flush`. `environment` is for commands that a test runs on this instance, such as
+    sendmail(1).
     """
 
     def __init__(
@@ -236,6 +253,7 @@ class Postfix:
         self._user, self._concurrency, self._extra_master = user, concurrency, extra_master
         self._main = {
             **_MAIN,
+            **dict(line.split(" = ", 1) for line in _logical_lines("main.cf")),
             "queue_directory": f"{directory}/queue",
             "data_directory": f"{directory}/data",
             "command_directory": f"{directory}/bin",
@@ -267,16 +285,17 @@ class Postfix:
         make("queue/maildrop", 0o1730, owner, filter_group)
         make("queue/public", 0o2710, owner, filter_group)
 
-    def _write_master(self, argv: Sequence[str]) -> None:
-        text = _MASTER.format(
-            extra=self._extra_master,
-            submission=f"{_HOST}:{self.submission_port}",
-            size_limit=int(self._main["message_size_limit"]) - 16384,
-            concurrency=self._concurrency,
-            user=self._user,
-            argv=" ".join(f"{{ {word} }}" for word in (f"argv={argv[0]}", *argv[1:])),
-        )
-        self._write("master.cf", text)
+    def _write_master(self, argv: Sequence[str], whole: bool = False) -> None:
+        services = "\n".join(_logical_lines("master.cf"))
+        command = " ".join(f"{{ {word} }}" for word in (f"argv={argv[0]}", *argv[1:]))
+        for pattern, new in (
+            (r"^(submission) +inet ", f"{_HOST}:{self.submission_port}"),
+            (r"^dkimpipe +(?:\S+ +){5}(\S+) +pipe$", str(self._concurrency)),
+            (r" user=(\S+)", self._user),
+            (r" (argv=.*)" if whole else r" (argv=\S+)", command),
+        ):
+            services = _replace(pattern, new, services)
+        self._write("master.cf", _MASTER.format(services=services, extra=self._extra_master))
 
     def _write(self, name: str, text: str) -> None:
         path = self.directory / "etc" / name
@@ -310,25 +329,28 @@ class Postfix:
             self._process.terminate()
             _wait(lambda: not self.processes(), grace)
             while running := self.processes():
-                for pid in running:
+                for process in running:
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                        os.kill(process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
-    def set_argv(self, argv: Sequence[str]) -> None:
-        """Start again with another filter; a mere reload would leave pipe(8) processes with the old one."""
+    def set_argv(self, argv: Sequence[str], *, whole: bool = False) -> None:
+        """Start again with another filter; a mere reload would leave pipe(8) processes with the old one.
+
+        If `whole`, the addresses of the fragment go as well: nothing follows `argv`.
+        """
         self.stop()
-        self._write_master(argv)
+        self._write_master(argv, whole)
         self.start()
 
-    def processes(self) -> list[int]:
-        """Return the process IDs of the instance: the daemons, the filters, and what these started."""
+    def processes(self) -> list[Process]:
+        """Return the processes of the instance: the daemons, the filters, and what these started."""
         table = list(_process_table())
-        daemons = {pid for pid, _, session in table if session in self._sessions}
+        daemons = {process.pid for process in table if process.session in self._sessions}
         # pipe(8) runs every filter in a session of its own, which outlives its parent
-        self._sessions |= {session for _, parent, session in table if parent in daemons}
-        return [pid for pid, _, session in table if session in self._sessions]
+        self._sessions |= {process.session for process in table if process.parent in daemons}
+        return [process for process in table if process.session in self._sessions]
 
     def submit(
         self, sender: str, recipients: Sequence[str], message: bytes, options: Sequence[str] = ()
@@ -389,13 +411,15 @@ def _wait(probe: Callable[[], _T], timeout: float) -> _T:
     return result
 
 
-def _process_table() -> Iterator[tuple[int, int, int]]:
-    """Yield process ID, parent and session of every process that is not a zombie: see proc(5)."""
+def _process_table() -> Iterator[Process]:
+    """Yield every process that is not a zombie."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            state, parent, _, session = path.read_bytes().rpartition(b")")[2].split()[:4]
-            if state != b"Z":
-                yield int(path.parent.name), int(parent), int(session)
+            number, _, rest = path.read_text(errors="replace").partition(" (")
+            name, _, rest = rest.rpartition(") ")
+            state, parent, _, session = rest.split()[:4]
+            if state != "Z":
+                yield Process(int(number), name, state, int(parent), int(session))
 
 
 def _free_port() -> int:

@@ -1,0 +1,200 @@
+"""``dkimpipe postfix`` on configurations of all sorts: applied, applied again, checked, undone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MAIN, PROJECT, Done
+
+import postfix as harness
+from dkimpipe.admin import wanted
+
+pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="needs Debian's package postfix")
+
+SHIPPED = Path("/usr/share/postfix")
+SUBMISSION = """
+submission inet n       -       y       -       -       smtpd
+  # mail from our users
+  -o syslog_name=postfix/submission
+  -o smtpd_tls_security_level=encrypt
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_discard_ehlo_keywords=chunking
+  -o receive_override_options=no_unknown_recipient_checks
+submissions     inet  n       -       y       -       -       smtpd
+  -o smtpd_tls_wrappermode=yes
+"""
+# As Debian's package makes them: what is added to main.cf, and to master.cf.
+CONFIGURATIONS = {
+    "internet site": (
+        "myhostname = mx.example.com\nmydestination = $myhostname, localhost\nrelayhost =\n",
+        "",
+    ),
+    "satellite": ("relayhost = [smtp.example.com]\ninet_interfaces = loopback-only\n", ""),
+    "local only": (
+        "default_transport = error\nrelay_transport = error\ninet_interfaces = loopback-only\n",
+        "",
+    ),
+    "submission": ("message_size_limit = 20480000\nsmtpd_sasl_type = dovecot\n", SUBMISSION),
+}
+
+
+@pytest.fixture(params=CONFIGURATIONS)
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A configuration directory, comments and all."""
+    return write(tmp_path / "postfix", request.param)
+
+
+def write(directory: Path, name: str) -> Path:
+    main, master = CONFIGURATIONS[name]
+    directory.mkdir()
+    (directory / "main.cf").write_text((SHIPPED / "main.cf.debian").read_text() + "# ours\n" + main)
+    (directory / "master.cf").write_text((SHIPPED / "master.cf.dist").read_text() + master)
+    (directory / "master.cf").chmod(0o640)
+    return directory
+
+
+def verb(directory: Path, *options: str) -> Done:
+    """Run ``dkimpipe postfix -c DIRECTORY OPTIONS``."""
+    command = [sys.executable, "-IS", str(MAIN), "postfix", "-c", str(directory), *options]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def content(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """Return octets and mode of all files."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mode) for path in files}
+
+
+def test_without_option_it_only_prints(directory: Path) -> None:
+    before = content(directory)
+    done = verb(directory)
+    assert done.status == 0
+    assert content(directory) == before
+
+
+def test_what_it_prints_makes_the_changes(directory: Path) -> None:
+    commands = verb(directory).stdout.decode()
+    subprocess.run(["sh", "-e"], input=commands, text=True, check=True)
+    assert verb(directory).stdout == b"nothing to change\n"
+
+
+def test_applied_a_second_time_it_changes_nothing(directory: Path) -> None:
+    assert verb(directory, "--apply").status == 0
+    once = content(directory)
+    assert verb(directory, "--apply").stdout == b"nothing to change\n"
+    assert content(directory) == once
+
+
+def test_reverted_every_octet_and_mode_is_as_before(directory: Path) -> None:
+    before = content(directory)
+    verb(directory, "--apply")
+    assert content(directory) != before
+    assert verb(directory, "--revert").status == 0
+    assert content(directory) == before
+
+
+def test_postfix_accepts_what_it_wrote(directory: Path) -> None:
+    verb(directory, "--apply")
+    done = subprocess.run(
+        ["postconf", "-c", str(directory), "-n"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def test_what_is_there_already_stays(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    verb(directory, "--apply")
+    done = subprocess.run(
+        ["postconf", "-c", str(directory), "-P"], capture_output=True, text=True, check=True
+    )
+    lines = set(done.stdout.splitlines())
+    assert lines >= {
+        "submission/inet/syslog_name = postfix/submission",
+        "submission/inet/smtpd_tls_security_level = encrypt",
+        "submission/inet/smtpd_sasl_auth_enable = yes",
+        "submission/inet/smtpd_discard_ehlo_keywords = chunking,dsn,smtputf8,silent-discard",
+        "submission/inet/receive_override_options = no_unknown_recipient_checks,no_address_mappings",
+        "submission/inet/content_filter = dkimpipe:dummy",
+        "submission/inet/message_size_limit = 20463616",
+        "submissions/inet/content_filter = dkimpipe:dummy",
+        "submissions/inet/smtpd_tls_wrappermode = yes",
+    }
+    assert "  # mail from our users\n" in (directory / "master.cf").read_text()
+
+
+def test_changed_since_it_is_not_reverted(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    verb(directory, "--apply")
+    subprocess.run(["postconf", "-c", str(directory), "-e", "mynetworks=127.0.0.1"], check=True)
+    changed = content(directory)
+    done = verb(directory, "--revert")
+    assert (done.status, content(directory)) == (78, changed)
+    assert done.stderr.startswith(f"dkimpipe: {directory}/main.cf was changed after --apply; ")
+
+
+def test_never_applied_there_is_nothing_to_revert(directory: Path) -> None:
+    done = verb(directory, "--revert")
+    assert (done.status, done.stdout) == (78, b"")
+    assert done.stderr.startswith(f"dkimpipe: no backup in {directory}\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        (["-P", "submission/inet/content_filter="], "submission/inet/content_filter: nothing is signed"),
+        (["-PX", "submissions/inet/content_filter"], "submissions/inet/content_filter: nothing is signed"),
+        (["-P", "pickup/unix/receive_override_options=no_milters"], "pickup/unix/receive_override_options: "),
+        (["-MX", "dkimpipe/unix"], "dkimpipe/unix: there is no filter"),
+        (["-e", "dkimpipe_time_limit=1000s"], "dkimpipe_time_limit: "),
+        (["-X", "dkimpipe_destination_recipient_limit"], "dkimpipe_destination_recipient_limit: "),
+        (["-e", "message_size_limit=1000000"], "submission/inet/message_size_limit: "),
+        (["-M", "dkimpipe/unix=dkimpipe unix - n n - 4 pipe user=dkimpipe argv=/bin/cat"], "dkimpipe/unix: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_check_finds_what_was_changed(tmp_path: Path, damage: list[str], finding: str) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    verb(directory, "--apply")
+    subprocess.run(["postconf", "-c", str(directory), *damage], check=True)
+    done = verb(directory, "--check")
+    assert done.status == 78
+    assert f"dkimpipe: {finding}" in done.stdout.decode()
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="needs root to become the filter's user")
+def test_check_runs_the_filter_as_its_user(tmp_path: Path) -> None:
+    with harness.shared_directory() as shared:
+        shutil.copytree(PROJECT / "dkimpipe", shared / "dkimpipe")
+        (shared / "senders").write_text("example.com dkim(s=a,key=/nowhere)\n")
+        directory = write(tmp_path / "postfix", "submission")
+        (shared / "conf").write_text(f"sender_map {shared}/senders\n")
+        argv = f"/usr/bin/python3 -IS {shared}/dkimpipe/__main__.py --conf_file {shared}/conf"
+        line = wanted.service_line("nobody").partition("argv=")[0] + f"argv={argv} {wanted.ENVELOPE}"
+        verb(directory, "--apply")
+        subprocess.run(["postconf", "-c", str(directory), "-M", f"dkimpipe/unix={line}"], check=True)
+        assert verb(directory, "--check") == Done(0, b"dkimpipe: Postfix is set up\n", "")
+        (shared / "senders").chmod(0o600)
+        done = verb(directory, "--check")
+        assert done.status == 78
+        assert (
+            f"as user nobody: 4.3.5 dkimpipe: map {shared}/senders: Permission denied" in done.stdout.decode()
+        )
+
+
+def test_the_fragments_say_the_same(tmp_path: Path) -> None:
+    """What postfix/ ships by hand and what the verb applies are one set of settings."""
+    directory = write(tmp_path / "postfix", "internet site")
+    fragment = (PROJECT / "postfix" / "master.cf").read_text()
+    services = ("submission inet", "pickup", "dkimpipe")
+    master = (directory / "master.cf").read_text()
+    kept = [line for line in master.splitlines() if not line.startswith("pickup ")]
+    (directory / "master.cf").write_text("\n".join(kept) + "\n" + fragment)
+    with (directory / "main.cf").open("a") as main:
+        main.write((PROJECT / "postfix" / "main.cf").read_text())
+    assert all(f"\n{service} " in fragment for service in services)
+    assert verb(directory).stdout == b"nothing to change\n"
