@@ -4,6 +4,7 @@ canonical forms are their own canonical form.
 
 from __future__ import annotations
 
+import os
 import string
 
 import witness
@@ -17,7 +18,8 @@ from dkimpipe.message import LineEnds, Message
 
 settings.register_profile(
     "ours",
-    max_examples=200,
+    max_examples=int(os.environ.get("EXAMPLES", "200")),
+    derandomize="CI" in os.environ,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
