@@ -103,6 +103,7 @@ def judge(
     valid = 0
     wrong = []
     for name, got in verdicts.items():
+        assert len(got) == 1 or len(got) >= len(signatures), (name, got)
         for verdict, signature in zip(got if len(got) > 1 else got * len(signatures), signatures):
             excuses = {
                 number

@@ -41,6 +41,7 @@ FOR_MAIN = (
     ("dkimpipe_time_limit", "300s", "the filter gives up after 280 s; past the limit mail bounces"),
     ("dkimpipe_destination_recipient_limit", "1000", "one message to many is signed once per 50 recipients"),
     ("disable_mime_output_conversion", "yes", "8-bit text is converted after signing for old next hops"),
+    ("header_size_limit", "1048576", "a field near the limit grows past it and is cut after signing"),
 )
 STATUS_FILTER = r"regexp:{{/^5(\.3\..*)/ 4$$1}}"  # Postfix 3.7: tables in line
 
