@@ -65,6 +65,8 @@ MAIL_DKIM_CANNOT = [
 ]
 
 
+# d= does not cover the sending address, or there is none.
+NO_DOMAINKEYS = {"field-sender-other-domain", "field-sender-two", "field-sender-unusable"}
 MBOX_LINES = re.compile(rb"\A(?:>*From (?![ \t]*:)[^\n]*\n)+")
 LONG_LINE = re.compile(rb"[^\n]{998}(?!\r?\n|\Z)")
 NEW_FIELDS = re.compile(rb"(?:(?:DKIM|DomainKey)-Signature: [^\n]{,61}\n(?: [^\n]{,77}\n)+)+")
@@ -103,7 +105,8 @@ def judge(
     valid = 0
     wrong = []
     for name, got in verdicts.items():
-        assert len(got) == 1 or len(got) >= len(signatures), (name, got)
+        made = [one for one in signatures if name not in NO_DOMAINKEYS or not one.startswith("domainkeys")]
+        assert len(got) == 1 or len(got) >= len(made), (name, got)
         for verdict, signature in zip(got if len(got) > 1 else got * len(signatures), signatures):
             excuses = {
                 number

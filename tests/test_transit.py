@@ -26,7 +26,7 @@ import witness
 from conftest import PROJECT, Keys, Report
 from corpus import FROM, HEAD, LARGE, MESSAGES, RECIPIENTS, REST, TEXT, body, fields
 from nameserver import NameServer
-from test_matrix import SHORT, judge
+from test_matrix import NO_DOMAINKEYS, SHORT, judge
 
 from postfix import Message, Postfix, Sink, shared_directory
 
@@ -283,8 +283,8 @@ TRANSIT: dict[str, bytes] = {
     ),
 }
 
-# cleanup(8) cuts a field that reaches header_size_limit, 102,400 octets. These have not reached it, or were
-# cut already, when they come to the filter. They are longer when cleanup(8) sees them for the second time:
+# By default cleanup(8) cuts a field that reaches header_size_limit, 102,400 octets. These have not reached it
+# when they come to the filter, or are beyond it, and are longer when cleanup(8) sees them for the second time:
 # the filter has folded them, or the first pass has completed their addresses after it looked at their size.
 GROWING = {
     "folded": header(b"Subject: " + (b"word " * 20500)[:102291] + b"\n"),
@@ -300,9 +300,6 @@ ALL = {
     **{f"large-{name}": message for name, message in LARGE.items() if message not in GROWING.values()},
     **{f"growing-{name}": message for name, message in GROWING.items()},
 }
-
-# These have a Sender outside example.com, or none that can be used: no DomainKeys signature is made.
-NO_DOMAINKEYS = {"field-sender-other-domain", "field-sender-two", "field-sender-unusable"}
 
 # Where a verifier is wrong, or cannot read the message at all, as in test_matrix.py.
 DKIMPY_CANNOT = [("subject-vt-ff", "dkim(c=relaxed/*", "takes VT and FF for white space")]
