@@ -1,4 +1,4 @@
-"""What must hold around a message, so that none is lost and none is cut: descriptors, time, parent."""
+"""What must hold around a message, so that none is lost and none is cut: time, recipients, and a parent."""
 
 import posix
 from _signal import SIG_DFL, SIGALRM, SIGCHLD, alarm, signal

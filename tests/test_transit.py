@@ -283,8 +283,8 @@ TRANSIT: dict[str, bytes] = {
     ),
 }
 
-# By default cleanup(8) cuts a field that reaches header_size_limit, 102,400 octets. These have not reached that
-# when they come to the filter, or are beyond it, and are longer when cleanup(8) sees them the second time:
+# By default cleanup(8) cuts a field that reaches header_size_limit, 102,400 octets. These have not reached
+# that when they come to the filter, or are beyond it, and are longer when cleanup(8) sees them again:
 # the filter has folded them, or the first pass has completed their addresses after it looked at their size.
 GROWING = {
     "folded": header(b"Subject: " + (b"word " * 20500)[:102291] + b"\n"),
