@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _BLANKS = b" \t\r\n"
 _ATOM_ENDS = b'()<>[]:;@\\,."' + _BLANKS
-_NO_DOMAIN = _ATOM_ENDS.replace(b".", b"")
 _CONTROLS = bytes([*range(32), 127])
 _LABEL_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
 _MAX_DOMAIN = 253  # octets in A-labels, RFC 1035 section 2.3.4 less length octets
@@ -47,7 +46,10 @@ def first_mailbox(value: bytes) -> Mailbox:
                 angle, words = True, []
             elif kind == b">" and angle:
                 return _mailbox(words)
-            elif kind == b":":  # before it stands the name of a group, or a route
+            elif kind == b":":  # before it stands the name of a group, or a route, which begins with @
+                is_route = angle and words[:1] == [(b"@", b"@")]
+                if (b"@", b"@") in words and not is_route:
+                    raise ValueError("an address before a colon")
                 words = []
             elif kind in b",;" and not angle:
                 if (b"@", b"@") in words:
@@ -70,7 +72,7 @@ def is_at_or_below(domain: bytes, parent: bytes) -> bool:
 def is_domain(domain: bytes) -> bool:
     """Tell whether this can stand in d= or s=: labels of letters, digits, hyphen and underscore."""
     labels = domain.split(b".")
-    return len(domain) < 254 and all(
+    return len(domain) <= _MAX_DOMAIN and all(
         0 < len(label) < 64 and not label.translate(None, _LABEL_OCTETS) for label in labels
     )
 
@@ -126,12 +128,9 @@ def _mailbox(words: "list[Token]") -> Mailbox:
     address = local_part + domain
     if address.translate(None, _CONTROLS) != address:
         raise ValueError("a control character")
-    if not domain.startswith(b"[") and domain.translate(None, _NO_DOMAIN) != domain:
+    is_literal = len(words) == at + 2 and words[-1][0] == _LITERAL
+    if not is_literal and not is_domain(domain):
         raise ValueError("no domain")
-    if not all(domain.split(b".")):
-        raise ValueError("an empty label")
-    if len(domain) > _MAX_DOMAIN:
-        raise ValueError("longer than DNS allows")
     return Mailbox(local_part, domain)
 
 

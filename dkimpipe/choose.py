@@ -12,6 +12,7 @@ from dkimpipe.address import (
 )
 from dkimpipe.config import SENDER_MAP
 from dkimpipe.errors import ConfigError, NotSigned, printable
+from dkimpipe.files import exists
 from dkimpipe.options import SignatureOptions, given
 
 TYPE_CHECKING = False
@@ -161,16 +162,17 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
     fields = message.by_name.get(b"list-id")
     if not path or not fields:
         return None
-    value = fields[0].value
-    _, opening, rest = value.partition(b"<")
-    list_id = to_lower((rest.partition(b">")[0] if opening else value).strip())
-    if len(list_id) > _MAX_LIST_ID:
+    list_id = to_lower(fields[0].value.rpartition(b"<")[2].partition(b">")[0].strip())
+    if len(list_id) > _MAX_LIST_ID or list_id.split() != [list_id]:
         return None
     entry = senders.lookup(path, _domain_keys(list_id))
     if not entry:
         return None
     # The first label of a List-Id is the list's own name (RFC 2919): what follows is the domain.
-    domain = entry.key.partition(b".")[2] if entry.key in (list_id, b".") else entry.key
+    domain = entry.key
+    if domain in (list_id, b"."):
+        _, _, parent = domain.partition(b".")
+        domain = domain if b"." in domain[1:] and b"." not in parent else parent
     return Choice(
         author, entry.key, domain or author.domain, senders.parse(entry.text, entry.place), settings
     )
@@ -178,8 +180,8 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
 
 def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
     path = settings.get("sender_map")
-    if not path and settings.values.keys().isdisjoint(("signature", "domain", "listid_map")):
-        path = SENDER_MAP  # nothing else was given that could choose
+    if not path and settings.values.keys().isdisjoint(("signature", "domain")):  # nothing else chooses
+        path = SENDER_MAP if "listid_map" not in settings.values or exists(SENDER_MAP) else ""
     for mailbox in candidates if path else ():
         entry = senders.lookup(path, lookup_keys(mailbox))
         if entry:

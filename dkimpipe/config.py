@@ -3,7 +3,7 @@
 The names are DKIMproxy's and a few of our own; ``-`` and ``_`` are alike. The command line wins.
 """
 
-from dkimpipe.errors import ConfigError, UsageError
+from dkimpipe.errors import ConfigError, UsageError, shown
 from dkimpipe.files import exists, read_file
 
 TYPE_CHECKING = False
@@ -218,7 +218,7 @@ def read_conf(path: str) -> "list[tuple[str, str, str]]":
         if name in OPTIONS and name != "conf_file":
             directives.append((name, value, where))
         elif name not in IGNORED:
-            raise ConfigError(f"{where}: unknown directive: '{line}'")
+            raise ConfigError(f"{where}: unknown directive: '{shown(line)}'")
     return directives
 
 

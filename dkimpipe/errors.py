@@ -71,10 +71,19 @@ class NotSigned(Exception):
     """Not a fault: the message passes on as it came, and ``str()`` is the reason for the log."""
 
 
+_LONG_WORD = 40  # letters and digits in a row: base64, and hardly anything else
+
+
 def printable(octets: bytes, limit: int = 120) -> str:
     """Return octets of unknown origin as text that is safe in a log: one line, no controls, not endless."""
     text = one_line(octets[:limit].decode("utf-8", "backslashreplace"))
     return text + "..." if len(octets) > limit else text
+
+
+def shown(text: str) -> str:
+    """Return what a file holds as an error may show it, without a key that was pasted there."""
+    longest = max(map(len, "".join([c if c.isalnum() or c in "+=" else " " for c in text]).split(" ")))
+    return text if longest < _LONG_WORD and "BEGIN" not in text else text[:16] + "..."
 
 
 def one_line(text: str) -> str:

@@ -1,7 +1,7 @@
 """The options of one signature: what an entry says, completed by the conf file, checked."""
 
 from dkimpipe import address
-from dkimpipe.errors import ConfigError, printable
+from dkimpipe.errors import ConfigError, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,10 +55,12 @@ class SignatureOptions:
         self.type = signature.type
         self.where = signature.where
         self.domain = self.identity = b""
-        self.keyfile, _ = given(signature, "keyfile", settings, "keyfile")
+        self._set_selector(*given(signature, "selector", settings, "selector"))
+        self.keyfile, where = given(signature, "keyfile", settings, "keyfile")
         if not self.keyfile:
             raise ConfigError(f"{self.where()}: {self.type} without key=")
-        self._set_selector(*given(signature, "selector", settings, "selector"))
+        if not self.keyfile.startswith("/") and shown(self.keyfile) != self.keyfile:
+            raise ConfigError(f"{where()}: key= holds a key, not the path of its file", "keep it in a file")
         self._set_algorithm(signature.options.get("algorithm", ""))
         self._set_canonicalization(*given(signature, "method", settings, f"{self.type}_method", "method"))
         self._set_headers(signature.options.get("headers", ""))
@@ -72,7 +74,7 @@ class SignatureOptions:
         except ValueError:
             self.selector = b""
         if not address.is_domain(self.selector):
-            raise ConfigError(f"{where()}: s={selector} can be no name in DNS")
+            raise ConfigError(f"{where()}: s={shown(selector)} can be no name in DNS")
 
     def _set_algorithm(self, algorithm: str) -> None:
         self.algorithm = algorithm
@@ -97,6 +99,8 @@ class SignatureOptions:
         if self.headers and self.type == "dkim" and b"from" not in self.headers:
             raise ConfigError(f"{self.where()}: h= does not name from (RFC 6376 section 5.4)")
         for name in self.headers:
+            if name == b"dkim-signature" and self.type == "dkim":
+                raise ConfigError(f"{self.where()}: h= names dkim-signature (RFC 6376 section 3.5)")
             if any(not 33 <= octet < 127 or octet in b":;" for octet in name) or len(name) > 76:
                 raise ConfigError(
                     f"{self.where()}: h= names '{printable(name)}', which can be no header field"

@@ -9,7 +9,7 @@ next to nothing.
 import posix
 
 from dkimpipe.address import to_lower
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, shown
 from dkimpipe.files import open_file, why
 
 TYPE_CHECKING = False
@@ -110,13 +110,14 @@ def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
     for item in _split(text):
         name, opening, inside = item.partition("(")
         name = name.strip()
+        if not item:
+            raise ConfigError(f"{where()}: nothing between two commas, or behind the last")
         if name not in TYPES:
-            raise ConfigError(
-                f"{where()}: unknown type of signature: '{item}'", f"known are {' and '.join(TYPES)}"
-            )
+            mend = f"known are {' and '.join(TYPES)}"
+            raise ConfigError(f"{where()}: unknown type of signature: '{shown(item)}'", mend)
         if opening and not inside.endswith(")"):
             fault = "text behind the closing parenthesis" if ")" in inside else "no closing parenthesis"
-            raise ConfigError(f"{where()}: {fault}: '{item}'")
+            raise ConfigError(f"{where()}: {fault}: '{shown(item)}'")
         options = _options(inside[:-1], where) if inside[:-1].strip() else {}
         signatures.append(Signature(name, options, where))
     if not signatures:
@@ -131,12 +132,12 @@ def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
         long_name = _LONG_NAMES.get(name, name)
         if long_name not in _LONG_NAMES.values():
             raise ConfigError(
-                f"{where()}: unknown option: '{option.strip()}'", f"known are {' '.join(_LONG_NAMES)}"
+                f"{where()}: unknown option: '{shown(option.strip())}'", f"known are {' '.join(_LONG_NAMES)}"
             )
         if not value:
-            raise ConfigError(f"{where()}: no value: '{option.strip()}'")
+            raise ConfigError(f"{where()}: no value: '{shown(option.strip())}'")
         if long_name in options:
-            raise ConfigError(f"{where()}: given twice: '{option.strip()}'")
+            raise ConfigError(f"{where()}: given twice: '{shown(option.strip())}'")
         options[long_name] = value
     return options
 
