@@ -281,21 +281,21 @@ _PROTOTYPES = {
 
 class _OpenDkim:
     def __init__(self, records: Records) -> None:
-        self.library = ctypes.CDLL("libopendkim.so.11")
+        self.opendkim = ctypes.CDLL("libopendkim.so.11")
         for name, (result, *arguments) in _PROTOTYPES.items():
-            function = getattr(self.library, name)
+            function = getattr(self.opendkim, name)
             function.restype, function.argtypes = result, arguments
         self.records = records
         self.key_lookup = _KEY_LOOKUP(self._key)  # kept: the library calls it for as long as it lives
-        self.handle = self.library.dkim_init(None, None)
+        self.handle = self.opendkim.dkim_init(None, None)
         for option, value in ((_FLAGS, _KEEP_BAD_SIGNATURES), (_MINIMUM_KEY_BITS, MINIMUM_KEY_BITS)):
             number = ctypes.c_uint(value)
-            self.library.dkim_options(self.handle, _SET_OPTION, option, ctypes.byref(number), 4)
-        self.library.dkim_set_key_lookup(self.handle, self.key_lookup)
+            self.opendkim.dkim_options(self.handle, _SET_OPTION, option, ctypes.byref(number), 4)
+        self.opendkim.dkim_set_key_lookup(self.handle, self.key_lookup)
 
     def _key(self, message: int, signature: int, buffer: int, size: int) -> int:
-        selector = self.library.dkim_sig_getselector(signature)
-        domain = self.library.dkim_sig_getdomain(signature)
+        selector = self.opendkim.dkim_sig_getselector(signature)
+        domain = self.opendkim.dkim_sig_getdomain(signature)
         name = selector + b"._domainkey." + domain
         found = self.records.get(name.decode("latin-1").lower())
         if not found:
@@ -307,35 +307,35 @@ class _OpenDkim:
 
     def verdicts(self, message: bytes) -> list[str]:
         status = _INT()
-        handle = self.library.dkim_verify(self.handle, b"witness", None, ctypes.byref(status))
+        handle = self.opendkim.dkim_verify(self.handle, b"witness", None, ctypes.byref(status))
         try:
             return self._judge(handle, message)
         finally:
-            self.library.dkim_free(handle)
+            self.opendkim.dkim_free(handle)
 
     def _judge(self, handle: int, message: bytes) -> list[str]:
         header, _, body = (b"\r\n" + message).partition(b"\r\n\r\n")
         for field in re.findall(rb"(?s)\r\n(.+?)(?=\r\n(?![ \t])|\Z)", header):
             if _DEADLY.match(field):
                 return ["unreadable: h= names DKIM-Signature"]
-            status = self.library.dkim_header(handle, field, len(field))
+            status = self.opendkim.dkim_header(handle, field, len(field))
             bad_signature = status == _SYNTAX and field.lower().startswith(b"dkim-signature:")
             if status != _OK and not bad_signature:
                 return [f"unreadable: {self._text('dkim_getresultstr', status)}: {field[:40]!r}"]
-        self.library.dkim_eoh(handle)
+        self.opendkim.dkim_eoh(handle)
         if body:
-            self.library.dkim_body(handle, body, len(body))
-        self.library.dkim_eom(handle, None)
+            self.opendkim.dkim_body(handle, body, len(body))
+        self.opendkim.dkim_eom(handle, None)
         signatures, count = ctypes.POINTER(_POINTER)(), _INT()
-        self.library.dkim_getsiglist(handle, ctypes.byref(signatures), ctypes.byref(count))
+        self.opendkim.dkim_getsiglist(handle, ctypes.byref(signatures), ctypes.byref(count))
         return [self._verdict(handle, signatures[index]) for index in range(count.value)]
 
     def _verdict(self, handle: int, signature: int | None) -> str:
         # Once one signature has passed, dkim_eom leaves the others alone.
-        self.library.dkim_sig_process(handle, signature)
-        error = self.library.dkim_sig_geterror(signature)
-        body = self.library.dkim_sig_getbh(signature)
-        passed = self.library.dkim_sig_getflags(signature) & _SIGNATURE_PASSED
+        self.opendkim.dkim_sig_process(handle, signature)
+        error = self.opendkim.dkim_sig_geterror(signature)
+        body = self.opendkim.dkim_sig_getbh(signature)
+        passed = self.opendkim.dkim_sig_getflags(signature) & _SIGNATURE_PASSED
         if passed and body == _BODY_MATCHES and error == _OK:
             return "pass"
         if body == _BODY_DIFFERS:
@@ -343,7 +343,7 @@ class _OpenDkim:
         return f"fail: {self._text('dkim_sig_geterrorstr', error)}"
 
     def _text(self, function: str, code: int) -> str:
-        text: bytes | None = getattr(self.library, function)(code)
+        text: bytes | None = getattr(self.opendkim, function)(code)
         return text.decode("ascii") if text else f"code {code}"
 
 

@@ -87,9 +87,8 @@ def write_like(path: Path, octets: bytes, model: Path) -> None:
             os.fsync(descriptor)
         like(new, model)
         new.replace(path)
-    except BaseException:
+    finally:
         new.unlink(missing_ok=True)
-        raise
 
 
 def like(path: Path, model: Path) -> None:
