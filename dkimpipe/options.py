@@ -23,7 +23,7 @@ class SignatureOptions:
     """One signature to be made, checked and complete.
 
     ``type``       dkim or domainkeys
-    ``keyfile``    path of the private key
+    ``keyfile``    path of the private key; ``keyfile_where`` gives the place that names it
     ``domain``     the SDID, d=, in A-labels and lower case
     ``selector``   s=
     ``identity``   the AUID, i=, not yet quoted; empty for none
@@ -43,6 +43,7 @@ class SignatureOptions:
         "headers",
         "identity",
         "keyfile",
+        "keyfile_where",
         "lifetime",
         "selector",
         "timestamp",
@@ -56,11 +57,13 @@ class SignatureOptions:
         self.where = signature.where
         self.domain = self.identity = b""
         self._set_selector(*given(signature, "selector", settings, "selector"))
-        self.keyfile, where = given(signature, "keyfile", settings, "keyfile")
+        self.keyfile, self.keyfile_where = given(signature, "keyfile", settings, "keyfile")
         if not self.keyfile:
             raise ConfigError(f"{self.where()}: {self.type} without key=")
         if not self.keyfile.startswith("/") and shown(self.keyfile) != self.keyfile:
-            raise ConfigError(f"{where()}: key= holds a key, not the path of its file", "keep it in a file")
+            raise ConfigError(
+                f"{self.keyfile_where()}: key= holds a key, not the path of its file", "keep it in a file"
+            )
         self._set_algorithm(signature.options.get("algorithm", ""))
         self._set_canonicalization(*given(signature, "method", settings, f"{self.type}_method", "method"))
         self._set_headers(signature.options.get("headers", ""))

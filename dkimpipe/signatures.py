@@ -83,7 +83,10 @@ class Signatures:
     def _signature(
         self, options: "SignatureOptions", bodies: "BodyHashes"
     ) -> "DkimSignature | DomainKeysSignature":
-        key = read_key(options.keyfile)
+        try:
+            key = read_key(options.keyfile)
+        except ConfigError as error:
+            raise type(error)(f"{options.keyfile_where()}: {error}", error.mend) from None
         if options.type == "dkim":
             return DkimSignature(options, key, bodies)
         from dkimpipe.domainkeys import DomainKeysSignature

@@ -212,7 +212,7 @@ SAID = {
         "example.com dkim(s=rsa2048,key=KEYS/none.pem)",
         MESSAGE,
         ("--on_error", "accept"),
-        f"not signed: key file KEYS/none.pem: No such file or directory; {FROM}",
+        f"not signed: SENDERS, line 1: key file KEYS/none.pem: No such file or directory; {FROM}",
     ),
 }
 
@@ -475,7 +475,8 @@ def test_a_key_that_cannot_serve_defers(
     place.senders.write_text(f"example.com dkim(s=a,key={key})\n")
     done = run("--sender_map", str(place.senders))
     assert_deferred(done)
-    assert done.stderr == f"4.3.5 dkimpipe: key file {key}{fault}\n{mend.replace('KEY', str(key))}\n"
+    where = f"{place.senders}, line 1"
+    assert done.stderr == f"4.3.5 dkimpipe: {where}: key file {key}{fault}\n{mend.replace('KEY', str(key))}\n"
 
 
 BREAKS = {

@@ -618,7 +618,8 @@ FAULTS = {
     ),
     "key-missing": (
         "domain shop.example\nselector a\nkeyfile /nowhere/key.pem\n",
-        "4.3.5 dkimpipe: key file /nowhere/key.pem: No such file or directory\ncreate it, or mend the path\n",
+        "4.3.5 dkimpipe: CONF, line 3: key file /nowhere/key.pem: No such file or directory\n"
+        "create it, or mend the path\n",
     ),
     "unknown-type": (
         "domain shop.example\nsignature adsp\n",

@@ -524,7 +524,7 @@ def test_no_message_shows_key_material(tmp_path: Path) -> None:
         path = write_key(tmp_path / f"key-{number}", octets)
         done = run_filter("--domain=example.com", "--selector=mail", f"--keyfile={path}")
         assert (done.status, done.stdout) == (75, b"")
-        assert done.stderr.startswith(f"4.3.5 dkimpipe: key file {path} ")
+        assert done.stderr.startswith(f"4.3.5 dkimpipe: command line: key file {path} ")
         assert not [piece for piece in pieces if piece in done.stderr]
 
 

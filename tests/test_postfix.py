@@ -397,15 +397,16 @@ def append(site: Site, module: str, text: str) -> None:
 DAMAGE: dict[str, tuple[Callable[[Site], object], str]] = {
     "no key": (
         lambda site: site.key.unlink(),
-        "4.3.5 dkimpipe: key file SITE/keys/rsa2048.pem: No such file or directory",
+        "4.3.5 dkimpipe: SITE/senders, line 1: key file SITE/keys/rsa2048.pem: No such file or directory",
     ),
     "key that the filter cannot read": (
         lambda site: site.key.chmod(0o400),
-        "4.3.5 dkimpipe: key file SITE/keys/rsa2048.pem: Permission denied",
+        "4.3.5 dkimpipe: SITE/senders, line 1: key file SITE/keys/rsa2048.pem: Permission denied",
     ),
     "key that all can read": (
         lambda site: site.key.chmod(0o444),
-        "4.3.5 dkimpipe: key file SITE/keys/rsa2048.pem is readable by others (mode 0444)",
+        "4.3.5 dkimpipe: SITE/senders, line 1: key file SITE/keys/rsa2048.pem is readable by others"
+        " (mode 0444)",
     ),
     "slip in the senders line": (
         lambda site: site.senders.write_text("#\nexample.com dkim(s=rsa2048,kay=x)\n"),
