@@ -2,19 +2,77 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.errors import ConfigError
 
+FILE = "file"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Service(NamedTuple):
+    """One line of master.cf.
+
+    ``id``         ``name/type``, such as ``pickup/unix``
+    ``command``    the program, such as ``smtpd``
+    ``arguments``  what stands behind the program, in the spelling of postconf(1)
+    """
+
+    id: str
+    private: str
+    unprivileged: str
+    chroot: str
+    wakeup: str
+    process_limit: str
+    command: str
+    arguments: str
+
+    @property
+    def line(self) -> str:
+        """The line as ``postconf -M`` takes it."""
+        return " ".join([*self.id.rsplit("/", 1), *self[1:]])
+
+    @property
+    def name(self) -> str:
+        """What the service is called; for a network service, where it listens."""
+        return self.id.rpartition("/")[0]
+
+    @property
+    def port(self) -> str:
+        """The port of a network service, by number or name."""
+        return self.name.rpartition(":")[2]
+
+    @property
+    def attributes(self) -> list[str]:
+        """What a pipe service says before ``argv=``, such as ``flags=q``, without its ``-o`` options."""
+        words = _split(self.arguments.partition("argv=")[0])
+        return [word for at, word in enumerate(words) if "-o" not in words[max(0, at - 1) : at + 1]]
+
+    @property
+    def command_line(self) -> list[str]:
+        """What a pipe service runs, word by word, as it stands there."""
+        return _split(self.arguments.partition("argv=")[2])
+
+    @property
+    def argv(self) -> list[str]:
+        """The same without the braces that hold a word with blanks together."""
+        return [word[1:-1].strip() if word.startswith("{") else word for word in self.command_line]
+
+    def attribute(self, name: str) -> str | None:
+        """Return what a pipe service says for ``flags`` or the like; None if it says nothing."""
+        values = [word.partition("=")[2] for word in self.attributes if word.startswith(f"{name}=")]
+        return values[-1] if values else None
+
 
 class Change(NamedTuple):
     """One edit: ``postconf OPTION ARGUMENT``.
 
-    ``option``  -e a parameter of main.cf, -P one of a service in master.cf, -M a service
+    ``option``  -e a parameter of main.cf, -P one of a service in master.cf, -M a service; -X, -PX, -MX
+                remove one; FILE: a file beside them, of one line
     ``why``     what goes wrong without it
     """
 
@@ -22,17 +80,52 @@ class Change(NamedTuple):
     argument: str
     why: str
 
+    @property
+    def what(self) -> str:
+        """The name of what is edited."""
+        return self.argument.partition("=")[0]
+
 
 class Postconf:
-    """One instance of Postfix, by its configuration directory; the system's own for None."""
+    """One instance of Postfix, by its configuration directory, as it was read; the system's own for None.
 
-    def __init__(self, directory: str | None = None) -> None:
+    ``directory``  where main.cf and master.cf are
+    ``version``    of Postfix, such as (3, 7)
+    ``explicit``   what main.cf says itself, by parameter
+    ``effective``  the same with all defaults, macros expanded
+    ``services``   the lines of master.cf, by ``name/type``
+    ``overrides``  the ``-o`` parameters, by service, as they stand there
+    """
+
+    def __init__(self, directory: str | Path | None = None) -> None:
         """Raise ConfigError if there is no Postfix, or no such configuration."""
-        self._choice = ["-c", directory] if directory else []
+        self._choice = ["-c", str(directory)] if directory else []
         self.directory = Path(self.run("-h", "config_directory").strip())
-        self.version = tuple(
-            int(number) for number in re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]
-        )
+        self.version = tuple(map(int, re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]))
+        self.explicit = _parameters(self.run("-n"))
+        self.effective = _parameters(self.run("-x"))
+        self.services: dict[str, Service] = {}
+        for line in filter(str.strip, self.run("-M").splitlines()):
+            name, kind, private, unprivileged, chroot, wakeup, limit, *command = line.split(None, 8)
+            program, arguments = command[0], " ".join(" ".join(command[1:]).split())
+            service = Service(
+                f"{name}/{kind}", private, unprivileged, chroot, wakeup, limit, program, arguments
+            )
+            self.services[service.id] = service
+        self.overrides = self._overrides("-P")
+        self._expanded = self._overrides("-x", "-P")
+
+    def _overrides(self, *options: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {service: {} for service in self.services}
+        for name, value in _parameters(self.run(*options)).items():
+            service, _, parameter = name.rpartition("/")
+            found[service][parameter] = value
+        return found
+
+    def lookup(self, table: str, key: str) -> str:
+        """Return what a lookup table has for a key, by postmap(1); nothing if it has none, or fails."""
+        command = ["postmap", *self._choice, "-q", key, table]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
 
     def run(self, *arguments: str) -> str:
         """Return what postconf(1) prints; raise ConfigError with its words if it fails."""
@@ -45,54 +138,56 @@ class Postconf:
             raise ConfigError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
         return done.stdout
 
-    def parameter(self, name: str) -> str:
-        """Return the value of a main.cf parameter, or its default."""
-        return self.run("-h", name).strip()
+    def edit(self, change: Change) -> None:
+        """Make one edit of the files. What was read stays as it was."""
+        if change.option == FILE:
+            name, _, line = change.argument.partition("=")
+            (self.directory / name).write_text(line + "\n")
+        else:
+            self.run(change.option, change.argument)
 
-    def explicit(self) -> dict[str, str]:
-        """Return what main.cf says itself, by parameter."""
-        lines = (line.partition("=") for line in self.run("-n").splitlines())
-        return {name.strip(): value.strip() for name, _, value in lines}
+    def command(self, change: Change) -> str:
+        """Return the same edit as a line for the shell."""
+        if change.option == FILE:
+            name, _, line = change.argument.partition("=")
+            return f"echo {shlex.quote(line)} > {shlex.quote(str(self.directory / name))}"
+        return shlex.join(["postconf", "-c", str(self.directory), change.option, change.argument])
 
-    def services(self) -> dict[str, str]:
-        """Return the lines of master.cf, each as one line, by ``name/type``."""
-        lines = self.run("-M").splitlines()
-        return {"/".join(line.split()[:2]): " ".join(line.split()) for line in lines if line.strip()}
+    def value(self, parameter: str, service: str = "") -> str:
+        """Return what a parameter is, for a service or for all; nothing if this Postfix does not know it."""
+        return self._expanded.get(service, {}).get(parameter, self.effective.get(parameter, ""))
 
-    def overrides(self, service: str) -> dict[str, str]:
-        """Return the ``-o`` parameters of a service."""
-        found = {}
-        for line in self.run("-P", service).splitlines():
-            name, _, value = line.partition(" = ")
-            found[name.rpartition("/")[2].strip()] = value.strip()
-        return found
+    def words(self, parameter: str, service: str = "") -> list[str]:
+        """Return the words of a list, which commas or blanks divide."""
+        return self.value(parameter, service).replace(",", " ").split()
 
-    def apply(self, change: Change) -> None:
-        """Make one edit."""
-        self.run(change.option, change.argument)
+    def number(self, parameter: str, service: str = "") -> int:
+        """Return a number; Postfix itself refuses what is none."""
+        return int(self.value(parameter, service) or 0)
 
-    def files(self) -> list[Path]:
-        """Return main.cf and master.cf."""
-        return [self.directory / "main.cf", self.directory / "master.cf"]
+    def seconds(self, parameter: str) -> int:
+        """Return a time in seconds."""
+        value = self.value(parameter)
+        unit = value[-1:] if value[-1:] in _SECONDS else ""
+        return int(value.removesuffix(unit)) * _SECONDS[unit or "s"]
 
-
-def write_like(path: Path, octets: bytes, model: Path) -> None:
-    """Write a file whole or not at all, with owner and mode of another."""
-    new = path.with_name(f".{path.name}.dkimpipe")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(descriptor)
-        like(new, model)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    def running(self, *commands: str) -> list[Service]:
+        """Return the services that these programs serve."""
+        return [service for service in self.services.values() if service.command in commands]
 
 
-def like(path: Path, model: Path) -> None:
-    """Give a file owner and mode of another."""
-    status = model.stat()
-    os.chown(path, status.st_uid, status.st_gid)
-    path.chmod(status.st_mode & 0o777)
+def _split(text: str) -> list[str]:
+    """Return the words of a line of master.cf, which blanks divide, but not within braces."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter == "{") - (letter == "}")
+        if letter.isspace() and depth <= 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return list(filter(None, words))
+
+
+def _parameters(text: str) -> dict[str, str]:
+    lines = (line.partition("=") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}

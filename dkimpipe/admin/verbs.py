@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from typing import NoReturn
 
-from dkimpipe.admin import postfix
+from dkimpipe.admin.findings import ERRORS_FOUND
 from dkimpipe.errors import Trouble
 
-USAGE, ERRORS_FOUND = 64, 78  # sysexits(3)
+USAGE = 64  # sysexits(3)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,14 +21,14 @@ class _Parser(argparse.ArgumentParser):
 
 def run_verb(arguments: list[str]) -> int:
     """Run ``VERB [OPTION]...`` and return the exit status."""
-    parser = _Parser(prog="dkimpipe", allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    words = "tell Postfix to sign, check that it does, and undo it"
-    verb = verbs.add_parser("postfix", help=words, description=f"{words.capitalize()}. Prints the changes.")
-    postfix.add_arguments(verb)
-    options = parser.parse_args(arguments)
+    name = arguments[0]
+    module = import_module(f"dkimpipe.admin.{name}")
+    words = (module.__doc__ or "").partition(": ")[2].partition("\n")[0]
+    parser = _Parser(prog=f"dkimpipe {name}", description=words[:1].upper() + words[1:], allow_abbrev=False)
+    module.add_arguments(parser)
     try:
-        return postfix.run(options)
+        status: int = module.run(parser.parse_args(arguments[1:]))
+        return status
     except Trouble as trouble:
         print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
         return ERRORS_FOUND

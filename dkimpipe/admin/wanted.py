@@ -1,111 +1,149 @@
-"""What Postfix must be told, and why: one table, from which a given configuration's missing edits follow."""
+"""What Postfix must be told, and why. What a configuration lacks of it follows, as edits.
+
+A value that does the same as ours is as good: what the owner of the configuration wrote stays.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import dkimpipe
-from dkimpipe.admin.postconf import Change, Postconf
+from dkimpipe.admin import filter_service
+from dkimpipe.admin.postconf import Change, Postconf, Service
+from dkimpipe.guard import TIME_LIMIT
+from dkimpipe.message import HEADER_LIMIT
 
-SERVICE = "dkimpipe/unix"
-ENVELOPE = "-f ${sender} -- ${recipient}"
-SIZE_MARGIN = 16384
-SUBMISSION = ("submission/inet", "submissions/inet", "smtps/inet", "587/inet", "465/inet")
+PICKUP = "pickup/unix"  # takes what sendmail(1) is given
+SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
+SIZE_MARGIN = 16384  # octets by which signatures may lengthen a message
+RECIPIENTS = 1000  # Postfix itself takes no more in one message, if smtpd_recipient_limit is its default
 
-# Name, value, why. A value that begins with + is a list of words that must be among those that stand there.
-FOR_SUBMISSION = (
-    ("content_filter", "dkimpipe:dummy", "nothing is signed"),
-    ("receive_override_options", "+no_address_mappings", "aliases and always_bcc apply twice: doubled mail"),
-    ("local_header_rewrite_clients", "static:all", "missing Date and Message-ID stay missing, and unsigned"),
-    (
-        "smtpd_discard_ehlo_keywords",
-        "+dsn,smtputf8,silent-discard",
-        "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take",
-    ),
-)
-FOR_PICKUP = (
-    (
-        "receive_override_options",
-        "+no_header_body_checks,no_milters",
-        "signed mail is checked, changed or signed again",
-    ),
-    (
-        "smtputf8_autodetect_classes",
-        "verify",
-        "an 8-bit Subject makes signed mail SMTPUTF8, which hosts bounce",
-    ),
-)
-FOR_MAIN = (
-    ("dkimpipe_time_limit", "300s", "the filter gives up after 280 s; past the limit mail bounces"),
-    ("dkimpipe_destination_recipient_limit", "1000", "one message to many is signed once per 50 recipients"),
-    ("disable_mime_output_conversion", "yes", "8-bit text is converted after signing for old next hops"),
-    ("header_size_limit", "1048576", "a field near the limit grows past it and is cut after signing"),
-)
-STATUS_FILTER = r"regexp:{{/^5(\.3\..*)/ 4$$1}}"  # Postfix 3.7: tables in line
+
+class Lack(NamedTuple):
+    """A parameter that should have another value, and why."""
+
+    name: str
+    value: str
+    why: str
 
 
 def missing(postconf: Postconf, user: str) -> list[Change]:
     """Return the edits that this configuration needs; none if all stands there already."""
-    services = postconf.services()
-    changes = []
-    if not _is_good(services.get(SERVICE, "")):
-        changes.append(Change("-M", f"{SERVICE}={service_line(user)}", "there is no filter to give mail to"))
-    for service in SUBMISSION:
-        if service in services:
-            size = (
-                "message_size_limit",
-                _size_limit(postconf),
-                "mail grows past the limit by its signatures",
-            )
-            changes += _for_service(postconf, service, (*FOR_SUBMISSION, size))
-    changes += _for_service(postconf, "pickup/unix", FOR_PICKUP)
-    standing = postconf.explicit()
-    for name, value, why in FOR_MAIN:
-        if standing.get(name) != value:
-            changes.append(Change("-e", f"{name}={value}", why))
+    name = filter_service.name(postconf)
+    changes = filter_service.missing(postconf, user)
+    for service in submission_services(postconf):
+        changes += _overrides(service.id, _submission(postconf, service.id, name))
+    if PICKUP in postconf.services:
+        changes += _overrides(PICKUP, _pickup(postconf))
+    changes += [Change("-e", f"{lack.name}={lack.value}", lack.why) for lack in _main(postconf, name)]
     return changes
 
 
-def service_line(user: str) -> str:
-    """Return the line of master.cf for the filter, by the start that costs least."""
-    interpreter = os.path.realpath(sys.executable)
-    program = Path(dkimpipe.__file__).resolve().with_name("__main__.py")
-    return (
-        f"dkimpipe unix - n n - {2 * (os.cpu_count() or 1)} pipe"
-        f" -o {{pipe_delivery_status_filter={STATUS_FILTER}}}"
-        f" flags=q null_sender= user={user} argv={interpreter} -IS {program} {ENVELOPE}"
+def submission_services(postconf: Postconf) -> list[Service]:
+    """Return the services whose mail is to be signed.
+
+    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those that have our filter.
+    Those that have another filter are left to it, if ours stands behind it.
+    """
+    name = filter_service.name(postconf)
+    ours = [
+        service
+        for service in postconf.running("smtpd")
+        if service.port not in ("smtp", "25", "smtpd") and passes_to(postconf, service.id, name)
+    ]
+    return [
+        service
+        for service in postconf.running("smtpd")
+        if service in ours
+        or (service.port in SUBMISSION_PORTS and not (ours and another_filter(postconf, service)))
+    ]
+
+
+def another_filter(postconf: Postconf, service: Service) -> str:
+    """Return the content_filter of a service, if it is not ours and there is such a service."""
+    standing = postconf.overrides[service.id].get("content_filter", "")
+    transport = standing.partition(":")[0]
+    is_another = transport != filter_service.name(postconf) and f"{transport}/unix" in postconf.services
+    return standing if is_another else ""
+
+
+def passes_to(postconf: Postconf, service: str, name: str) -> bool:
+    """Tell whether a service itself, not main.cf for all, passes its mail to this filter."""
+    return postconf.overrides[service].get("content_filter", "").partition(":")[0] == name
+
+
+def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
+    def value(parameter: str) -> str:
+        return postconf.value(parameter, service)
+
+    if not passes_to(postconf, service, name) and not another_filter(postconf, postconf.services[service]):
+        yield Lack("content_filter", f"{name}:dummy", "nothing is signed")
+    yield from _words(
+        postconf,
+        service,
+        "receive_override_options",
+        ["no_address_mappings"],
+        "aliases and always_bcc apply twice: doubled mail",
     )
+    clients = postconf.words("local_header_rewrite_clients", service)
+    adds = {"static:all", "permit_sasl_authenticated"}.intersection(clients)
+    if not adds and value("always_add_missing_headers") != "yes":
+        why = "missing Date and Message-ID stay missing, and unsigned"
+        yield Lack("local_header_rewrite_clients", "static:all", why)
+    words = ["dsn", "smtputf8"] if value("smtputf8_enable") == "yes" else ["dsn"]
+    why = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
+    yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
+    limit = postconf.number("message_size_limit", PICKUP)  # 0: none
+    own = postconf.number("message_size_limit", service)
+    if limit and not 0 < own <= limit - SIZE_MARGIN // 4:
+        why = "mail grows past the limit by its signatures"
+        yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
 
 
-def _is_good(line: str) -> bool:
-    """Tell whether a service dkimpipe that stands has what it must have; the rest of it is its owner's."""
-    return (
-        " flags=q" in line
-        and " null_sender= " in line
-        and f"pipe_delivery_status_filter={STATUS_FILTER}" in line
-        and line.endswith(ENVELOPE)
+def _pickup(postconf: Postconf) -> Iterator[Lack]:
+    yield from _words(
+        postconf,
+        PICKUP,
+        "receive_override_options",
+        ["no_header_body_checks", "no_milters"],
+        "signed mail is checked, changed or signed again",
     )
+    classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", PICKUP))
+    if classes and postconf.value("smtputf8_enable") == "yes":
+        why = "an 8-bit Subject makes signed mail SMTPUTF8, which hosts bounce"
+        yield Lack("smtputf8_autodetect_classes", "verify", why)
 
 
-def _for_service(
-    postconf: Postconf, service: str, settings: tuple[tuple[str, str, str], ...]
-) -> list[Change]:
-    standing = postconf.overrides(service)
-    changes = []
-    for name, value, why in settings:
-        wanted = value
-        if value.startswith("+"):
-            words = [word for word in standing.get(name, "").replace(",", " ").split() if word]
-            wanted = ",".join([*words, *(word for word in value[1:].split(",") if word not in words)])
-            standing[name] = ",".join(words)
-        if standing.get(name) != wanted:
-            changes.append(Change("-P", f"{service}/{name}={wanted}", why))
-    return changes
+def _main(postconf: Postconf, name: str) -> Iterator[Lack]:
+    own = f"{name}_time_limit"  # not known before there is the service
+    if postconf.seconds(own if own in postconf.effective else "command_time_limit") < TIME_LIMIT + 10:
+        why = f"the filter gives up after {TIME_LIMIT} s; mail that takes longer than the limit bounces"
+        yield Lack(own, f"{TIME_LIMIT + 20}s", why)
+    own = f"{name}_destination_recipient_limit"
+    number = postconf.number(own if own in postconf.effective else "default_destination_recipient_limit")
+    if 0 < number < RECIPIENTS:  # 0: no limit
+        yield Lack(
+            own, str(RECIPIENTS), f"one message to many is signed and sent once per {number} recipients"
+        )
+    converted = postconf.value("force_mime_input_conversion") == "yes"  # Postfix 3.9: before the filter
+    if postconf.value("disable_mime_output_conversion") != "yes" and not converted:
+        why = "8-bit text is converted after signing for old next hops"
+        yield Lack("disable_mime_output_conversion", "yes", why)
+    if postconf.number("header_size_limit") < HEADER_LIMIT:
+        why = "a field near the limit grows past it and is cut after signing"
+        yield Lack("header_size_limit", str(HEADER_LIMIT), why)
 
 
-def _size_limit(postconf: Postconf) -> str:
-    """Return the limit for submission: that of main.cf less a margin; 0 is no limit in both."""
-    limit = int(postconf.parameter("message_size_limit"))
-    return str(max(1, limit - SIZE_MARGIN)) if limit else "0"
+def _words(
+    postconf: Postconf, service: str, name: str, words: list[str], why: str, also: list[str] | None = None
+) -> Iterator[Lack]:
+    """Yield what a list lacks of these words; those that stand there stay."""
+    standing = postconf.words(name, service)
+    lower = [word.lower() for word in standing]
+    if not set(words) <= set(lower):
+        new = [word for word in [*words, *(also or [])] if word not in lower]
+        yield Lack(name, ",".join([*standing, *new]), why)
+
+
+def _overrides(service: str, lacks: Iterator[Lack]) -> list[Change]:
+    return [Change("-P", f"{service}/{lack.name}={lack.value}", lack.why) for lack in lacks]

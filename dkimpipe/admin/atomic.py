@@ -1,0 +1,36 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None:
+    """Write a file in the place of what is there, if something is. Raises OSError."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)  # of one that was interrupted
+    create(new, octets, mode, owner, group)
+    new.replace(path)
+
+
+def write_like(path: Path, octets: bytes, model: Path) -> None:
+    """Write a file with mode and owner of another. Raises OSError."""
+    status = model.stat()
+    write(path, octets, status.st_mode & 0o7777, status.st_uid, status.st_gid)
+
+
+def create(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None:
+    """Write a new file; from the first octet on nobody can read it who may not. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            if os.geteuid() == 0:
+                os.fchown(descriptor, owner, group)
+            os.fchmod(descriptor, mode)
+            file.write(octets)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()
+        raise

@@ -1,0 +1,124 @@
+"""The service in master.cf by which pipe(8) runs the filter: made, or mended with all else in it kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dkimpipe
+from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
+
+ENVELOPE = "-f ${sender} -- ${recipient}"
+REPLACED = ("flags=", "null_sender=", "chroot=", "size=")
+PYTHON = "/usr/bin/python3"  # the name that stays when the system gets another Python
+
+# What the filter cannot catch, a missing interpreter or the time limit, is 5.3.x and would bounce.
+STATUS_PATTERN = r"/^5(\.3\..*)/ 4$1"
+STATUS_FILE = "dkimpipe-status.regexp"
+
+
+def name(postconf: Postconf) -> str:
+    """Return the name of the service that runs the filter, or ours if there is none."""
+    names = [service.name for service in postconf.running("pipe") if _runs_filter(service)]
+    return names[0] if names and "dkimpipe" not in names else "dkimpipe"
+
+
+def find(postconf: Postconf) -> Service | None:
+    """Return the service that runs the filter."""
+    return postconf.services.get(f"{name(postconf)}/unix")
+
+
+def missing(postconf: Postconf, user: str) -> list[Change]:
+    """Return the edits that make the service, or mend what is wrong with it; none if it is good."""
+    service = find(postconf)
+    if service:
+        whys = list(_faults(postconf, service))
+    else:
+        processes = str(2 * (os.cpu_count() or 1))
+        arguments = f"user={user} argv={_start()}"
+        service = Service(f"{name(postconf)}/unix", "-", "n", "n", "-", processes, "pipe", arguments)
+        whys = ["there is no filter to give mail to"]
+    if not whys:
+        return []
+    changes = []
+    status_filter = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
+    if not _defers(postconf, status_filter):
+        status_filter = _status_filter(postconf)
+        if status_filter == f"regexp:{postconf.directory / STATUS_FILE}":
+            changes.append(
+                Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the line that follows")
+            )
+    line = _mended(postconf, service, status_filter).line
+    return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys))]
+
+
+def _runs_filter(service: Service) -> bool:
+    return "verify" not in service.argv and any(
+        word.endswith(("/dkimpipe", "/dkimpipe/__main__.py")) for word in service.argv
+    )
+
+
+def _faults(postconf: Postconf, service: Service) -> Iterator[str]:
+    if service.unprivileged != "n":
+        yield "unprivileged: pipe(8) cannot become the filter's user"
+    if service.chroot == "y" or (
+        service.chroot == "-" and postconf.value("compatibility_level") in ("", "0")
+    ):
+        yield "chroot: the filter does not find its interpreter there"
+    flags = service.attribute("flags") or ""
+    for flag in sorted({*flags} - {"q", "X"}):
+        yield f"flags with {flag}: the message or its addresses are changed before they are signed"
+    if "q" not in flags:
+        yield 'flags without q: mail to "a b"@example.com goes to somebody else'
+    if service.attribute("null_sender") != "":
+        yield "null_sender is not empty: bounces come back as from MAILER-DAEMON"
+    if service.attribute("chroot"):
+        yield "chroot=: the filter does not find its interpreter there"
+    if service.attribute("size"):
+        yield "size=: mail over that size bounces"
+    if not _defers(postconf, postconf.overrides[service.id].get("pipe_delivery_status_filter", "")):
+        yield "pipe_delivery_status_filter: what the filter cannot catch bounces"
+    if not _runs_filter(service):
+        yield "argv does not run dkimpipe: nothing is signed"
+    if service.argv[-4:] != ENVELOPE.split():
+        yield f"argv does not end in {ENVELOPE}: mail is refused, or goes astray"
+
+
+def _mended(postconf: Postconf, service: Service, status_filter: str) -> Service:
+    overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
+    command = service.command_line if _runs_filter(service) else [_start()]
+    attributes = (word for word in service.attributes if not word.startswith(REPLACED))
+    envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
+    arguments = [
+        *(f"-o {{{parameter}={value}}}" for parameter, value in overrides.items()),
+        "flags=qX" if "X" in (service.attribute("flags") or "") else "flags=q",
+        "null_sender=",
+        *attributes,
+        f"argv={' '.join(word for word in command if word not in envelope)}",
+        ENVELOPE,
+    ]
+    return service._replace(unprivileged="n", chroot="n", arguments=" ".join(arguments))
+
+
+def _start() -> str:
+    """Return the start of the filter that costs least."""
+    interpreter = os.path.realpath(sys.executable)
+    if os.path.realpath(PYTHON) == interpreter:
+        interpreter = PYTHON
+    return f"{interpreter} -IS {Path(dkimpipe.__file__).resolve().with_name('__main__.py')}"
+
+
+def _status_filter(postconf: Postconf) -> str:
+    """Return the table that makes a deferral of a bounce: in line, or before Postfix 3.7 in a file."""
+    if postconf.version >= (3, 7):
+        return "regexp:{{" + STATUS_PATTERN.replace("$", "$$") + "}}"
+    return f"regexp:{postconf.directory / STATUS_FILE}"
+
+
+def _defers(postconf: Postconf, status_filter: str) -> bool:
+    """Ask postmap(1) whether a table makes a deferral of a bounce."""
+    return bool(status_filter) and postconf.lookup(status_filter.replace("$$", "$"), "5.3.0 x").startswith(
+        "4."
+    )

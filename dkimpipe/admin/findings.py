@@ -1,0 +1,32 @@
+"""What a check finds, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong.
+
+    ``what``   where it stands, and what goes wrong, one line
+    ``mend``   what to do about it, lines of their own, or empty
+    ``level``  error or warning; a warning may be meant so
+    """
+
+    what: str
+    mend: str = ""
+    level: str = "error"
+
+
+def tell(findings: Sequence[Finding], good: str) -> int:
+    """Print all findings, or that all is good; return the exit status: 0, or 78 if there are errors."""
+    for finding in findings:
+        print(f"dkimpipe: {finding.level}: {finding.what}")
+        for line in finding.mend.splitlines():
+            print(f"    {line}")
+    if not findings:
+        print(f"dkimpipe: {good}")
+    return ERRORS_FOUND if any(finding.level == "error" for finding in findings) else 0

@@ -1,0 +1,95 @@
+"""``dkimpipe genkey``: a new private key, the line of the senders file for it, and its record."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from dkimpipe.address import is_domain, to_a_labels
+from dkimpipe.admin import atomic, record
+from dkimpipe.errors import ConfigError
+from dkimpipe.keys import MIN_RSA_BITS
+
+DIRECTORY = "/etc/dkimpipe/keys"
+BITS = 2048  # RFC 8301 section 3.2: at least; longer ones do not fit into one UDP answer of old resolvers
+MAX_BITS = 8192
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.add_argument("domain", metavar="DOMAIN", help="the domain to sign for")
+    parser.add_argument("--selector", help="its name in DNS; year and month if not given")
+    parser.add_argument("--type", choices=("rsa", "ed25519"), default="rsa", help="(%(default)s)")
+    parser.add_argument("--bits", type=int, default=BITS, help="of an RSA key (%(default)s)")
+    parser.add_argument("--dual", action="store_true", help="one of each type")
+    parser.add_argument("--directory", type=Path, default=Path(DIRECTORY), help="(%(default)s)")
+    parser.add_argument("--group", default="dkimpipe", help="the group that may read the key (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the key, or one of each type, and print what has to be done with it."""
+    domain = to_domain(options.domain)
+    paths = []
+    types = ("rsa", "ed25519") if options.dual else (options.type,)
+    for kind, selector in selectors(options.selector, types).items():
+        path = key_path(options.directory, domain, selector)
+        make(path, kind, options.bits, options.group)
+        paths.append((selector, path))
+    print(senders_line(domain, paths))
+    for selector, path in paths:
+        print(record.zone_line(record.name(selector, domain), record.value(str(path))))
+    return 0
+
+
+def to_domain(text: str) -> str:
+    """Return a domain in lower-case A-labels (RFC 5890). Raises ConfigError."""
+    try:
+        domain = to_a_labels(text.lower().encode())
+    except ValueError:
+        domain = b""
+    if not is_domain(domain) or b"." not in domain:
+        raise ConfigError(f"'{text}' is no domain", "such as example.com")
+    return domain.decode()
+
+
+def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
+    """Return a selector for each type of key: year and month, and a letter if there are several."""
+    base = wanted or time.strftime("%Y%m")
+    return {kind: base + kind[0] if len(types) > 1 else base for kind in types}
+
+
+def key_path(directory: Path, domain: str, selector: str) -> Path:
+    """Return where the key of a selector is kept."""
+    return directory / f"{domain}.{selector}.pem"
+
+
+def senders_line(domain: str, paths: list[tuple[str, Path]]) -> str:
+    """Return the line of the senders file that signs for a domain with these selectors and keys."""
+    return f"{domain}  " + ", ".join(f"dkim(s={selector},key={path})" for selector, path in paths)
+
+
+def make(path: Path, kind: str, bits: int, group: str) -> None:
+    """Make a key that root and a group can read (PKCS#8, RFC 5208). Raises ConfigError; replaces no file."""
+    if not MIN_RSA_BITS <= bits <= MAX_BITS:
+        raise ConfigError(f"RSA keys have {MIN_RSA_BITS} to {MAX_BITS} bits, not {bits}")
+    try:
+        group_id = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(
+            f"there is no group {group}", "dkimpipe setup makes it, or name one: --group"
+        ) from None
+    key = rsa.generate_private_key(65537, bits) if kind == "rsa" else ed25519.Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        atomic.create(path, pem, 0o440, 0, group_id)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} is there already, and is kept", "choose another name: --selector"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,245 @@
+"""``dkimpipe setup``: from nothing to signed mail, and back.
+
+Each step is printed as the command that does the same, and left out where it is done already: so it can be
+run again, for a further domain or after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from dkimpipe import senders
+from dkimpipe.address import to_u_labels
+from dkimpipe.admin import atomic, backup, doctor, filter_service, genkey, postfix, record, wanted
+from dkimpipe.admin.findings import tell
+from dkimpipe.admin.postconf import Postconf
+from dkimpipe.admin.trial import trial
+from dkimpipe.config import SENDER_MAP, read_settings
+from dkimpipe.errors import ConfigError
+from dkimpipe.options import SignatureOptions
+
+DIRECTORY = Path(SENDER_MAP).parent
+KEYS = Path(genkey.DIRECTORY)
+NO_HOME = "/nonexistent"
+AFTERWARDS = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
+HEADER = "# who    what to add\n"
+
+
+class Step(NamedTuple):
+    """One thing to do: why, as a command, and as a function."""
+
+    why: str
+    command: str
+    do: Callable[[], object]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.add_argument("domains", nargs="*", metavar="DOMAIN", help="sign mail of this domain")
+    postfix.add_instance(parser)
+    parser.add_argument("--selector", help="the name of the keys in DNS; year and month if not given")
+    parser.add_argument("--ed25519", action="store_true", help="a second key a domain, of type Ed25519")
+    parser.add_argument("--dry-run", action="store_true", help="print each step, and take none")
+    parser.add_argument("--remove", action="store_true", help="undo it: for these domains, or for all")
+    parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Take the steps, or print them, and tell what remains to be done; return 0, or 78 with errors."""
+    if not options.dry_run and os.geteuid() != 0:
+        raise ConfigError("setup is for root", "--dry-run shows what it does, and runs as any user")
+    domains = list(dict.fromkeys(map(genkey.to_domain, options.domains)))
+    postconf = Postconf(options.directory)
+    service = filter_service.find(postconf)
+    user = ((service and service.attribute("user")) or options.user).partition(":")[0]
+    if options.remove:
+        _take(_remove(postconf, user, domains), options.dry_run)
+        return 0
+    if not domains:
+        raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
+    doctor.refuse_another_filter(postconf)
+    _take(_add(postconf, user, domains, options), options.dry_run)
+    if options.dry_run:
+        return 0
+    if options.reload:
+        postfix.reload(postconf)
+    status = _check(Postconf(options.directory), user, domains)
+    for domain in domains:
+        _tell_records(domain)
+    if not options.reload:
+        print("\nLet Postfix use it:\n\n    postfix reload")
+    return status
+
+
+def _take(steps: Iterator[Step], dry_run: bool) -> None:
+    taken = False
+    for step in steps:
+        print(f"# {step.why}\n{step.command}")
+        taken = True
+        if not dry_run:
+            step.do()
+    if not taken:
+        print("nothing to do")
+
+
+def _add(postconf: Postconf, user: str, domains: list[str], options: argparse.Namespace) -> Iterator[Step]:
+    if not _is_user(user):
+        command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", NO_HOME]
+        command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false", user]
+        yield _command("the user that the filter runs as: it owns nothing and cannot log in", command)
+    for directory, what in ((DIRECTORY, "the senders file"), (KEYS, "the keys")):
+        if not directory.exists():
+            command = ["install", "-d", "-o", "root", "-g", user, "-m", "0750", str(directory)]
+            yield _command(f"a directory for {what}", command)
+    for domain in domains:
+        if _entry(domain):
+            print(f"# {domain} has an entry in {_senders()} already, which stays")
+        else:
+            yield from _add_domain(domain, user, options)
+    changes = wanted.missing(postconf, user)
+    if changes:
+        commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
+        why = f"Postfix: pass mail to dkimpipe (main.cf and master.cf are kept in {backup.NAME}...)"
+        yield Step(why, "\n".join(commands), lambda: backup.edit(postconf, changes))
+
+
+def _add_domain(domain: str, user: str, options: argparse.Namespace) -> Iterator[Step]:
+    types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
+    pairs = []
+    for kind, selector in genkey.selectors(options.selector, types).items():
+        path = genkey.key_path(KEYS, domain, selector)
+        pairs.append((selector, path))
+        if path.exists():
+            yield _command(f"the key that is there for {domain}", ["chgrp", user, str(path)])
+            yield _command("for that user to read", ["chmod", "0440", str(path)])
+            continue
+        command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {user}"
+        yield Step(
+            f"a key for {domain}",
+            command,
+            lambda path=path, kind=kind: genkey.make(path, kind, genkey.BITS, user),  # type: ignore[misc]
+        )
+    line = genkey.senders_line(domain, pairs)
+    command = f"echo '{line}' >> {_senders()}"
+    yield Step(f"sign mail of {domain}", command, lambda: _append(_senders(), line, user))
+
+
+def _append(path: Path, line: str, user: str) -> None:
+    if path.exists():
+        octets = path.read_bytes()
+        line_end = b"" if octets.endswith(b"\n") or not octets else b"\n"
+        atomic.write_like(path, octets + line_end + line.encode() + b"\n", path)
+    else:
+        group = pwd.getpwnam(user).pw_gid
+        atomic.create(path, f"{HEADER}{line}\n".encode(), 0o640, 0, group)
+
+
+def _remove(postconf: Postconf, user: str, domains: list[str]) -> Iterator[Step]:
+    """Yield the steps that undo these domains, or all. Keys stay, and so do lines that somebody edited."""
+    if not domains and backup.backups(postconf.directory):
+        command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
+        yield Step("Postfix as it was before", command, lambda: postfix.revert(postconf))
+    path = _senders()
+    if path.exists():
+        yield from _remove_entries(path, domains)
+    if domains:
+        return
+    for key in sorted(KEYS.glob("*.pem")):
+        yield _command("this key stays, for root only", ["chown", "root:root", str(key)])
+        yield _command("remove it when nobody needs it any more", ["chmod", "0400", str(key)])
+    for directory in (KEYS, DIRECTORY):
+        if directory.exists() and not list(directory.iterdir()):
+            yield _command("nothing is left in it", ["rmdir", str(directory)])
+        elif directory.exists():
+            yield _command("what is left is for root only", ["chown", "root:root", str(directory)])
+    if _is_user(user):
+        account = pwd.getpwnam(user)
+        if account.pw_dir == NO_HOME and account.pw_shell.endswith(("/nologin", "/false")):
+            yield _command("the user", ["userdel", user])
+        else:
+            print(f"# user {user} was not made by setup, and stays")
+    print(f"# leave the records in DNS for some weeks: messages on their way need them\n# {AFTERWARDS}")
+
+
+def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
+    lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
+    ours = [line for line in lines if _is_ours(line, domains)]
+    left = [line for line in lines if line not in ours]
+    for line in ours:
+        print(f"# take out: {line.strip()}")
+    entries = [line for line in left if line.strip() and line[0] not in "#;"]
+    if ours and not entries and "".join(left) == HEADER:
+        yield _command("the senders file, which setup made", ["rm", str(path)])
+    elif ours:
+        octets = "".join(left).encode(errors="surrogateescape")
+        yield Step("the other lines stay", f"editor {path}", lambda: atomic.write_like(path, octets, path))
+
+
+def _is_ours(line: str, domains: list[str]) -> bool:
+    """Tell whether setup wrote this line of the senders file, for one of these domains, or any if none."""
+    domain = line.split(" ")[0]
+    item = rf"dkim\(s=[^,()]+,key={re.escape(str(KEYS))}/{re.escape(domain)}\.[^,()/]+\.pem\)"
+    return bool(re.fullmatch(rf"\S+  {item}(, {item})*\n?", line)) and (not domains or domain in domains)
+
+
+def _check(postconf: Postconf, user: str, domains: list[str]) -> int:
+    """Look at the whole, and let the filter sign a message for each domain as its user."""
+    print()
+    findings = doctor.findings(postconf, user)
+    service = filter_service.find(postconf)
+    if service:
+        for domain in domains:
+            findings += trial(service, f"postmaster@{domain}", "signed ")
+    return tell(findings, f"Postfix is set up, and {', '.join(domains)} is signed for")
+
+
+def _tell_records(domain: str) -> None:
+    """Print what has to be published for a domain, and how to test it."""
+    entry = _entry(domain)
+    for signature in senders.parse(entry.text, entry.place) if entry else ():
+        options = SignatureOptions(signature, read_settings([]))
+        owner = record.name(options.selector.decode(), signature.options.get("domain", domain))
+        value = record.value(options.keyfile)
+        print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
+        print(f"In a form of a web page the name is {owner}, the type TXT, and the value\n\n    {value}\n")
+        print(f"Test it:\n\n    dig +short TXT {owner}")
+
+
+def _senders() -> Path:
+    return Path(read_settings([]).get("sender_map", SENDER_MAP))
+
+
+def _entry(domain: str) -> senders.Entry | None:
+    """Return what the senders file says for a domain itself."""
+    keys = dict.fromkeys([domain.encode(), to_u_labels(domain.encode())])
+    return senders.lookup(str(_senders()), list(keys)) if _senders().exists() else None
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _command(why: str, command: list[str]) -> Step:
+    return Step(why, shlex.join(command), lambda: _run(command))
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    except OSError as error:
+        raise ConfigError(f"cannot run {command[0]}: {error.strerror}") from None
+    if done.returncode:
+        raise ConfigError(f"{shlex.join(command)}: {done.stderr.strip() or done.returncode}")
