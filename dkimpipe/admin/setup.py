@@ -29,6 +29,7 @@ from dkimpipe.options import SignatureOptions
 
 DIRECTORY = Path(SENDER_MAP).parent
 KEYS = Path(genkey.DIRECTORY)
+KINDS = {"rsa": f"RSA of {genkey.BITS} bits", "ed25519": "Ed25519"}
 NO_HOME = "/nonexistent"
 AFTERWARDS = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
 HEADER = "# who    what to add\n"
@@ -124,7 +125,7 @@ def _add_domain(domain: str, user: str, options: argparse.Namespace) -> Iterator
             continue
         command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {user}"
         yield Step(
-            f"a key for {domain}",
+            f"a key for {domain}, {KINDS[kind]}",
             command,
             lambda path=path, kind=kind: genkey.make(path, kind, genkey.BITS, user),  # type: ignore[misc]
         )
@@ -153,14 +154,13 @@ def _remove(postconf: Postconf, user: str, domains: list[str]) -> Iterator[Step]
         yield from _remove_entries(path, domains)
     if domains:
         return
-    for key in sorted(KEYS.glob("*.pem")):
-        yield _command("this key stays, for root only", ["chown", "root:root", str(key)])
-        yield _command("remove it when nobody needs it any more", ["chmod", "0400", str(key)])
-    for directory in (KEYS, DIRECTORY):
-        if directory.exists() and not list(directory.iterdir()):
-            yield _command("nothing is left in it", ["rmdir", str(directory)])
-        elif directory.exists():
-            yield _command("what is left is for root only", ["chown", "root:root", str(directory)])
+    for path in (*sorted(KEYS.glob("*.pem")), KEYS, DIRECTORY):
+        if path.is_dir() and not list(path.iterdir()):
+            yield _command("nothing is left in it", ["rmdir", str(path)])
+        elif path.exists():
+            print(f"# {path} stays")
+            if path.stat().st_gid:
+                yield _command("for root only: the group goes", ["chown", "root:root", str(path)])
     if _is_user(user):
         account = pwd.getpwnam(user)
         if account.pw_dir == NO_HOME and account.pw_shell.endswith(("/nologin", "/false")):
@@ -181,7 +181,8 @@ def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
         yield _command("the senders file, which setup made", ["rm", str(path)])
     elif ours:
         octets = "".join(left).encode(errors="surrogateescape")
-        yield Step("the other lines stay", f"editor {path}", lambda: atomic.write_like(path, octets, path))
+        command = ["sed", "-i", *(f"-e /^{re.escape(line.split(' ')[0])} /d" for line in ours), str(path)]
+        yield Step("the other lines stay", shlex.join(command), lambda: atomic.write_like(path, octets, path))
 
 
 def _is_ours(line: str, domains: list[str]) -> bool:
