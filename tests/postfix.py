@@ -78,12 +78,12 @@ showq unix n - n - - showq
 postlog unix-dgram n - n - 1 postlogd
 """
 
-_FRAGMENTS = Path(__file__).resolve().parent.parent / "postfix"
+FRAGMENTS = Path(__file__).resolve().parent.parent / "postfix"
 
 
-def _logical_lines(name: str) -> list[str]:
+def _logical_lines(path: Path) -> list[str]:
     """Return the lines of a fragment, each with those that continue it, without comments and empty lines."""
-    text = re.sub(r"^\s*(#.*)?\n", "", (_FRAGMENTS / name).read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^\s*(#.*)?\n", "", path.read_text(), flags=re.MULTILINE)
     return re.findall(r"^\S.*(?:\n[ \t].*)*", text, re.MULTILINE)
 
 
@@ -219,7 +219,8 @@ class Postfix:
     `argv` takes the place of the program in the fragment's `argv=PROGRAM -f ${sender} -- ${recipient}`, and
     macros of pipe(8) in it are expanded. The subdirectories bin, data, etc and queue and the file log are
     made in `directory` and stay when the instance stops. `extra_main` adds parameters or replaces those of
-    this file and of the fragment, `extra_master` adds services. Deferred mail is tried again after three
+    this file and of the fragment, `extra_master` adds services; `fragments` is a directory with other
+    fragments. Deferred mail is tried again after three
     seconds, or upon `flush`. `environment` is for commands that a test runs on this instance, such as
     sendmail(1).
     """
@@ -234,6 +235,7 @@ class Postfix:
         concurrency: int = 4,
         extra_main: Mapping[str, str] | None = None,
         extra_master: str = "",
+        fragments: Path = FRAGMENTS,
     ) -> None:
         for path in (directory.resolve(), *directory.resolve().parents):
             if not path.stat().st_mode & 0o001:
@@ -251,9 +253,10 @@ class Postfix:
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
         self._user, self._concurrency, self._extra_master = user, concurrency, extra_master
+        self._fragments = fragments
         self._main = {
             **_MAIN,
-            **dict(line.split(" = ", 1) for line in _logical_lines("main.cf")),
+            **dict(line.split(" = ", 1) for line in _logical_lines(fragments / "main.cf")),
             "queue_directory": f"{directory}/queue",
             "data_directory": f"{directory}/data",
             "command_directory": f"{directory}/bin",
@@ -286,13 +289,13 @@ class Postfix:
         make("queue/public", 0o2710, owner, filter_group)
 
     def _write_master(self, argv: Sequence[str], whole: bool = False) -> None:
-        services = "\n".join(_logical_lines("master.cf"))
+        services = "\n".join(_logical_lines(self._fragments / "master.cf"))
         command = " ".join(f"{{ {word} }}" for word in (f"argv={argv[0]}", *argv[1:]))
         for pattern, new in (
             (r"^(submission) +inet ", f"{_HOST}:{self.submission_port}"),
             (r"^dkimpipe +(?:\S+ +){5}(\S+) +pipe$", str(self._concurrency)),
             (r" user=(\S+)", self._user),
-            (r" (argv=.*)" if whole else r" (argv=\S+)", command),
+            (r" (argv=[\s\S]*)" if whole else r" (argv=[\s\S]*?) -f \$", command),
         ):
             services = _replace(pattern, new, services)
         self._write("master.cf", _MASTER.format(services=services, extra=self._extra_master))

@@ -1,8 +1,8 @@
 """What is signed is what arrives: a corpus through a real Postfix, with the filter and without it.
 
-Every message goes to four hosts at once, by the settings of the fragments in the directory postfix: one run
-of the filter, and four deliveries, to hosts with and without 8BITMIME and SMTPUTF8. The same messages go
-through the same Postfix by a second submission service, which differs in having no filter.
+Every message goes to four hosts at once, by the settings that ``dkimpipe postfix --apply`` makes: one run of
+the filter, and four deliveries, to hosts with and without 8BITMIME and SMTPUTF8. The same messages go through
+the same Postfix by a second submission service, which differs in having no filter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import pytest
 import witness
-from conftest import PROJECT, Keys, Report
+from conftest import MAIN, PROJECT, Keys, Report
 from corpus import FROM, HEAD, LARGE, MESSAGES, RECIPIENTS, REST, TEXT, body, fields
 from nameserver import NameServer
 from test_matrix import NO_DOMAINKEYS, SHORT, judge
@@ -344,12 +344,19 @@ def site(keys: Keys) -> Iterator[list[str]]:
         yield [PYTHON, "-IS", str(package / "__main__.py"), *maps]
 
 
-def submission_without_filter() -> tuple[int, str]:
-    """Return a free port and a service that listens there and has no filter, else as in the fragment."""
+def apply(directory: Path) -> None:
+    """Write main.cf and master.cf as ``dkimpipe postfix --apply`` completes bare ones."""
+    (directory / "main.cf").write_text("")
+    (directory / "master.cf").write_text("submission inet n - n - - smtpd\npickup unix n - n 60 1 pickup\n")
+    command = [sys.executable, str(MAIN), "postfix", "-c", str(directory), "--apply"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def submission_without_filter(master: str) -> tuple[int, str]:
+    """Return a free port and a service that listens there and has no filter, else as in this master.cf."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
-    fragment = (PROJECT / "postfix" / "master.cf").read_text()
-    found = re.search(r"^submission (inet .*\n(?:[ \t].*\n)+)", fragment, re.MULTILINE)
+    found = re.search(r"^submission (inet .*\n(?:[ \t].*\n)+)", master, re.MULTILINE)
     assert found
     service, removed = re.subn(r"[ \t]+-o content_filter=.*\n", "", found[1])
     assert removed == 1
@@ -399,7 +406,9 @@ def ways(keys: Keys) -> Iterator[Ways]:
         }
         routes = (f"{{{host} = smtp:[127.0.0.1]:{sink.port}}}" for host, sink in sinks.items())
         main = {"myorigin": "example.com", "transport_maps": f"inline:{{{' '.join(routes)}}}"}
-        port, service = submission_without_filter()
+        fragments = stack.enter_context(shared_directory())
+        apply(fragments)
+        port, service = submission_without_filter((fragments / "master.cf").read_text())
         postfix = stack.enter_context(
             Postfix(
                 stack.enter_context(shared_directory()),
@@ -407,6 +416,7 @@ def ways(keys: Keys) -> Iterator[Ways]:
                 sinks["both.test"].port,
                 extra_main=main,
                 extra_master=service,
+                fragments=fragments,
             )
         )
         signed = send_all(postfix.submission_port, sinks)

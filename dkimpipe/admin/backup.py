@@ -31,6 +31,9 @@ def edit(postconf: Postconf, changes: list[Change]) -> Path:
     """Make the edits, keep what was before and after them, and return where."""
     backup = _new_directory(postconf.directory)
     _copy(postconf.directory, backup / "before")
+    for path in map(postconf.directory.joinpath, FILES[:2]):
+        if not path.read_bytes().endswith(b"\n"):  # old versions of postconf(1) would glue their lines to it
+            path.write_bytes(path.read_bytes() + b"\n")
     for change in changes:
         postconf.edit(change)
     for name in FILES:

@@ -90,7 +90,7 @@ def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
     if not adds and value("always_add_missing_headers") != "yes":
         why = "missing Date and Message-ID stay missing, and unsigned"
         yield Lack("local_header_rewrite_clients", "static:all", why)
-    words = ["dsn", "smtputf8"] if value("smtputf8_enable") == "yes" else ["dsn"]
+    words = ["dsn", "smtputf8"] if _smtputf8(postconf) else ["dsn"]
     why = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
     yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
     limit = postconf.number("message_size_limit", PICKUP)  # 0: none
@@ -98,6 +98,11 @@ def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
     if limit and not 0 < own <= limit - SIZE_MARGIN // 4:
         why = "mail grows past the limit by its signatures"
         yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
+
+
+def _smtputf8(postconf: Postconf) -> bool:
+    """Tell whether Postfix takes SMTPUTF8 mail, or would with a higher compatibility_level."""
+    return postconf.explicit.get("smtputf8_enable") != "no"
 
 
 def _pickup(postconf: Postconf) -> Iterator[Lack]:
@@ -109,7 +114,7 @@ def _pickup(postconf: Postconf) -> Iterator[Lack]:
         "signed mail is checked, changed or signed again",
     )
     classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", PICKUP))
-    if classes and postconf.value("smtputf8_enable") == "yes":
+    if classes and _smtputf8(postconf):
         why = "an 8-bit Subject makes signed mail SMTPUTF8, which hosts bounce"
         yield Lack("smtputf8_autodetect_classes", "verify", why)
 
