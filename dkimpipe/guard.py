@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-# Seconds. Postfix bounces what runs past dkimpipe_time_limit (300 s as we set it up); a deferral comes first.
+# Seconds. Postfix bounces what runs past dkimpipe_time_limit, mostly 1000 s; a deferral comes first.
 # The alarm outlives the exec: a sendmail(1) that hangs dies of it, and death by signal defers, too.
 TIME_LIMIT = 280
 
