@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -57,11 +58,23 @@ def write(directory: Path, name: str) -> Path:
     return directory
 
 
-def verb(directory: Path, *options: str) -> Done:
+def verb(directory: Path, *options: str, env: dict[str, str] | None = None) -> Done:
     """Run ``dkimpipe postfix -c DIRECTORY OPTIONS``."""
+    os.utime(directory / "main.cf", (0, 0))  # postconf(1) waits until it is two seconds old
     command = [sys.executable, "-IS", str(MAIN), "postfix", "-c", str(directory), *options]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False, env=env)
     return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def postconf_of(version: str, directory: Path, more: str = "") -> dict[str, str]:
+    """Return an environment in which postconf(1) is of another version, and knows these parameters more."""
+    program = directory / "postconf"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *-dh*mail_version) echo {version}; exit;; esac\n'
+        f'{shutil.which("postconf")} "$@" || exit\ncase "$*" in *-x) echo "{more}";; esac\n'
+    )
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
 
 
 def content(directory: Path) -> dict[str, tuple[bytes, int]]:
@@ -224,6 +237,50 @@ def test_check_runs_the_filter_as_its_user(tmp_path: Path) -> None:
         assert (
             f"as user nobody: 4.3.5 dkimpipe: map {shared}/senders: Permission denied" in done.stdout.decode()
         )
+
+
+# Versions of Postfix, told apart by what postconf(1) says of itself.
+
+
+def test_before_3_7_the_status_filter_is_a_file(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    before = content(directory)
+    env = postconf_of("3.6.4", tmp_path)
+    verb(directory, "--apply", env=env)
+    table = f"regexp:{directory}/dkimpipe-status.regexp"
+    assert f"-o pipe_delivery_status_filter={table}\n" in (directory / "master.cf").read_text()
+    asked = ["postmap", "-c", str(directory), "-q", "5.3.0 Command died", table]
+    assert subprocess.run(asked, capture_output=True, check=True).stdout == b"4.3.0 Command died\n"
+    assert verb(directory, env=env).stdout == b"nothing to change\n"
+    verb(directory, "--revert", env=env)
+    assert content(directory) == before
+
+
+def test_before_3_7_what_it_prints_makes_the_changes(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    env = postconf_of("3.4.29", tmp_path)
+    subprocess.run(["sh", "-e"], input=verb(directory, env=env).stdout, env=env, check=True)
+    assert verb(directory, env=env).stdout == b"nothing to change\n"
+
+
+def test_from_3_9_conversion_before_the_filter_is_as_good(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    env = postconf_of("3.9.1", tmp_path, "force_mime_input_conversion = yes")
+    assert b"disable_mime_output_conversion" not in verb(directory, env=env).stdout
+    assert b"disable_mime_output_conversion" in verb(directory).stdout
+
+
+def test_without_a_last_line_end_nothing_is_glued(tmp_path: Path) -> None:
+    """postconf(1) up to 3.7.14 writes behind the last line, whether it has ended or not."""
+    directory = write(tmp_path / "postfix", "submission")
+    for name in ("main.cf", "master.cf"):
+        (directory / name).write_bytes((directory / name).read_bytes().rstrip(b"\n"))
+    before = content(directory)
+    verb(directory, "--apply")
+    assert verb(directory).stdout == b"nothing to change\n"
+    assert "smtpd_sasl_type = dovecot\n" in (directory / "main.cf").read_text()
+    verb(directory, "--revert")
+    assert content(directory) == before
 
 
 def test_the_fragments_say_the_same(tmp_path: Path) -> None:

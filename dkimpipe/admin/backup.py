@@ -57,7 +57,7 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
     if not after.exists() or _contents(directory) == _contents(after):
         for name in FILES:
             if (before / name).exists():
-                _replace(before / name, directory / name)
+                atomic.copy(before / name, directory / name)
                 yield f"restored {directory / name}"
             else:
                 (directory / name).unlink(missing_ok=True)
@@ -105,11 +105,7 @@ def _copy(source: Path, target: Path) -> None:
     target.mkdir(mode=0o700)
     for name in FILES:
         if (source / name).exists():
-            _replace(source / name, target / name)
-
-
-def _replace(source: Path, target: Path) -> None:
-    atomic.write_like(target, source.read_bytes(), source)
+            atomic.copy(source / name, target / name)
 
 
 def _like(path: Path, model: Path) -> None:

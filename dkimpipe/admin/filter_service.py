@@ -118,7 +118,9 @@ def _status_filter(postconf: Postconf) -> str:
 
 
 def _defers(postconf: Postconf, status_filter: str) -> bool:
-    """Ask postmap(1) whether a table makes a deferral of a bounce."""
+    """Tell whether a table makes a deferral of a bounce: ours does, others are tried."""
+    if status_filter == _status_filter(postconf):
+        return postconf.version >= (3, 7) or (postconf.directory / STATUS_FILE).exists()
     return bool(status_filter) and postconf.lookup(status_filter.replace("$$", "$"), "5.3.0 x").startswith(
         "4."
     )
