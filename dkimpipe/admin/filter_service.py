@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dkimpipe
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
+from dkimpipe.sendmail import SENDMAIL
 
 ENVELOPE = "-f ${sender} -- ${recipient}"
 REPLACED = ("flags=", "null_sender=", "chroot=", "size=")
@@ -37,7 +38,7 @@ def missing(postconf: Postconf, user: str) -> list[Change]:
         whys = list(_faults(postconf, service))
     else:
         processes = str(2 * (os.cpu_count() or 1))
-        arguments = f"user={user} argv={_start()}"
+        arguments = f"user={user} argv={_start(postconf)}"
         service = Service(f"{name(postconf)}/unix", "-", "n", "n", "-", processes, "pipe", arguments)
         whys = ["there is no filter to give mail to"]
     if not whys:
@@ -88,7 +89,7 @@ def _faults(postconf: Postconf, service: Service) -> Iterator[str]:
 
 def _mended(postconf: Postconf, service: Service, status_filter: str) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
-    command = service.command_line if _runs_filter(service) else [_start()]
+    command = service.command_line if _runs_filter(service) else [_start(postconf)]
     attributes = (word for word in service.attributes if not word.startswith(REPLACED))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
     arguments = [
@@ -102,12 +103,17 @@ def _mended(postconf: Postconf, service: Service, status_filter: str) -> Service
     return service._replace(unprivileged="n", chroot="n", arguments=" ".join(arguments))
 
 
-def _start() -> str:
+def _start(postconf: Postconf) -> str:
     """Return the start of the filter that costs least."""
-    interpreter = os.path.realpath(sys.executable)
+    interpreter, sendmail = os.path.realpath(sys.executable), postconf.value("sendmail_path")
     if os.path.realpath(PYTHON) == interpreter:
         interpreter = PYTHON
-    return f"{interpreter} -IS {Path(dkimpipe.__file__).resolve().with_name('__main__.py')}"
+    start = f"{interpreter} -IS {Path(dkimpipe.__file__).resolve().with_name('__main__.py')}"
+    return (
+        start
+        if os.path.realpath(sendmail) == os.path.realpath(SENDMAIL)
+        else f"{start} --sendmail={sendmail}"
+    )
 
 
 def _status_filter(postconf: Postconf) -> str:
