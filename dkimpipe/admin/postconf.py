@@ -99,8 +99,9 @@ class Postconf:
 
     def __init__(self, directory: str | Path | None = None) -> None:
         """Raise ConfigError if there is no Postfix, or no such configuration."""
-        self._choice = ["-c", str(directory)] if directory else []
-        self.directory = Path(self.run("-h", "config_directory").strip())
+        self._choice = ["-c", str(Path(directory).absolute())] if directory else []
+        # Not to be asked for if it is known: the answer of 3.11 is wrong while main.cf is fresh.
+        self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
         self.version = tuple(map(int, re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]))
         self.explicit = _parameters(self.run("-n"))
         self.effective = _parameters(self.run("-x"))
