@@ -295,7 +295,7 @@ class Postfix:
             (r"^(submission) +inet ", f"{_HOST}:{self.submission_port}"),
             (r"^dkimpipe +(?:\S+ +){5}(\S+) +pipe$", str(self._concurrency)),
             (r" user=(\S+)", self._user),
-            (r" (argv=[\s\S]*)" if whole else r" (argv=[\s\S]*?) -f \$", command),
+            (r" (argv=[\s\S]*)" if whole else r" (argv=[\s\S]*?)\s+-f\s+\$", command),
         ):
             services = _replace(pattern, new, services)
         self._write("master.cf", _MASTER.format(services=services, extra=self._extra_master))
