@@ -4,7 +4,8 @@
 # The system's interpreter: one in somebody's home cannot be run by the user that pipe(8) takes.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV = .venv
-PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv
+PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
+           bind9 bind9-utils bind9-dnsutils swaks iproute2
 
 .PHONY: demo test lint clean debian
 

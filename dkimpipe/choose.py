@@ -111,8 +111,8 @@ def choose(message: "Message", settings: "Settings") -> Choice:
 
     Raises NotSigned when it is to pass as it is, ConfigError when its entry, or the settings, are wrong.
     """
-    author = _author(message)
-    candidates = _candidates(message, settings, author)
+    author = author_of(message)
+    candidates = candidates_of(message, settings, author)
     return (
         _by_list_id(message, settings, author)
         or _by_map(settings, candidates)
@@ -134,15 +134,16 @@ def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
     return keys + _domain_keys(mailbox.domain)
 
 
-def _author(message: "Message") -> Mailbox:
+def author_of(message: "Message") -> Mailbox:
+    """Return the address of From. Raises NotSigned if there is none, or more than one From field."""
     fields = message.by_name.get(b"from", [])
     if len(fields) != 1:
         raise NotSigned(f"{len(fields)} From fields" if fields else "no From field")
     return first_mailbox(fields[0].value)
 
 
-def _candidates(message: "Message", settings: "Settings", author: Mailbox) -> "list[Mailbox]":
-    """Return the addresses that may choose the entry, in the order of ``match``."""
+def candidates_of(message: "Message", settings: "Settings", author: Mailbox) -> "list[Mailbox]":
+    """Return the addresses that may choose the entry, in the order of ``match``; ``author`` is From's."""
     fields = message.by_name.get(b"sender", [])
     values = {
         "sender": fields[0].value if len(fields) == 1 else b"",

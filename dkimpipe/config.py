@@ -8,6 +8,7 @@ from dkimpipe.files import exists, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Callable
 
 CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
@@ -203,23 +204,33 @@ def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
 def read_conf(path: str) -> "list[tuple[str, str, str]]":
     """Return name, value and ``PATH, line N`` of each directive in a conf file. Raises ConfigError."""
     directives = []
+    for name, value, where, line in conf_lines(path):
+        if name in OPTIONS and name != "conf_file":
+            directives.append((name, value, where))
+        elif name not in IGNORED:
+            raise unknown_directive(where, line)
+    return directives
+
+
+def conf_lines(path: str) -> "Iterator[tuple[str, str, str, str]]":
+    """Yield name, value, ``PATH, line N`` and text of each line that is no comment, known or not."""
     text = read_file(path, "conf file").decode("utf-8", "surrogateescape")
     for number, line in enumerate(text.split("\n"), 1):
         line = line.replace("\t", " ").strip()
         if not line or line[0] in "#;":
             continue
-        where = f"{path}, line {number}"
         rest = line.lstrip(_NAME_LETTERS)
         name = line[: len(line) - len(rest)].lstrip("-").replace("-", "_")
         if rest and rest[0] not in " =:":
             name = ""
         rest = rest.lstrip()
         value = (rest[1:] if rest[:1] in ("=", ":") else rest).partition(" #")[0].strip()
-        if name in OPTIONS and name != "conf_file":
-            directives.append((name, value, where))
-        elif name not in IGNORED:
-            raise ConfigError(f"{where}: unknown directive: '{shown(line)}'")
-    return directives
+        yield name, value, f"{path}, line {number}", line
+
+
+def unknown_directive(where: str, line: str) -> ConfigError:
+    """Return the error for a line that begins with no name of an option."""
+    return ConfigError(f"{where}: unknown directive: '{shown(line)}'")
 
 
 def _next(left: "list[str]", option: str) -> str:

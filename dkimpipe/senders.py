@@ -107,7 +107,7 @@ def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
     Raises ConfigError; ``where`` gives the place it begins with.
     """
     signatures = []
-    for item in _split(text):
+    for item in split(text):
         name, opening, inside = item.partition("(")
         name = name.strip()
         if not item:
@@ -142,7 +142,7 @@ def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
     return options
 
 
-def _split(text: str) -> "list[str]":
+def split(text: str) -> "list[str]":
     """Return the items between the commas that stand outside parentheses."""
     items, depth, start = [], 0, 0
     for at, letter in enumerate(text):

@@ -10,24 +10,25 @@ import grp
 import os
 import pwd
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin import filter_service, wanted
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postconf import Change, Postconf, Service
+from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
 from dkimpipe.config import Settings, read_settings
 from dkimpipe.errors import ConfigError, Trouble
 from dkimpipe.sendmail import SENDMAIL
 
-# Parameters of smtp(8) that change what it sends.
-REWRITES = (
-    "smtp_generic_maps",
-    "smtp_header_checks",
-    "smtp_mime_header_checks",
-    "smtp_nested_header_checks",
-    "smtp_body_checks",
-)
+# Parameters of smtp(8) that change what it sends. Some are mostly used to drop a Received field: no harm.
+REWRITES = {
+    "smtp_generic_maps": "error",
+    "smtp_header_checks": "warning",
+    "smtp_mime_header_checks": "warning",
+    "smtp_nested_header_checks": "error",
+    "smtp_body_checks": "error",
+}
 HEADER_REWRITES = {
     "canonical_maps": "canonical_classes",
     "sender_canonical_maps": "sender_canonical_classes",
@@ -36,15 +37,18 @@ HEADER_REWRITES = {
 }
 LINE_LENGTH = 998  # octets, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
 SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
+OTHER_MILTERS = re.compile(r"rspamd|:11332\b")
 OPENDKIM_CONF = Path("/etc/opendkim.conf")
 
 
 def findings(postconf: Postconf, user: str) -> list[Finding]:
     """Return all that is wrong with a configuration; ``user`` is for a filter that is still to be made."""
-    found = [
-        Finding(f"{change.what}: {change.why}", postconf.command(change))
-        for change in wanted.missing(postconf, user)
-    ]
+    found, before = [], ""
+    for change in wanted.missing(postconf, user):
+        mend = before + postconf.command(change)
+        before = f"{mend}\n" if change.option == FILE else ""
+        if change.option != FILE:  # which the next one needs
+            found.append(Finding(f"{change.what}: {change.why}", mend))
     for look in (_roads, _milters, _second_pass, _smtp, _rewriting, _service, _filter_settings, _main):
         found += look(postconf)
     return found
@@ -58,36 +62,73 @@ def _finding(postconf: Postconf, option: str, argument: str, why: str, level: st
 def _roads(postconf: Postconf) -> Iterator[Finding]:
     """Look for mail that takes a wrong road: around the filter, through it twice, or in from outside."""
     name = filter_service.name(postconf)
-    road = postconf.explicit.get("content_filter", "")
-    if road.partition(":")[0] == name:
-        why = "here it filters the signed mail again and again, until it has too many hops"
-        yield _finding(postconf, "-e", "content_filter=", why)
-    elif road and postconf.value("content_filter", wanted.PICKUP):
-        why = f"{road} gets the mail after it was signed; it must change nothing"
-        yield _finding(postconf, "-P", f"{wanted.PICKUP}/content_filter=", why, "warning")
     submission = wanted.submission_services(postconf)
-    if not submission:
+    yield from _after_signing(postconf, name)
+    if not submission and not any(
+        wanted.goes_elsewhere(postconf, each) for each in postconf.running("smtpd")
+    ):
         why = "there is no service for mail from users, so nothing is signed"
-        yield Finding(f"submission/inet: {why}", f"{_submission(postconf)}\ndkimpipe postfix --apply")
-    for service in postconf.services.values():
-        own = postconf.overrides[service.id].get("content_filter", "")
-        transport = own.partition(":")[0]
-        if own and f"{transport}/unix" not in postconf.services:
-            yield Finding(f"{service.id}/content_filter: there is no service {transport} in master.cf")
-        if service in submission and wanted.another_filter(postconf, service):
-            yield Finding(*_behind(service, own))
-        elif transport == name and service not in submission:
-            why = "mail from strangers is signed" if service.command == "smtpd" else "signed mail loops"
-            yield _finding(postconf, "-PX", f"{service.id}/content_filter", why)
+        yield Finding(f"submission/inet: {why}", f"{_submission(postconf)}\n{_apply(postconf)}")
+    for place in ("", *postconf.services):
+        if road := postconf.own("content_filter", place):
+            transport = road.partition(":")[0]
+            if f"{transport}/unix" not in postconf.services:
+                what = f"{place}/content_filter".lstrip("/")
+                yield Finding(f"{what}: there is no service {transport} in master.cf")
     for service in submission:
+        if road := wanted.another_filter(postconf, service):
+            yield Finding(*_behind(service, road))
         if postconf.value("smtpd_proxy_filter", service.id):
             why = "what the proxy filter gives back comes in where nothing is signed"
             yield _finding(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
     for service in postconf.running("smtpd"):
-        if service not in submission and postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
-            why = "users who log in here are not signed for; let them use submission"
-            argument = f"{service.id}/smtpd_sasl_auth_enable=no"
-            yield _finding(postconf, "-P", argument, why, "warning")
+        if service not in submission and not wanted.goes_elsewhere(postconf, service):
+            yield from _unsigned(postconf, service, name)
+
+
+def _after_signing(postconf: Postconf, name: str) -> Iterator[Finding]:
+    """Look at what pickup(8) does with signed mail."""
+    pickup = wanted.pickup(postconf)
+    road = postconf.value("content_filter", pickup)
+    before = [
+        postconf.value("content_filter", service.id)
+        for service in postconf.running("smtpd")
+        if wanted.goes_elsewhere(postconf, service)
+    ]
+    if road.partition(":")[0] == name:
+        if "content_filter" in postconf.overrides.get(pickup, {}):
+            yield _finding(postconf, "-PX", f"{pickup}/content_filter", "signed mail loops")
+        if postconf.own("content_filter").partition(":")[0] == name:
+            why = "here it filters the signed mail again and again, until it has too many hops"
+            yield _finding(postconf, "-e", "content_filter=", why)
+    elif road and road in before:
+        why = f"{road} gets the mail after it was signed, and gives it back to be signed: it loops"
+        yield _finding(postconf, "-P", f"{pickup}/content_filter=", why)
+    elif f"{road.partition(':')[0]}/unix" in postconf.services:
+        why = f"{road} gets the mail after it was signed; it must change nothing"
+        yield _finding(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
+
+
+def _unsigned(postconf: Postconf, service: Service, name: str) -> Iterator[Finding]:
+    """Look at a service whose mail is not to be signed."""
+    if wanted.passes_to(postconf, service.id, name):
+        why = "mail from strangers is signed"
+        if postconf.own("content_filter").partition(":")[0] == name:
+            yield _finding(postconf, "-P", f"{service.id}/content_filter=", why)
+        else:
+            yield _finding(postconf, "-PX", f"{service.id}/content_filter", why)
+    what = f"{service.id}/smtpd_sasl_auth_enable"
+    why = "users who log in here are not signed for"
+    if service.port in wanted.PUBLIC_PORTS:
+        if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
+            yield _finding(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
+    elif postconf.own("smtpd_sasl_auth_enable", service.id) == "yes":
+        change = Change("-P", f"{service.id}/content_filter={name}:dummy", "")
+        yield Finding(f"{what}: {why}", f"{postconf.command(change)}\n{_apply(postconf)}", "warning")
+
+
+def _apply(postconf: Postconf) -> str:
+    return shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply"])
 
 
 def _submission(postconf: Postconf) -> str:
@@ -116,64 +157,91 @@ def _behind(service: Service, road: str) -> tuple[str, str]:
 
 def _milters(postconf: Postconf) -> Iterator[Finding]:
     """Look for a milter that signs as well."""
-    if OPENDKIM_CONF.exists() and re.search(r"^Mode\s+v\s*$", OPENDKIM_CONF.read_text(), re.MULTILINE):
-        pattern = re.compile("rspamd|:11332\\b")
-    else:
-        pattern = SIGNING_MILTERS
+    pattern = OTHER_MILTERS if _opendkim_verifies() else SIGNING_MILTERS
     for service in wanted.submission_services(postconf):
         milters = postconf.value("smtpd_milters", service.id)
         if pattern.search(milters) and "no_milters" not in postconf.words(
             "receive_override_options", service.id
         ):
-            why = f"{milters} may sign as well; take the domain out there, or let it check only"
-            yield _finding(postconf, "-P", f"{service.id}/smtpd_milters=", why, "warning")
+            words = postconf.words("smtpd_milters", service.id)
+            signing, others = ([w for w in words if bool(pattern.search(w)) is way] for way in (True, False))
+            why = f"{', '.join(signing)} may sign as well; take the domain out there, or let it check only"
+            argument = f"{service.id}/smtpd_milters={','.join(others)}"
+            yield _finding(postconf, "-P", argument, why, "warning")
+
+
+def _opendkim_verifies() -> bool:
+    """Tell whether the one OpenDKIM that has its usual conf file never signs."""
+    try:
+        text = OPENDKIM_CONF.read_text(errors="replace")
+    except OSError:
+        return False
+    return bool(re.search(r"^\s*Mode\s+v\s*(#.*)?$", text, re.MULTILINE | re.IGNORECASE))
 
 
 def _second_pass(postconf: Postconf) -> Iterator[Finding]:
     """Look at the way back from the filter: sendmail(1), pickup(8), cleanup(8)."""
-    pickup = wanted.PICKUP
-    if pickup not in postconf.services:
-        yield Finding(f"{pickup}: without it signed mail stays in the maildrop directory for ever")
+    if wanted.pickup(postconf) not in postconf.services:
+        yield Finding(f"{wanted.PICKUP}: without it signed mail stays in the maildrop directory for ever")
         return
-    if "no_address_mappings" in postconf.words("receive_override_options", pickup):
-        words = [
-            word for word in postconf.words("receive_override_options", pickup) if "mappings" not in word
-        ]
-        why = "with no_address_mappings aliases apply neither before nor after the filter"
-        yield _finding(postconf, "-P", f"{pickup}/receive_override_options={','.join(words)}", why)
     if postconf.value("remote_header_rewrite_domain"):
         why = "header fields are rewritten after they were signed"
         yield _finding(postconf, "-e", "remote_header_rewrite_domain=", why)
     user = _user(postconf)
-    for parameter, everybody in (
-        ("authorized_submit_users", "static:anyone"),
-        ("local_login_sender_maps", "static:*"),
-    ):
-        words = postconf.words(parameter)
-        allowed = {user, everybody}.intersection(words) or any(
-            postconf.lookup(word, user) for word in words if ":" in word
-        )
-        if parameter in postconf.effective and not allowed:
-            why = f"the filter's user {user} may not hand its mail to sendmail(1)"
-            yield _finding(postconf, "-e", f"{parameter}={everybody}", why)
-    if "MAIL_CONFIG" not in postconf.words("export_environment"):
+    why = f"the filter's user {user} may not hand its mail to sendmail(1)"
+    parameter = "authorized_submit_users"
+    if not _matches(postconf, user, postconf.words(parameter)):
+        yield _finding(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
+    parameter = "local_login_sender_maps"  # from Postfix 3.6
+    if parameter in postconf.effective and not _may_be_anyone(postconf, user):
+        yield _finding(postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why)
+    names = [word.partition("=")[0] for word in postconf.words("export_environment")]
+    if "MAIL_CONFIG" not in names:
         why = "without MAIL_CONFIG sendmail(1) may hand the mail to another Postfix"
         words = [*postconf.words("export_environment"), "MAIL_CONFIG"]
         yield _finding(postconf, "-e", f"export_environment={' '.join(words)}", why)
+
+
+def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:
+    """Tell whether a user is in a list: of names, tables, and files with more of these; ! is but for."""
+    for word in words:
+        pattern = word.lstrip("!")
+        if pattern.startswith("/"):
+            found = _matches(postconf, user, _words_of(pattern))
+        else:
+            found = pattern == user or (":" in pattern and bool(postconf.lookup(pattern, user)))
+        if found:
+            return (len(word) - len(pattern)) % 2 == 0
+    return False
+
+
+def _words_of(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(errors="replace").replace(",", " ").split()
+    except OSError:
+        return []
+
+
+def _may_be_anyone(postconf: Postconf, user: str) -> bool:
+    """Tell whether a user may hand in mail from every sender."""
+    results = (postconf.lookup(table, user) for table in postconf.words("local_login_sender_maps"))
+    return "*" in next(filter(None, results), "").replace(",", " ").split()
 
 
 def _smtp(postconf: Postconf) -> Iterator[Finding]:
     """Look at what smtp(8) does to signed mail on its way out."""
     places = ["", *(service.id for service in postconf.running("smtp"))]
     for place in places:
-        standing = postconf.overrides[place] if place else postconf.explicit
-        for parameter in REWRITES:
-            if standing.get(parameter):
-                yield _drop(postconf, place, parameter, "changes mail after it was signed")
-        limit = standing.get("smtp_line_length_limit", "0")
-        if 0 < int(limit) < LINE_LENGTH:
+        for parameter, level in REWRITES.items():
+            if postconf.own(parameter, place):
+                why = {"error": "changes mail after it was signed", "warning": "may change what is signed"}[
+                    level
+                ]
+                yield _drop(postconf, place, parameter, why)._replace(level=level)
+        own = "smtp_line_length_limit" in (postconf.overrides[place] if place else postconf.explicit)
+        if own and 0 < postconf.number("smtp_line_length_limit", place) < LINE_LENGTH:
             yield _drop(postconf, place, "smtp_line_length_limit", "breaks lines after they were signed")
-        if place and standing.get("disable_mime_output_conversion", "yes") != "yes":
+        if place and postconf.own("disable_mime_output_conversion", place) not in ("", "yes"):
             yield _drop(
                 postconf, place, "disable_mime_output_conversion", "converts 8-bit text after signing"
             )
@@ -202,21 +270,35 @@ def _service(postconf: Postconf) -> Iterator[Finding]:
     if not service:
         return
     name, _, group = (service.attribute("user") or "").partition(":")
-    owner = postconf.value("mail_owner")
+    owner = pwd.getpwnam(postconf.value("mail_owner"))
     if not name:
         yield Finding(f"{service.id}: there is no user=: pipe(8) does not start")
-    elif name in ("root", owner) or group in ("root", "postdrop", owner):
-        yield Finding(
-            f"{service.id}: pipe(8) refuses user={service.attribute('user')}: take a user of its own"
-        )
-    else:
-        try:
-            pwd.getpwnam(name)
-            if group:
-                grp.getgrnam(group)
-        except KeyError:
-            mend = f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
-            yield Finding(f"{service.id}: there is no user or group {service.attribute('user')}", mend)
+        return
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        mend = f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+        yield Finding(f"{service.id}: there is no user {name}", mend)
+        return
+    try:
+        number = grp.getgrnam(group).gr_gid if group else user.pw_gid
+    except KeyError:
+        yield Finding(f"{service.id}: there is no group {group}", f"groupadd --system {group}")
+        return
+    maildrop = grp.getgrnam(postconf.value("setgid_group")).gr_gid
+    if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
+        yield Finding(f"{service.id}: {_refused(service.attribute('user') or '')}")
+
+
+def refuse_user(postconf: Postconf, user: str, group: str) -> None:
+    """Raise ConfigError if pipe(8) runs nothing as this user."""
+    owner = postconf.value("mail_owner")
+    if user in ("root", owner) or group in ("root", postconf.value("setgid_group"), owner):
+        raise ConfigError(_refused(f"{user}:{group}" if group != user else user))
+
+
+def _refused(user: str) -> str:
+    return f"pipe(8) refuses user={user}: take a user of its own"
 
 
 def _user(postconf: Postconf) -> str:
@@ -231,13 +313,13 @@ def _filter_settings(postconf: Postconf) -> Iterator[Finding]:
         return
     try:
         settings = read_settings(options(service))
-    except Trouble as trouble:
-        yield Finding(f"{service.id}: {trouble}", trouble.mend)
-        return
+    except Trouble:
+        return  # the trial names it
     yield from _sendmail(postconf, settings)
     if not settings.yes("normalize", True) and postconf.number("smtp_line_length_limit"):
         yield Finding(
-            f"{settings.where['normalize']}: normalize no: lines over 998 octets break after signing"
+            f"{settings.where['normalize']}: normalize no: lines over 998 octets break after signing",
+            postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
         )
     if settings.get("on_error") == "accept":
         what = f"{settings.where['on_error']}: on_error accept: after an error mail leaves unsigned"
@@ -246,10 +328,8 @@ def _filter_settings(postconf: Postconf) -> Iterator[Finding]:
 
 def options(service: Service) -> list[str]:
     """Return the options in the filter's command line."""
-    words = [word for word in service.argv if word not in filter_service.ENVELOPE.split()]
-    return next(
-        (words[at + 1 :] for at, word in enumerate(words) if word.endswith(("/dkimpipe", "/__main__.py"))), []
-    )
+    envelope = filter_service.ENVELOPE.split()
+    return [word for word in filter_service.options(service) or [] if word not in envelope]
 
 
 def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
@@ -265,3 +345,7 @@ def _main(postconf: Postconf) -> Iterator[Finding]:
         why = "mail to be signed stays in the queue"
         words = [word for word in postconf.words("defer_transports") if word != filter_service.name(postconf)]
         yield _finding(postconf, "-e", f"defer_transports={','.join(words)}", why)
+    for service in postconf.twice:
+        yield Finding(
+            f"{service}: master.cf has it twice, and Postfix takes the last", "take one of them out"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ STATUS_FILE = "dkimpipe-status.regexp"
 
 def name(postconf: Postconf) -> str:
     """Return the name of the service that runs the filter, or ours if there is none."""
-    names = [service.name for service in postconf.running("pipe") if _runs_filter(service)]
+    names = [service.name for service in postconf.running("pipe") if runs_filter(service)]
     return names[0] if names and "dkimpipe" not in names else "dkimpipe"
 
 
@@ -45,7 +46,7 @@ def missing(postconf: Postconf, user: str) -> list[Change]:
         return []
     changes = []
     status_filter = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
-    if not _defers(postconf, status_filter):
+    if not _defers(postconf, service):
         status_filter = _status_filter(postconf)
         if status_filter == f"regexp:{postconf.directory / STATUS_FILE}":
             changes.append(
@@ -55,10 +56,39 @@ def missing(postconf: Postconf, user: str) -> list[Change]:
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys))]
 
 
-def _runs_filter(service: Service) -> bool:
-    return "verify" not in service.argv and any(
-        word.endswith(("/dkimpipe", "/dkimpipe/__main__.py")) for word in service.argv
+def runs_filter(service: Service) -> bool:
+    """Tell whether a service runs the filter."""
+    return options(service) is not None
+
+
+def options(service: Service) -> list[str] | None:
+    """Return what stands behind the program in the command line; None if it is not the filter."""
+    argv = service.argv
+    for at, word in enumerate(argv):
+        if word.endswith(("/dkimpipe", "/dkimpipe/__main__.py")) or argv[at - 1 : at + 1] == [
+            "-m",
+            "dkimpipe",
+        ]:
+            return None if argv[at + 1 : at + 2] == ["verify"] else [_macro(word) for word in argv[at + 1 :]]
+    return None
+
+
+def command(service: Service) -> list[str]:
+    """Return the command line without the envelope; nothing if it is not the filter."""
+    argv = [_macro(word) for word in service.argv]
+    return [word for word in argv if word not in ENVELOPE.split()] if runs_filter(service) else []
+
+
+def _macro(word: str) -> str:
+    """Return a macro of pipe(8) in the one of its three spellings that we use."""
+    return re.sub(
+        r"\$(?:\((\w+)\)|\{(\w+)\}|(\w+))", lambda found: f"${{{found[1] or found[2] or found[3]}}}", word
     )
+
+
+def _passes_envelope(service: Service) -> bool:
+    words = options(service) or []
+    return words[-2:] == ["--", "${recipient}"] and ("-f", "${sender}") in zip(words, words[1:])
 
 
 def _faults(postconf: Postconf, service: Service) -> Iterator[str]:
@@ -69,27 +99,27 @@ def _faults(postconf: Postconf, service: Service) -> Iterator[str]:
     ):
         yield "chroot: the filter does not find its interpreter there"
     flags = service.attribute("flags") or ""
-    for flag in sorted({*flags} - {"q", "X"}):
-        yield f"flags with {flag}: the message or its addresses are changed before they are signed"
+    if wrong := "".join(sorted({*flags} - {"q", "X"})):
+        yield f"flags with {wrong}: the message or its addresses are changed before they are signed"
     if "q" not in flags:
         yield 'flags without q: mail to "a b"@example.com goes to somebody else'
     if service.attribute("null_sender") != "":
         yield "null_sender is not empty: bounces come back as from MAILER-DAEMON"
     if service.attribute("chroot"):
         yield "chroot=: the filter does not find its interpreter there"
-    if service.attribute("size"):
+    if service.attribute("size") not in (None, "", "0"):
         yield "size=: mail over that size bounces"
-    if not _defers(postconf, postconf.overrides[service.id].get("pipe_delivery_status_filter", "")):
+    if not _defers(postconf, service):
         yield "pipe_delivery_status_filter: what the filter cannot catch bounces"
-    if not _runs_filter(service):
+    if not runs_filter(service):
         yield "argv does not run dkimpipe: nothing is signed"
-    if service.argv[-4:] != ENVELOPE.split():
+    elif not _passes_envelope(service):
         yield f"argv does not end in {ENVELOPE}: mail is refused, or goes astray"
 
 
 def _mended(postconf: Postconf, service: Service, status_filter: str) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
-    command = service.command_line if _runs_filter(service) else [_start(postconf)]
+    command = service.command_line if runs_filter(service) else [_start(postconf)]
     attributes = (word for word in service.attributes if not word.startswith(REPLACED))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
     arguments = [
@@ -123,10 +153,10 @@ def _status_filter(postconf: Postconf) -> str:
     return f"regexp:{postconf.directory / STATUS_FILE}"
 
 
-def _defers(postconf: Postconf, status_filter: str) -> bool:
-    """Tell whether a table makes a deferral of a bounce: ours does, others are tried."""
-    if status_filter == _status_filter(postconf):
+def _defers(postconf: Postconf, service: Service) -> bool:
+    """Tell whether the status filter makes a deferral of a bounce: ours does, others are tried."""
+    standing = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
+    if standing and standing == _status_filter(postconf):
         return postconf.version >= (3, 7) or (postconf.directory / STATUS_FILE).exists()
-    return bool(status_filter) and postconf.lookup(status_filter.replace("$$", "$"), "5.3.0 x").startswith(
-        "4."
-    )
+    table = postconf.value("pipe_delivery_status_filter", service.id)
+    return bool(table) and postconf.lookup(table, "5.3.0 x").startswith("4.")

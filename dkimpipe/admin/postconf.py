@@ -95,6 +95,7 @@ class Postconf:
     ``effective``  the same with all defaults, macros expanded
     ``services``   the lines of master.cf, by ``name/type``
     ``overrides``  the ``-o`` parameters, by service, as they stand there
+    ``twice``      the services that master.cf has twice; the last line counts
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
@@ -106,12 +107,15 @@ class Postconf:
         self.explicit = _parameters(self.run("-n"))
         self.effective = _parameters(self.run("-x"))
         self.services: dict[str, Service] = {}
+        self.twice: list[str] = []
         for line in filter(str.strip, self.run("-M").splitlines()):
             name, kind, private, unprivileged, chroot, wakeup, limit, *command = line.split(None, 8)
             program, arguments = command[0], " ".join(" ".join(command[1:]).split())
             service = Service(
                 f"{name}/{kind}", private, unprivileged, chroot, wakeup, limit, program, arguments
             )
+            if service.id in self.services:
+                self.twice.append(service.id)
             self.services[service.id] = service
         self.overrides = self._overrides("-P")
         self._expanded = self._overrides("-x", "-P")
@@ -126,18 +130,20 @@ class Postconf:
     def lookup(self, table: str, key: str) -> str:
         """Return what a lookup table has for a key, by postmap(1); nothing if it has none, or fails."""
         command = ["postmap", *self._choice, "-q", key, table]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+        done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+        return done.stdout.decode(errors="surrogateescape").strip()
 
     def run(self, *arguments: str) -> str:
         """Return what postconf(1) prints; raise ConfigError with its words if it fails."""
         command = ["postconf", *self._choice, *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
         except OSError as error:
             raise ConfigError(f"cannot run postconf: {error.strerror}", "is Postfix installed?") from None
         if done.returncode:
-            raise ConfigError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
-        return done.stdout
+            said = done.stderr.decode(errors="backslashreplace").strip()
+            raise ConfigError(f"{' '.join(command)}: {said or done.returncode}")
+        return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
 
     def edit(self, change: Change) -> None:
         """Make one edit of the files. What was read stays as it was."""
@@ -156,33 +162,47 @@ class Postconf:
 
     def value(self, parameter: str, service: str = "") -> str:
         """Return what a parameter is, for a service or for all; nothing if this Postfix does not know it."""
-        return self._expanded.get(service, {}).get(parameter, self.effective.get(parameter, ""))
+        everywhere = self.effective.get(parameter, self.explicit.get(parameter, ""))
+        return self._expanded.get(service, {}).get(parameter, everywhere)
+
+    def own(self, parameter: str, service: str = "") -> str:
+        """Return what a service says itself, or main.cf for no service; nothing if it says nothing."""
+        if service:
+            return self._expanded.get(service, {}).get(parameter, "")
+        return self.value(parameter) if parameter in self.explicit else ""
 
     def words(self, parameter: str, service: str = "") -> list[str]:
-        """Return the words of a list, which commas or blanks divide."""
-        return self.value(parameter, service).replace(",", " ").split()
+        """Return the words of a list, which commas or blanks divide, but not within braces."""
+        return _split(self.value(parameter, service), ",")
 
     def number(self, parameter: str, service: str = "") -> int:
-        """Return a number; Postfix itself refuses what is none."""
-        return int(self.value(parameter, service) or 0)
+        """Return a number. Raises ConfigError where Postfix itself would not start."""
+        value = self.value(parameter, service)
+        try:
+            return int(value or 0)
+        except ValueError:
+            raise ConfigError(f"{parameter} = {value}: this is no number, and Postfix refuses it") from None
 
-    def seconds(self, parameter: str) -> int:
-        """Return a time in seconds."""
-        value = self.value(parameter)
+    def seconds(self, parameter: str, service: str = "") -> int:
+        """Return a time in seconds. Raises ConfigError where Postfix itself would not start."""
+        value = self.value(parameter, service)
         unit = value[-1:] if value[-1:] in _SECONDS else ""
-        return int(value.removesuffix(unit)) * _SECONDS[unit or "s"]
+        try:
+            return int(value.removesuffix(unit)) * _SECONDS[unit or "s"]
+        except ValueError:
+            raise ConfigError(f"{parameter} = {value}: this is no time, and Postfix refuses it") from None
 
     def running(self, *commands: str) -> list[Service]:
         """Return the services that these programs serve."""
         return [service for service in self.services.values() if service.command in commands]
 
 
-def _split(text: str) -> list[str]:
-    """Return the words of a line of master.cf, which blanks divide, but not within braces."""
+def _split(text: str, divider: str = "") -> list[str]:
+    """Return words, which blanks and dividers divide, but not within braces."""
     words, depth = [""], 0
     for letter in text:
         depth += (letter == "{") - (letter == "}")
-        if letter.isspace() and depth <= 0:
+        if (letter.isspace() or letter in divider) and depth <= 0:
             words.append("")
         else:
             words[-1] += letter

@@ -1,36 +1,107 @@
-"""The record that publishes a key in DNS (RFC 6376 section 3.6.1, RFC 8463 section 4)."""
+"""The TXT records that mail signatures need in DNS, and what stands in them.
+
+The record of a selector holds a public key (RFC 6376 section 3.6.1, RFC 8463 section 4) and serves DomainKeys
+too (RFC 4870 section 3.2.3). The policy of DomainKeys (section 3.6) and that of DMARC (RFC 7489 section 6.3)
+have names of their own.
+"""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from dkimpipe.admin import zone
+from dkimpipe.errors import PrivateKeyError
 from dkimpipe.keys import read_key
 
-STRING_LIMIT = 255  # octets in one string of a TXT record, RFC 1035 section 3.3
+_ORDER = "vkhsgtnp"  # v= must stand first
+_POLICY_ORDER = "otnr"
+_SAFE = "".join(chr(octet) for octet in range(33, 127) if chr(octet) not in ";=")
+
+
+class Record(NamedTuple):
+    """A TXT record: its ``name`` in A-labels without the last dot, its ``value`` in one piece, US-ASCII."""
+
+    name: str
+    value: str
 
 
 def name(selector: str, domain: str) -> str:
-    """Return where the record stands, without the last dot."""
+    """Return where the record of a selector stands, without the last dot."""
     return f"{selector}._domainkey.{domain}"
+
+
+def policy_name(domain: str) -> str:
+    """Return where the DomainKeys policy of a domain stands, without the last dot."""
+    return f"_domainkey.{domain}"
+
+
+def dmarc_name(domain: str) -> str:
+    """Return where the DMARC policy of a domain stands, without the last dot."""
+    return f"_dmarc.{domain}"
 
 
 def value(path: str) -> str:
     """Return what the record of a private key file says, in one piece. Raises ConfigError."""
-    key = read_key(path)
+    return key_record(*public(path), {})
+
+
+def key_record(kind: str, key: str, tags: Mapping[str, str]) -> str:
+    """Return the record of a selector: k=, p=, and further tags."""
+    return _tag_list(_ORDER, {"v": "DKIM1", "k": kind, "p": key, **tags})
+
+
+def public(path: str) -> tuple[str, str]:
+    """Return k= and p= of a private key file: its type, and its public half in base64. Raises ConfigError.
+
+    For RSA the octets are a SubjectPublicKeyInfo in DER (RFC 5280), for Ed25519 the 32 of the key (RFC 8032).
+    """
+    kind = read_key(path).type
     octets = Path(path).read_bytes()
-    private = load_pem_private_key(octets[octets.index(b"-----BEGIN") :], None)
+    pem = octets[octets.index(b"-----BEGIN") :]
+    try:
+        private = load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)  # it takes 40 ms a key
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise PrivateKeyError(
+            f"key file {path} is damaged: OpenSSL refuses it", "make a new one: dkimpipe genkey"
+        ) from None
     if isinstance(private, Ed25519PrivateKey):
-        public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        key = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     else:
-        public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return f"v=DKIM1; k={key.type}; p={base64.b64encode(public).decode()}"
+        key = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return kind, base64.b64encode(key).decode()
+
+
+def policy(signs: str, tags: Mapping[str, str]) -> str:
+    """Return a DomainKeys policy.
+
+    ``signs``: ``~`` some of its mail, ``-`` all, ``!`` all, and nobody else does; ``.`` it sends none.
+    """
+    return _tag_list(_POLICY_ORDER, {"o": signs, **tags})
+
+
+def dmarc(report: str) -> str:
+    """Return a DMARC policy that asks for nothing but reports, to an address if there is one."""
+    reports = f"; rua=mailto:{quote(report, safe='@+')}" if report else ""  # RFC 7489 section 6.2: no , or !
+    return f"v=DMARC1; p=none{reports}"
+
+
+def notes(text: str) -> str:
+    """Return text as n= holds it: dkim-quoted-printable (RFC 6376 section 2.11) of its UTF-8, not folded."""
+    return "".join([chr(o) if chr(o) in _SAFE else f"={o:02X}" for o in text.encode("utf-8", "replace")])
 
 
 def zone_line(owner: str, text: str) -> str:
     """Return a TXT record as one line of a zone file (RFC 1035 section 5.1), in strings that fit."""
-    strings = [f'"{text[at : at + STRING_LIMIT]}"' for at in range(0, len(text), STRING_LIMIT)]
-    return f"{owner}. IN TXT ( {' '.join(strings)} )"
+    return f"{owner}. IN TXT ( {zone.quoted(text)} )"
+
+
+def _tag_list(order: str, tags: Mapping[str, str]) -> str:
+    return "; ".join([f"{tag}={tags[tag]}" for tag in order if tag in tags])

@@ -7,6 +7,7 @@ run again, for a further domain or after an interruption.
 from __future__ import annotations
 
 import argparse
+import grp
 import os
 import pwd
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 from dkimpipe import senders
-from dkimpipe.address import to_u_labels
+from dkimpipe.address import is_domain, to_u_labels
 from dkimpipe.admin import atomic, backup, doctor, filter_service, genkey, postfix, record, wanted
 from dkimpipe.admin.findings import tell
 from dkimpipe.admin.postconf import Postconf
@@ -31,6 +32,7 @@ DIRECTORY = Path(SENDER_MAP).parent
 KEYS = Path(genkey.DIRECTORY)
 KINDS = {"rsa": f"RSA of {genkey.BITS} bits", "ed25519": "Ed25519"}
 NO_HOME = "/nonexistent"
+MADE = "dkimpipe setup"  # what passwd(5) says of the user that setup made
 AFTERWARDS = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
 HEADER = "# who    what to add\n"
 
@@ -59,26 +61,40 @@ def run(options: argparse.Namespace) -> int:
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("setup is for root", "--dry-run shows what it does, and runs as any user")
     domains = list(dict.fromkeys(map(genkey.to_domain, options.domains)))
+    if options.selector and not is_domain(options.selector.encode()):
+        raise ConfigError(f"selector '{options.selector}' can be no name in DNS", "such as mail")
     postconf = Postconf(options.directory)
-    service = filter_service.find(postconf)
-    user = ((service and service.attribute("user")) or options.user).partition(":")[0]
-    if options.remove:
-        _take(_remove(postconf, user, domains), options.dry_run)
-        return 0
-    if not domains:
-        raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
-    doctor.refuse_another_filter(postconf)
-    _take(_add(postconf, user, domains, options), options.dry_run)
+    user, group = _account(postconf, options.user)
+    try:
+        if options.remove:
+            _take(_remove(postconf, user, domains), options.dry_run)
+            return 0
+        if not domains:
+            raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
+        doctor.refuse_another_filter(postconf)
+        doctor.refuse_user(postconf, user, group)
+        _take(_add(postconf, user, group, domains, options), options.dry_run)
+    except PermissionError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
     if options.dry_run:
         return 0
-    if options.reload:
-        postfix.reload(postconf)
-    status = _check(Postconf(options.directory), user, domains)
+    status = _check(Postconf(options.directory), options.user, domains)
     for domain in domains:
         _tell_records(domain)
-    if not options.reload:
+    if options.reload and not status:
+        postfix.reload(postconf)
+    elif not status:
         print("\nLet Postfix use it:\n\n    postfix reload")
     return status
+
+
+def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
+    """Return the user that pipe(8) takes for the filter, and the group whose rights it gives him."""
+    service = filter_service.find(postconf)
+    user, _, group = ((service and service.attribute("user")) or wanted_user).partition(":")
+    if not group and _is_user(user):
+        group = grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    return user, group or user
 
 
 def _take(steps: Iterator[Step], dry_run: bool) -> None:
@@ -92,56 +108,61 @@ def _take(steps: Iterator[Step], dry_run: bool) -> None:
         print("nothing to do")
 
 
-def _add(postconf: Postconf, user: str, domains: list[str], options: argparse.Namespace) -> Iterator[Step]:
+def _add(
+    postconf: Postconf, user: str, group: str, domains: list[str], options: argparse.Namespace
+) -> Iterator[Step]:
     if not _is_user(user):
-        command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", NO_HOME]
-        command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false", user]
+        own_group = ["--gid", user] if _group_id(user) is not None else ["--user-group"]
+        command = ["useradd", "--system", *own_group, "--no-create-home", "--home-dir", NO_HOME]
+        command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false"]
+        command += ["--comment", MADE, user]
         yield _command("the user that the filter runs as: it owns nothing and cannot log in", command)
     for directory, what in ((DIRECTORY, "the senders file"), (KEYS, "the keys")):
-        if not directory.exists():
-            command = ["install", "-d", "-o", "root", "-g", user, "-m", "0750", str(directory)]
+        if not (directory.exists() and _may(directory, group, 0o010)):
+            command = ["install", "-d", "-o", "root", "-g", group, "-m", "0750", str(directory)]
             yield _command(f"a directory for {what}", command)
+    if _senders().exists() and not _may(_senders(), group, 0o040):
+        yield _command("the senders file, for that user to read", ["chgrp", group, str(_senders())])
     for domain in domains:
         if _entry(domain):
             print(f"# {domain} has an entry in {_senders()} already, which stays")
         else:
-            yield from _add_domain(domain, user, options)
-    changes = wanted.missing(postconf, user)
+            yield from _add_domain(domain, group, options)
+    changes = wanted.missing(postconf, options.user)
     if changes:
         commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
         why = f"Postfix: pass mail to dkimpipe (main.cf and master.cf are kept in {backup.NAME}...)"
         yield Step(why, "\n".join(commands), lambda: backup.edit(postconf, changes))
 
 
-def _add_domain(domain: str, user: str, options: argparse.Namespace) -> Iterator[Step]:
+def _add_domain(domain: str, group: str, options: argparse.Namespace) -> Iterator[Step]:
     types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
     pairs = []
     for kind, selector in genkey.selectors(options.selector, types).items():
         path = genkey.key_path(KEYS, domain, selector)
         pairs.append((selector, path))
         if path.exists():
-            yield _command(f"the key that is there for {domain}", ["chgrp", user, str(path)])
+            yield _command(f"the key that is there for {domain}", ["chgrp", group, str(path)])
             yield _command("for that user to read", ["chmod", "0440", str(path)])
             continue
-        command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {user}"
+        command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {group}"
         yield Step(
             f"a key for {domain}, {KINDS[kind]}",
             command,
-            lambda path=path, kind=kind: genkey.make(path, kind, genkey.BITS, user),  # type: ignore[misc]
+            lambda path=path, kind=kind: genkey.make(path, kind, genkey.BITS, group),  # type: ignore[misc]
         )
     line = genkey.senders_line(domain, pairs)
     command = f"echo '{line}' >> {_senders()}"
-    yield Step(f"sign mail of {domain}", command, lambda: _append(_senders(), line, user))
+    yield Step(f"sign mail of {domain}", command, lambda: _append(_senders(), line, group))
 
 
-def _append(path: Path, line: str, user: str) -> None:
+def _append(path: Path, line: str, group: str) -> None:
     if path.exists():
         octets = path.read_bytes()
         line_end = b"" if octets.endswith(b"\n") or not octets else b"\n"
         atomic.write_like(path, octets + line_end + line.encode() + b"\n", path)
     else:
-        group = pwd.getpwnam(user).pw_gid
-        atomic.create(path, f"{HEADER}{line}\n".encode(), 0o640, 0, group)
+        atomic.create(path, f"{HEADER}{line}\n".encode(), 0o640, 0, grp.getgrnam(group).gr_gid)
 
 
 def _remove(postconf: Postconf, user: str, domains: list[str]) -> Iterator[Step]:
@@ -162,8 +183,7 @@ def _remove(postconf: Postconf, user: str, domains: list[str]) -> Iterator[Step]
             if path.stat().st_gid:
                 yield _command("for root only: the group goes", ["chown", "root:root", str(path)])
     if _is_user(user):
-        account = pwd.getpwnam(user)
-        if account.pw_dir == NO_HOME and account.pw_shell.endswith(("/nologin", "/false")):
+        if pwd.getpwnam(user).pw_gecos == MADE:
             yield _command("the user", ["userdel", user])
         else:
             print(f"# user {user} was not made by setup, and stays")
@@ -231,6 +251,19 @@ def _is_user(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _group_id(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _may(path: Path, group: str, bit: int) -> bool:
+    """Tell whether a group, or everybody, may enter a directory (0o010) or read a file (0o040)."""
+    status = path.stat()
+    return bool((status.st_gid == _group_id(group) and status.st_mode & bit) or status.st_mode & bit >> 3)
 
 
 def _command(why: str, command: list[str]) -> Step:

@@ -18,7 +18,9 @@ NOBODY = "dkimpipe-check@invalid"  # RFC 2606: signed for by a senders file with
 def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Finding]:
     """Return what goes wrong with a message of this author, of which the report should begin so."""
     name, _, group_name = (service.attribute("user") or "").partition(":")
-    command = [word for word in service.argv if word not in filter_service.ENVELOPE.split()]
+    command = filter_service.command(service)
+    if not command:
+        return []  # another program, which the doctor names
     try:
         user = pwd.getpwnam(name)
         group = grp.getgrnam(group_name).gr_gid if group_name else user.pw_gid
@@ -39,5 +41,6 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
     said = done.stderr.decode(errors="backslashreplace").strip()
     if done.returncode or not said.startswith(f"dkimpipe: {report}"):
         cause, _, mend = said.partition("\n")
-        return [Finding(f"as user {name}: {cause}", mend)]
+        who = name if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        return [Finding(f"as user {who}: {cause or f'exit status {done.returncode}, and no word'}", mend)]
     return []

@@ -14,6 +14,7 @@ from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
 
 PICKUP = "pickup/unix"  # takes what sendmail(1) is given
+PUBLIC_PORTS = ("smtp", "25", "smtpd")
 SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
 SIZE_MARGIN = 16384  # octets by which signatures may lengthen a message
 RECIPIENTS = 1000  # Postfix itself takes no more in one message, if smtpd_recipient_limit is its default
@@ -33,43 +34,71 @@ def missing(postconf: Postconf, user: str) -> list[Change]:
     changes = filter_service.missing(postconf, user)
     for service in submission_services(postconf):
         changes += _overrides(service.id, _submission(postconf, service.id, name))
-    if PICKUP in postconf.services:
-        changes += _overrides(PICKUP, _pickup(postconf))
+    if pickup(postconf) in postconf.services:
+        changes += _overrides(pickup(postconf), _pickup(postconf, pickup(postconf)))
     changes += [Change("-e", f"{lack.name}={lack.value}", lack.why) for lack in _main(postconf, name)]
     return changes
+
+
+def pickup(postconf: Postconf) -> str:
+    """Return the service that takes what sendmail(1) is given; it was a fifo in old versions."""
+    return PICKUP if PICKUP in postconf.services or "pickup/fifo" not in postconf.services else "pickup/fifo"
 
 
 def submission_services(postconf: Postconf) -> list[Service]:
     """Return the services whose mail is to be signed.
 
-    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those that have our filter.
-    Those that have another filter are left to it, if ours stands behind it.
+    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those that have our filter,
+    but for a public port 25. Those that have another filter are left to it, if ours stands behind it.
     """
     name = filter_service.name(postconf)
     ours = [
         service
         for service in postconf.running("smtpd")
-        if service.port not in ("smtp", "25", "smtpd") and passes_to(postconf, service.id, name)
+        if passes_to(postconf, service.id, name) and not _is_public(postconf, service)
     ]
     return [
         service
         for service in postconf.running("smtpd")
-        if service in ours
-        or (service.port in SUBMISSION_PORTS and not (ours and another_filter(postconf, service)))
+        if service in ours or (service.port in SUBMISSION_PORTS and not goes_elsewhere(postconf, service))
     ]
 
 
+def _is_public(postconf: Postconf, service: Service) -> bool:
+    """Tell whether strangers can send here: on port 25, if no list of restrictions ends in a reject."""
+    lists = (f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender", "relay", "recipient"))
+    return service.port in PUBLIC_PORTS and not any(
+        postconf.words(each, service.id)[-1:] == ["reject"] for each in lists
+    )
+
+
+def goes_elsewhere(postconf: Postconf, service: Service) -> bool:
+    """Tell whether mail goes through another filter first, and comes back where ours is the next one."""
+    name = filter_service.name(postconf)
+    behind = any(
+        passes_to(postconf, each.id, name) and each.port not in (*SUBMISSION_PORTS, *PUBLIC_PORTS)
+        for each in postconf.running("smtpd")
+    )
+    road = postconf.value("content_filter", service.id)
+    return behind and bool(_another(postconf, road) or postconf.value("smtpd_proxy_filter", service.id))
+
+
 def another_filter(postconf: Postconf, service: Service) -> str:
-    """Return the content_filter of a service, if it is not ours and there is such a service."""
-    standing = postconf.overrides[service.id].get("content_filter", "")
-    transport = standing.partition(":")[0]
+    """Return the content_filter of a service itself, if it is not ours and there is such a service."""
+    return _another(postconf, postconf.own("content_filter", service.id))
+
+
+def _another(postconf: Postconf, road: str) -> str:
+    transport = road.partition(":")[0]
     is_another = transport != filter_service.name(postconf) and f"{transport}/unix" in postconf.services
-    return standing if is_another else ""
+    return road if is_another else ""
 
 
 def passes_to(postconf: Postconf, service: str, name: str) -> bool:
-    """Tell whether a service itself, not main.cf for all, passes its mail to this filter."""
-    return postconf.overrides[service].get("content_filter", "").partition(":")[0] == name
+    """Tell whether a service passes its mail to this filter. Main.cf for all counts if pickup is excepted."""
+    excepted = "content_filter" in postconf.overrides.get(pickup(postconf), {})
+    road = (postconf.value if excepted else postconf.own)("content_filter", service)
+    return road.partition(":")[0] == name
 
 
 def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
@@ -78,6 +107,9 @@ def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
 
     if not passes_to(postconf, service, name) and not another_filter(postconf, postconf.services[service]):
         yield Lack("content_filter", f"{name}:dummy", "nothing is signed")
+    elif value("content_filter") in (name, f"{name}:") and not value("default_filter_nexthop"):
+        why = "mail to several domains is signed and sent once per domain"
+        yield Lack("content_filter", f"{name}:dummy", why)
     yield from _words(
         postconf,
         service,
@@ -90,48 +122,59 @@ def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
     if not adds and value("always_add_missing_headers") != "yes":
         why = "missing Date and Message-ID stay missing, and unsigned"
         yield Lack("local_header_rewrite_clients", "static:all", why)
-    words = ["dsn", "smtputf8"] if _smtputf8(postconf) else ["dsn"]
+    words = ["dsn", "smtputf8"] if _smtputf8(postconf, service) else ["dsn"]
     why = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
     yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
-    limit = postconf.number("message_size_limit", PICKUP)  # 0: none
+    places = ("", pickup(postconf))  # sendmail(1) and pickup(8)
+    limit = min(filter(None, (postconf.number("message_size_limit", place) for place in places)), default=0)
     own = postconf.number("message_size_limit", service)
-    if limit and not 0 < own <= limit - SIZE_MARGIN // 4:
+    if limit and not 0 < own <= max(1, limit - SIZE_MARGIN // 4):  # 0: none
         why = "mail grows past the limit by its signatures"
         yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
 
 
-def _smtputf8(postconf: Postconf) -> bool:
-    """Tell whether Postfix takes SMTPUTF8 mail, or would with a higher compatibility_level."""
-    return postconf.explicit.get("smtputf8_enable") != "no"
+def _smtputf8(postconf: Postconf, service: str) -> bool:
+    """Tell whether a service takes SMTPUTF8 mail, or would with a higher compatibility_level."""
+    return "no" not in (postconf.own("smtputf8_enable", service), postconf.own("smtputf8_enable"))
 
 
-def _pickup(postconf: Postconf) -> Iterator[Lack]:
-    yield from _words(
-        postconf,
-        PICKUP,
-        "receive_override_options",
-        ["no_header_body_checks", "no_milters"],
-        "signed mail is checked, changed or signed again",
-    )
-    classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", PICKUP))
-    if classes and _smtputf8(postconf):
+def _pickup(postconf: Postconf, service: str) -> Iterator[Lack]:
+    standing = postconf.words("receive_override_options", service)
+    kept = [word for word in standing if word.lower() != "no_address_mappings"]
+    new = [word for word in ("no_header_body_checks", "no_milters") if word not in map(str.lower, standing)]
+    whys = ["signed mail is checked, changed or signed again"] if new else []
+    if kept != standing:
+        whys.append("with no_address_mappings aliases apply neither before nor after the filter")
+    if whys:
+        yield Lack("receive_override_options", ",".join([*kept, *new]), "; ".join(whys))
+    classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", service))
+    if classes and _smtputf8(postconf, service):
         why = "an 8-bit Subject makes signed mail SMTPUTF8, which hosts bounce"
         yield Lack("smtputf8_autodetect_classes", "verify", why)
 
 
 def _main(postconf: Postconf, name: str) -> Iterator[Lack]:
     own = f"{name}_time_limit"  # not known before there is the service
-    if postconf.seconds(own if own in postconf.effective else "command_time_limit") < TIME_LIMIT + 10:
-        why = f"the filter gives up after {TIME_LIMIT} s; mail that takes longer than the limit bounces"
+    service = f"{name}/unix"
+    if (
+        postconf.seconds(own if postconf.value(own, service) else "command_time_limit", service)
+        < TIME_LIMIT + 10
+    ):
+        why = f"Postfix kills the filter before it gives up by itself, after {TIME_LIMIT} s"
         yield Lack(own, f"{TIME_LIMIT + 20}s", why)
     own = f"{name}_destination_recipient_limit"
-    number = postconf.number(own if own in postconf.effective else "default_destination_recipient_limit")
+    number = postconf.number(own if postconf.value(own) else "default_destination_recipient_limit")
     if 0 < number < RECIPIENTS:  # 0: no limit
         yield Lack(
             own, str(RECIPIENTS), f"one message to many is signed and sent once per {number} recipients"
         )
     converted = postconf.value("force_mime_input_conversion") == "yes"  # Postfix 3.9: before the filter
-    if postconf.value("disable_mime_output_conversion") != "yes" and not converted:
+    clients = postconf.running("smtp")
+    everywhere = clients and all(
+        postconf.own("disable_mime_output_conversion", each.id) == "yes" for each in clients
+    )
+    by_default = postconf.value("disable_mime_output_conversion")
+    if by_default != "yes" and not everywhere and not converted:
         why = "8-bit text is converted after signing for old next hops"
         yield Lack("disable_mime_output_conversion", "yes", why)
     if postconf.number("header_size_limit") < HEADER_LIMIT:

@@ -1,0 +1,297 @@
+"""``dkimpipe dns``: the records of the senders file, computed from its private keys, shown or published.
+
+One record a selector and domain, however many entries name it. It is fitted to all of them: what would make
+a signature of one of them fail is not written, and stderr says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import ipaddress
+import sys
+from collections.abc import Sequence
+from typing import Callable
+
+from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
+from dkimpipe.admin import mapfile, publish, record, zone
+from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.mapfile import Line, Use
+from dkimpipe.admin.record import Record
+from dkimpipe.config import SENDER_MAP, Settings, read_settings
+from dkimpipe.dkim import KEY_TYPES
+from dkimpipe.errors import ConfigError, NotSigned, Trouble
+
+TTL = 3600  # seconds
+_MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
+_LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/?^_`{|}~.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.set_defaults(fail=parser.error)
+    words = "keys of the senders file; all of them if none is given"
+    parser.add_argument("keys", nargs="*", metavar="ADDRESS-OR-DOMAIN", help=words)
+    add = parser.add_argument
+    add("--conf_file", "--conf-file", metavar="FILE", help="as the filter's")
+    add("--sender_map", "--sender-map", metavar="FILE", help="as the filter's")
+    add("--format", choices=zone.FORMATS, default="bind", help="(%(default)s)")
+    add("--ttl", type=_ttl, default=TTL, metavar="SECONDS", help="time to live (%(default)s)")
+    add("--relative", type=_domain, metavar="ORIGIN", help="bind: names relative to this zone")
+    _add_tags(parser.add_argument_group("what stands in the records"))
+    _add_update(parser.add_argument_group("dynamic update"))
+
+
+def _add_tags(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--hash", choices=("sha256", "sha1:sha256"), help="h=: no other hash is good")
+    add("--service", choices=("email", "*"), help="s=: the key is for this service")
+    add("--testing", action="store_true", help="t=y: verifiers are to mind no failure")
+    add("--strict", action="store_true", help="t=s: i= never is in a subdomain of d=")
+    add("--granularity", type=_local_part, metavar="LOCAL-PART", help="g=, DomainKeys: for this address only")
+    add("--notes", metavar="TEXT", help="n=: for people")
+    add("--policy", choices=("~", "-", "!", "."), help="the DomainKeys policy of each domain, too")
+    add("--dmarc", action="store_true", help="a first DMARC policy of each domain, too")
+    add("--report", type=_address, metavar="ADDRESS", help="where --policy and --dmarc want reports")
+
+
+def _add_update(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--publish", action="store_true", help="put the records into DNS (RFC 2136)")
+    add("--delete", action="store_true", help="take them out of it")
+    add("--server", type=_server, metavar="IP[#PORT]", help="the zone's primary server")
+    add("--tsig", metavar="FILE", help="the key that may do so, as tsig-keygen(8) writes it")
+    add("--zone", type=_domain, help="the zone; if none is given, the server is asked")
+    add("--replace", action="store_true", help="even if the name holds another TXT record")
+    add("--timeout", type=_seconds, default=publish.TIMEOUT, metavar="SECONDS", help="(%(default)g)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print or publish the records; return 0, or 78 if some could not be made. Raises ConfigError."""
+    _check_combination(options)
+    arguments = [f"--{n}={getattr(options, n)}" for n in ("conf_file", "sender_map") if getattr(options, n)]
+    settings = read_settings(arguments)
+    path = settings.get("sender_map", SENDER_MAP)
+    needed = Needed(mapfile.select(path, options.keys), settings)
+    records = needed.records(options)
+    for note in needed.notes:
+        print(f"dkimpipe: {note}", file=sys.stderr)
+    for error in needed.errors:
+        print(f"dkimpipe: {error}", *filter(None, [error.mend]), sep="\n", file=sys.stderr)
+    if not records and not needed.errors:
+        raise ConfigError(f"{path}: no record to make")
+    if options.publish or options.delete:
+        if needed.errors:
+            raise ConfigError("nothing is changed in DNS", "mend this, or name the entries that are good")
+        _update(records, options)
+    else:
+        _show(records, options)
+    return ERRORS_FOUND if needed.errors else 0
+
+
+def _check_combination(options: argparse.Namespace) -> None:
+    """End with a usage error if an option is without the one that it belongs to."""
+    updates = options.publish or options.delete
+    for wrong, words in (
+        (options.publish and options.delete, "--publish or --delete, not both"),
+        (updates and not (options.server and options.tsig), "an update needs --server and --tsig"),
+        (not updates and (options.server or options.tsig or options.zone), "no --publish or --delete"),
+        (not updates and options.replace, "--replace goes with --publish or --delete"),
+        (options.report and not (options.policy or options.dmarc), "--report goes with --policy or --dmarc"),
+        (options.relative and options.format != "bind", "--relative goes with --format bind"),
+    ):
+        if wrong:
+            options.fail(words)
+
+
+def _show(records: Sequence[Record], options: argparse.Namespace) -> None:
+    form: Callable[[Sequence[Record], int], str] = zone.FORMATS[options.format]
+    if options.relative:
+        form = functools.partial(zone.bind, origin=options.relative)
+    print(form(records, options.ttl), end="")
+
+
+def _update(records: Sequence[Record], options: argparse.Namespace) -> None:
+    address, port = options.server
+    server = publish.Server(address, port, publish.read_tsig_key(options.tsig), options.timeout)
+    if options.delete:
+        publish.delete(server, records, options.zone or "", options.replace)
+    else:
+        publish.publish(server, records, options.ttl, options.zone or "", options.replace)
+
+
+class Needed:
+    """The signatures of a senders file by the name of the record that they need.
+
+    ``notes``   what is left out, and why, a line each
+    ``errors``  what keeps records from being made
+    """
+
+    def __init__(self, lines: dict[Line, bool], settings: Settings) -> None:
+        """Take entries, each with whether it is asked for: the others only tell what else a record serves."""
+        self.notes: list[str] = []
+        self.errors: list[Trouble] = []
+        self._lines = lines
+        self._uses: dict[str, list[Use]] = {}
+        self._public = functools.cache(record.public)
+        for line in lines:
+            self._take(line, settings)
+
+    def records(self, options: argparse.Namespace) -> list[Record]:
+        """Return the records of the entries that are asked for, and the policies of their domains."""
+        records, domains = [], []
+        for name, uses in self._uses.items():
+            if not any(self._lines[use.line] for use in uses):
+                continue
+            try:
+                records.append(self._selector_record(name, uses, options))
+            except ConfigError as error:
+                self.errors.append(error)
+            else:
+                domains.append(uses[0].options.domain.decode())
+        for domain in dict.fromkeys(domains):
+            records += self._policies(domain, options)
+        return records
+
+    def _take(self, line: Line, settings: Settings) -> None:
+        """Add the signatures of an entry; what is wrong with one that nobody asks for is not told."""
+        try:
+            signatures = line.signatures()
+        except ConfigError as error:
+            signatures = []
+            self._tell(line, error)
+        for signature in signatures:
+            try:
+                use = mapfile.use(line, signature, settings)
+                name = record.name(use.options.selector.decode(), use.options.domain.decode())
+                self._uses.setdefault(name, []).append(use)
+            except (ConfigError, NotSigned) as reason:
+                self._tell(line, reason)
+
+    def _tell(self, line: Line, reason: Trouble | NotSigned) -> None:
+        if self._lines[line]:
+            if isinstance(reason, NotSigned):
+                self.notes.append(str(reason))
+            else:
+                self.errors.append(reason)
+
+    def _selector_record(self, name: str, uses: list[Use], options: argparse.Namespace) -> Record:
+        place = uses[0].line.place()
+        if not is_domain(name.encode()):
+            raise ConfigError(f"{place}: {name} is too long for DNS", "choose a shorter selector")
+        keys = [self._key(use) for use in uses]
+        kind, octets = keys[0]
+        for use, key in zip(uses, keys):
+            if key != keys[0]:
+                what = "another key" if key[0] == kind else f"a key for {kind}, and here one for {key[0]},"
+                cause = f"{use.line.place()}: {name} has {what} in line {uses[0].line.number}"
+                raise ConfigError(cause, "give each key a selector of its own")
+        return Record(name, record.key_record(kind, octets, self._tags(name, uses, options)))
+
+    def _key(self, use: Use) -> tuple[str, str]:
+        """Return k= and p= for a signature. Raises ConfigError, also if its algorithm is for another type."""
+        options = use.options
+        try:
+            kind, octets = self._public(options.keyfile)
+        except ConfigError as error:
+            raise type(error)(f"{options.keyfile_where()}: {error}", error.mend) from None
+        algorithm = "rsa-sha1" if options.type == "domainkeys" else options.algorithm
+        if algorithm and KEY_TYPES[algorithm] != kind:
+            what = f"{options.type} with {algorithm}, but key file {options.keyfile} is for {kind}"
+            raise ConfigError(f"{use.line.place()}: {what}")
+        return kind, octets
+
+    def _tags(self, name: str, uses: list[Use], options: argparse.Namespace) -> dict[str, str]:
+        """Return the tags that are wished, less those that would make a signature fail."""
+        domainkeys = _first_line([use for use in uses if use.options.type == "domainkeys"])
+        sha1 = domainkeys or _first_line([use for use in uses if use.options.algorithm == "rsa-sha1"])
+        below = _first_line([use for use in uses if use.below])
+        tags = {**_common_tags(options), "h": options.hash, "s": options.service}
+        if options.hash == "sha256" and sha1:
+            tags["h"] = "sha1:sha256"
+            self.notes.append(f"{name}: h=sha1:sha256, not sha256 alone: line {sha1} signs with rsa-sha1")
+        if options.strict and (domainkeys or below):
+            why = f"line {domainkeys} is for DomainKeys" if domainkeys else f"line {below} has i= below d="
+            self.notes.append(f"{name}: t=s is left out: {why}")
+        elif options.strict:
+            tags["t"] = "y:s" if options.testing else "s"
+        if domainkeys:
+            tags["g"] = options.granularity
+        elif options.granularity:
+            self.notes.append(f"{name}: g= is left out: nothing signs with DomainKeys")
+        return {tag: value for tag, value in tags.items() if value}
+
+    def _policies(self, domain: str, options: argparse.Namespace) -> list[Record]:
+        records = []
+        if options.policy:
+            tags = {**_common_tags(options), **({"r": options.report} if options.report else {})}
+            records.append(Record(record.policy_name(domain), record.policy(options.policy, tags)))
+        if options.dmarc:
+            records.append(Record(record.dmarc_name(domain), record.dmarc(options.report or "")))
+            host = (options.report or domain).rpartition("@")[2]
+            if not _related(host.encode(), domain.encode()):
+                consent = f"only if {domain}._report._dmarc.{host} says v=DMARC1 (RFC 7489 section 7.1)"
+                self.notes.append(f"{domain}: DMARC reports go to {host} {consent}")
+        return records
+
+
+def _common_tags(options: argparse.Namespace) -> dict[str, str]:
+    """Return the tags that records of selectors and policies of DomainKeys share."""
+    tags = {"t": "y" if options.testing else "", "n": record.notes(options.notes or "")}
+    return {tag: value for tag, value in tags.items() if value}
+
+
+def _first_line(uses: list[Use]) -> int:
+    """Return the number of the first line, 0 for none."""
+    return min([use.line.number for use in uses], default=0)
+
+
+def _related(one: bytes, other: bytes) -> bool:
+    return is_at_or_below(one, other) or is_at_or_below(other, one)
+
+
+def _ttl(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_TTL:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < publish.MAX_TIMEOUT:
+        raise ValueError(text)
+    return seconds
+
+
+def _domain(text: str) -> str:
+    domain = mapfile.canonical(text.rstrip("."))
+    if not is_domain(domain):
+        raise argparse.ArgumentTypeError(f"'{text}' is no domain")
+    return domain.decode()
+
+
+def _local_part(text: str) -> str:
+    if not text or not _LOCAL_PART.issuperset(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no local part")
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        mailbox = first_mailbox(text.encode("utf-8", "surrogateescape"))
+        return f"{_local_part(mailbox.local_part.decode())}@{mailbox.domain.decode()}"
+    except (NotSigned, ValueError):
+        raise argparse.ArgumentTypeError(f"'{text}' is no address") from None
+
+
+def _server(text: str) -> tuple[str, int]:
+    address, mark, port = text.partition("#")
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    try:
+        ipaddress.ip_address(address)
+        if mark and not 0 < number < 65536:
+            raise ValueError("no port")
+    except ValueError:
+        words = f"'{text}' is no server: such as 192.0.2.1 or 192.0.2.1#5353"
+        raise argparse.ArgumentTypeError(words) from None
+    return address, number or publish.PORT

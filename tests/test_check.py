@@ -1,0 +1,411 @@
+"""``dkimpipe check``: each fault in conf, maps, keys and DNS by its own message; none where all is good."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import MAIN, Done, Keys
+from nameserver import NameServer
+
+GOOD = "example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem)\n"
+KEY = "key=KEYS/rsa2048.pem"
+
+
+def verb(*arguments: str) -> Done:
+    """Run ``dkimpipe check ARGUMENTS``; the user that has to read the files is this one."""
+    command = [sys.executable, str(MAIN), "check", "-c", "/nonexistent", "--user", "root", *arguments]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def checked(keys: Keys, text: str, *arguments: str) -> tuple[int, str]:
+    """Check a senders file; return the status, and what is said, with SENDERS and KEYS for the paths."""
+    path = keys.senders(text, "checked")
+    done = verb(f"--sender_map={path}", *arguments)
+    assert done.stderr == ""
+    said = done.stdout.decode().replace(f"{path}", "SENDERS").replace(str(keys.directory), "KEYS")
+    return done.status, said
+
+
+def findings(said: str) -> list[str]:
+    """Return the findings without the mends."""
+    return [line.removeprefix("dkimpipe: ") for line in said.splitlines() if not line.startswith("    ")]
+
+
+GOOD_MAPS = {
+    "one": (GOOD, 1),
+    "comments": (f"# x\n; y\n\n{GOOD} # continued\n  , domainkeys(s=rsa2048,{KEY})\n", 2),
+    "dual": (f"example.com dkim(s=a,{KEY}), dkim(s=b,key=KEYS/ed25519.pem)\n", 2),
+    "one key, two types": (f"example.com dkim(s=a,{KEY}), domainkeys(c=simple,s=a,{KEY})\n", 2),
+    "one key, two domains": (f"example.com dkim(s=a,{KEY})\nexample.org dkim(s=a,{KEY})\n", 2),
+    "one selector, one key, two files": (
+        f"example.com dkim(s=a,{KEY})\na@example.com dkim(s=a,key=KEYS/rsa2048-pkcs1.pem)\n",
+        2,
+    ),
+    "everybody": (f". dkim(s=a,{KEY})\n", 1),
+    "everybody by one domain": (f". dkim(d=example.com,s=a,{KEY})\n", 1),
+    "macros": (f"example.com dkim(d=$senderdomain,i=$sender,s=a,{KEY})\n", 1),
+    "parent domain": (f"mail.example.com dkim(d=example.com,s=a,{KEY})\n", 1),
+    "extension": (f"a+b@example.com dkim(s=a,{KEY})\n", 1),
+    "IDN": (f"b\u00fccher.example dkim(s=a,{KEY})\n", 1),
+    "all options": (f"example.com dkim(c=simple,h=from:to,i=@example.com,x=30d,t=yes,s=a,{KEY})\n", 1),
+}
+
+
+@pytest.mark.parametrize(("text", "count"), GOOD_MAPS.values(), ids=GOOD_MAPS)
+def test_nothing_is_found_where_all_is_good(keys: Keys, text: str, count: int) -> None:
+    assert checked(keys, text) == (0, f"dkimpipe: SENDERS and {count} signatures are good\n")
+
+
+# What stands in the senders file, and what is found, without the mends.
+FAULTS = {
+    "no value": (f"example.com dkim(s=,{KEY})", ["error: SENDERS, line 1: no value: 's='"]),
+    "no selector": (f"example.com dkim({KEY})", ["error: SENDERS, line 1: dkim without s="]),
+    "no key": ("example.com dkim(s=a)", ["error: SENDERS, line 1: dkim without key="]),
+    "no signature": ("example.com", ["error: SENDERS, line 1: no signature behind the key"]),
+    "unknown option": (f"example.com dkim(s=a,{KEY},q=1)", ["error: SENDERS, line 1: unknown option: 'q=1'"]),
+    "unknown type": (
+        "example.com arc(s=a)",
+        ["error: SENDERS, line 1: unknown type of signature: 'arc(s=a)'"],
+    ),
+    "given twice": (f"example.com dkim(s=a,s=b,{KEY})", ["error: SENDERS, line 1: given twice: 's=b'"]),
+    "not closed": ("example.com dkim(s=a", ["error: SENDERS, line 1: no closing parenthesis: 'dkim(s=a'"]),
+    "text behind": (
+        f"example.com dkim(s=a,{KEY})x",
+        ["error: SENDERS, line 1: text behind the closing parenthesis: 'dkim(s=a,key=KEYS/rsa2048.pem)x'"],
+    ),
+    "comma at the end": (
+        f"example.com dkim(s=a,{KEY}),",
+        ["error: SENDERS, line 1: no signature behind the key"],
+    ),
+    "bad selector": (
+        f"example.com dkim(s=a b,{KEY})",
+        ["error: SENDERS, line 1: s=a b can be no name in DNS"],
+    ),
+    "bad method": (
+        f"example.com dkim(s=a,c=nofws,{KEY})",
+        [
+            "error: SENDERS, line 1: dkim knows c=simple, relaxed, simple/simple, simple/relaxed, "
+            "relaxed/simple, relaxed/relaxed; not nofws"
+        ],
+    ),
+    "bad domain": (f"example.com dkim(d=a..b,s=a,{KEY})", ["error: SENDERS, line 1: d=a..b is no domain"]),
+    "bad identity": (
+        f"example.com dkim(i=@example.org,s=a,{KEY})",
+        ["error: SENDERS, line 1: i=@example.org is not at or below d=example.com"],
+    ),
+    "bad macro": (
+        f"example.com dkim(d=$domain,s=a,{KEY})",
+        ["error: SENDERS, line 1: unknown macro '$domain'"],
+    ),
+    "bad lifetime": (
+        f"example.com dkim(x=1y,s=a,{KEY})",
+        ["error: SENDERS, line 1: x=1y is no time: 30d, 12h, or seconds"],
+    ),
+    "h without from": (
+        f"example.com dkim(h=to,s=a,{KEY})",
+        ["error: SENDERS, line 1: h= does not name from (RFC 6376 section 5.4)"],
+    ),
+    "ed25519 for an RSA key": (
+        f"example.com dkim(a=ed25519-sha256,s=a,{KEY})",
+        ["error: SENDERS, line 1: a=ed25519-sha256, but key file KEYS/rsa2048.pem is for rsa"],
+    ),
+    "rsa for an Ed25519 key": (
+        "example.com dkim(a=rsa-sha256,s=a,key=KEYS/ed25519.pem)",
+        ["error: SENDERS, line 1: a=rsa-sha256, but key file KEYS/ed25519.pem is for ed25519"],
+    ),
+    "domainkeys with sha256": (
+        f"example.com domainkeys(a=rsa-sha256,s=a,{KEY})",
+        ["error: SENDERS, line 1: domainkeys knows a=rsa-sha1, not rsa-sha256"],
+    ),
+    "domainkeys with Ed25519": (
+        "example.com domainkeys(s=a,key=KEYS/ed25519.pem)",
+        ["error: SENDERS, line 1: domainkeys is rsa-sha1, but key file KEYS/ed25519.pem is for ed25519"],
+    ),
+    "key missing": (
+        "example.com dkim(s=a,key=KEYS/none.pem)",
+        ["error: SENDERS, line 1: key file KEYS/none.pem: No such file or directory"],
+    ),
+    "key readable by all": (
+        "example.com dkim(s=a,key=KEYS/open.pem)",
+        ["error: SENDERS, line 1: key file KEYS/open.pem is readable by others (mode 0644)"],
+    ),
+    "weak key": (
+        "example.com dkim(s=a,key=KEYS/rsa1024.pem)",
+        ["warning: SENDERS, line 1: key file KEYS/rsa1024.pem has 1024 bits; 2048 are the least (RFC 8301)"],
+    ),
+    "rsa-sha1": (
+        f"example.com dkim(a=rsa-sha1,s=a,{KEY})",
+        ["warning: SENDERS, line 1: a=rsa-sha1: verifiers refuse it (RFC 8301)"],
+    ),
+    "not aligned": (
+        f"example.com dkim(d=example.org,s=a,{KEY})",
+        [
+            "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
+            "it does not count for DMARC (RFC 7489)"
+        ],
+    ),
+    "domainkeys of another domain": (
+        f"example.com domainkeys(d=example.org,s=a,{KEY})",
+        ["warning: SENDERS, line 1: never signed: domainkeys d=example.org does not cover from"],
+    ),
+    "key twice": (
+        f"{GOOD}# again\nEXAMPLE.com dkim(s=rsa2048,{KEY})",
+        ["warning: SENDERS, line 3: EXAMPLE.com stands in line 1 already; only this line counts"],
+    ),
+    "key in both spellings": (
+        f"b\u00fccher.example dkim(s=a,{KEY})\nxn--bcher-kva.example dkim(s=a,{KEY})",
+        ["warning: SENDERS, line 2: xn--bcher-kva.example stands in line 1 already; only this line counts"],
+    ),
+    "key with an at sign in front": (
+        f"@example.com dkim(s=a,{KEY})",
+        ["warning: SENDERS, line 1: no address matches @example.com"],
+    ),
+    "key with a dot in front": (
+        f".example.com dkim(s=a,{KEY})",
+        ["warning: SENDERS, line 1: no address matches .example.com"],
+    ),
+    "key with a dot at the end": (
+        f"example.com. dkim(s=a,{KEY})",
+        ["warning: SENDERS, line 1: no address matches example.com."],
+    ),
+    "key with a star": (
+        f"*@example.com dkim(s=a,{KEY})\n*.example.com dkim(s=a,{KEY})",
+        ["warning: SENDERS, line 2: no address matches *.example.com"],
+    ),
+    "two keys on one selector": (
+        f"example.com dkim(s=a,{KEY}), dkim(s=a,key=KEYS/ed25519.pem)",
+        [
+            "error: SENDERS, line 1: a._domainkey.example.com is the name of another key already, "
+            "KEYS/rsa2048.pem"
+        ],
+    ),
+    "several in one entry": (
+        f"example.com dkim(s=a), dkim({KEY})\n  , arc, dkim(s=b,{KEY})",
+        [
+            "error: SENDERS, line 1: dkim without key=",
+            "error: SENDERS, line 1: dkim without s=",
+            "error: SENDERS, line 1: unknown type of signature: 'arc'",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FAULTS.values(), ids=FAULTS)
+def test_each_fault_is_named(keys: Keys, text: str, expected: list[str]) -> None:
+    open_key = keys.path("open")
+    open_key.write_bytes(keys.path("rsa2048").read_bytes())
+    open_key.chmod(0o644)
+    status, said = checked(keys, text + "\n")
+    assert findings(said) == expected
+    assert status == (78 if any(line.startswith("error") for line in expected) else 0)
+
+
+CONF_FAULTS = {
+    "unknown": ("foo bar", ["error: CONF, line 2: unknown directive: 'foo bar'"]),
+    "wrong value": ("on_error maybe", ["error: CONF, line 2: on_error is defer or accept, not 'maybe'"]),
+    "no value": ("selector", ["error: CONF, line 2: selector has no value"]),
+    "for a server": (
+        "listen 127.0.0.1:10027",
+        ["warning: CONF, line 2: listen is for a server; it has no effect here"],
+    ),
+    "twice": (
+        "selector a\nselector b",
+        ["warning: CONF, line 3: selector stands in line 2 already; this one counts"],
+    ),
+    "several": (
+        "foo\nbar\nverbose maybe",
+        [
+            "error: CONF, line 2: unknown directive: 'foo'",
+            "error: CONF, line 3: unknown directive: 'bar'",
+            "error: CONF, line 4: verbose is yes or no, not 'maybe'",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), CONF_FAULTS.values(), ids=CONF_FAULTS)
+def test_each_fault_in_the_conf_file_is_named(keys: Keys, text: str, expected: list[str]) -> None:
+    conf = keys.directory / "checked.conf"
+    conf.write_text(f"sender_map {keys.senders(GOOD, 'checked')}\n{text}\n")
+    done = verb(f"--conf_file={conf}")
+    assert findings(done.stdout.decode().replace(str(conf), "CONF")) == expected
+
+
+def test_a_listid_map_is_checked_too(keys: Keys) -> None:
+    conf = keys.directory / "checked.conf"
+    listid_map = keys.senders("l.example.com dkim(s=a)\na@example.com dkim(s=a)\n", "listids")
+    conf.write_text(f"sender_map {keys.senders(GOOD, 'checked')}\nlistid_map {listid_map}\n")
+    done = verb(f"--conf_file={conf}")
+    assert findings(done.stdout.decode().replace(str(listid_map), "MAP")) == [
+        "error: MAP, line 1: dkim without key=",
+        "warning: MAP, line 2: no List-Id matches a@example.com, which is an address",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
+    path = keys.senders(GOOD, "checked")
+    done = verb(f"--sender_map={path}", "--user", "nobody")
+    assert done.status == 78
+    assert findings(done.stdout.decode()) == [f"error: {path}: user nobody cannot read it"]
+
+
+# DNS: the record as it is published, and what is found.
+
+OWNER = "rsa2048._domainkey.example.com"
+
+
+@pytest.fixture
+def nameserver(keys: Keys) -> Iterator[NameServer]:
+    with NameServer({OWNER: list(keys.records[OWNER])}) as server:
+        yield server
+
+
+def in_dns(keys: Keys, nameserver: NameServer) -> tuple[int, list[str]]:
+    """Check the good senders file with this server; return the status and the findings."""
+    server = f"127.0.0.1#{nameserver.port}"
+    status, said = checked(keys, GOOD, "--dns", f"--server={server}")
+    return status, [line.replace(f", says {server}", "") for line in findings(said)]
+
+
+def test_a_record_that_is_right(keys: Keys, nameserver: NameServer) -> None:
+    assert in_dns(keys, nameserver) == (0, ["SENDERS and 1 signatures are good"])
+
+
+RIGHT_IN_ANOTHER_WAY = {
+    "blanks": lambda value: value.replace(b"; ", b" ;\t").replace(b"p=M", b"p= M"),
+    "no version": lambda value: value.replace(b"v=DKIM1; ", b""),
+    "no key type": lambda value: value.replace(b"k=rsa; ", b""),
+    "notes": lambda value: value + b"; n=hello; s=email; h=sha1:sha256; t=s",
+    "semicolon at the end": lambda value: value + b";",
+}
+
+
+@pytest.mark.parametrize("change", RIGHT_IN_ANOTHER_WAY.values(), ids=RIGHT_IN_ANOTHER_WAY)
+def test_a_record_that_says_the_same(keys: Keys, nameserver: NameServer, change) -> None:  # type: ignore[no-untyped-def]
+    nameserver.records[OWNER] = [change(nameserver.records[OWNER][0])]
+    assert in_dns(keys, nameserver)[0] == 0
+
+
+# The record is made from the right one, as a table of what stands at which name.
+DNS_FAULTS = {
+    "no name": (lambda value: {}, "error: {}: there is no such name (NXDOMAIN)"),
+    "no TXT": (lambda value: {OWNER: []}, "error: {}: the name is there, but has no TXT record"),
+    "domain doubled": (
+        lambda value: {f"{OWNER}.example.com": [value]},
+        "error: {0}: the record stands at {0}.example.com; leave the domain out where it is entered",
+    ),
+    "another key": (
+        lambda value: {OWNER: [value.replace(b"p=MIIB", b"p=MIIC")]},
+        "error: {}: it is another key than the private key's",
+    ),
+    "revoked": (lambda value: {OWNER: [b"v=DKIM1; k=rsa; p="]}, "error: {}: the key is revoked: p= is empty"),
+    "two records": (
+        lambda value: {OWNER: [value, b"v=spf1 -all"]},
+        "error: {}: 2 TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)",
+    ),
+    "no key record": (
+        lambda value: {OWNER: [b"v=spf1 -all"]},
+        "error: {}: it is no key record: 'v=spf1 -all'",
+    ),
+    "cut at 255": (
+        lambda value: {OWNER: [value[:255]]},
+        "error: {}: p= is cut: 237 of 392 characters are there",
+    ),
+    "second half only": (
+        lambda value: {OWNER: [b"v=DKIM1; k=rsa; p=" + value[255:]]},
+        "error: {}: p= is cut: 155 of 392 characters are there",
+    ),
+    "quotes within": (
+        lambda value: {OWNER: [value[:255] + b'" "' + value[255:]]},
+        "error: {}: quotes, backslashes or blanks stand within the value, where it was split",
+    ),
+    "backslash before semicolon": (
+        lambda value: {OWNER: [value.replace(b";", b"\\;")]},
+        "error: {}: v= or k= is wrong: 'v=DKIM1\\; k=rsa\\; p=MIIBIjANBgkqhkiG9w0B...'",
+    ),
+    "wrong version": (
+        lambda value: {OWNER: [value.replace(b"DKIM1", b"DKIM2")]},
+        "error: {}: v= or k= is wrong: 'v=DKIM2; k=rsa; p=MIIBIjANBgkqhkiG9w0BAQ...'",
+    ),
+    "wrong key type": (
+        lambda value: {OWNER: [value.replace(b"k=rsa", b"k=ed25519")]},
+        "error: {}: v= or k= is wrong: 'v=DKIM1; k=ed25519; p=MIIBIjANBgkqhkiG9w...'",
+    ),
+    "sha1 only": (lambda value: {OWNER: [value + b"; h=sha1"]}, "error: {}: h=sha1 does not allow sha256"),
+    "another service": (
+        lambda value: {OWNER: [value + b"; s=tlsrpt"]},
+        "error: {}: s=tlsrpt does not allow email",
+    ),
+    "testing": (
+        lambda value: {OWNER: [value + b"; t=s:y"]},
+        "warning: {}: t=y is left on: verifiers treat the mail as unsigned",
+    ),
+}
+
+
+@pytest.mark.parametrize(("records", "expected"), DNS_FAULTS.values(), ids=DNS_FAULTS)
+def test_each_fault_in_dns_is_named(  # type: ignore[no-untyped-def]
+    keys: Keys, nameserver: NameServer, records, expected: str
+) -> None:
+    (value,) = nameserver.records[OWNER]
+    nameserver.records.clear()
+    nameserver.records.update(records(value))
+    status, found = in_dns(keys, nameserver)
+    assert found == [expected.format(OWNER)]
+    assert status == (78 if expected.startswith("error") else 0)
+
+
+def test_an_alias_that_leads_to_the_record_is_good(keys: Keys, nameserver: NameServer) -> None:
+    nameserver.records["elsewhere.example.net"] = nameserver.records.pop(OWNER)
+    nameserver.aliases[OWNER] = "elsewhere.example.net"
+    assert in_dns(keys, nameserver)[0] == 0
+
+
+def test_an_alias_that_leads_nowhere(keys: Keys, nameserver: NameServer) -> None:
+    del nameserver.records[OWNER]
+    nameserver.records["elsewhere.example.net"] = []
+    nameserver.aliases[OWNER] = "elsewhere.example.net"
+    assert in_dns(keys, nameserver)[1] == [
+        f"error: {OWNER}: it is an alias (CNAME) of elsewhere.example.net., which has no TXT record"
+    ]
+
+
+def test_a_server_that_fails(keys: Keys, nameserver: NameServer) -> None:
+    nameserver.broken.add(OWNER)
+    assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: the server fails (SERVFAIL)"]
+
+
+def test_a_server_that_is_silent(keys: Keys) -> None:
+    status, said = checked(keys, GOOD, "--dns", "--server=127.0.0.1#9")
+    assert status == 78
+    assert findings(said)[0].startswith(f"error: {OWNER}: no answer")
+
+
+def test_what_is_no_server(keys: Keys) -> None:
+    done = verb(f"--sender_map={keys.senders(GOOD, 'checked')}", "--dns", "--server=ns.example.com")
+    assert (done.status, done.stderr) == (
+        78,
+        "dkimpipe: 'ns.example.com' is no server\nsuch as 192.0.2.1 or 192.0.2.1#5353\n",
+    )
+
+
+def test_a_key_of_4096_bits_comes_by_tcp(keys: Keys, nameserver: NameServer) -> None:
+    owner = "rsa4096._domainkey.example.com"
+    nameserver.records[owner] = list(keys.records[owner])
+    text = "example.com dkim(s=rsa4096,key=KEYS/rsa4096.pem)\n"
+    assert checked(keys, text, "--dns", f"--server=127.0.0.1#{nameserver.port}")[0] == 0
+
+
+def test_no_map_at_all(tmp_path: Path) -> None:
+    done = verb(f"--sender_map={tmp_path}/none")
+    assert done.status == 78
+    assert done.stdout.decode().startswith(
+        f"dkimpipe: error: map {tmp_path}/none: No such file or directory\n"
+    )

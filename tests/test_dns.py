@@ -1,0 +1,1008 @@
+"""``dkimpipe dns``: the records of a senders file in each format, at a real name server, for verifiers."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdataset
+import dns.tsig
+import dns.zone
+import pytest
+import witness
+from conftest import MESSAGE, PROJECT, Done, Keys, run_filter, write_key
+from hypothesis import given
+from hypothesis import strategies as st
+from nameserver import NameServer
+
+from dkimpipe import senders
+from dkimpipe.__main__ import main
+from dkimpipe.address import to_lower
+from dkimpipe.admin import mapfile, publish, record, zone
+from dkimpipe.errors import ConfigError
+
+KINDS = ("rsa1024", "rsa2048", "rsa4096", "ed25519")
+NEEDED = ("named", "named-checkzone", "nsupdate", "dig", "opendkim-testkey")
+PROGRAMS = {name: shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") or "" for name in NEEDED}
+missing = [name for name, path in PROGRAMS.items() if not path]
+needs_bind = pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)}")
+
+
+def run(*arguments: object) -> Done:
+    """Run ``dkimpipe dns ARGUMENTS`` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(["dns", *map(str, arguments)])
+        except SystemExit as end:
+            status = int(str(end.code))
+    return Done(status, out.getvalue().encode(), err.getvalue())
+
+
+def plain(path: Path, *arguments: str) -> dict[str, str]:
+    """Return the values by name that ``dkimpipe dns`` shows for a senders file."""
+    done = run("--sender_map", path, "--format", "plain", *arguments)
+    assert (done.status, done.stderr) == (0, "")
+    pairs = [part.splitlines() for part in done.stdout.decode().split("\n\n")]
+    return dict(pairs)
+
+
+def value(keys: Keys, kind: str) -> str:
+    """Return what the record of a key says, by the witness."""
+    return keys.records[f"{kind}._domainkey.example.com"][0].decode()
+
+
+def with_tags(keys: Keys, kind: str, before: str) -> str:
+    """Return the same with tags before p=."""
+    return value(keys, kind).replace("; p=", f"; {before}; p=")
+
+
+# Which records a senders file needs.
+
+ED = "s=ed25519,key=KEYS/ed25519.pem"
+RSA = "s=rsa1024,key=KEYS/rsa1024.pem"
+
+NAMES = {
+    "one": (f"example.com dkim({ED})\n", [], ["ed25519._domainkey.example.com"]),
+    "two": (
+        f"example.com dkim({ED}), dkim({RSA})\n",
+        [],
+        ["ed25519._domainkey.example.com", "rsa1024._domainkey.example.com"],
+    ),
+    "d": (f"boss@example.com dkim(d=example.org,{ED})\n", [], ["ed25519._domainkey.example.org"]),
+    "domain-of-an-address": (f"boss@example.com dkim({ED})\n", [], ["ed25519._domainkey.example.com"]),
+    "macro-that-is-fixed": (
+        f"example.com dkim(d=x.$keydomain,{ED})\n",
+        [],
+        ["ed25519._domainkey.x.example.com"],
+    ),
+    "sender-of-an-address": (
+        f"a@example.com dkim(d=$senderdomain,{ED})\n",
+        [],
+        ["ed25519._domainkey.example.com"],
+    ),
+    "everybody-with-d": (f". dkim(d=example.org,{ED})\n", [], ["ed25519._domainkey.example.org"]),
+    "u-labels": (f"bücher.example dkim({ED})\n", [], ["ed25519._domainkey.xn--bcher-kva.example"]),
+    "once-for-two-entries": (
+        f"a@example.com dkim({ED})\nexample.com dkim({ED})\n",
+        [],
+        ["ed25519._domainkey.example.com"],
+    ),
+    "last-line-of-a-key": (
+        f"example.com dkim({RSA})\nEXAMPLE.com dkim({ED})\n",
+        [],
+        ["ed25519._domainkey.example.com"],
+    ),
+    "asked-for": (
+        f"example.com dkim({ED})\nexample.org dkim({ED})\n",
+        ["example.org"],
+        ["ed25519._domainkey.example.org"],
+    ),
+    "asked-for-in-another-spelling": (
+        f"example.com dkim({ED})\nXN--bcher-kva.example dkim({ED})\n",
+        ["Bücher.example"],
+        ["ed25519._domainkey.xn--bcher-kva.example"],
+    ),
+    "asked-for-an-address": (
+        f"example.com dkim({RSA})\nBoss@example.com dkim({ED})\n",
+        ["boss@EXAMPLE.com"],
+        ["ed25519._domainkey.example.com"],
+    ),
+    "not-asked-for-and-wrong": (
+        f"example.org dkim(\nexample.net dkim(s=x,key=/x)\n. dkim({ED})\nexample.com dkim({ED})\n",
+        ["example.com"],
+        ["ed25519._domainkey.example.com"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "arguments", "names"), NAMES.values(), ids=NAMES)
+def test_names(keys: Keys, text: str, arguments: list[str], names: list[str]) -> None:
+    assert list(plain(keys.senders(text), *arguments)) == names
+
+
+def test_selector_and_key_may_stand_in_the_conf_file(keys: Keys, tmp_path: Path) -> None:
+    path = keys.senders("example.com dkim\n")
+    conf = tmp_path / "conf"
+    conf.write_text(f"sender_map {path}\nselector s1\nkeyfile {keys.path('ed25519')}\n")
+    done = run("--conf-file", conf, "--format", "plain")
+    assert done.stdout.decode() == f"s1._domainkey.example.com\n{value(keys, 'ed25519')}\n"
+
+
+SHA1_NOTE = "h=sha1:sha256, not sha256 alone: line 1 signs with rsa-sha1"
+TAGS = {
+    "hash": ("dkim", "", ["--hash", "sha256"], "h=sha256", ""),
+    "service": ("dkim", "", ["--service", "email"], "s=email", ""),
+    "testing": ("dkim", "", ["--testing"], "t=y", ""),
+    "strict": ("dkim", "", ["--strict"], "t=s", ""),
+    "testing-strict": ("dkim", "", ["--testing", "--strict"], "t=y:s", ""),
+    "notes": ("dkim", "", ["--notes", 'a "b"; ü=\\'], 'n=a=20"b"=3B=20=C3=BC=3D\\', ""),
+    "all": (
+        "dkim",
+        "",
+        ["--hash=sha256", "--service=*", "--testing", "--strict", "--notes=x"],
+        "h=sha256; s=*; t=y:s; n=x",
+        "",
+    ),
+    "granularity": ("domainkeys", "", ["--granularity", "news*"], "g=news*", ""),
+    "granularity-dkim": (
+        "dkim",
+        "",
+        ["--granularity=x", "--testing"],
+        "t=y",
+        "g= is left out: nothing signs with DomainKeys",
+    ),
+    "hash-domainkeys": ("domainkeys", "", ["--hash", "sha256"], "h=sha1:sha256", SHA1_NOTE),
+    "hash-both": ("domainkeys", "", ["--hash", "sha1:sha256"], "h=sha1:sha256", ""),
+    "hash-rsa-sha1": ("dkim", "a=rsa-sha1,", ["--hash", "sha256"], "h=sha1:sha256", SHA1_NOTE),
+    "strict-domainkeys": (
+        "domainkeys",
+        "",
+        ["--testing", "--strict"],
+        "t=y",
+        "t=s is left out: line 1 is for DomainKeys",
+    ),
+    "strict-below": (
+        "dkim",
+        "i=@sub.example.com,",
+        ["--testing", "--strict"],
+        "t=y",
+        "t=s is left out: line 1 has i= below d=",
+    ),
+    "strict-sender-below": (
+        "dkim",
+        "i=$sender,",
+        ["--testing", "--strict"],
+        "t=y",
+        "t=s is left out: line 1 has i= below d=",
+    ),
+    "strict-identity": ("dkim", "i=@example.com,", ["--strict"], "t=s", ""),
+}
+
+
+@pytest.mark.parametrize(("type", "option", "arguments", "tags", "note"), TAGS.values(), ids=TAGS)
+def test_tags(keys: Keys, type: str, option: str, arguments: list[str], tags: str, note: str) -> None:
+    path = keys.senders(f"example.com {type}({option}{RSA})\n")
+    done = run("--sender_map", path, "--format", "plain", *arguments)
+    name = "rsa1024._domainkey.example.com"
+    assert done.stdout.decode() == f"{name}\n{with_tags(keys, 'rsa1024', tags)}\n"
+    assert done.stderr == (f"dkimpipe: {name}: {note}\n" if note else "")
+    assert done.status == 0
+
+
+def test_tags_serve_the_entries_that_nobody_asked_for_too(keys: Keys) -> None:
+    path = keys.senders(f"example.com dkim({RSA})\na@example.com domainkeys({RSA})\n")
+    done = run("--sender_map", path, "--format", "plain", "--hash", "sha256", "--strict", "example.com")
+    name = "rsa1024._domainkey.example.com"
+    assert done.stdout.decode() == f"{name}\n{with_tags(keys, 'rsa1024', 'h=sha1:sha256')}\n"
+    assert done.stderr == (
+        f"dkimpipe: {name}: {SHA1_NOTE.replace('line 1', 'line 2')}\n"
+        f"dkimpipe: {name}: t=s is left out: line 2 is for DomainKeys\n"
+    )
+
+
+POLICIES = {
+    "policy": (["--policy", "~"], {"_domainkey.example.com": "o=~"}, ""),
+    "policy-all": (["--policy", "-"], {"_domainkey.example.com": "o=-"}, ""),
+    "policy-full": (
+        ["--policy", "!", "--testing", "--notes", "a b", "--report", "Post <p@Example.COM>"],
+        {"_domainkey.example.com": "o=!; t=y; n=a=20b; r=p@example.com"},
+        "",
+    ),
+    "dmarc": (["--dmarc"], {"_dmarc.example.com": "v=DMARC1; p=none"}, ""),
+    "dmarc-report": (
+        ["--dmarc", "--report", "d+x!y@sub.example.com"],
+        {"_dmarc.example.com": "v=DMARC1; p=none; rua=mailto:d+x%21y@sub.example.com"},
+        "",
+    ),
+    "dmarc-report-elsewhere": (
+        ["--dmarc", "--report", "d@example.net"],
+        {"_dmarc.example.com": "v=DMARC1; p=none; rua=mailto:d@example.net"},
+        "dkimpipe: example.com: DMARC reports go to example.net only if"
+        " example.com._report._dmarc.example.net says v=DMARC1 (RFC 7489 section 7.1)\n",
+    ),
+    "both": (
+        ["--policy", ".", "--dmarc"],
+        {"_domainkey.example.com": "o=.", "_dmarc.example.com": "v=DMARC1; p=none"},
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "policies", "note"), POLICIES.values(), ids=POLICIES)
+def test_policies(keys: Keys, arguments: list[str], policies: dict[str, str], note: str) -> None:
+    path = keys.senders(f"example.com dkim({ED}), dkim({RSA})\n")
+    done = run("--sender_map", path, "--format", "json", *arguments)
+    assert {r["name"]: r["value"] for r in json.loads(done.stdout)[2:]} == policies
+    assert (done.status, done.stderr) == (0, note)
+
+
+# What is wrong, what stderr says, with PATH for the senders file, and the exit status.
+WRONG = {
+    "everybody": (
+        f". dkim({ED})\n",
+        "PATH, line 1: d=$keydomain of . depends on the sender: its records have no fixed name\n",
+        0,
+    ),
+    "sender": (
+        f"example.com dkim(d=$senderdomain,{ED})\n",
+        "PATH, line 1: d=$senderdomain of example.com depends on the sender: "
+        "its records have no fixed name\n",
+        0,
+    ),
+    "no-domain": (
+        f".example.com dkim({ED})\n",
+        "PATH, line 1: '.example.com' is no domain that can sign\n",
+        0,
+    ),
+    "sometimes-too-long": (
+        f"{'.'.join(['a' * 62] * 4)} dkim(d=$senderdomain,s=x,key=/x)\n",
+        f"PATH, line 1: d=$senderdomain of {'.'.join(['a' * 62] * 4)} depends on the sender: "
+        "its records have no fixed name\n",
+        0,
+    ),
+    "two-keys": (
+        f"example.com dkim({RSA})\na@example.com dkim(s=rsa1024,key=KEYS/rsa2048.pem)\n",
+        "PATH, line 2: rsa1024._domainkey.example.com has another key in line 1\n"
+        "give each key a selector of its own\n",
+        78,
+    ),
+    "two-types": (
+        f"example.com dkim({RSA})\na@example.com\n dkim(s=rsa1024,key=KEYS/ed25519.pem)\n",
+        "PATH, line 2: rsa1024._domainkey.example.com has a key for rsa, and here one for ed25519,"
+        " in line 1\n"
+        "give each key a selector of its own\n",
+        78,
+    ),
+    "other-algorithm": (
+        f"example.com dkim(a=rsa-sha256,{ED})\n",
+        "PATH, line 1: dkim with rsa-sha256, but key file KEYS/ed25519.pem is for ed25519\n",
+        78,
+    ),
+    "domainkeys-ed25519": (
+        f"example.com domainkeys({ED})\n",
+        "PATH, line 1: domainkeys with rsa-sha1, but key file KEYS/ed25519.pem is for ed25519\n",
+        78,
+    ),
+    "no-key": (
+        "example.com dkim(s=x,key=KEYS/nothing)\n",
+        "PATH, line 1: key file KEYS/nothing: No such file or directory\ncreate it, or mend the path\n",
+        78,
+    ),
+    "no-selector": ("example.com dkim(key=KEYS/x)\n", "PATH, line 1: dkim without s=\n", 78),
+    "grammar": ("# x\nexample.com dkim(\n", "PATH, line 2: no closing parenthesis: 'dkim('\n", 78),
+    "macro": (
+        f"example.com dkim(d=$x,{ED})\n",
+        "PATH, line 1: unknown macro '$x'\nknown are $sender $senderdomain $key $keydomain\n",
+        78,
+    ),
+    "long-name": (
+        f"example.com dkim(d={'.'.join(['a' * 60] * 4)},{ED})\n",
+        f"PATH, line 1: ed25519._domainkey.{'.'.join(['a' * 60] * 4)} is too long for DNS\n"
+        "choose a shorter selector\n",
+        78,
+    ),
+    "long-entry": (
+        f"example.com {'x' * 65537}\n",
+        "PATH, line 1: the entry is over 65536 octets\n",
+        78,
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "words", "status"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_one_entry_stops_no_other(keys: Keys, text: str, words: str, status: int) -> None:
+    path = keys.senders(f"{text}example.net dkim({ED})\n")
+    done = run("--sender_map", path, "--format", "plain")
+    assert done.stderr == f"dkimpipe: {words}".replace("PATH", str(path)).replace("KEYS", str(keys.directory))
+    assert done.stdout.decode() == f"ed25519._domainkey.example.net\n{value(keys, 'ed25519')}\n"
+    assert done.status == status
+
+
+def test_no_such_entry(keys: Keys) -> None:
+    path = keys.senders(f"example.com dkim({ED})\n")
+    assert run("--sender_map", path, "example.org") == (
+        78,
+        b"",
+        f"dkimpipe: {path}: no entry for example.org\n",
+    )
+    words = "the entry that signs for it: example.com\n"
+    assert run("--sender_map", path, "a@example.com").stderr.endswith(f"no entry for a@example.com\n{words}")
+
+
+def test_no_record_is_an_error(keys: Keys) -> None:
+    path = keys.senders("# nothing\n")
+    assert run("--sender_map", path) == (78, b"", f"dkimpipe: {path}: no record to make\n")
+
+
+def test_damaged_key(tmp_path: Path, keys: Keys) -> None:
+    begin, text, *end = keys.path("ed25519").read_bytes().split(b"\n")
+    der = base64.b64decode(text).replace(b"\x04\x22\x04\x20", b"\x04\x22\x05\x20")  # no OCTET STRING
+    path = write_key(tmp_path / "key.pem", b"\n".join([begin, base64.b64encode(der), *end]))
+    with pytest.raises(ConfigError) as error:
+        record.public(str(path))
+    assert str(error.value) == f"key file {path} is damaged: OpenSSL refuses it"
+
+
+def test_map_that_is_not_there(tmp_path: Path) -> None:
+    words = f"map {tmp_path}/x: No such file or directory\ncreate it, or mend the path\n"
+    assert run("--sender_map", tmp_path / "x") == (78, b"", f"dkimpipe: {words}")
+
+
+USAGE = {
+    "server-alone": ["--server", "127.0.0.1"],
+    "no-tsig": ["--publish", "--server", "127.0.0.1"],
+    "publish-and-delete": ["--publish", "--delete", "--server", "127.0.0.1", "--tsig", "x"],
+    "replace": ["--replace"],
+    "no-address-of-a-server": ["--publish", "--server", "ns.example", "--tsig", "x"],
+    "no-port": ["--publish", "--server", "127.0.0.1#", "--tsig", "x"],
+    "large-port": ["--publish", "--server", "127.0.0.1#65536", "--tsig", "x"],
+    "ttl": ["--ttl", "2147483648"],
+    "timeout": ["--timeout", "0"],
+    "report": ["--report", "a@example.com"],
+    "no-address": ["--dmarc", "--report", "a"],
+    "address-with-semicolon": ["--policy=~", "--report", '"a;b"@example.com'],
+    "granularity": ["--granularity", "a;b"],
+    "relative": ["--format", "json", "--relative", "example.com"],
+    "no-domain": ["--relative", "a b"],
+    "format": ["--format", "yaml"],
+}
+
+
+@pytest.mark.parametrize("arguments", USAGE.values(), ids=USAGE)
+def test_wrong_usage(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.status, done.stdout) == (64, b"")
+    assert done.stderr.splitlines()[-1].startswith("dkimpipe dns: ")
+
+
+# Formats.
+
+SAMPLE = [
+    record.Record("s._domainkey.example.com", 'n=a"b\\c:' + "x" * 300),
+    record.Record("example.org", "y"),
+]
+FORMATS = {
+    "bind": (
+        's._domainkey.example.com. 60 IN TXT ( "n=a\\"b\\\\c:' + "x" * 247 + '" "' + "x" * 53 + '" )\n'
+        'example.org. 60 IN TXT ( "y" )\n'
+    ),
+    "plain": 's._domainkey.example.com\nn=a"b\\c:' + "x" * 300 + "\n\nexample.org\ny\n",
+    "tinydns": ("'s._domainkey.example.com:n=a\"b\\134c\\072" + "x" * 300 + ":60\n'example.org:y:60\n"),
+    "nsupdate": (
+        "update delete s._domainkey.example.com. TXT\n"
+        'update add s._domainkey.example.com. 60 TXT "n=a\\"b\\\\c:' + "x" * 247 + '" "' + "x" * 53 + '"\n'
+        "send\n"
+        "update delete example.org. TXT\n"
+        'update add example.org. 60 TXT "y"\n'
+        "send\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), FORMATS.items(), ids=FORMATS)
+def test_format(name: str, text: str) -> None:
+    assert zone.FORMATS[name](SAMPLE, 60) == text
+
+
+def test_json() -> None:
+    first, second = json.loads(zone.as_json(SAMPLE, 60))
+    assert second == {"name": "example.org", "ttl": 60, "type": "TXT", "value": "y", "strings": ["y"]}
+    assert first["value"] == SAMPLE[0].value == "".join(first["strings"])
+    assert [len(string) for string in first["strings"]] == [255, 53]
+
+
+def test_tinydns_escapes_what_is_no_printable_letter() -> None:
+    assert zone.tinydns([record.Record("a", "\r\n\t ü\x7f")], 1) == "'a:\\015\\012\\011 \\303\\274\\177:1\n"
+
+
+@given(st.text(min_size=1))
+def test_tinydns_line_parses_back(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    name, octets, ttl = zone.tinydns([record.Record("a.example", text)], 60).split(":")
+    assert (name, ttl) == ("'a.example", "60\n")
+    assert re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1], 8)]), octets.encode()) == text.encode()
+
+
+RELATIVE = {
+    "below": ("example.com", "s._domainkey", "example.org."),
+    "apex": ("example.org", "s._domainkey.example.com.", "@"),
+    "not-a-label": ("ample.com", "s._domainkey.example.com.", "example.org."),
+}
+
+
+@pytest.mark.parametrize(("origin", "first", "second"), RELATIVE.values(), ids=RELATIVE)
+def test_relative_names(origin: str, first: str, second: str) -> None:
+    assert [line.split()[0] for line in zone.bind(SAMPLE, 60, origin).splitlines()] == [first, second]
+
+
+@given(st.text(max_size=20))
+def test_notes_parse_back(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    encoded = record.notes(text)
+    assert re.fullmatch(r"([!-:<>-~]|=[0-9A-F]{2})*", encoded)
+    assert re.sub(rb"=(..)", lambda m: bytes.fromhex(m[1].decode()), encoded.encode()) == text.encode()
+
+
+# A whole senders file: each entry is what the filter finds, and no other is there.
+
+_words = st.sampled_from(["a", "B.c", "ü", "d@e", ".", "#x", ";y", "x#y", "z;", "dkim(s=1)", ",", "ÄÖ"])
+_blanks = st.sampled_from([" ", "\t", "  ", " \t", "\r", "\x0c", "\xa0"])
+_map_line = st.lists(_words | _blanks, max_size=6).map("".join)
+_maps = st.builds(
+    lambda mark, lines, last: (mark + "".join(line + end for line, end in lines) + last).encode(),
+    st.sampled_from(["", "\ufeff"]),
+    st.lists(st.tuples(_map_line, st.sampled_from(["\n", "\r\n"])), max_size=8),
+    _map_line,
+)
+
+
+@given(_maps, st.binary(max_size=2))
+def test_entries_are_what_the_filter_finds(keys: Keys, octets: bytes, junk: bytes) -> None:
+    path = keys.directory / "map"
+    path.write_bytes(octets + junk)
+    last = {to_lower(_octets(line.key)): line for line in mapfile.entries(str(path))}
+    for key, line in last.items():
+        if not line.key.strip():
+            continue  # U+00A0 and the like: no address has such a key
+        entry = senders.lookup(str(path), [key])
+        assert entry is not None
+        assert (entry.text.split(), entry.place()) == (line.text.split(), line.place())
+    first_words = re.findall(rb"(?:^|\n)(?:\xef\xbb\xbf)?([^ \t\r\n]+)", octets + junk)
+    for key in map(to_lower, first_words):
+        if key not in last and key.decode("utf-8", "replace").strip():
+            assert senders.lookup(str(path), [key]) is None
+
+
+def test_a_map_that_cannot_be_read() -> None:
+    with pytest.raises(ConfigError, match="map /proc/self/mem: Input/output error"):
+        list(mapfile.entries("/proc/self/mem"))
+
+
+def test_a_key_that_is_no_text(tmp_path: Path, keys: Keys) -> None:
+    item = f"dkim({ED})".replace("KEYS", str(keys.directory)).encode()
+    path = tmp_path / "map"
+    path.write_bytes(b"\xff.example %b\nexample.net %b\n" % (item, item))
+    done = run("--sender_map", path, "--format", "plain")
+    words = "'\\xff.example' is no domain that can sign"
+    assert done.stderr == f"dkimpipe: {path}, line 1: {words}\n"
+    assert done.stdout.decode() == f"ed25519._domainkey.example.net\n{value(keys, 'ed25519')}\n"
+
+
+def test_a_record_without_wishes(keys: Keys) -> None:
+    line = record.zone_line("a.example", record.value(str(keys.path("ed25519"))))
+    assert line == f'a.example. IN TXT ( "{value(keys, "ed25519")}" )'
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+# A real name server.
+
+
+class Bind(NamedTuple):
+    """BIND on 127.0.0.1 with the zones static.example, from ``dkimpipe dns``, and dynamic.example."""
+
+    directory: Path
+    port: int
+
+    @property
+    def server(self) -> str:
+        return f"127.0.0.1#{self.port}"
+
+    def dig(self, name: str, *options: str) -> list[str]:
+        """Return the values of the TXT records of a name, as dig(1) shows them, the strings joined."""
+        command = [
+            PROGRAMS["dig"],
+            "@127.0.0.1",
+            "-p",
+            str(self.port),
+            "+short",
+            "+time=2",
+            *options,
+            name,
+            "TXT",
+        ]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        return [re.sub(r"\\(.)", r"\1", "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', line))) for line in lines]
+
+    def publish(self, path: Path, *arguments: object, tsig: str = "good") -> Done:
+        """Run ``dkimpipe dns --publish``, or what the arguments say instead."""
+        action = () if "--delete" in arguments else ("--publish",)
+        where = ("--server", self.server, "--tsig", self.directory / f"{tsig}.key")
+        return run("--sender_map", path, *action, *where, *arguments)
+
+
+CONF = """
+options {{
+    directory "{0}"; listen-on port {1} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; pid-file none;
+    session-keyfile "{0}/session.key"; recursion no; dnssec-validation no; empty-zones-enable no; notify no;
+}};
+controls {{ }};
+include "{0}/good.key"; include "{0}/powerless.key";
+zone "static.example" {{ type primary; file "static"; }};
+zone "dynamic.example" {{
+    type primary; file "dynamic"; update-policy {{ grant good subdomain dynamic.example TXT; }};
+}};
+"""
+SOA = """\
+$TTL 60
+@ IN SOA ns h 1 3600 600 86400 60
+@ IN NS ns
+ns IN A 127.0.0.1
+alias._domainkey IN CNAME ns
+*.text IN TXT "a wildcard"
+*.alias IN CNAME ns
+"""
+NOTES = 'say "x"; \\o/'
+
+
+def tsig_key(directory: Path, file: str, name: str, secret: bytes = b"secret", mode: int = 0o600) -> Path:
+    """Return a new key file in BIND's form."""
+    path = directory / f"{file}.key"
+    path.write_text(
+        f'// a comment\nkey "{name}" {{ # one\n algorithm hmac-sha256; /* "two" */\n'
+        f'\tsecret "{base64.b64encode(secret).decode()}";\n}};\n'
+    )
+    path.chmod(mode)
+    return path
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that is free for UDP and TCP alike."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port: int = tcp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
+
+
+@pytest.fixture(scope="module")
+def bind(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bind]:
+    directory = tmp_path_factory.mktemp("bind")
+    directory.chmod(0o755)
+    server = Bind(directory, free_port())
+    for file, name, secret in (
+        ("good", "good", b"secret"),
+        ("powerless", "powerless", b"secret"),
+        ("wrong", "good", b"Secret"),
+        ("unknown", "unknown", b"secret"),
+    ):
+        tsig_key(directory, file, name, secret)
+    signatures = ", ".join(f"dkim(s={kind},key=KEYS/{kind}.pem)" for kind in KINDS)
+    path = keys.senders(f"static.example {signatures}\n", "static")
+    lines = run("--sender_map", path, "--relative", "static.example", "--notes", NOTES).stdout.decode()
+    (directory / "static").write_text(SOA + lines)
+    (directory / "dynamic").write_text(SOA)
+    (directory / "named.conf").write_text(CONF.format(directory, server.port))
+    with (directory / "log").open("wb") as log:
+        command = [PROGRAMS["named"], "-g", "-n", "1", "-c", str(directory / "named.conf")]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for(server, process)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for(server: Bind, process: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers."""
+    question = dns.message.make_query("static.example", "SOA")
+    for _ in range(200):
+        with contextlib.suppress(OSError, dns.exception.Timeout):
+            if dns.query.udp(question, "127.0.0.1", 0.1, server.port).rcode() == dns.rcode.NOERROR:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    pytest.fail((server.directory / "log").read_text())
+
+
+@needs_bind
+@pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
+def test_bind_serves_what_the_zone_file_says(keys: Keys, bind: Bind, transport: str) -> None:
+    for kind in KINDS:
+        expected = with_tags(keys, kind, f"n={record.notes(NOTES)}")
+        assert bind.dig(f"{kind}._domainkey.static.example", transport) == [expected]
+
+
+@needs_bind
+def test_named_checkzone_takes_absolute_names_too(keys: Keys, tmp_path: Path) -> None:
+    path = keys.senders(f"static.example dkim({ED}), dkim(s=r,key=KEYS/rsa4096.pem)\n")
+    arguments = ("--notes", NOTES, "--policy", "~", "--dmarc")
+    lines = run("--sender_map", path, *arguments).stdout.decode()
+    (tmp_path / "zone").write_text(SOA + lines)
+    command = [PROGRAMS["named-checkzone"], "-D", "static.example", str(tmp_path / "zone")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count(" IN TXT\t") == 5
+    parsed = dns.zone.from_text(SOA + lines, "static.example")
+    for name, expected in plain(path, *arguments).items():
+        (rdata,) = parsed.find_rdataset(dns.name.from_text(name), "TXT")
+        assert b"".join(rdata.strings).decode() == expected
+
+
+@needs_bind
+def test_nsupdate_takes_its_format(keys: Keys, bind: Bind) -> None:
+    signatures = ", ".join(f"dkim(s=n-{kind},key=KEYS/{kind}.pem)" for kind in KINDS)
+    path = keys.senders(f"dynamic.example {signatures}\n")
+    for notes in ("first", NOTES):
+        commands = run("--sender_map", path, "--format", "nsupdate", "--notes", notes).stdout.decode()
+        subprocess.run(
+            [PROGRAMS["nsupdate"], "-k", str(bind.directory / "good.key")],
+            input=f"server 127.0.0.1 {bind.port}\n{commands}",
+            text=True,
+            check=True,
+        )
+        for name, expected in plain(path, "--notes", notes).items():
+            assert bind.dig(name) == [expected]
+
+
+@needs_bind
+def test_publish_and_delete(keys: Keys, bind: Bind) -> None:
+    signatures = ", ".join(f"dkim(s=p-{kind},key=KEYS/{kind}.pem)" for kind in KINDS)
+    path = keys.senders(f"dynamic.example {signatures}\n")
+    records = plain(path)
+    for arguments, word in (
+        ([], "added"),
+        ([], "there already"),
+        (["--ttl", "61"], "replaced"),
+        (["--ttl", "61", "--zone", "dynamic.example"], "there already"),
+    ):
+        done = bind.publish(path, *arguments)
+        assert done == (0, "".join(f"{name}: {word}\n" for name in records).encode(), "")
+        assert [bind.dig(name) for name in records] == [[text] for text in records.values()]
+    for word in ("deleted", "not there"):
+        done = bind.publish(path, "--delete")
+        assert done == (0, "".join(f"{name}: {word}\n" for name in records).encode(), "")
+        assert [bind.dig(name) for name in records] == [[]] * len(records)
+
+
+@needs_bind
+def test_another_record_is_replaced_only_if_told_so(keys: Keys, bind: Bind) -> None:
+    path = keys.senders(
+        "dynamic.example dkim(s=first,key=KEYS/ed25519.pem), dkim(s=other,key=KEYS/ed25519.pem)\n"
+    )
+    first, other = plain(path)
+    commands = f'update add {other}. 60 TXT "a \\"b\\""\nupdate add {other}. 60 TXT "c"\nsend\n'
+    subprocess.run(
+        [PROGRAMS["nsupdate"], "-k", str(bind.directory / "good.key")],
+        input=f"server 127.0.0.1 {bind.port}\n{commands}",
+        text=True,
+        check=True,
+    )
+    refusal = f"dkimpipe: {other} holds something else: 'a \"b\"' and 'c'\n--replace does not mind it\n"
+    assert bind.publish(path) == (78, b"", refusal)
+    assert bind.publish(path, "--delete") == (78, b"", refusal)
+    assert (bind.dig(first), sorted(bind.dig(other))) == ([], ['a "b"', "c"])
+    assert bind.publish(path, "--replace").stdout.decode() == f"{first}: added\n{other}: replaced\n"
+    assert bind.dig(other) == [value(keys, "ed25519")]
+    assert bind.publish(path, "--delete", "--replace", "--notes", "x").status == 0
+    assert bind.dig(other) == []
+
+
+@needs_bind
+def test_nothing_else_at_the_name_is_touched(keys: Keys, bind: Bind) -> None:
+    path = keys.senders(f"dynamic.example dkim(s=alias,{ED.partition(',')[2]})\n")
+    name = "alias._domainkey.dynamic.example"
+    words = f"dkimpipe: {name} is another name of ns.dynamic.example\npublish the record there\n"
+    assert bind.publish(path) == (78, b"", words)
+
+
+@needs_bind
+@pytest.mark.parametrize("domain", ["text.dynamic.example", "alias.dynamic.example"])
+def test_a_wildcard_is_not_at_the_name(keys: Keys, bind: Bind, domain: str) -> None:
+    path = keys.senders(f"{domain} dkim({ED})\n")
+    ((name, text),) = plain(path).items()
+    before = bind.dig(name)
+    assert bind.publish(path).stdout.decode() == f"{name}: added\n"
+    assert bind.dig(name) == [text]
+    assert bind.publish(path, "--delete").stdout.decode() == f"{name}: deleted\n"
+    assert bind.dig(name) == before
+
+
+@needs_bind
+def test_an_update_is_refused_if_somebody_was_faster(bind: Bind) -> None:
+    server = publish.Server("127.0.0.1", bind.port, publish.read_tsig_key(str(bind.directory / "good.key")))
+    name, origin = dns.name.from_text("race.dynamic.example"), dns.name.from_text("dynamic.example")
+    publish.publish(server, [record.Record("race.dynamic.example", "x")], 60, "", False)
+    with pytest.raises(ConfigError, match="YXRRSET"):
+        server.make(publish.Change(name, origin, None, None))
+
+
+REFUSED = {
+    "powerless": ("refuses it (REFUSED)", "allow it to this key: update-policy or allow-update"),
+    "wrong": ("has another secret for this key (BADSIG)", "take the secret from there"),
+    "unknown": ("does not know this key (BADKEY)", "name and algorithm must be as there"),
+}
+
+
+@needs_bind
+@pytest.mark.parametrize(("tsig", "words"), REFUSED.items(), ids=REFUSED)
+def test_refused(keys: Keys, bind: Bind, tsig: str, words: tuple[str, str]) -> None:
+    path = keys.senders(f"dynamic.example dkim({ED})\n")
+    name = "ed25519._domainkey.dynamic.example"
+    cause, mend = words
+    expected = f"dkimpipe: {name}: {bind.server} {cause}\n{mend}\n"
+    assert bind.publish(path, tsig=tsig) == (78, b"", expected)
+
+
+@needs_bind
+def test_clocks_that_differ(keys: Keys, bind: Bind, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = keys.senders(f"dynamic.example dkim({ED})\n")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    done = bind.publish(path)
+    monkeypatch.undo()
+    assert (done.status, done.stdout) == (78, b"")
+    assert done.stderr.endswith("has another time (BADTIME)\nset both clocks: five minutes are the limit\n")
+
+
+ELSEWHERE = {
+    "another-zone": ([], "example.com", "refuses it (REFUSED)"),
+    "not-its-zone": (["--zone", "example.com"], "example.com", "refuses it (REFUSED)"),
+    "no-update-of-this-zone": ([], "static.example", "refuses it (REFUSED)"),
+    "not-in-the-zone": (["--zone", "static.example"], "dynamic.example", "is not in the zone static.example"),
+}
+
+
+@needs_bind
+@pytest.mark.parametrize(("arguments", "domain", "words"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_wrong_zone(keys: Keys, bind: Bind, arguments: list[str], domain: str, words: str) -> None:
+    path = keys.senders(f"{domain} dkim(s=x,{ED.partition(',')[2]})\n")
+    done = bind.publish(path, *arguments)
+    assert (done.status, done.stdout) == (78, b"")
+    assert words in done.stderr.splitlines()[0]
+
+
+def test_nothing_is_published_if_an_entry_is_wrong(keys: Keys, tmp_path: Path) -> None:
+    path = keys.senders(f"example.com dkim({ED})\nexample.org dkim(\n")
+    tsig = tsig_key(tmp_path, "good", "good")
+    with NameServer() as server:
+        done = run("--sender_map", path, "--publish", "--server", f"127.0.0.1#{server.port}", "--tsig", tsig)
+        assert not server.asked
+    assert done.status == 78
+    assert done.stderr.endswith("nothing is changed in DNS\nmend this, or name the entries that are good\n")
+
+
+TSIG = dns.tsig.Key("good", b"secret")
+Answer = Callable[[bytes], bytes]
+
+
+@contextlib.contextmanager
+def answering(*answers: Answer) -> Iterator[str]:
+    """Answer so many questions by UDP; yield IP#PORT."""
+    with socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(5)
+
+        def answer() -> None:
+            for one in answers:
+                question, there = udp.recvfrom(65536)
+                udp.sendto(one(question), there)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"127.0.0.1#{udp.getsockname()[1]}"
+        thread.join()
+
+
+def signed(code: str) -> Answer:
+    """Return what answers with this code and no records, signed."""
+
+    def answer(question: bytes) -> bytes:
+        response = dns.message.make_response(dns.message.from_wire(question, keyring=TSIG))
+        response.set_rcode(dns.rcode.from_text(code))
+        return response.to_wire()
+
+    return answer
+
+
+def _changed(octets: bytes) -> bytes:
+    """Return a message as if its server were not responsible, or were."""
+    return octets[:2] + bytes([octets[2] ^ 4]) + octets[3:]
+
+
+def unsigned(question: bytes) -> bytes:
+    """Answer without a TSIG."""
+    return question[:2] + b"\x84\0\0\1" + b"\0" * 6 + question[12 : question.index(b"\0", 12) + 5]
+
+
+ANSWERS = {
+    "unsigned": ([unsigned], "gave an answer that is damaged or not signed\ndoes it know TSIG?"),
+    "damaged": (
+        [lambda question: question[:2] + b"\x84\0\0\1" + b"\0" * 6],
+        "gave an answer that is damaged",
+    ),
+    "wrong-signature": (
+        [lambda question: _changed(signed("NOERROR")(question))],
+        "gave a bad answer: The TSIG signature fails to verify.\n",
+    ),
+    "notauth": (
+        [signed("NOTAUTH")],
+        "is not responsible for the zone (NOTAUTH)\nname its primary server: --server\n",
+    ),
+    "notzone": (
+        [signed("NOTZONE")],
+        "says that the name is not in the zone (NOTZONE)\nname its zone: --zone\n",
+    ),
+    "notimp": ([signed("NOTIMP")], "takes no updates (NOTIMP)\nname the zone's primary server: --server\n"),
+    "servfail": ([signed("SERVFAIL")], "failed (SERVFAIL)\nits log knows more\n"),
+    "nxrrset": ([signed("NXRRSET")], "has other records there now than a moment ago (NXRRSET)\ntry again\n"),
+    "formerr": ([signed("FORMERR")], "answered FORMERR\n"),
+    "no-zone": (
+        [signed("NXDOMAIN")],
+        "knows no zone of it\nname its primary server: --server\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answers", "words"), ANSWERS.values(), ids=ANSWERS)
+def test_answer_that_does_not_help(keys: Keys, tmp_path: Path, answers: list[Answer], words: str) -> None:
+    path, tsig = keys.senders(f"example.com dkim({ED})\n"), tsig_key(tmp_path, "good", "good")
+    with answering(*answers) as server:
+        done = run("--sender_map", path, "--publish", "--server", server, "--tsig", tsig)
+    assert (done.status, done.stdout) == (78, b"")
+    assert f"{server} {words}" in done.stderr
+
+
+def test_update_that_is_taken_but_not_made(keys: Keys, tmp_path: Path) -> None:
+    path, tsig = keys.senders(f"example.com dkim({ED})\n"), tsig_key(tmp_path, "good", "good")
+    with answering(*[signed("NOERROR")] * 3) as server:
+        where = ("--publish", "--server", server, "--tsig", tsig, "--zone", "example.com.")
+        done = run("--sender_map", path, *where)
+    words = f"{server} took the update, but does not show it\nits log knows more\n"
+    assert done == (78, b"", f"dkimpipe: ed25519._domainkey.example.com: {words}")
+
+
+def test_server_that_cannot_be_reached() -> None:
+    server = publish.Server("127.0.0.1", free_port(), TSIG)
+    large = dns.rdataset.from_text("IN", "TXT", 60, " ".join(["x" * 250] * 3))  # it goes by TCP
+    name, origin = dns.name.from_text("a.example.com"), dns.name.from_text("example.com")
+    with pytest.raises(ConfigError, match="cannot be asked: Connection refused"):
+        server.make(publish.Change(name, origin, None, large))
+
+
+def test_server_that_does_not_answer(keys: Keys, tmp_path: Path) -> None:
+    path, tsig = keys.senders(f"example.com dkim({ED})\n"), tsig_key(tmp_path, "good", "good")
+    with socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1#{udp.getsockname()[1]}"
+        where = ("--publish", "--server", server, "--tsig", tsig, "--timeout", "0.2")
+        done = run("--sender_map", path, *where)
+    name = "ed25519._domainkey.example.com"
+    words = f"{server} did not answer within 0.2 seconds\nis it there, and port 53 open?"
+    assert done == (78, b"", f"dkimpipe: {name}: {words}\n")
+
+
+KEY_FILES = {
+    "empty": ("", "does not hold one key"),
+    "two": ('key "a" { algorithm hmac-sha256; secret "eA=="; };' * 2, "does not hold one key"),
+    "conf": ("options { };", "does not hold one key"),
+    "algorithm": ('key "a" { algorithm rsa; secret "eA=="; };', "no known algorithm"),
+    "no-secret": ('key "a" { algorithm hmac-sha256; };', "no good name or secret"),
+    "secret": ('key "a" { algorithm hmac-sha256; secret "?"; };', "no good name or secret"),
+    "name": ('key "a..b" { algorithm hmac-sha256; secret "eA=="; };', "no good name or secret"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), KEY_FILES.values(), ids=KEY_FILES)
+def test_bad_key_file(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError) as error:
+        publish.read_tsig_key(str(path))
+    assert str(error.value) == f"TSIG key file {path}: {words}".replace(": does", " does")
+
+
+GOOD_KEY_FILES = {
+    "as-written": 'key "a" {\n\talgorithm hmac-sha256;\n\tsecret "/+8=";\n};\n',
+    "without-quotes": "key a { algorithm HMAC-SHA256; secret /+8=; }",
+    "in-another-order": 'key "a" { secret "/+8="; algorithm "hmac-sha256"; };',
+}
+
+
+@pytest.mark.parametrize("text", GOOD_KEY_FILES.values(), ids=GOOD_KEY_FILES)
+def test_key_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    path.chmod(0o640)
+    key = publish.read_tsig_key(str(path))
+    assert (key.name.to_text(), key.secret, key.algorithm.to_text()) == ("a.", b"\xff\xef", "hmac-sha256.")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o620])
+def test_exposed_key_file(tmp_path: Path, mode: int) -> None:
+    path = tsig_key(tmp_path, "x", "x", mode=mode)
+    with pytest.raises(ConfigError) as error:
+        publish.read_tsig_key(str(path))
+    assert str(error.value) == f"TSIG key file {path} is open to others (mode {mode:04o})"
+    assert error.value.mend == f"chmod {mode & 0o640:04o} {path}"
+
+
+# What verifiers say.
+
+
+@needs_bind
+def test_signed_message_verifies_by_the_records(keys: Keys, bind: Bind) -> None:
+    path = keys.senders(
+        "dynamic.example "
+        + ", ".join(f"dkim(s=v-{kind},key=KEYS/{kind}.pem)" for kind in KINDS)
+        + ", domainkeys(s=v-rsa2048,key=KEYS/rsa2048.pem)\n"
+    )
+    done = bind.publish(path, "--hash", "sha256", "--service", "email", "--strict", "--notes", NOTES)
+    assert done.status == 0
+    signed = run_filter(
+        "--sender_map", str(path), message=MESSAGE.replace(b"example.com", b"dynamic.example")
+    )
+    dnsfunc = witness.nameserver_dnsfunc(bind.port)
+    assert witness.dkimpy_verdicts([signed.stdout], {}, dnsfunc) == [["pass"] * len(KINDS)]
+    (verdicts,) = witness.mail_dkim_verdicts([signed.stdout], bind.port)
+    assert sorted(verdicts) == [
+        "dkim:invalid (unsupported algorithm ed25519-sha256)",
+        *["dkim:pass"] * 3,
+        "domainkeys:pass",
+    ]
+
+
+@needs_bind
+def test_opendkim_finds_the_keys(keys: Keys, bind: Bind, tmp_path: Path) -> None:
+    resolver = tmp_path / "unbound.conf"
+    resolver.write_text(
+        "server:\n  do-not-query-localhost: no\n  module-config: iterator\n"
+        f"stub-zone:\n  name: static.example\n  stub-addr: 127.0.0.1@{bind.port}\n"
+    )
+    conf = tmp_path / "opendkim.conf"
+    conf.write_text(f"ResolverConfiguration {resolver}\n")
+    for kind in ("rsa1024", "rsa2048", "rsa4096"):
+        where = ["-d", "static.example", "-s", kind, "-k", str(keys.path(kind))]
+        command = [PROGRAMS["opendkim-testkey"], "-vvv", "-x", str(conf), *where]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "opendkim-testkey: key OK\n")
+
+
+def test_as_a_command(keys: Keys) -> None:
+    path = keys.senders(f"example.com dkim({ED})\n")
+    command = [sys.executable, "-m", "dkimpipe", "dns", "--sender_map", str(path), "--ttl", "60"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+    line = f'ed25519._domainkey.example.com. 60 IN TXT ( "{value(keys, "ed25519")}" )\n'
+    assert (done.returncode, done.stdout, done.stderr) == (0, line, "")

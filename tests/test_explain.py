@@ -1,0 +1,159 @@
+"""``dkimpipe explain`` tells what the filter does, step by step."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import pytest
+from conftest import MAIN, MESSAGE, Done, Keys, run_filter
+from in_memory import reader
+
+from dkimpipe.admin.explain import explain
+from dkimpipe.body import BodyHashes
+from dkimpipe.config import read_command_line
+from dkimpipe.errors import Trouble
+from dkimpipe.message import Message
+from dkimpipe.signatures import Signatures
+
+NOW = 1_700_000_000
+DOMAINS = [
+    "example.com",
+    "sub.example.com",
+    "example.org",
+    "Example.NET",
+    "b\u00fccher.example",
+    "xn--bcher-kva.example",
+]
+LOCAL_PARTS = ["alice", "Bob", "alice+tag", "a.b", "+x"]
+SIGNATURES = [
+    "dkim(s=a,key=KEYS/rsa1024.pem)",
+    "dkim(s=e,key=KEYS/ed25519.pem,c=simple)",
+    "dkim(d=example.org,s=a,key=KEYS/rsa1024.pem)",
+    "dkim(d=$senderdomain,i=$sender,s=a,key=KEYS/ed25519.pem)",
+    "domainkeys(s=a,key=KEYS/rsa1024.pem)",
+    "domainkeys(s=a,key=KEYS/ed25519.pem)",
+    "dkim(s=a,key=KEYS/nowhere.pem)",
+    "dkim(s=a,key=KEYS/ed25519.pem,a=rsa-sha256)",
+    "dkim(s=a",
+    "dkim(s=a,key=KEYS/ed25519.pem,q=1)",
+]
+
+
+def verb(*arguments: str, message: bytes = b"") -> Done:
+    """Run ``dkimpipe explain ARGUMENTS < message``."""
+    done = subprocess.run(
+        [sys.executable, str(MAIN), "explain", *arguments], input=message, capture_output=True, check=False
+    )
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def test_the_whole_of_it(keys: Keys) -> None:
+    path = keys.senders("# ours\nexample.com dkim(s=a,key=KEYS/rsa2048.pem,c=simple)\n", "explained")
+    done = verb(f"--sender_map={path}", message=MESSAGE)
+    assert done.status == 0
+    lines = done.stdout.decode().splitlines()
+    assert lines[:6] == [
+        "from:      Alice <alice@example.com>",
+        "address:   alice@example.com; looked up as alice@example.com, example.com, com, .",
+        f"entry:     example.com, {path}, line 2",
+        "dkim:      d=example.com s=a a=rsa-sha256 c=simple/simple",
+        f"           key file {keys.path('rsa2048')}: rsa, 2048 bits",
+        "           DMARC: aligned with From",
+    ]
+    assert lines[6].startswith("field:     DKIM-Signature: v=1; a=rsa-sha256; ")
+    assert lines[-1] == "so:        signed d=example.com s=a a=rsa-sha256; from=Alice <alice@example.com>"
+
+
+def test_an_address_instead_of_a_message(keys: Keys) -> None:
+    path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "explained")
+    assert verb("bob@example.net", f"--sender_map={path}") == Done(
+        0,
+        b"from:      bob@example.net\n"
+        b"address:   bob@example.net; looked up as bob@example.net, example.net, net, .\n"
+        b"so:        not signed: no entry for bob@example.net; from=bob@example.net\n",
+        "",
+    )
+
+
+def test_the_envelope_sender_is_an_option(keys: Keys) -> None:
+    path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "explained")
+    done = verb("bob@example.net", "-f", "x@example.com", "--match=envelope", f"--sender_map={path}")
+    assert b"address:   x@example.com; looked up as " in done.stdout
+    assert b"DMARC: not aligned with From: it does not count for example.net\n" in done.stdout
+    assert b"so:        signed d=example.com " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("domain", "worth"),
+    [
+        ("example.com", "aligned with From"),
+        ("com", "aligned with From unless the policy of example.com has adkim=s"),
+        ("mail.example.com", "aligned with From unless the policy of example.com has adkim=s"),
+        ("notexample.com", "not aligned with From: it does not count for example.com"),
+    ],
+)
+def test_what_the_signature_is_worth_for_dmarc(keys: Keys, domain: str, worth: str) -> None:
+    path = keys.senders(f"example.com dkim(d={domain},s=a,key=KEYS/rsa2048.pem)\n", "explained")
+    assert f"           DMARC: {worth}\n".encode() in verb("a@example.com", f"--sender_map={path}").stdout
+
+
+def test_an_error_is_the_filters_own(keys: Keys) -> None:
+    path = keys.senders("example.com dkim(s=a\n", "explained")
+    done = verb("a@example.com", f"--sender_map={path}")
+    filtered = run_filter(f"--sender_map={path}")
+    assert (done.status, filtered.status) == (78, 75)
+    assert filtered.stderr == f"4.3.5 {done.stderr}"
+
+
+def random_case(seed: int, keys: Keys) -> tuple[list[str], bytes]:
+    """Return options and a message."""
+    choose = random.Random(seed)
+    addresses = [f"{choose.choice(LOCAL_PARTS)}@{domain}" for domain in DOMAINS]
+    lines = []
+    for _ in range(choose.randrange(8)):
+        key = choose.choice([*addresses, *DOMAINS, "com", ".", "alice@example.com"])
+        items = choose.sample(SIGNATURES[: choose.choice([4, 6, 10])], choose.randrange(1, 4))
+        lines += [f"{key} {', '.join(items)}", choose.choice(["", "# a comment", "  , dkim", "  "])]
+    path = keys.senders("\n".join(lines) + "\n", "random")
+    options = [f"--sender_map={path}"]
+    options += choose.choice(
+        [[], [], ["--match=sender,from"], ["--on_error=accept"], ["--match=envelope,from"]]
+    )
+    options += choose.choice([[], ["-f", choose.choice(addresses)], ["--verbose"]])
+    header = [f"{name}: {choose.choice(addresses)}" for name in ("From", "Sender") if choose.random() < 0.9]
+    header += choose.choice([[], ["From: two@example.com"], ["Subject: x"], ["List-Id: <l.example.com>"]])
+    return options, "\n".join([*header, "", "body", ""]).encode()
+
+
+def by_filter(options: list[str], message: bytes) -> tuple[list[str], str]:
+    """Return the new fields, line by line, and the report; or the error."""
+    try:
+        read, bodies = Message(reader(message)), BodyHashes(large=False)
+        signatures = Signatures(read, read_command_line(options), bodies)
+        for chunk in read.body():
+            bodies.update(chunk)
+        bodies.finish()
+        return signatures.fields(NOW).decode().splitlines(), signatures.report
+    except Trouble as trouble:
+        return [], str(trouble)
+
+
+def test_it_agrees_with_the_filter_on_500_maps_and_messages(keys: Keys) -> None:
+    ends = set()
+    for seed in range(500):
+        options, message = random_case(seed, keys)
+        fields, end = by_filter(options, message)
+        try:
+            lines = list(explain(Message(reader(message)), read_command_line(options), NOW))
+        except Trouble as trouble:
+            assert str(trouble) == end, seed
+            assert fields == [], seed
+        else:
+            assert lines[-1] == f"so:        {end}", seed
+            told = [line.removeprefix("field:     ") for line in lines if line.startswith("field:")]
+            assert told == fields, seed
+        ends.add(end.split(":")[0].split(" ")[0])
+    assert ends >= {"signed", "not"}, ends  # and errors, which begin with the map's path
+    assert len(ends) > 2
