@@ -423,7 +423,7 @@ def test_the_same_domain_changes_nothing(signing: Machine) -> None:
 def test_the_same_domain_shows_its_record_again(first: State, signing: Machine) -> None:
     assert setup(signing, "example.com", "--selector", "s9") == Done(
         0,
-        "# example.com has an entry in /etc/dkimpipe/senders already, which stays\nnothing to do\n\n"
+        "# example.com has an entry in /etc/dkimpipe/senders already, which stays as it is\nnothing to do\n\n"
         + first.done.stdout.partition("\n\n")[2],
         "",
     )

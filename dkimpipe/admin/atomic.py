@@ -8,10 +8,7 @@ from pathlib import Path
 
 def write(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None:
     """Write a file in the place of what is there, if something is. Raises OSError."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)  # of one that was interrupted
-    create(new, octets, mode, owner, group)
-    new.replace(path)
+    _beside(path, octets, mode, owner, group).replace(path)
 
 
 def write_like(path: Path, octets: bytes, model: Path) -> None:
@@ -28,8 +25,19 @@ def copy(source: Path, target: Path) -> None:
 
 
 def create(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None:
-    """Write a new file; from the first octet on nobody can read it who may not. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    """Write a new file; nobody can read it who may not, at no time. Raises OSError, FileExistsError too."""
+    new = _beside(path, octets, mode, owner, group)
+    try:
+        os.link(new, path)
+    finally:
+        new.unlink()
+
+
+def _beside(path: Path, octets: bytes, mode: int, owner: int, group: int) -> Path:
+    """Write a file beside this path, whole, and return where."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)  # of one that was interrupted
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb") as file:
             if os.geteuid() == 0:
@@ -39,5 +47,6 @@ def create(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None
             file.flush()
             os.fsync(descriptor)
     except BaseException:
-        path.unlink()
+        new.unlink()
         raise
+    return new

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 def to_domain(text: str) -> str:
     """Return a domain in lower-case A-labels (RFC 5890). Raises ConfigError."""
     try:
-        domain = to_a_labels(text.lower().encode())
+        domain = to_a_labels(text.lower().rstrip(".").encode())
     except ValueError:
         domain = b""
     if not is_domain(domain) or b"." not in domain:

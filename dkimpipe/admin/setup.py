@@ -24,7 +24,7 @@ from dkimpipe.admin import atomic, backup, doctor, filter_service, genkey, postf
 from dkimpipe.admin.findings import tell
 from dkimpipe.admin.postconf import Postconf
 from dkimpipe.admin.trial import trial
-from dkimpipe.config import SENDER_MAP, read_settings
+from dkimpipe.config import SENDER_MAP, Settings, read_settings
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import SignatureOptions
 
@@ -65,22 +65,24 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"selector '{options.selector}' can be no name in DNS", "such as mail")
     postconf = Postconf(options.directory)
     user, group = _account(postconf, options.user)
+    service = filter_service.find(postconf)
+    settings = read_settings(doctor.options(service) if service else [])
     try:
         if options.remove:
-            _take(_remove(postconf, user, domains), options.dry_run)
+            _take(_remove(postconf, user, domains, _senders(settings)), options.dry_run)
             return 0
         if not domains:
             raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
         doctor.refuse_another_filter(postconf)
         doctor.refuse_user(postconf, user, group)
-        _take(_add(postconf, user, group, domains, options), options.dry_run)
+        _take(_add(postconf, user, group, domains, options, _senders(settings)), options.dry_run)
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
     if options.dry_run:
         return 0
     status = _check(Postconf(options.directory), options.user, domains)
     for domain in domains:
-        _tell_records(domain)
+        _tell_records(domain, settings)
     if options.reload and not status:
         postfix.reload(postconf)
     elif not status:
@@ -109,7 +111,7 @@ def _take(steps: Iterator[Step], dry_run: bool) -> None:
 
 
 def _add(
-    postconf: Postconf, user: str, group: str, domains: list[str], options: argparse.Namespace
+    postconf: Postconf, user: str, group: str, domains: list[str], options: argparse.Namespace, path: Path
 ) -> Iterator[Step]:
     if not _is_user(user):
         own_group = ["--gid", user] if _group_id(user) is not None else ["--user-group"]
@@ -121,13 +123,13 @@ def _add(
         if not (directory.exists() and _may(directory, group, 0o010)):
             command = ["install", "-d", "-o", "root", "-g", group, "-m", "0750", str(directory)]
             yield _command(f"a directory for {what}", command)
-    if _senders().exists() and not _may(_senders(), group, 0o040):
-        yield _command("the senders file, for that user to read", ["chgrp", group, str(_senders())])
+    if path.exists() and not _may(path, group, 0o040):
+        yield _command("the senders file, for that user to read", ["chgrp", group, str(path)])
     for domain in domains:
-        if _entry(domain):
-            print(f"# {domain} has an entry in {_senders()} already, which stays")
+        if _entry(domain, path):
+            print(f"# {domain} has an entry in {path} already, which stays as it is")
         else:
-            yield from _add_domain(domain, group, options)
+            yield from _add_domain(domain, group, options, path)
     changes = wanted.missing(postconf, options.user)
     if changes:
         commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
@@ -135,7 +137,7 @@ def _add(
         yield Step(why, "\n".join(commands), lambda: backup.edit(postconf, changes))
 
 
-def _add_domain(domain: str, group: str, options: argparse.Namespace) -> Iterator[Step]:
+def _add_domain(domain: str, group: str, options: argparse.Namespace, senders_path: Path) -> Iterator[Step]:
     types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
     pairs = []
     for kind, selector in genkey.selectors(options.selector, types).items():
@@ -152,8 +154,8 @@ def _add_domain(domain: str, group: str, options: argparse.Namespace) -> Iterato
             lambda path=path, kind=kind: genkey.make(path, kind, genkey.BITS, group),  # type: ignore[misc]
         )
     line = genkey.senders_line(domain, pairs)
-    command = f"echo '{line}' >> {_senders()}"
-    yield Step(f"sign mail of {domain}", command, lambda: _append(_senders(), line, group))
+    command = f"echo '{line}' >> {senders_path}"
+    yield Step(f"sign mail of {domain}", command, lambda: _append(senders_path, line, group))
 
 
 def _append(path: Path, line: str, group: str) -> None:
@@ -165,23 +167,22 @@ def _append(path: Path, line: str, group: str) -> None:
         atomic.create(path, f"{HEADER}{line}\n".encode(), 0o640, 0, grp.getgrnam(group).gr_gid)
 
 
-def _remove(postconf: Postconf, user: str, domains: list[str]) -> Iterator[Step]:
+def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
     """Yield the steps that undo these domains, or all. Keys stay, and so do lines that somebody edited."""
     if not domains and backup.backups(postconf.directory):
         command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
         yield Step("Postfix as it was before", command, lambda: postfix.revert(postconf))
-    path = _senders()
     if path.exists():
         yield from _remove_entries(path, domains)
     if domains:
         return
-    for path in (*sorted(KEYS.glob("*.pem")), KEYS, DIRECTORY):
-        if path.is_dir() and not list(path.iterdir()):
-            yield _command("nothing is left in it", ["rmdir", str(path)])
-        elif path.exists():
-            print(f"# {path} stays")
-            if path.stat().st_gid:
-                yield _command("for root only: the group goes", ["chown", "root:root", str(path)])
+    for left in (*sorted(KEYS.glob("*.pem")), KEYS, DIRECTORY):
+        if left.is_dir() and not list(left.iterdir()):
+            yield _command("nothing is left in it", ["rmdir", str(left)])
+        elif left.exists():
+            print(f"# {left} stays")
+            if left.stat().st_gid:
+                yield _command("for root only: the group goes", ["chown", "root:root", str(left)])
     if _is_user(user):
         if pwd.getpwnam(user).pw_gecos == MADE:
             yield _command("the user", ["userdel", user])
@@ -199,10 +200,13 @@ def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
     entries = [line for line in left if line.strip() and line[0] not in "#;"]
     if ours and not entries and "".join(left) == HEADER:
         yield _command("the senders file, which setup made", ["rm", str(path)])
-    elif ours:
+        return
+    if ours:
         octets = "".join(left).encode(errors="surrogateescape")
         command = ["sed", "-i", *(f"-e /^{re.escape(line.split(' ')[0])} /d" for line in ours), str(path)]
         yield Step("the other lines stay", shlex.join(command), lambda: atomic.write_like(path, octets, path))
+    if not domains and path.stat().st_gid:
+        yield _command("for root only: the group goes", ["chown", "root:root", str(path)])
 
 
 def _is_ours(line: str, domains: list[str]) -> bool:
@@ -223,11 +227,11 @@ def _check(postconf: Postconf, user: str, domains: list[str]) -> int:
     return tell(findings, f"Postfix is set up, and {', '.join(domains)} is signed for")
 
 
-def _tell_records(domain: str) -> None:
+def _tell_records(domain: str, settings: Settings) -> None:
     """Print what has to be published for a domain, and how to test it."""
-    entry = _entry(domain)
+    entry = _entry(domain, _senders(settings))
     for signature in senders.parse(entry.text, entry.place) if entry else ():
-        options = SignatureOptions(signature, read_settings([]))
+        options = SignatureOptions(signature, settings)
         owner = record.name(options.selector.decode(), signature.options.get("domain", domain))
         value = record.value(options.keyfile)
         print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
@@ -235,14 +239,14 @@ def _tell_records(domain: str) -> None:
         print(f"Test it:\n\n    dig +short TXT {owner}")
 
 
-def _senders() -> Path:
-    return Path(read_settings([]).get("sender_map", SENDER_MAP))
+def _senders(settings: Settings) -> Path:
+    return Path(settings.get("sender_map", SENDER_MAP))
 
 
-def _entry(domain: str) -> senders.Entry | None:
+def _entry(domain: str, path: Path) -> senders.Entry | None:
     """Return what the senders file says for a domain itself."""
     keys = dict.fromkeys([domain.encode(), to_u_labels(domain.encode())])
-    return senders.lookup(str(_senders()), list(keys)) if _senders().exists() else None
+    return senders.lookup(str(path), list(keys)) if path.exists() else None
 
 
 def _is_user(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -26,6 +27,8 @@ def run_verb(arguments: list[str]) -> int:
     words = (module.__doc__ or "").partition(": ")[2].partition("\n")[0]
     parser = _Parser(prog=f"dkimpipe {name}", description=words[:1].upper() + words[1:], allow_abbrev=False)
     module.add_arguments(parser)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in one order with what goes to standard error
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         status: int = module.run(parser.parse_args(arguments[1:]))
         return status
