@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import grp
+import hashlib
 import time
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from dkimpipe.address import is_domain, to_a_labels
 from dkimpipe.admin import atomic, record
 from dkimpipe.errors import ConfigError
-from dkimpipe.keys import MIN_RSA_BITS
+from dkimpipe.keys import MIN_RSA_BITS, read_key
 
 DIRECTORY = "/etc/dkimpipe/keys"
 BITS = 2048  # RFC 8301 section 3.2: at least; longer ones do not fit into one UDP answer of old resolvers
@@ -22,7 +29,10 @@ MAX_BITS = 8192
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    parser.add_argument("domain", metavar="DOMAIN", help="the domain to sign for")
+    parser.add_argument("domain", metavar="DOMAIN", help="the domain to sign for; with --show, a key file")
+    parser.add_argument(
+        "--show", action="store_true", help="tell what a key file holds, and whether it is sound"
+    )
     parser.add_argument("--selector", help="its name in DNS; year and month if not given")
     parser.add_argument("--type", choices=("rsa", "ed25519"), default="rsa", help="(%(default)s)")
     parser.add_argument("--bits", type=int, default=BITS, help="of an RSA key (%(default)s)")
@@ -32,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the key, or one of each type, and print what has to be done with it."""
+    """Make the key, or one of each type, and print what has to be done with it; or show one."""
+    if options.show:
+        _show(options.domain)
+        return 0
     domain = to_domain(options.domain)
     paths = []
     types = ("rsa", "ed25519") if options.dual else (options.type,)
@@ -44,6 +57,24 @@ def run(options: argparse.Namespace) -> int:
     for selector, path in paths:
         print(record.zone_line(record.name(selector, domain), record.value(str(path))))
     return 0
+
+
+def _show(path: str) -> None:
+    """Print type, size and public half of a key. Raises ConfigError if it is none, or is not sound."""
+    key = read_key(path)
+    kind, public = record.public(path)
+    octets = Path(path).read_bytes()
+    try:
+        load_pem_private_key(
+            octets[octets.index(b"-----BEGIN") :], None
+        )  # with OpenSSL's check of its numbers
+    except ValueError:
+        raise ConfigError(f"key file {path} is damaged: its numbers do not fit each other") from None
+    print(f"key file:    {path}")
+    print(f"type:        {kind}, {key.bits} bits")
+    print(f"public key:  {public}")
+    print(f"fingerprint: {hashlib.sha256(base64.b64decode(public)).hexdigest()} (SHA-256 of the public key)")
+    print("sound:       yes, says OpenSSL")
 
 
 def to_domain(text: str) -> str:
@@ -58,7 +89,12 @@ def to_domain(text: str) -> str:
 
 
 def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
-    """Return a selector for each type of key: year and month, and a letter if there are several."""
+    """Return a selector for each type of key: year and month, and a letter if there are several.
+
+    Raises ConfigError if the wanted one can be none.
+    """
+    if wanted and not is_domain(wanted.encode()):
+        raise ConfigError(f"selector '{wanted}' can be no name in DNS", "such as mail")
     base = wanted or time.strftime("%Y%m")
     return {kind: base + kind[0] if len(types) > 1 else base for kind in types}
 

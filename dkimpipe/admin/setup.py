@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 from dkimpipe import senders
-from dkimpipe.address import is_domain, to_u_labels
+from dkimpipe.address import to_u_labels
 from dkimpipe.admin import atomic, backup, doctor, filter_service, genkey, postfix, record, wanted
 from dkimpipe.admin.findings import tell
 from dkimpipe.admin.postconf import Postconf
@@ -61,8 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("setup is for root", "--dry-run shows what it does, and runs as any user")
     domains = list(dict.fromkeys(map(genkey.to_domain, options.domains)))
-    if options.selector and not is_domain(options.selector.encode()):
-        raise ConfigError(f"selector '{options.selector}' can be no name in DNS", "such as mail")
+    genkey.selectors(options.selector, ())  # or refuse it before anything is done
     postconf = Postconf(options.directory)
     user, group = _account(postconf, options.user)
     service = filter_service.find(postconf)

@@ -1,0 +1,137 @@
+"""``dkimpipe genkey``: keys that others accept, in files that nobody else can read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import witness
+from conftest import MAIN, Done, run_filter, write_key
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+GROUP = "root"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a key to a group")
+
+
+def verb(*arguments: str) -> Done:
+    """Run ``dkimpipe genkey ARGUMENTS``."""
+    command = [sys.executable, str(MAIN), "genkey", *arguments]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def make(directory: Path, *arguments: str) -> Done:
+    """Make a key in a directory."""
+    return verb("example.com", f"--directory={directory}", f"--group={GROUP}", *arguments)
+
+
+def test_it_prints_the_line_and_the_record(tmp_path: Path) -> None:
+    done = make(tmp_path, "--selector=mail")
+    path = tmp_path / "example.com.mail.pem"
+    value = witness.record(path.read_bytes()).decode()
+    assert done == Done(
+        0,
+        f"example.com  dkim(s=mail,key={path})\n"
+        f'mail._domainkey.example.com. IN TXT ( "{value[:255]}" "{value[255:]}" )\n'.encode(),
+        "",
+    )
+
+
+def test_the_selector_is_year_and_month(tmp_path: Path) -> None:
+    make(tmp_path, "--dual")
+    month = time.strftime("%Y%m")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"example.com.{month}e.pem",
+        f"example.com.{month}r.pem",
+    ]
+
+
+def test_only_owner_and_group_can_read_it(tmp_path: Path) -> None:
+    make(tmp_path, "--selector=mail")
+    status = (tmp_path / "example.com.mail.pem").stat()
+    assert (status.st_mode & 0o777, status.st_uid) == (0o440, 0)
+
+
+def test_a_key_is_never_replaced(tmp_path: Path) -> None:
+    make(tmp_path, "--selector=mail")
+    path = tmp_path / "example.com.mail.pem"
+    before = path.read_bytes()
+    assert make(tmp_path, "--selector=mail") == Done(
+        78, b"", f"dkimpipe: {path} is there already, and is kept\nchoose another name: --selector\n"
+    )
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_link_that_leads_away_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "example.com.mail.pem").symlink_to(tmp_path / "elsewhere")
+    assert make(tmp_path, "--selector=mail").status == 78
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("options", [["--bits=1024"], [], ["--bits=4096"], ["--type=ed25519"]])
+def test_openssl_and_the_filter_accept_it(tmp_path: Path, options: list[str]) -> None:
+    make(tmp_path, "--selector=mail", *options)
+    path = tmp_path / "example.com.mail.pem"
+    checked = subprocess.run(
+        ["openssl", "pkey", "-in", str(path), "-check", "-noout"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0 or "not supported" in checked.stderr  # Ed25519, by some versions
+    done = run_filter("--domain=example.com", "--selector=mail", f"--keyfile={path}")
+    assert done.stderr.startswith("dkimpipe: signed d=example.com s=mail a=")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nodomain"], "dkimpipe: 'nodomain' is no domain\nsuch as example.com\n"),
+        (["example.com", "--bits=512"], "dkimpipe: RSA keys have 1024 to 8192 bits, not 512\n"),
+        (
+            ["example.com", "--group=nogroupofthisname"],
+            "dkimpipe: there is no group nogroupofthisname\ndkimpipe setup makes it, or name one: --group\n",
+        ),
+        (
+            ["--show", "/nowhere"],
+            "dkimpipe: key file /nowhere: No such file or directory\ncreate it, or mend the path\n",
+        ),
+        (
+            ["example.com", "--selector=../x"],
+            "dkimpipe: selector '../x' can be no name in DNS\nsuch as mail\n",
+        ),
+    ],
+)
+def test_what_it_refuses(tmp_path: Path, arguments: list[str], message: str) -> None:
+    assert verb(*arguments, f"--directory={tmp_path}") == Done(78, b"", message)
+    assert os.listdir(tmp_path) == []
+
+
+def test_show(tmp_path: Path) -> None:
+    make(tmp_path, "--selector=mail")
+    path = tmp_path / "example.com.mail.pem"
+    public = subprocess.run(
+        ["openssl", "pkey", "-in", str(path), "-pubout", "-outform", "DER"], capture_output=True, check=True
+    ).stdout
+    lines = verb("--show", str(path)).stdout.decode().splitlines()
+    assert lines[0:2] == [f"key file:    {path}", "type:        rsa, 2048 bits"]
+    assert lines[3].startswith(f"fingerprint: {hashlib.sha256(public).hexdigest()} ")
+    assert lines[4] == "sound:       yes, says OpenSSL"
+
+
+def test_show_finds_a_damaged_key(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 1024)
+    exponent = key.private_numbers().d.to_bytes(128, "big").lstrip(b"\0")
+    der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    der = der.replace(exponent, exponent[:-1] + bytes([exponent[-1] ^ 2]))
+    body = base64.encodebytes(der)
+    label = b"RSA PRIVATE KEY-----\n"
+    broken = write_key(tmp_path / "broken.pem", b"-----BEGIN " + label + body + b"-----END " + label)
+    assert verb("--show", str(broken)) == Done(
+        78, b"", f"dkimpipe: key file {broken} is damaged: its numbers do not fit each other\n"
+    )
