@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -204,6 +205,20 @@ def test_each_fault_is_named(keys: Keys, text: str, expected: list[str]) -> None
     status, said = checked(keys, text + "\n")
     assert findings(said) == expected
     assert status == (78 if any(line.startswith("error") for line in expected) else 0)
+
+
+def test_findings_for_machines(keys: Keys) -> None:
+    path = keys.senders("example.com dkim(s=a,key=KEYS/none.pem)\n", "checked")
+    done = verb(f"--sender_map={path}", "--json")
+    what = f"{path}, line 1: key file {keys.path('none')}: No such file or directory"
+    assert (done.status, json.loads(done.stdout)) == (
+        78,
+        [{"what": what, "mend": "create it, or mend the path", "level": "error"}],
+    )
+
+
+def test_nothing_found_for_machines(keys: Keys) -> None:
+    assert verb(f"--sender_map={keys.senders(GOOD, 'checked')}", "--json") == Done(0, b"[]\n", "")
 
 
 CONF_FAULTS = {

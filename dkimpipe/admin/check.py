@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
     )
+    parser.add_argument("--json", action="store_true", help="for machines: a list of what, mend and level")
     parser.add_argument("--conf_file", metavar="FILE", help="as the filter's")
     parser.add_argument("--sender_map", metavar="FILE", help="as the filter's")
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 0, or 78 with errors."""
     if options.postfix:
-        return postfix.check(Postconf(options.directory), options.user)
+        return postfix.check(Postconf(options.directory), options.user, options.json)
     from dkimpipe.admin.lint import Lint, unreadable  # needs cryptography
 
     named = [
@@ -46,7 +47,9 @@ def run(options: argparse.Namespace) -> int:
     findings: list[Finding] = [*lint.findings, *unreadable(lint.files, user)]
     if options.dns:
         findings += _dns(lint, options.server)
-    return tell(findings, f"{', '.join(lint.files)} and {len(lint.signatures)} signatures are good")
+    return tell(
+        findings, f"{', '.join(lint.files)} and {len(lint.signatures)} signatures are good", options.json
+    )
 
 
 def _dns(lint: Lint, server: str | None) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,12 +22,19 @@ class Finding(NamedTuple):
     level: str = "error"
 
 
-def tell(findings: Sequence[Finding], good: str) -> int:
+def tell(findings: Sequence[Finding], good: str, as_json: bool = False) -> int:
     """Print all findings, or that all is good; return the exit status: 0, or 78 if there are errors."""
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        _print(findings, good)
+    return ERRORS_FOUND if any(finding.level == "error" for finding in findings) else 0
+
+
+def _print(findings: Sequence[Finding], good: str) -> None:
     for finding in findings:
         print(f"dkimpipe: {finding.level}: {finding.what}")
         for line in finding.mend.splitlines():
             print(f"    {line}")
     if not findings:
         print(f"dkimpipe: {good}")
-    return ERRORS_FOUND if any(finding.level == "error" for finding in findings) else 0

@@ -76,11 +76,11 @@ def revert(postconf: Postconf) -> None:
             print(line)
 
 
-def check(postconf: Postconf, user: str) -> int:
+def check(postconf: Postconf, user: str, as_json: bool = False) -> int:
     """Print what is wrong, and what the filter says when its user runs it; return 0, or 78 with errors."""
     findings = doctor.findings(postconf, user)
     service = filter_service.find(postconf)
-    return tell([*findings, *(trial(service) if service else [])], "Postfix is set up")
+    return tell([*findings, *(trial(service) if service else [])], "Postfix is set up", as_json)
 
 
 def reload(postconf: Postconf) -> None:
