@@ -90,7 +90,7 @@ def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
         key, offset = found
         entry = Entry(path, offset, key, "")
         for line in _lines(descriptor, offset + len(key)):
-            entry.text += " " + _without_comment(line)
+            entry.text += " " + without_comment(line)
             if len(entry.text) > _MAX_ENTRY:
                 raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
         entry.text = entry.text.strip()
@@ -231,6 +231,7 @@ def _all_lines(descriptor: int, at: int) -> "Iterator[str]":
     yield held.decode("utf-8", "surrogateescape")
 
 
-def _without_comment(line: str) -> str:
+def without_comment(line: str) -> str:
+    """Return a line without the blanks round it and the comment at its end."""
     line = " " + line.strip().replace("\t", " ")
     return line.partition(" #")[0].partition(" ;")[0]

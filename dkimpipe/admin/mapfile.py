@@ -66,7 +66,7 @@ def entries(path: str) -> Iterator[Line]:
                 yield Line(first, key, " ".join(parts).strip(), path)
             key = _KEY.match(line)[0]  # type: ignore[index] # it matches the empty string
             first, parts, line = number, [], line[len(key) :]
-        parts.append(_without_comment(line))
+        parts.append(senders.without_comment(line).strip())
     if key:
         yield Line(first, key, " ".join(parts).strip(), path)
 
@@ -156,8 +156,3 @@ def _lines(path: str) -> Iterator[str]:
                 yield line.decode("utf-8", "surrogateescape")
     except OSError as error:
         raise ConfigError(f"map {path}: {why(error)}") from None
-
-
-def _without_comment(text: str) -> str:
-    text = " " + text.strip().replace("\t", " ")
-    return text.partition(" #")[0].partition(" ;")[0].strip()
