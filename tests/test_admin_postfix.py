@@ -197,6 +197,72 @@ def test_never_applied_there_is_nothing_to_revert(directory: Path) -> None:
     assert done.stderr.startswith(f"dkimpipe: no backup in {directory}\n")
 
 
+# What may go wrong on the way, and must not cost main.cf or master.cf.
+
+
+def test_without_room_for_the_backup_nothing_is_changed(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    before = content(directory)
+    command = [sys.executable, "-IS", str(MAIN), "postfix", "-c", str(directory), "--apply"]
+    limited = ["prlimit", "--fsize=4000", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert (done.returncode, content(directory)) == (78, before)
+    assert done.stderr.startswith(f"dkimpipe: nothing was changed: {directory}/.dkimpipe-backup-")
+    assert verb(directory, "--revert").status == 78
+    assert content(directory) == before
+
+
+def test_killed_while_it_makes_the_backup(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    before = content(directory)
+    (directory / ".dkimpipe-backup-20260101T000000" / "before").mkdir(parents=True)
+    assert verb(directory, "--revert").stderr.startswith(f"dkimpipe: no backup in {directory}\n")
+    assert content(directory) == before
+
+
+def test_killed_between_the_two_files(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    before = content(directory)
+    verb(directory, "--apply")
+    (backup,) = directory.glob("dkimpipe-backup-*")
+    shutil.copy2(backup / "before" / "main.cf", directory / "main.cf")
+    assert verb(directory, "--revert").status == 0
+    assert content(directory) == before
+
+
+@pytest.mark.parametrize("part", ["before/main.cf", "before/master.cf", "after/main.cf", "after/master.cf"])
+def test_a_backup_that_is_not_whole_is_not_used(tmp_path: Path, part: str) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    verb(directory, "--apply")
+    (backup,) = directory.glob("dkimpipe-backup-*")
+    (backup / part).unlink()
+    state = content(directory)
+    done = verb(directory, "--revert")
+    assert (done.status, content(directory)) == (78, state)
+    assert done.stderr == f"dkimpipe: {backup}: {backup / part} is missing\nmove this directory away\n"
+
+
+def test_what_others_call_so_is_no_backup(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    before = content(directory)
+    verb(directory, "--apply")
+    shutil.copy2(directory / "main.cf", directory / "dkimpipe-backup-notes")
+    (directory / "dkimpipe-backup-20990101T000000").symlink_to("/srv")
+    assert verb(directory, "--revert").status == 0
+    (directory / "dkimpipe-backup-notes").unlink()
+    (directory / "dkimpipe-backup-20990101T000000").unlink()
+    assert content(directory) == before
+
+
+def test_a_link_in_place_of_main_cf_is_left_alone(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    (directory / "main.cf").rename(tmp_path / "main.cf")
+    (directory / "main.cf").symlink_to(tmp_path / "main.cf")
+    done = verb(directory, "--apply")
+    assert (done.status, (directory / "main.cf").is_symlink()) == (78, True)
+    assert done.stderr.startswith(f"dkimpipe: {directory}/main.cf is a symbolic link\n")
+
+
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [

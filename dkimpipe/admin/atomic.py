@@ -24,6 +24,12 @@ def copy(source: Path, target: Path) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def give(path: Path, status: os.stat_result) -> None:
+    """Give a file the mode and owner of this status. Raises OSError."""
+    os.chown(path, status.st_uid, status.st_gid)
+    path.chmod(status.st_mode & 0o7777)
+
+
 def create(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None:
     """Write a new file; nobody can read it who may not, at no time. Raises OSError, FileExistsError too."""
     new = _beside(path, octets, mode, owner, group)

@@ -1,14 +1,15 @@
-"""A backup of Postfix's configuration before it is edited, and the way back.
+"""Edits of Postfix's configuration, with a backup first, and the way back.
 
-A backup holds main.cf and master.cf as they were ``before`` and ``after`` the edits. As long as nobody has
-changed them since, the way back is octet for octet; after that, setting by setting.
+The edits are made on copies. A backup holds the files as they are ``before`` and ``after`` that; it is
+whole, and on disk, before any file of Postfix is replaced. A file that nobody has changed since goes back
+octet for octet; what somebody has changed goes back setting by setting.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,56 +20,90 @@ from dkimpipe.admin.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
 
 NAME = "dkimpipe-backup-"
-FILES = ("main.cf", "master.cf", STATUS_FILE)  # the last is there only with old versions
+MAIN_FILES = ("main.cf", "master.cf")
+FILES = (STATUS_FILE, *MAIN_FILES)  # the first is there only with old versions, and needed by the last
+_NAME = re.compile(NAME + r"\d{8}T\d{6}[b-z]?")
 
 
 def backups(directory: Path) -> list[Path]:
-    """Return the backups of a configuration, the newest first."""
-    return sorted(directory.glob(f"{NAME}*"), reverse=True)
+    """Return the backups of a configuration, the newest first. Raises ConfigError if one is not whole."""
+    found = []
+    for path in sorted(directory.glob(f"{NAME}*"), reverse=True):
+        if _NAME.fullmatch(path.name) and stat.S_ISDIR(path.lstat().st_mode):
+            for part in (path / side / name for side in ("before", "after") for name in MAIN_FILES):
+                if not part.is_file():
+                    raise ConfigError(f"{path}: {part} is missing", "move this directory away")
+            found.append(path)
+    return found
 
 
 def edit(postconf: Postconf, changes: list[Change]) -> Path:
-    """Make the edits, keep what was before and after them, and return where."""
-    backup = _new_directory(postconf.directory)
-    _copy(postconf.directory, backup / "before")
-    for path in map(postconf.directory.joinpath, FILES[:2]):
-        if not path.read_bytes().endswith(b"\n"):  # old versions of postconf(1) would glue their lines to it
-            path.write_bytes(path.read_bytes() + b"\n")
-    for change in changes:
-        postconf.edit(change)
+    """Make the edits, and return where the backup is. Raises ConfigError, and has then changed nothing."""
+    for name in MAIN_FILES:
+        if (postconf.directory / name).is_symlink():
+            link = postconf.directory / name
+            raise ConfigError(
+                f"{link} is a symbolic link", f"cp --remove-destination {link.resolve()} {link}"
+            )
+    backup = _free_name(postconf.directory)
+    making = backup.with_name(f".{backup.name}")
+    try:
+        shutil.rmtree(making, ignore_errors=True)  # of one that was interrupted
+        making.mkdir(mode=0o700)
+        for side in ("before", "after"):
+            _copy(postconf.directory, making / side)
+        for path in (making / "after" / name for name in MAIN_FILES):
+            if not path.read_bytes().endswith(
+                b"\n"
+            ):  # old versions of postconf(1) would glue their lines to it
+                atomic.write_like(path, path.read_bytes() + b"\n", path)
+        for change in changes:
+            postconf.edit(change, making / "after")
+        making.rename(backup)
+    except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
+        raise ConfigError(f"nothing was changed: {making}: {error.strerror}") from None
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
     for name in FILES:
-        _like(postconf.directory / name, backup / "before" / name)  # postconf(1) leaves mode 0644
-    _copy(postconf.directory, backup / "after")
+        if (backup / "after" / name).exists():
+            model = backup / "before" / name  # postconf(1) leaves mode 0644
+            octets = (backup / "after" / name).read_bytes()
+            atomic.write_like(
+                postconf.directory / name, octets, model if model.exists() else backup / "after" / name
+            )
     return backup
-
-
-def _new_directory(directory: Path) -> Path:
-    name = f"{NAME}{time.strftime('%Y%m%dT%H%M%S')}"
-    for later in ("", *"bcdefghij"):  # in the same second; in the order of their names
-        with contextlib.suppress(FileExistsError):
-            (directory / f"{name}{later}").mkdir(mode=0o700)
-            return directory / f"{name}{later}"
-    raise ConfigError(f"{directory / name} is there already")
 
 
 def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
     """Undo the edits that a backup belongs to, and remove it. Yields what is done, a line each."""
     directory, before, after = postconf.directory, backup / "before", backup / "after"
-    if not after.exists() or _contents(directory) == _contents(after):
-        for name in FILES:
-            if (before / name).exists():
+    if all(_is_one_of(directory / name, before / name, after / name) for name in MAIN_FILES):
+        for name in MAIN_FILES:
+            if (directory / name).read_bytes() != (before / name).read_bytes():
                 atomic.copy(before / name, directory / name)
                 yield f"restored {directory / name}"
-            else:
-                (directory / name).unlink(missing_ok=True)
     else:
         yield f"{directory} was changed since {backup.name}: undoing the edits one by one"
         for change in _way_back(Postconf(before), Postconf(after), postconf):
             postconf.edit(change)
             yield postconf.command(change)
-        for name in FILES:
-            _like(directory / name, after / name)
-    shutil.rmtree(backup)
+        for name in MAIN_FILES:  # postconf(1) leaves mode 0644
+            atomic.give(directory / name, (before / name).stat())
+    if not (before / STATUS_FILE).exists() and (after / STATUS_FILE).exists():
+        (directory / STATUS_FILE).unlink(missing_ok=True)
+    done = backup.with_name(f".{backup.name}")
+    backup.rename(done)  # half of it must never look like a backup
+    shutil.rmtree(done)
+
+
+def _free_name(directory: Path) -> Path:
+    name = f"{NAME}{time.strftime('%Y%m%dT%H%M%S')}"
+    for later in ("", *"bcdefghijklmnopqrstuvwxyz"):  # in the same second; in the order of their names
+        if not (directory / f"{name}{later}").exists():
+            return directory / f"{name}{later}"
+    raise ConfigError(f"{directory / name} is there already")
 
 
 def _way_back(before: Postconf, after: Postconf, now: Postconf) -> Iterator[Change]:
@@ -97,8 +132,8 @@ def _set(option: str, name: str, value: str | None) -> Change:
     return Change(option, f"{name}={value}", "")
 
 
-def _contents(directory: Path) -> list[bytes]:
-    return [path.read_bytes() if path.exists() else b"" for path in map(directory.joinpath, FILES)]
+def _is_one_of(path: Path, *others: Path) -> bool:
+    return path.read_bytes() in [other.read_bytes() for other in others]
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -106,11 +141,3 @@ def _copy(source: Path, target: Path) -> None:
     for name in FILES:
         if (source / name).exists():
             atomic.copy(source / name, target / name)
-
-
-def _like(path: Path, model: Path) -> None:
-    """Give a file owner and mode of another, if there are both."""
-    if path.exists() and model.exists():
-        status = model.stat()
-        os.chown(path, status.st_uid, status.st_gid)
-        path.chmod(status.st_mode & 0o777)

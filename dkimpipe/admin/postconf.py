@@ -145,13 +145,14 @@ class Postconf:
             raise ConfigError(f"{' '.join(command)}: {said or done.returncode}")
         return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
 
-    def edit(self, change: Change) -> None:
-        """Make one edit of the files. What was read stays as it was."""
+    def edit(self, change: Change, directory: Path | None = None) -> None:
+        """Make one edit of the files, or of copies in another directory. What was read stays as it was."""
+        directory = directory or self.directory
         if change.option == FILE:
             name, _, line = change.argument.partition("=")
-            (self.directory / name).write_text(line + "\n")
+            (directory / name).write_text(line + "\n")
         else:
-            self.run(change.option, change.argument)
+            self.run("-c", str(directory), change.option, change.argument)
 
     def command(self, change: Change) -> str:
         """Return the same edit as a line for the shell."""

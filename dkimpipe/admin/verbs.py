@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -34,4 +35,9 @@ def run_verb(arguments: list[str]) -> int:
         return status
     except Trouble as trouble:
         print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
-        return ERRORS_FOUND
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"dkimpipe: {place}{error.strerror}", file=sys.stderr)
+    return ERRORS_FOUND
