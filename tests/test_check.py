@@ -271,6 +271,22 @@ def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
     assert findings(done.stdout.decode()) == [f"error: {path}: user nobody cannot read it"]
 
 
+def test_what_others_can_write_is_named(keys: Keys) -> None:
+    path = keys.senders(GOOD, "checked")
+    path.chmod(0o646)
+    keys.directory.chmod(0o777)
+    done = verb(f"--sender_map={path}")
+    path.unlink()
+    keys.directory.chmod(0o700)
+    assert (done.status, findings(done.stdout.decode())) == (
+        78,
+        [
+            f"error: {path}: others can write it (mode 0646)",
+            f"error: {keys.directory}: others can write it (mode 0777)",
+        ],
+    )
+
+
 # DNS: the record as it is published, and what is found.
 
 OWNER = "rsa2048._domainkey.example.com"

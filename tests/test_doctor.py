@@ -875,6 +875,31 @@ FAULTS = {
             "postconf -c DIR -e defer_transports=uucp",
         ),
     ),
+    "mail goes to the filter by default": (
+        "-e default_transport=dkimpipe:x",
+        error(
+            "default_transport: signed mail goes to the filter again: it loops",
+            "postconf -c DIR -X default_transport",
+        ),
+    ),
+    "mail goes to the filter by a table": (
+        "-e transport_maps=static:dkimpipe:",
+        error(
+            "transport_maps: signed mail goes to the filter again: it loops",
+            "take the filter out of it",
+        ),
+    ),
+    "a cleanup service that there is not": (
+        "-P submission/inet/cleanup_service_name=cleanup2",
+        error("submission/inet/cleanup_service_name: there is no service cleanup2 in master.cf"),
+    ),
+    "no second try": (
+        "-e maximal_queue_lifetime=0",
+        warning(
+            "maximal_queue_lifetime: mail that the filter defers bounces at once",
+            "postconf -c DIR -X maximal_queue_lifetime",
+        ),
+    ),
     # Limits.
     "a short time limit": (
         "-e dkimpipe_time_limit=289s",

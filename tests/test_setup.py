@@ -475,7 +475,8 @@ def test_a_run_that_was_killed_between_the_settings_of_postfix_is_completed_and_
     before = postfix_files(machine)
     machine.shell(
         "mkdir /killing\ncat > /killing/postconf <<'END'\n#!/bin/sh\n"
-        '[ "$1" != -e ] || kill -9 $PPID\nexec /usr/sbin/postconf "$@"\nEND\nchmod 755 /killing/postconf'
+        'case " $* " in *" -e "*) kill -9 $PPID;; esac\nexec /usr/sbin/postconf "$@"\nEND\n'
+        "chmod 755 /killing/postconf"
     )
     killed = machine.run(DKIMPIPE, "setup", "example.com", environment={"PATH": f"/killing:{throwaway.PATH}"})
     assert killed.status == -signal.SIGKILL
@@ -596,8 +597,79 @@ NOT_OURS = {
 @pytest.mark.parametrize(("user", "script"), NOT_OURS.items(), ids=NOT_OURS)
 def test_a_user_that_setup_did_not_make_stays(machine: Machine, user: str, script: str) -> None:
     machine.shell(script)
-    assert setup(machine, "--remove").status == 0
+    assert setup(machine, "--remove").status == (0 if user == "dkimpipe" else 78)
     assert f"\n{user}:" in (machine.root / "etc/passwd").read_text()
+
+
+def test_as_long_as_another_instance_runs_the_filter_nothing_is_removed(signing: Machine) -> None:
+    signing.shell("cp -a /etc/postfix /etc/postfix2 && rm -r /etc/postfix2/dkimpipe-backup-*")
+    signing.shell("postconf -e multi_instance_directories=/etc/postfix2")
+    for directory, other in (("/etc/postfix", "/etc/postfix2"), ("/etc/postfix2", "/etc/postfix")):
+        before = signing.changes()
+        assert setup(signing, "-c", directory, "--remove") == Done(
+            78,
+            "",
+            f"dkimpipe: {other}/master.cf still runs the filter, and was not changed by setup\n"
+            f"dkimpipe postfix -c {other} --revert, or take the service out by hand\n",
+        )
+        assert signing.changes() == before
+
+
+def test_a_domain_whose_line_somebody_edited_is_named(signing: Machine) -> None:
+    path = signing.root / "etc/dkimpipe/senders"
+    path.write_text(path.read_text().replace("example.com  ", "example.com\t"))
+    assert setup(signing, "--remove", "example.com").stdout == (
+        "# the entry of example.com was not written by setup: take it out of /etc/dkimpipe/senders by hand\n"
+        "nothing to do\n"
+    )
+
+
+ODD = {
+    "senders is a FIFO": (
+        "rm /etc/dkimpipe/senders; mkfifo -m 640 /etc/dkimpipe/senders",
+        "/etc/dkimpipe/senders is no regular file\nlook what it is: ls -ld /etc/dkimpipe/senders",
+    ),
+    "senders is a directory": (
+        "rm /etc/dkimpipe/senders; mkdir /etc/dkimpipe/senders",
+        "/etc/dkimpipe/senders is no regular file\nlook what it is: ls -ld /etc/dkimpipe/senders",
+    ),
+    "senders leads nowhere": (
+        "rm /etc/dkimpipe/senders; ln -s /nowhere /etc/dkimpipe/senders",
+        "/etc/dkimpipe/senders is no regular file\nlook what it is: ls -ld /etc/dkimpipe/senders",
+    ),
+    "a key leads away": (
+        "install -m 640 /dev/null /srv/k; ln -s /srv/k /etc/dkimpipe/keys/example.org.s1.pem",
+        "/etc/dkimpipe/keys/example.org.s1.pem is no regular file\n"
+        "look what it is: ls -ld /etc/dkimpipe/keys/example.org.s1.pem",
+    ),
+    "others can write the senders file": (
+        "chmod 666 /etc/dkimpipe/senders",
+        "others can write /etc/dkimpipe/senders\n"
+        "chown root /etc/dkimpipe/senders; chmod 0644 /etc/dkimpipe/senders",
+    ),
+    "others can write the keys": (
+        "chmod 777 /etc/dkimpipe/keys",
+        "others can write /etc/dkimpipe/keys\nchown root /etc/dkimpipe/keys; chmod 0755 /etc/dkimpipe/keys",
+    ),
+    "the keys are the filter's": (
+        "chown dkimpipe /etc/dkimpipe/keys",
+        "others can write /etc/dkimpipe/keys\nchown root /etc/dkimpipe/keys; chmod 0750 /etc/dkimpipe/keys",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["example.org", "--selector", "s1"], ["--remove"]], ids=["add", "remove"]
+)
+@pytest.mark.parametrize(("script", "message"), ODD.values(), ids=ODD)
+def test_no_step_is_taken_on_what_is_not_as_it_should_be(
+    signing: Machine, script: str, message: str, arguments: list[str]
+) -> None:
+    signing.shell(script)
+    before = signing.changes()
+    done = setup(signing, *arguments)
+    assert (done.status, done.stderr) == (78, f"dkimpipe: {message}\n")
+    assert signing.changes() == before
 
 
 # What it refuses, before it changes anything.

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 0, or 78 with errors."""
     if options.postfix:
         return postfix.check(Postconf(options.directory), options.user, options.json)
-    from dkimpipe.admin.lint import Lint, unreadable  # needs cryptography
+    from dkimpipe.admin.lint import Lint, exposed, unreadable  # needs cryptography
 
     named = [
         f"--{name}={getattr(options, name)}" for name in ("conf_file", "sender_map") if getattr(options, name)
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     service = filter_service.find(postconf) if postconf else None
     lint = Lint(named or (doctor.options(service) if service else []))
     user = ((service and service.attribute("user")) or options.user).partition(":")[0]
-    findings: list[Finding] = [*lint.findings, *unreadable(lint.files, user)]
+    findings: list[Finding] = [*lint.findings, *exposed(lint.files), *unreadable(lint.files, user)]
     if options.dns:
         findings += _dns(lint, options.server)
     return tell(

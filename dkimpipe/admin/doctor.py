@@ -341,9 +341,26 @@ def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
 
 
 def _main(postconf: Postconf) -> Iterator[Finding]:
-    if filter_service.name(postconf) in postconf.words("defer_transports"):
+    name = filter_service.name(postconf)
+    for parameter in ("default_transport", "relay_transport", "local_transport", "virtual_transport"):
+        if postconf.value(parameter).partition(":")[0] == name:
+            yield _finding(postconf, "-X", parameter, "signed mail goes to the filter again: it loops")
+    if f":{name}:" in postconf.value("transport_maps") or f"static:{name}" in postconf.words(
+        "transport_maps"
+    ):
+        yield Finding(
+            "transport_maps: signed mail goes to the filter again: it loops", "take the filter out of it"
+        )
+    for each in wanted.submission_services(postconf):
+        cleanup = postconf.value("cleanup_service_name", each.id)
+        if f"{cleanup}/unix" not in postconf.services:
+            yield Finding(f"{each.id}/cleanup_service_name: there is no service {cleanup} in master.cf")
+    if postconf.seconds("maximal_queue_lifetime") == 0:
+        why = "mail that the filter defers bounces at once"
+        yield _finding(postconf, "-X", "maximal_queue_lifetime", why, "warning")
+    if name in postconf.words("defer_transports"):
         why = "mail to be signed stays in the queue"
-        words = [word for word in postconf.words("defer_transports") if word != filter_service.name(postconf)]
+        words = [word for word in postconf.words("defer_transports") if word != name]
         yield _finding(postconf, "-e", f"defer_transports={','.join(words)}", why)
     for service in postconf.twice:
         yield Finding(

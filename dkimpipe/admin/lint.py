@@ -9,6 +9,7 @@ from __future__ import annotations
 import pwd
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 from dkimpipe import config, senders
 from dkimpipe.address import Mailbox, is_at_or_below, is_domain, to_a_labels, to_lower
@@ -191,6 +192,16 @@ class Lint:
                         "give each key a selector of its own",
                     )
                 )
+
+
+def exposed(files: list[str]) -> Iterator[Finding]:
+    """Yield the files, and their directories, that others can write: they can say who signs, and how."""
+    paths = [path for name in files for path in (Path(name), Path(name).parent)]
+    for path in filter(Path.exists, dict.fromkeys(paths)):
+        status = path.stat()
+        mode = status.st_mode & 0o7777
+        if mode & 0o002 and not mode & 0o1000:  # the sticky bit of /tmp keeps files from others
+            yield Finding(f"{path}: others can write it (mode {mode:04o})", f"chmod o-w {path}")
 
 
 def unreadable(files: list[str], user: str) -> Iterator[Finding]:

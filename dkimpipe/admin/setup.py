@@ -13,6 +13,7 @@ import pwd
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,9 @@ def run(options: argparse.Namespace) -> int:
     service = filter_service.find(postconf)
     settings = read_settings(doctor.options(service) if service else [])
     try:
+        refuse_odd_files([DIRECTORY, KEYS], [_senders(settings), *KEYS.glob("*.pem")])
         if options.remove:
+            _refuse_if_used(postconf, domains)
             _take(_remove(postconf, user, domains, _senders(settings)), options.dry_run)
             return 0
         if not domains:
@@ -87,6 +90,38 @@ def run(options: argparse.Namespace) -> int:
     elif not status:
         print("\nLet Postfix use it:\n\n    postfix reload")
     return status
+
+
+def refuse_odd_files(directories: list[Path], files: list[Path]) -> None:
+    """Raise ConfigError unless these are what they should be, root's own: steps are taken on them as root."""
+    for path in (*directories, *files):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        is_what_it_should_be = stat.S_ISDIR if path in directories else stat.S_ISREG
+        if not is_what_it_should_be(status.st_mode):
+            what = "directory" if path in directories else "regular file"
+            raise ConfigError(f"{path} is no {what}", f"look what it is: ls -ld {path}")
+        if status.st_mode & 0o022 or (path in directories and status.st_uid):
+            mode = status.st_mode & 0o755
+            raise ConfigError(f"others can write {path}", f"chown root {path}; chmod {mode:04o} {path}")
+
+
+def _refuse_if_used(postconf: Postconf, domains: list[str]) -> None:
+    """Raise ConfigError if a Postfix uses the filter that the way back does not change."""
+    if domains:
+        return
+    system = Postconf()
+    others = [system.directory, *map(Path, system.words("multi_instance_directories"))]
+    for directory in dict.fromkeys(others):
+        other = postconf if directory == postconf.directory else Postconf(directory)
+        is_ours = directory == postconf.directory and backup.backups(directory)
+        if filter_service.find(other) and not is_ours:
+            raise ConfigError(
+                f"{directory / 'master.cf'} still runs the filter, and was not changed by setup",
+                f"dkimpipe postfix -c {directory} --revert, or take the service out by hand",
+            )
 
 
 def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
@@ -173,6 +208,8 @@ def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> It
         yield Step("Postfix as it was before", command, lambda: postfix.revert(postconf))
     if path.exists():
         yield from _remove_entries(path, domains)
+    elif domains:
+        print(f"# there is no {path}")
     if domains:
         return
     for left in (*sorted(KEYS.glob("*.pem")), KEYS, DIRECTORY):
@@ -194,6 +231,9 @@ def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
     lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
     ours = [line for line in lines if _is_ours(line, domains)]
     left = [line for line in lines if line not in ours]
+    for domain in domains:
+        if _entry(domain, path) and not any(line.split(" ")[0] == domain for line in ours):
+            print(f"# the entry of {domain} was not written by setup: take it out of {path} by hand")
     for line in ours:
         print(f"# take out: {line.strip()}")
     entries = [line for line in left if line.strip() and line[0] not in "#;"]
