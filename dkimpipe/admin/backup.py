@@ -38,7 +38,10 @@ def backups(directory: Path) -> list[Path]:
 
 
 def edit(postconf: Postconf, changes: list[Change]) -> Path:
-    """Make the edits, and return where the backup is. Raises ConfigError, and has then changed nothing."""
+    """Make the edits, and return where the backup is.
+
+    Raises ConfigError, and has then changed nothing; or OSError, if a file cannot be replaced: undo() helps.
+    """
     for name in MAIN_FILES:
         if (postconf.directory / name).is_symlink():
             link = postconf.directory / name
@@ -47,32 +50,27 @@ def edit(postconf: Postconf, changes: list[Change]) -> Path:
             )
     backup = _free_name(postconf.directory)
     making = backup.with_name(f".{backup.name}")
+    shutil.rmtree(making, ignore_errors=True)  # of one that was interrupted
     try:
-        shutil.rmtree(making, ignore_errors=True)  # of one that was interrupted
         making.mkdir(mode=0o700)
         for side in ("before", "after"):
             _copy(postconf.directory, making / side)
         for path in (making / "after" / name for name in MAIN_FILES):
-            if not path.read_bytes().endswith(
-                b"\n"
-            ):  # old versions of postconf(1) would glue their lines to it
-                atomic.write_like(path, path.read_bytes() + b"\n", path)
+            octets = path.read_bytes()
+            if not octets.endswith(b"\n"):  # old versions of postconf(1) would glue their lines to it
+                atomic.write_like(path, octets + b"\n", path)
         for change in changes:
             postconf.edit(change, making / "after")
         making.rename(backup)
     except OSError as error:
-        shutil.rmtree(making, ignore_errors=True)
         raise ConfigError(f"nothing was changed: {making}: {error.strerror}") from None
-    except BaseException:
+    finally:
         shutil.rmtree(making, ignore_errors=True)
-        raise
-    for name in FILES:
-        if (backup / "after" / name).exists():
-            model = backup / "before" / name  # postconf(1) leaves mode 0644
-            octets = (backup / "after" / name).read_bytes()
-            atomic.write_like(
-                postconf.directory / name, octets, model if model.exists() else backup / "after" / name
-            )
+    for new in (backup / "after" / name for name in FILES):
+        if new.exists():
+            old = backup / "before" / new.name
+            model = old if old.exists() else new  # postconf(1) leaves mode 0644
+            atomic.write_like(postconf.directory / new.name, new.read_bytes(), model)
     return backup
 
 

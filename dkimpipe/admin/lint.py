@@ -197,9 +197,11 @@ class Lint:
 def exposed(files: list[str]) -> Iterator[Finding]:
     """Yield the files, and their directories, that others can write: they can say who signs, and how."""
     paths = [path for name in files for path in (Path(name), Path(name).parent)]
-    for path in filter(Path.exists, dict.fromkeys(paths)):
-        status = path.stat()
-        mode = status.st_mode & 0o7777
+    for path in dict.fromkeys(paths):
+        try:
+            mode = path.stat().st_mode & 0o7777
+        except OSError:  # the filter's own code tells why
+            continue
         if mode & 0o002 and not mode & 0o1000:  # the sticky bit of /tmp keeps files from others
             yield Finding(f"{path}: others can write it (mode {mode:04o})", f"chmod o-w {path}")
 

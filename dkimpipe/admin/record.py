@@ -68,7 +68,7 @@ def public(path: str) -> tuple[str, str]:
     pem = octets[octets.index(b"-----BEGIN") :]
     try:
         private = load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)  # it takes 40 ms a key
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm):
         raise PrivateKeyError(
             f"key file {path} is damaged: OpenSSL refuses it", "make a new one: dkimpipe genkey"
         ) from None
