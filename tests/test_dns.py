@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import dns.message
 import dns.name
@@ -26,6 +24,7 @@ import dns.tsig
 import dns.zone
 import pytest
 import witness
+from bind import PROGRAMS, SOA, Bind, free_port, needs_bind, serving, tsig_key
 from conftest import MESSAGE, PROJECT, Done, Keys, run_filter, write_key
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,10 +37,6 @@ from dkimpipe.admin import mapfile, publish, record, zone
 from dkimpipe.errors import ConfigError
 
 KINDS = ("rsa1024", "rsa2048", "rsa4096", "ed25519")
-NEEDED = ("named", "named-checkzone", "nsupdate", "dig", "opendkim-testkey")
-PROGRAMS = {name: shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") or "" for name in NEEDED}
-missing = [name for name, path in PROGRAMS.items() if not path]
-needs_bind = pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)}")
 
 
 def run(*arguments: object) -> Done:
@@ -517,125 +512,26 @@ def _octets(text: str) -> bytes:
 # A real name server.
 
 
-class Bind(NamedTuple):
-    """BIND on 127.0.0.1 with the zones static.example, from ``dkimpipe dns``, and dynamic.example."""
-
-    directory: Path
-    port: int
-
-    @property
-    def server(self) -> str:
-        return f"127.0.0.1#{self.port}"
-
-    def dig(self, name: str, *options: str) -> list[str]:
-        """Return the values of the TXT records of a name, as dig(1) shows them, the strings joined."""
-        command = [
-            PROGRAMS["dig"],
-            "@127.0.0.1",
-            "-p",
-            str(self.port),
-            "+short",
-            "+time=2",
-            *options,
-            name,
-            "TXT",
-        ]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        return [re.sub(r"\\(.)", r"\1", "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', line))) for line in lines]
-
-    def publish(self, path: Path, *arguments: object, tsig: str = "good") -> Done:
-        """Run ``dkimpipe dns --publish``, or what the arguments say instead."""
-        action = () if "--delete" in arguments else ("--publish",)
-        where = ("--server", self.server, "--tsig", self.directory / f"{tsig}.key")
-        return run("--sender_map", path, *action, *where, *arguments)
+def update(bind: Bind, path: Path, *arguments: object, tsig: str = "good") -> Done:
+    """Run ``dkimpipe dns --publish`` there, or what the arguments say instead."""
+    action = () if "--delete" in arguments else ("--publish",)
+    where = ("--server", bind.server, "--tsig", bind.directory / f"{tsig}.key")
+    return run("--sender_map", path, *action, *where, *arguments)
 
 
-CONF = """
-options {{
-    directory "{0}"; listen-on port {1} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; pid-file none;
-    session-keyfile "{0}/session.key"; recursion no; dnssec-validation no; empty-zones-enable no; notify no;
-}};
-controls {{ }};
-include "{0}/good.key"; include "{0}/powerless.key";
-zone "static.example" {{ type primary; file "static"; }};
-zone "dynamic.example" {{
-    type primary; file "dynamic"; update-policy {{ grant good subdomain dynamic.example TXT; }};
-}};
-"""
-SOA = """\
-$TTL 60
-@ IN SOA ns h 1 3600 600 86400 60
-@ IN NS ns
-ns IN A 127.0.0.1
-alias._domainkey IN CNAME ns
-*.text IN TXT "a wildcard"
-*.alias IN CNAME ns
-"""
 NOTES = 'say "x"; \\o/'
-
-
-def tsig_key(directory: Path, file: str, name: str, secret: bytes = b"secret", mode: int = 0o600) -> Path:
-    """Return a new key file in BIND's form."""
-    path = directory / f"{file}.key"
-    path.write_text(
-        f'// a comment\nkey "{name}" {{ # one\n algorithm hmac-sha256; /* "two" */\n'
-        f'\tsecret "{base64.b64encode(secret).decode()}";\n}};\n'
-    )
-    path.chmod(mode)
-    return path
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free for UDP and TCP alike."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            with contextlib.suppress(OSError):
-                udp.bind(("127.0.0.1", port))
-                return port
 
 
 @pytest.fixture(scope="module")
 def bind(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bind]:
-    directory = tmp_path_factory.mktemp("bind")
-    directory.chmod(0o755)
-    server = Bind(directory, free_port())
-    for file, name, secret in (
-        ("good", "good", b"secret"),
-        ("powerless", "powerless", b"secret"),
-        ("wrong", "good", b"Secret"),
-        ("unknown", "unknown", b"secret"),
-    ):
-        tsig_key(directory, file, name, secret)
     signatures = ", ".join(f"dkim(s={kind},key=KEYS/{kind}.pem)" for kind in KINDS)
     path = keys.senders(f"static.example {signatures}\n", "static")
     lines = run("--sender_map", path, "--relative", "static.example", "--notes", NOTES).stdout.decode()
-    (directory / "static").write_text(SOA + lines)
-    (directory / "dynamic").write_text(SOA)
-    (directory / "named.conf").write_text(CONF.format(directory, server.port))
-    with (directory / "log").open("wb") as log:
-        command = [PROGRAMS["named"], "-g", "-n", "1", "-c", str(directory / "named.conf")]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for(server, process)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def wait_for(server: Bind, process: subprocess.Popen[bytes]) -> None:
-    """Return when the server answers."""
-    question = dns.message.make_query("static.example", "SOA")
-    for _ in range(200):
-        with contextlib.suppress(OSError, dns.exception.Timeout):
-            if dns.query.udp(question, "127.0.0.1", 0.1, server.port).rcode() == dns.rcode.NOERROR:
-                return
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
-    pytest.fail((server.directory / "log").read_text())
+    directory = tmp_path_factory.mktemp("bind")
+    tsig_key(directory, "wrong", "good", b"Secret")
+    tsig_key(directory, "unknown", "unknown")
+    with serving(directory, SOA + lines) as served:
+        yield served
 
 
 @needs_bind
@@ -687,11 +583,11 @@ def test_publish_and_delete(keys: Keys, bind: Bind) -> None:
         (["--ttl", "61"], "replaced"),
         (["--ttl", "61", "--zone", "dynamic.example"], "there already"),
     ):
-        done = bind.publish(path, *arguments)
+        done = update(bind, path, *arguments)
         assert done == (0, "".join(f"{name}: {word}\n" for name in records).encode(), "")
         assert [bind.dig(name) for name in records] == [[text] for text in records.values()]
     for word in ("deleted", "not there"):
-        done = bind.publish(path, "--delete")
+        done = update(bind, path, "--delete")
         assert done == (0, "".join(f"{name}: {word}\n" for name in records).encode(), "")
         assert [bind.dig(name) for name in records] == [[]] * len(records)
 
@@ -710,12 +606,12 @@ def test_another_record_is_replaced_only_if_told_so(keys: Keys, bind: Bind) -> N
         check=True,
     )
     refusal = f"dkimpipe: {other} holds something else: 'a \"b\"' and 'c'\n--replace does not mind it\n"
-    assert bind.publish(path) == (78, b"", refusal)
-    assert bind.publish(path, "--delete") == (78, b"", refusal)
+    assert update(bind, path) == (78, b"", refusal)
+    assert update(bind, path, "--delete") == (78, b"", refusal)
     assert (bind.dig(first), sorted(bind.dig(other))) == ([], ['a "b"', "c"])
-    assert bind.publish(path, "--replace").stdout.decode() == f"{first}: added\n{other}: replaced\n"
+    assert update(bind, path, "--replace").stdout.decode() == f"{first}: added\n{other}: replaced\n"
     assert bind.dig(other) == [value(keys, "ed25519")]
-    assert bind.publish(path, "--delete", "--replace", "--notes", "x").status == 0
+    assert update(bind, path, "--delete", "--replace", "--notes", "x").status == 0
     assert bind.dig(other) == []
 
 
@@ -724,7 +620,7 @@ def test_nothing_else_at_the_name_is_touched(keys: Keys, bind: Bind) -> None:
     path = keys.senders(f"dynamic.example dkim(s=alias,{ED.partition(',')[2]})\n")
     name = "alias._domainkey.dynamic.example"
     words = f"dkimpipe: {name} is another name of ns.dynamic.example\npublish the record there\n"
-    assert bind.publish(path) == (78, b"", words)
+    assert update(bind, path) == (78, b"", words)
 
 
 @needs_bind
@@ -733,9 +629,9 @@ def test_a_wildcard_is_not_at_the_name(keys: Keys, bind: Bind, domain: str) -> N
     path = keys.senders(f"{domain} dkim({ED})\n")
     ((name, text),) = plain(path).items()
     before = bind.dig(name)
-    assert bind.publish(path).stdout.decode() == f"{name}: added\n"
+    assert update(bind, path).stdout.decode() == f"{name}: added\n"
     assert bind.dig(name) == [text]
-    assert bind.publish(path, "--delete").stdout.decode() == f"{name}: deleted\n"
+    assert update(bind, path, "--delete").stdout.decode() == f"{name}: deleted\n"
     assert bind.dig(name) == before
 
 
@@ -762,7 +658,7 @@ def test_refused(keys: Keys, bind: Bind, tsig: str, words: tuple[str, str]) -> N
     name = "ed25519._domainkey.dynamic.example"
     cause, mend = words
     expected = f"dkimpipe: {name}: {bind.server} {cause}\n{mend}\n"
-    assert bind.publish(path, tsig=tsig) == (78, b"", expected)
+    assert update(bind, path, tsig=tsig) == (78, b"", expected)
 
 
 @needs_bind
@@ -770,7 +666,7 @@ def test_clocks_that_differ(keys: Keys, bind: Bind, monkeypatch: pytest.MonkeyPa
     path = keys.senders(f"dynamic.example dkim({ED})\n")
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 3600)
-    done = bind.publish(path)
+    done = update(bind, path)
     monkeypatch.undo()
     assert (done.status, done.stdout) == (78, b"")
     assert done.stderr.endswith("has another time (BADTIME)\nset both clocks: five minutes are the limit\n")
@@ -788,7 +684,7 @@ ELSEWHERE = {
 @pytest.mark.parametrize(("arguments", "domain", "words"), ELSEWHERE.values(), ids=ELSEWHERE)
 def test_wrong_zone(keys: Keys, bind: Bind, arguments: list[str], domain: str, words: str) -> None:
     path = keys.senders(f"{domain} dkim(s=x,{ED.partition(',')[2]})\n")
-    done = bind.publish(path, *arguments)
+    done = update(bind, path, *arguments)
     assert (done.status, done.stdout) == (78, b"")
     assert words in done.stderr.splitlines()[0]
 
@@ -969,7 +865,7 @@ def test_signed_message_verifies_by_the_records(keys: Keys, bind: Bind) -> None:
         + ", ".join(f"dkim(s=v-{kind},key=KEYS/{kind}.pem)" for kind in KINDS)
         + ", domainkeys(s=v-rsa2048,key=KEYS/rsa2048.pem)\n"
     )
-    done = bind.publish(path, "--hash", "sha256", "--service", "email", "--strict", "--notes", NOTES)
+    done = update(bind, path, "--hash", "sha256", "--service", "email", "--strict", "--notes", NOTES)
     assert done.status == 0
     signed = run_filter(
         "--sender_map", str(path), message=MESSAGE.replace(b"example.com", b"dynamic.example")
