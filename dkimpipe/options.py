@@ -113,10 +113,18 @@ class SignatureOptions:
         if timestamp not in ("yes", "no"):
             raise ConfigError(f"{self.where()}: t={timestamp}: yes or no")
         self.timestamp = timestamp == "yes"
-        number, unit = (lifetime[:-1], lifetime[-1]) if lifetime[-1] in _UNITS else (lifetime, "s")
-        if not (number.isascii() and number.isdigit()) or len(number) > 12:
-            raise ConfigError(f"{self.where()}: x={lifetime} is no time: 30d, 12h, or seconds")
-        self.lifetime = int(number) * _UNITS[unit]
+        try:
+            self.lifetime = seconds(lifetime)
+        except ValueError as error:
+            raise ConfigError(f"{self.where()}: x={error}") from None
+
+
+def seconds(text: str) -> int:
+    """Return a time such as ``30d``, ``12h``, or ``3600``, in seconds. Raises ValueError, which says so."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    if not (number.isascii() and number.isdigit()) or len(number) > 12:
+        raise ValueError(f"{text} is no time: 30d, 12h, or seconds")
+    return int(number) * _UNITS[unit]
 
 
 def given(

@@ -23,7 +23,7 @@ _BLANKS = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # Short and long names of the options of a signature.
-_LONG_NAMES = {
+LONG_NAMES = {
     "a": "algorithm",
     "c": "method",
     "d": "domain",
@@ -129,10 +129,10 @@ def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
     options: dict[str, str] = {}
     for option in text.split(","):
         name, _, value = (part.strip() for part in option.partition("="))
-        long_name = _LONG_NAMES.get(name, name)
-        if long_name not in _LONG_NAMES.values():
+        long_name = LONG_NAMES.get(name, name)
+        if long_name not in LONG_NAMES.values():
             raise ConfigError(
-                f"{where()}: unknown option: '{shown(option.strip())}'", f"known are {' '.join(_LONG_NAMES)}"
+                f"{where()}: unknown option: '{shown(option.strip())}'", f"known are {' '.join(LONG_NAMES)}"
             )
         if not value:
             raise ConfigError(f"{where()}: no value: '{shown(option.strip())}'")

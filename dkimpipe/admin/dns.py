@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import ipaddress
 import sys
 from collections.abc import Sequence
 from typing import Callable
@@ -22,8 +21,6 @@ from dkimpipe.config import SENDER_MAP, Settings, read_settings
 from dkimpipe.dkim import KEY_TYPES
 from dkimpipe.errors import ConfigError, NotSigned, Trouble
 
-TTL = 3600  # seconds
-_MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
 _LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/?^_`{|}~.")
 
 
@@ -36,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--conf_file", "--conf-file", metavar="FILE", help="as the filter's")
     add("--sender_map", "--sender-map", metavar="FILE", help="as the filter's")
     add("--format", choices=zone.FORMATS, default="bind", help="(%(default)s)")
-    add("--ttl", type=_ttl, default=TTL, metavar="SECONDS", help="time to live (%(default)s)")
-    add("--relative", type=_domain, metavar="ORIGIN", help="bind: names relative to this zone")
+    add("--ttl", type=publish.ttl, default=publish.TTL, metavar="SECONDS", help="time to live (%(default)s)")
+    add("--relative", type=publish.domain, metavar="ORIGIN", help="bind: names relative to this zone")
     _add_tags(parser.add_argument_group("what stands in the records"))
     _add_update(parser.add_argument_group("dynamic update"))
 
@@ -59,11 +56,8 @@ def _add_update(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--publish", action="store_true", help="put the records into DNS (RFC 2136)")
     add("--delete", action="store_true", help="take them out of it")
-    add("--server", type=_server, metavar="IP[#PORT]", help="the zone's primary server")
-    add("--tsig", metavar="FILE", help="the key that may do so, as tsig-keygen(8) writes it")
-    add("--zone", type=_domain, help="the zone; if none is given, the server is asked")
     add("--replace", action="store_true", help="even if the name holds another TXT record")
-    add("--timeout", type=_seconds, default=publish.TIMEOUT, metavar="SECONDS", help="(%(default)g)")
+    publish.add_arguments(group)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -112,8 +106,7 @@ def _show(records: Sequence[Record], options: argparse.Namespace) -> None:
 
 
 def _update(records: Sequence[Record], options: argparse.Namespace) -> None:
-    address, port = options.server
-    server = publish.Server(address, port, publish.read_tsig_key(options.tsig), options.timeout)
+    server = publish.server(options)
     if options.delete:
         publish.delete(server, records, options.zone or "", options.replace)
     else:
@@ -250,26 +243,6 @@ def _related(one: bytes, other: bytes) -> bool:
     return is_at_or_below(one, other) or is_at_or_below(other, one)
 
 
-def _ttl(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_TTL:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < publish.MAX_TIMEOUT:
-        raise ValueError(text)
-    return seconds
-
-
-def _domain(text: str) -> str:
-    domain = mapfile.canonical(text.rstrip("."))
-    if not is_domain(domain):
-        raise argparse.ArgumentTypeError(f"'{text}' is no domain")
-    return domain.decode()
-
-
 def _local_part(text: str) -> str:
     if not text or not _LOCAL_PART.issuperset(text):
         raise argparse.ArgumentTypeError(f"'{text}' is no local part")
@@ -282,16 +255,3 @@ def _address(text: str) -> str:
         return f"{_local_part(mailbox.local_part.decode())}@{mailbox.domain.decode()}"
     except (NotSigned, ValueError):
         raise argparse.ArgumentTypeError(f"'{text}' is no address") from None
-
-
-def _server(text: str) -> tuple[str, int]:
-    address, mark, port = text.partition("#")
-    number = int(port) if port.isascii() and port.isdigit() else 0
-    try:
-        ipaddress.ip_address(address)
-        if mark and not 0 < number < 65536:
-            raise ValueError("no port")
-    except ValueError:
-        words = f"'{text}' is no server: such as 192.0.2.1 or 192.0.2.1#5353"
-        raise argparse.ArgumentTypeError(words) from None
-    return address, number or publish.PORT

@@ -119,13 +119,17 @@ def make(path: Path, kind: str, bits: int, group: str) -> None:
         raise ConfigError(
             f"there is no group {group}", "dkimpipe setup makes it, or name one: --group"
         ) from None
-    key = rsa.generate_private_key(65537, bits) if kind == "rsa" else ed25519.Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
-        atomic.create(path, pem, 0o440, 0, group_id)
+        atomic.create(path, pem(kind, bits), 0o440, 0, group_id)
     except FileExistsError:
         raise ConfigError(
             f"{path} is there already, and is kept", "choose another name: --selector"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def pem(kind: str, bits: int) -> bytes:
+    """Return a new private key, rsa or ed25519, as PKCS#8 PEM (RFC 5208)."""
+    key = rsa.generate_private_key(65537, bits) if kind == "rsa" else ed25519.Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

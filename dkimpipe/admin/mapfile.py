@@ -8,7 +8,7 @@ comments at the start of a line or behind a blank; lines end in LF or CRLF; a by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dkimpipe import senders
@@ -21,7 +21,7 @@ from dkimpipe.options import SignatureOptions
 from dkimpipe.senders import Signature
 
 MAX_ENTRY = 65536  # characters behind a key, as for the filter
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = "\ufeff"
 _KEY = re.compile(r"[^ \t\r\n]*")
 
 
@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
     ``number``  of its first line
     ``key``     as written: in any case, in either spelling of a domain
-    ``text``    behind the key, without comments, continuation lines joined by a blank
+    ``parts``   what stands behind the key, line by line without comments: offset in the file, and text
     ``path``    of the file
 
     Octets that are no UTF-8 stand in it as lone surrogates.
@@ -38,8 +38,13 @@ class Line(NamedTuple):
 
     number: int
     key: str
-    text: str
+    parts: tuple[tuple[int, str], ...]
     path: str
+
+    @property
+    def text(self) -> str:
+        """What stands behind the key, continuation lines joined by a blank."""
+        return " ".join([text for _, text in self.parts])
 
     def place(self) -> str:
         """Return ``PATH, line N``."""
@@ -57,18 +62,36 @@ def entries(path: str) -> Iterator[Line]:
 
     A line that continues nothing belongs to no entry.
     """
-    first, key, parts = 0, "", [""]
-    for number, line in enumerate(_lines(path), 1):
+    descriptor, _ = open_file(path, "map")
+    try:
+        with open(descriptor, "rb") as file:
+            yield from entries_of(file, path)
+    except OSError as error:
+        raise ConfigError(f"map {path}: {why(error)}") from None
+
+
+def entries_of(lines: Iterable[bytes], path: str) -> Iterator[Line]:
+    """Yield the entries of lines that stand, or will stand, in this file."""
+    first, key, at = 0, "", 0
+    parts: list[tuple[int, str]] = []
+    for number, octets in enumerate(lines, 1):
+        line = octets.decode("utf-8", "surrogateescape")
+        start, at = at, at + len(octets)
+        if number == 1 and line.startswith(_BYTE_ORDER_MARK):
+            start, line = start + _size(_BYTE_ORDER_MARK), line[1:]
         if not line.strip() or line[0] in "#;":
             continue
         if line[0] not in " \t":
             if key:
-                yield Line(first, key, " ".join(parts).strip(), path)
+                yield Line(first, key, tuple(parts), path)
             key = _KEY.match(line)[0]  # type: ignore[index] # it matches the empty string
             first, parts, line = number, [], line[len(key) :]
-        parts.append(senders.without_comment(line).strip())
+            start += _size(key)
+        text = senders.without_comment(line).strip()
+        if text:
+            parts.append((start + _size(line[: len(line) - len(line.lstrip())]), text))
     if key:
-        yield Line(first, key, " ".join(parts).strip(), path)
+        yield Line(first, key, tuple(parts), path)
 
 
 def canonical(key: str) -> bytes:
@@ -147,12 +170,5 @@ def _lower(text: str) -> bytes:
     return to_lower(text.encode("utf-8", "surrogateescape"))
 
 
-def _lines(path: str) -> Iterator[str]:
-    descriptor, _ = open_file(path, "map")
-    try:
-        with open(descriptor, "rb") as file:
-            for number, octets in enumerate(file):
-                line = octets if number else octets.removeprefix(_BYTE_ORDER_MARK)
-                yield line.decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise ConfigError(f"map {path}: {why(error)}") from None
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))

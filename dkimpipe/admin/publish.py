@@ -7,7 +7,9 @@ touched but the TXT records of that one name.
 
 from __future__ import annotations
 
+import argparse
 import base64
+import ipaddress
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,12 +26,16 @@ import dns.tsig
 import dns.update
 from dns.rdtypes.ANY.TXT import TXT
 
+from dkimpipe.address import is_domain
+from dkimpipe.admin import mapfile
 from dkimpipe.admin.record import Record
 from dkimpipe.admin.zone import strings
 from dkimpipe.errors import ConfigError, printable
 from dkimpipe.files import open_file, why
 
 PORT = 53
+TTL = 3600  # seconds
+_MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
 TIMEOUT = 10.0  # seconds for one question
 MAX_TIMEOUT = 3600.0
 _MAX_KEY_FILE = 65536
@@ -174,6 +180,21 @@ class Server:
         return answer
 
 
+def add_arguments(group: argparse._ArgumentGroup) -> None:
+    """Describe the options of an update."""
+    add = group.add_argument
+    add("--server", type=_server, metavar="IP[#PORT]", help="the zone's primary server")
+    add("--tsig", metavar="FILE", help="the key that may do so, as tsig-keygen(8) writes it")
+    add("--zone", type=domain, help="the zone; if none is given, the server is asked")
+    add("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="(%(default)g)")
+
+
+def server(options: argparse.Namespace) -> Server:
+    """Return the server that the options of an update name. Raises ConfigError."""
+    address, port = options.server
+    return Server(address, port, read_tsig_key(options.tsig), options.timeout)
+
+
 def publish(server: Server, records: Sequence[Record], ttl: int, zone: str, replace: bool) -> None:
     """Put records into DNS, and print for each what was done. Raises ConfigError.
 
@@ -269,3 +290,38 @@ def _tsig_key(path: str, name: str, statements: dict[str, str]) -> dns.tsig.Key:
         return dns.tsig.Key(dns.name.from_text(name), secret, _ALGORITHMS[algorithm])
     except (ValueError, dns.exception.DNSException):
         raise ConfigError(f"TSIG key file {path}: no good name or secret") from None
+
+
+def domain(text: str) -> str:
+    """Return a domain of the command line in A-labels."""
+    name = mapfile.canonical(text.rstrip("."))
+    if not is_domain(name):
+        raise argparse.ArgumentTypeError(f"'{text}' is no domain")
+    return name.decode()
+
+
+def ttl(text: str) -> int:
+    """Return a time to live of the command line."""
+    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_TTL:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < MAX_TIMEOUT:
+        raise ValueError(text)
+    return seconds
+
+
+def _server(text: str) -> tuple[str, int]:
+    address, mark, port = text.partition("#")
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    try:
+        ipaddress.ip_address(address)
+        if mark and not 0 < number < 65536:
+            raise ValueError("no port")
+    except ValueError:
+        words = f"'{text}' is no server: such as 192.0.2.1 or 192.0.2.1#5353"
+        raise argparse.ArgumentTypeError(words) from None
+    return address, number or PORT

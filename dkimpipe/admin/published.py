@@ -31,10 +31,28 @@ class Server(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a server says: ``failure`` in a few words, or the texts of all TXT records, joined each."""
+    """What a server says.
+
+    ``failure``  why there is no TXT record, in a few words, or empty
+    ``texts``    of all TXT records, the strings of each joined
+    ``ttl``      seconds for which a resolver may keep this answer, also one that nothing is there (RFC 2308)
+    ``absent``   the server says for certain that there is none: it is neither silent nor at a loss
+    """
 
     failure: str
     texts: list[bytes]
+    ttl: int = 0
+    absent: bool = False
+
+    @property
+    def keys(self) -> set[bytes]:
+        """The keys in the records. One that is revoked is none (RFC 6376 section 3.6.1)."""
+        return keys_of(*self.texts)
+
+    @property
+    def may_hold_key(self) -> bool:
+        """Whether there is a key, or may be one behind an answer that tells nothing."""
+        return bool(self.keys) or not (self.texts or self.absent)
 
 
 def server(text: str) -> Server:
@@ -73,17 +91,23 @@ def ask(owner: str, at: Server) -> Answer:
         return Answer(f"no answer: {error}", [])
     code = response.rcode()
     if code == dns.rcode.NXDOMAIN:
-        return Answer("there is no such name (NXDOMAIN)", [])
+        return Answer("there is no such name (NXDOMAIN)", [], _negative_ttl(response), absent=True)
     if code != dns.rcode.NOERROR:
         return Answer(f"the server fails ({dns.rcode.to_text(code)})", [])
     sets = [each for each in response.answer if each.rdtype == dns.rdatatype.TXT]
     texts = [b"".join(record.strings) for each in sets for record in each]
     if texts:
-        return Answer("", texts)
+        return Answer("", texts, max(each.ttl for each in response.answer))
     aliases = [each for each in response.answer if each.rdtype == dns.rdatatype.CNAME]
     if aliases:
         return Answer(f"it is an alias (CNAME) of {aliases[-1][0].target}, which has no TXT record", [])
-    return Answer("the name is there, but has no TXT record", [])
+    return Answer("the name is there, but has no TXT record", [], _negative_ttl(response), absent=True)
+
+
+def _negative_ttl(response: dns.message.Message) -> int:
+    """Return the seconds for which an answer that nothing is there is kept (RFC 2308 section 5)."""
+    kinds = (each for each in response.authority if each.rdtype == dns.rdatatype.SOA)
+    return max([min(each.ttl, each[0].minimum) for each in kinds], default=0)
 
 
 def findings(owner: str, value: str, servers: list[Server]) -> Iterator[Finding]:
@@ -137,6 +161,11 @@ def _absent(owner: str, answer: Answer, at: Server) -> str:
     if not ask(f"{owner}.{domain}", at).failure:
         return f"the record stands at {owner}.{domain}; leave the domain out where it is entered"
     return answer.failure
+
+
+def keys_of(*texts: bytes) -> set[bytes]:
+    """Return the keys in these records: p= in base64."""
+    return {key for text in texts if (key := _tags(text).get(b"p", b""))}
 
 
 def _tags(text: bytes) -> dict[bytes, bytes]:
