@@ -98,14 +98,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, static: str = SOA) -> Iterator[Bind]:
-    """Let BIND serve, with the zone file of static.example, as long as the context lasts."""
+def serving(directory: Path, static: str = SOA, dynamic: str = SOA) -> Iterator[Bind]:
+    """Let BIND serve, with these zone files, as long as the context lasts."""
     directory.chmod(0o755)
     server = Bind(directory, free_port())
     tsig_key(directory, "good", "good")
     tsig_key(directory, "powerless", "powerless")
     (directory / "static").write_text(static)
-    (directory / "dynamic").write_text(SOA)
+    (directory / "dynamic").write_text(dynamic)
     (directory / "named.conf").write_text(CONF.format(directory, server.port))
     with (directory / "log").open("wb") as log:
         command = [PROGRAMS["named"], "-g", "-n", "1", "-c", str(directory / "named.conf")]
