@@ -21,17 +21,24 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
-def run_verb(arguments: list[str]) -> int:
-    """Run ``VERB [OPTION]...`` and return the exit status."""
-    name = arguments[0]
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb."""
     module = import_module(f"dkimpipe.admin.{name}")
     words = (module.__doc__ or "").partition(": ")[2].partition("\n")[0]
     parser = _Parser(prog=f"dkimpipe {name}", description=words[:1].upper() + words[1:], allow_abbrev=False)
     module.add_arguments(parser)
+    return parser
+
+
+def run_verb(arguments: list[str]) -> int:
+    """Run ``VERB [OPTION]...`` and return the exit status."""
+    name, *rest = arguments
+    module = import_module(f"dkimpipe.admin.{name}")
+    parser = parser_of(name)
     if isinstance(sys.stdout, io.TextIOWrapper):  # in one order with what goes to standard error
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        status: int = module.run(parser.parse_args(arguments[1:]))
+        status: int = module.run(parser.parse_args(rest))
         return status
     except Trouble as trouble:
         print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)

@@ -1,0 +1,16 @@
+"""``python -m dkimpipe.man``: make all pages again, beside their prose."""
+
+from __future__ import annotations
+
+from dkimpipe.man.page import DIRECTORY, pages
+
+
+def main() -> int:
+    """Write each page; return 0."""
+    for name, text in pages().items():
+        (DIRECTORY / name).write_text(text, encoding="ascii")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
