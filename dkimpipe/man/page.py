@@ -34,8 +34,8 @@ def page(name: str, text: str) -> str:
     title, _, number = name.rpartition(".")
     lines = [
         f'.\\" Made by "make man" from {name}.md and the options of the command: change those.',
+        ".nr HY 0",  # no hyphenation: names would be cut, too
         f'.TH {title.upper()} {number} {RELEASED} "dkimpipe {__version__}"',
-        ".nh",  # names would be cut, too
         ".ad l",
         ".SH NAME",
         rf"{roff.escape(title)} \- {roff.marked(_words(name, text))}",
