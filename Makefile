@@ -1,16 +1,20 @@
 # make demo   sign a message with a throwaway key and verify it
+# make man    make the man pages again, from dkimpipe/man/*.md and the options of the commands
 # make test   everything: what the tests need, ruff, mypy, the whole test suite
 
 # The system's interpreter: one in somebody's home cannot be run by the user that pipe(8) takes.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV = .venv
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
-           bind9 bind9-utils bind9-dnsutils swaks iproute2
+           bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc
 
-.PHONY: demo test lint clean debian
+.PHONY: demo man test lint clean debian
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python tests/demo.py
+
+man: $(VENV)/installed
+	$(VENV)/bin/python -m dkimpipe.man
 
 test: debian $(VENV)/installed lint
 	$(VENV)/bin/python -m pytest
