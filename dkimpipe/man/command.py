@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from dkimpipe.admin.verbs import parser_of
@@ -43,11 +44,19 @@ class Command(NamedTuple):
 
 def read(verb: str) -> Command:
     """Return a verb, or the filter for an empty string."""
-    if verb and hasattr(import_module(f"dkimpipe.admin.{verb}"), "add_arguments"):
-        return _of_parser(parser_of(verb))
+    parser = parser_if_any(verb)
+    if parser:
+        return _of_parser(parser)
     command = [sys.executable, "-m", "dkimpipe", *filter(None, [verb]), "--help"]
     done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - no shell
     return _of_text(done.stdout.decode())
+
+
+def parser_if_any(verb: str) -> argparse.ArgumentParser | None:
+    """Return the parser of a verb, None for what reads its command line itself."""
+    name = f"dkimpipe.admin.{verb}"
+    has_one = verb and find_spec(name) and hasattr(import_module(name), "add_arguments")
+    return parser_of(verb) if has_one else None
 
 
 def _of_parser(parser: argparse.ArgumentParser) -> Command:
