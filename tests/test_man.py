@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import MAIN, PROJECT, Keys, run_filter
 
-from dkimpipe import choose, options, senders
+from dkimpipe import __version__, choose, options, senders
 from dkimpipe.__main__ import VERBS
 from dkimpipe.address import Mailbox
 from dkimpipe.admin import mapfile
@@ -49,6 +49,12 @@ def test_each_verb_has_a_page(verb: str) -> None:
 def test_the_pages_are_those_that_make_man_makes(env: dict[str, str]) -> None:
     made = subprocess.check_output([sys.executable, "-c", MAKE], cwd=PROJECT, env={**os.environ, **env})
     assert committed() == json.loads(made), "run: make man"
+
+
+def test_the_date_is_that_of_the_release() -> None:
+    latest = re.search(r"^## (.+) \((.+)\)$", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert latest and latest[1] == __version__
+    assert latest[2] in ("unreleased", page.RELEASED)
 
 
 # The options that --help prints, and those of the page.
@@ -97,6 +103,7 @@ def test_page_and_help_say_the_same_of_them(name: str) -> None:
     in_help, in_page = (" ".join(text.split()) for text in (help_of(COMMANDS[name]), render(name)))
     for group in command.read(COMMANDS[name]).groups.values():
         for option in group:
+            assert option.text
             assert option.text in in_help
             assert option.text in in_page
             if "|" not in option.value:

@@ -92,40 +92,51 @@ def _usage(parser: argparse.ArgumentParser) -> list[str]:
     parts: dict[str, None] = {}
     actions = [action for action in parser._actions if _is_shown(action) and action.dest != "help"]
     for action in sorted(actions, key=lambda action: not action.option_strings):
-        together = [group for group in parser._mutually_exclusive_groups if action in group._group_actions]
-        members = together[0]._group_actions if together else [action]
-        part = " | ".join(
-            " ".join(filter(None, [*each.option_strings[:1], _value(each)])) for each in members
-        )
-        several = "..." if action.nargs in ("*", "+") else ""
-        optional = action.nargs in ("?", "*") if not action.option_strings else not action.required
-        parts[f"[{part}{several}]" if optional else part + several] = None
+        groups = [group for group in parser._mutually_exclusive_groups if action in group._group_actions]
+        if groups:
+            part = " | ".join(map(_part, groups[0]._group_actions))
+            parts[f"({part})" if groups[0].required else f"[{part}]"] = None
+        else:
+            parts[f"[{_part(action)}]" if _is_optional(action) else _part(action)] = None
     return list(parts)
 
 
+def _is_optional(action: argparse.Action) -> bool:
+    """Tell whether an option or argument can be left out; ``required`` of arguments depends on the version."""
+    return not action.required if action.option_strings else action.nargs in ("?", "*")
+
+
+def _part(action: argparse.Action) -> str:
+    several = "..." if action.nargs in ("*", "+") else ""
+    return " ".join(filter(None, [*action.option_strings[:1], _value(action)])) + several
+
+
 def _of_text(text: str) -> Command:
-    """Return what a usage text says. Its options stand at column 2, their help in a column of its own."""
+    """Return what a usage text says.
+
+    Options stand at column 2; their help stands behind two blanks, or where that of the first one begins.
+    """
     head, _, rest = text.partition("\n\n")
-    lines = [line.removeprefix("usage:").split("  ")[0] for line in map(str.strip, head.split("\n"))]
-    usage = [re.findall(r"\[[^]]*\]\S*|\S+", line.strip()) for line in lines]
-    column = next(found.end() for found in re.finditer(r"^  -.*?  +(?=\S)", rest, re.MULTILINE))
-    column -= rest.rfind("\n", 0, column) + 1
+    lines = [line.removeprefix("usage:").strip().partition("  ")[0] for line in head.split("\n")]
+    first = re.search(r"^  -.*?  +(?=\S)", rest, re.MULTILINE)
+    column = len(first[0]) if first else 0
     groups: dict[str, list[Option]] = {}
     title = ""
     for line in rest.splitlines():
         if line.startswith("  -"):
-            groups.setdefault(title, []).append(_option_of(line[:column].strip(), line[column:].strip()))
-        elif line.startswith(" " * column) and groups:
+            groups.setdefault(title, []).append(_option_of(line.strip(), column - 2))
+        elif line.startswith(" " * column) and title in groups:
             last = groups[title].pop()
-            groups[title].append(last._replace(text=f"{last.text} {line.strip()}"))
-        elif line.endswith(":"):
+            groups[title].append(last._replace(text=f"{last.text} {line.strip()}".strip()))
+        elif not line or line.endswith(":"):
             title = line[:-1]
-        elif not line:
-            title = ""
-    return Command("", usage, groups)
+    return Command("", [re.findall(r"\[[^]]*\]\S*|\S+", line) for line in lines], groups)
 
 
-def _option_of(term: str, text: str) -> Option:
-    *names, last = term.split(", ")
+def _option_of(line: str, column: int) -> Option:
+    term, _, text = line.partition("  ")
+    if not text:
+        term, text = line[:column], line[column:]
+    *names, last = term.strip().split(", ")
     name, _, value = last.partition(" ")
-    return Option((*names, name), value, text)
+    return Option((*names, name), value, text.strip())
