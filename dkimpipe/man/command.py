@@ -102,7 +102,7 @@ def _usage(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _is_optional(action: argparse.Action) -> bool:
-    """Tell whether an option or argument can be left out; ``required`` of arguments depends on the version."""
+    """Tell whether an option or argument can be left out; what argparse says of arguments varies."""
     return not action.required if action.option_strings else action.nargs in ("?", "*")
 
 
