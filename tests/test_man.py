@@ -126,7 +126,7 @@ def terms(name: str, heading: str) -> dict[tuple[str, ...], str]:
 
 
 def test_each_option_of_a_signature_has_its_text() -> None:
-    assert set(terms("dkimpipe-senders.5", "OPTIONS OF A SIGNATURE")) == set(senders._LONG_NAMES.items())
+    assert set(terms("dkimpipe-senders.5", "OPTIONS OF A SIGNATURE")) == set(senders.LONG_NAMES.items())
 
 
 def test_each_type_has_its_text() -> None:

@@ -53,6 +53,14 @@ def test_only_selector_and_key_change(tmp_path: Path, before: bytes, after: byte
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_who_reads_meanwhile_reads_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "senders"
+    path.write_bytes(EDITS["one"][0])
+    with path.open("rb") as reader:
+        mapedit.replace(str(path), OLD, NEW)
+        assert reader.read() == EDITS["one"][0]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +23,13 @@ import in_memory
 import pytest
 import witness
 from bind import SOA, Bind, needs_bind, serving
-from conftest import Done, Keys, Report
+from conftest import MAIN, Done, Keys, Report
 from nameserver import NameServer
 
 from dkimpipe.admin import publish, record, rotate, rotation
 from dkimpipe.admin.record import Record
 from dkimpipe.errors import Trouble
+from dkimpipe.keys import read_key
 
 HOUR, DAY = 3600, 86400
 START = 1_735_689_600  # 2025-01-01 00:00 UTC
@@ -118,7 +122,8 @@ def zone(keys: Keys) -> Iterator[Zone]:
         f"old._domainkey.{domain}": keys.records["rsa1024._domainkey.example.com"] for domain in DOMAINS
     }
     records["oldd._domainkey.example.com"] = keys.records["ed25519._domainkey.example.com"]
-    with Zone(records) as server:
+    server = Zone(records)
+    with server:
         yield server
 
 
@@ -240,11 +245,12 @@ def test_a_year(keys: Keys, tmp_path: Path, report: Report, by_hand: bool) -> No
         verified = 0
         for now in range(START, START + 365 * DAY, STEP):
             resolver.now = now
+            month = time.strftime("%Y%m", time.gmtime(now))
+            for name in (f"{month}{letter}._domainkey.dynamic.example" for letter in ("", "r", "e")):
+                resolver.look_up(name)  # at the worst moment: just before the record is there
             told += [(now + 3 * DAY, order) for order in orders(house.said(now))]
             while told and told[0][0] <= now:
                 obey(bind, told.pop(0)[1])
-            for name in {name for key in house.keys for name in key.names}:
-                resolver.look_up(name)  # at the worst moment: before the record is there
             for domain in (b"dynamic.example", b"list.dynamic.example"):
                 message = house.sign(now, domain)
                 on_their_way += [(now, message), (now + ON_ITS_WAY, message)]
@@ -259,6 +265,303 @@ def test_a_year(keys: Keys, tmp_path: Path, report: Report, by_hand: bool) -> No
     report(f"a year of rotation: {verified} signatures verified, {states.count('revoked')} keys revoked")
     assert states.count("revoked") >= 6
     assert states.count("active") == 2
+
+
+# What can come between.
+
+NAME = f"{NEW}._domainkey.example.com"
+BEGIN = START + AGE
+
+
+def at(house: House, zone: Zone, state: str) -> int:
+    """Bring the new key of a house into this state, and return when that is."""
+    now = BEGIN
+    zone.obey(house.said(now))
+    for wanted, later in (("published", 1), ("active", 2 * HOUR)):
+        if state != "generated" and house.states.get(NEW) != state:
+            now += later
+            house.said(now)
+            assert house.states[NEW] == wanted
+    return now
+
+
+def test_all_that_share_a_key_change_together(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    both = "dkim(s=old,key=KEYS/rsa1024.pem)"
+    house = House(
+        tmp_path,
+        keys,
+        f"example.com {both}, domainkeys(s=old,key=KEYS/rsa1024.pem)\nexample.org {both}\n",
+        zone.look_at,
+    )
+    told = orders(house.said(BEGIN))
+    assert [order.name for order in told] == [NAME, f"{NEW}._domainkey.example.org"]
+    zone.records[NAME] = [told[0].value.encode()]
+    house.said(BEGIN + DAY)
+    assert house.states[NEW] == "generated"  # one of two is not enough
+    zone.records[told[1].name] = [told[1].value.encode()]
+    house.said(BEGIN + 2 * DAY)
+    house.said(BEGIN + 3 * DAY)
+    new = f"(s={NEW},key={tmp_path}/example.com.{NEW}.pem)"
+    assert house.senders.read_text() == f"example.com dkim{new}, domainkeys{new}\nexample.org dkim{new}\n"
+
+
+def test_keys_of_two_types_get_a_selector_each(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    two = "example.com dkim(s=old,key=KEYS/rsa1024.pem), dkim(s=oldd,key=KEYS/ed25519.pem)\n"
+    house = House(tmp_path, keys, two, zone.look_at)
+    house.said(BEGIN)
+    values = {key.selector: key.value for key in house.keys}
+    assert values[NEW].startswith("v=DKIM1; k=rsa; ")
+    assert values[f"{NEW}e"].startswith("v=DKIM1; k=ed25519; ")
+
+
+def test_the_new_key_is_for_the_same_user(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    (tmp_path / "rsa1024.pem").chmod(0o440)
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "rsa1024.pem", 0, 65534)
+    house.said(BEGIN)
+    old, new = ((tmp_path / name).stat() for name in ("rsa1024.pem", f"example.com.{NEW}.pem"))
+    assert (new.st_mode, new.st_uid, new.st_gid) == (old.st_mode, old.st_uid, old.st_gid)
+    assert read_key(f"{tmp_path}/example.com.{NEW}.pem").bits == 2048
+
+
+def test_every_server_must_have_the_record(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    late = Zone(dict(zone.records))
+    with late:
+        house = House(tmp_path, keys, ONE, zone.look_at, late.look_at)
+        said = house.said(BEGIN)
+        zone.obey(said)
+        assert house.said(BEGIN + DAY).splitlines()[0] == (
+            f"{NAME}: there is no such name (NXDOMAIN), says 127.0.0.1#{late.port}"
+        )
+        late.obey(said)
+        assert "published" in house.said(BEGIN + 2 * DAY)
+
+
+def test_a_record_that_vanishes_begins_anew(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "published")
+    there = zone.records.pop(NAME)
+    assert orders(house.said(now + 2 * HOUR)) == [Order(NAME, there[0].decode())]
+    zone.records[NAME] = there
+    house.said(now + 2 * HOUR + 1)
+    house.said(now + 3 * HOUR)
+    assert house.states == {"old": "active", NEW: "published"}
+    house.said(now + 3 * HOUR + 2)
+    assert house.states == {"old": "retiring", NEW: "active"}
+
+
+def test_a_clock_put_back_begins_anew(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "published")
+    house.rotate(now - 300 * DAY)
+    assert house.states == {"old": "active", NEW: "generated"}
+
+
+TAKEN = {
+    "a record": lambda house, zone: zone.records.update({NAME: zone.records["old._domainkey.example.com"]}),
+    "a file": lambda house, zone: (house.directory / f"example.com.{NEW}.pem").touch(),
+    "an entry": lambda house, zone: house.senders.write_text(
+        house.senders.read_text() + f"x@example.com dkim(s={NEW},key={house.directory}/rsa2048.pem)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("take", TAKEN.values(), ids=TAKEN)
+def test_a_selector_that_is_taken_is_left_alone(
+    keys: Keys, tmp_path: Path, zone: Zone, take: Callable[[House, Zone], object]
+) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    take(house, zone)
+    house.rotate(BEGIN, "--age=179d")
+    assert [key.selector for key in house.keys if key.replaces == ["old", f"{tmp_path}/rsa1024.pem"]] == [
+        f"{NEW}r"
+    ]
+
+
+def test_an_edit_by_hand_is_minded(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    """Somebody goes back to the old key: it signs, and the new one retires; nothing fights him."""
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "active")
+    house.senders.write_text(ONE.replace("KEYS", str(tmp_path)))
+    assert house.said(now + DAY) == (
+        "old._domainkey.example.com: signs again\n"
+        f"{NAME}: signs no more; its records stay until 2025-07-31 02:00 UTC\n"
+    )
+    assert house.states == {"old": "active", NEW: "retiring"}
+    assert house.said(now + 2 * DAY) == ""
+
+
+def test_a_key_without_an_heir_retires(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "published")
+    house.senders.write_text("")
+    house.said(now + DAY)
+    assert house.states == {"old": "retiring", NEW: "retiring"}
+
+
+def test_a_record_that_something_else_needs_stays(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    conf = tmp_path / "conf"
+    conf.write_text(f"selector old\nkeyfile {tmp_path}/rsa1024.pem\n")
+    both = ONE + "a@example.com dkim\n"
+    house = House(tmp_path, keys, both, zone.look_at, f"--conf_file={conf}")
+    now = at(house, zone, "active")
+    said = house.said(now + 31 * DAY)
+    assert orders(said) == []
+    assert "old._domainkey.example.com" in zone.records
+
+
+def test_a_dry_run_does_nothing(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    moving = ". dkim(s=old,key=KEYS/rsa2048.pem)\n"
+    house = House(tmp_path, keys, ONE + moving, zone.look_at)
+    house.said(START)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert house.said(BEGIN, "--dry-run") == (
+        "active     since 2025-01-01 00:00 UTC: old._domainkey.example.com, KEYS/rsa1024.pem\n"
+        "never       KEYS/senders, line 2: d=$keydomain of . depends on the sender: "
+        "its records have no fixed name\n"
+        f"{NAME}: a new key, KEYS/example.com.{NEW}.pem\n"
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_only_the_domains_that_are_named(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    other = "example.org dkim(s=old,key=KEYS/rsa2048.pem)\n"
+    house = House(tmp_path, keys, ONE + other, zone.look_at)
+    assert [order.name for order in orders(house.said(START, "--now", "EXAMPLE.org"))] == [
+        "202501._domainkey.example.org"
+    ]
+
+
+# What is wrong, and is said.
+
+
+def test_a_server_that_does_not_know_stops_one_key_and_no_other(
+    keys: Keys, tmp_path: Path, zone: Zone
+) -> None:
+    zone.broken.add(NAME)
+    other = "example.org dkim(s=old,key=KEYS/rsa2048.pem)\n"
+    house = House(tmp_path, keys, ONE + other, zone.look_at)
+    done = house.rotate(BEGIN)
+    assert (done.status, done.stderr) == (
+        78,
+        f"dkimpipe: {NAME}: the server fails (SERVFAIL), says 127.0.0.1#{zone.port}\n",
+    )
+    assert [order.name for order in orders(done.stdout.decode())] == [f"{NEW}._domainkey.example.org"]
+
+
+def damage(house: House) -> None:
+    (house.directory / rotation.NAME).write_text('{"keys": [{"state": "asleep"}]}')
+
+
+FAULTS: dict[str, tuple[Callable[[House], object], list[str], str]] = {
+    "senders": (
+        lambda house: house.senders.write_text("example.com dkim(s=old\n"),
+        [],
+        "KEYS/senders, line 1: no closing parenthesis: 'dkim(s=old'\n",
+    ),
+    "key": (
+        lambda house: (house.directory / "rsa1024.pem").chmod(0o644),
+        [],
+        "key file KEYS/rsa1024.pem is readable by others (mode 0644)\nchmod 0640 KEYS/rsa1024.pem",
+    ),
+    "state": (
+        damage,
+        [],
+        "KEYS/rotation.json is damaged: Key.__init__() missing 4 required positional arguments: 'selector', "
+        "'keyfile', 'names', and 'since'\n"
+        "move it away: rotation begins anew, and records of keys that were retiring stay in DNS",
+    ),
+    "domain": (
+        lambda house: None,
+        ["example.net"],
+        "KEYS/senders: no signature for example.net that can be rotated\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "arguments", "message"), FAULTS.values(), ids=FAULTS)
+def test_what_is_wrong_is_told(
+    keys: Keys,
+    tmp_path: Path,
+    zone: Zone,
+    spoil: Callable[[House], object],
+    arguments: list[str],
+    message: str,
+) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    spoil(house)
+    assert house.rotate(START, *arguments) == Done(78, b"", f"dkimpipe: {message}\n")
+
+
+def test_one_run_at_a_time(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    with rotation.lock(tmp_path):
+        assert house.rotate(START).stderr == "dkimpipe: KEYS: another run is at work\n\n"
+
+
+def command(*arguments: str) -> Done:
+    """Run ``dkimpipe rotate ARGUMENTS`` as its users do."""
+    done = subprocess.run([sys.executable, str(MAIN), "rotate", *arguments], capture_output=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--publish"], "--publish needs --server and --tsig"),
+        (["--server=127.0.0.1"], "no --publish"),
+        (["--age=soon"], "argument --age: soon is no time: 30d, 12h, or seconds"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    done = command(*arguments)
+    assert (done.status, done.stderr.splitlines()[-1]) == (64, f"dkimpipe rotate: {message}")
+
+
+def test_the_command(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    arguments = [f"--directory={tmp_path}", f"--sender_map={house.senders}", zone.look_at]
+    done = command(*arguments, "--age=100000d")
+    assert done == Done(0, b"", "")
+    assert json.loads((tmp_path / rotation.NAME).read_text()) == {
+        "keys": [
+            {
+                "selector": "old",
+                "keyfile": f"{tmp_path}/rsa1024.pem",
+                "names": ["old._domainkey.example.com"],
+                "state": "active",
+                "since": "2025-01-01T00:00:00Z",
+                "value": keys.records["rsa1024._domainkey.example.com"][0].decode(),
+                "wait": 0,
+                "replaces": [],
+            }
+        ]
+    }
+
+
+@needs_bind
+@pytest.mark.parametrize(("revoke", "left"), [((), []), (("--revoke",), ["v=DKIM1; k=rsa; p="])])
+def test_the_end_of_a_record(keys: Keys, tmp_path: Path, revoke: tuple[str, ...], left: list[str]) -> None:
+    with serving(tmp_path) as bind:
+        update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key", *revoke)
+        senders = ONE.replace("example.com", "dynamic.example")
+        house = House(tmp_path, keys, senders, f"--look-at={bind.server}", *update)
+        old = "old._domainkey.dynamic.example"
+        value = record.value(str(tmp_path / "rsa1024.pem"))
+        obey(bind, Order(old, value))
+        for days in (0, 2, 4):
+            house.said(BEGIN + days * DAY)
+        obey(bind, Order(old, record.value(str(tmp_path / "rsa2048.pem"))))
+        done = house.rotate(BEGIN + 40 * DAY)
+        assert (done.status, done.stderr) == (
+            78,
+            f"dkimpipe: {old} holds another key than the one that was there\nlook what it is for\n",
+        )
+        obey(bind, Order(old, value))
+        house.said(BEGIN + 41 * DAY)
+        assert bind.dig(old) == left
+        assert house.states == {"old": "revoked", NEW: "active"}
 
 
 # Killed at any moment.
@@ -286,7 +589,7 @@ def killed_at(number: int, house: House, now: int) -> bool:
 @needs_bind
 def test_a_killed_run_is_gone_on_with(keys: Keys, tmp_path: Path, report: Report) -> None:
     """At each step of a rotation: after a kill, and the next run, all is as if nobody had been killed."""
-    times = (START + AGE, START + AGE + DAY, START + AGE + 40 * DAY)
+    times = (START + AGE, START + AGE + 2 * DAY, START + AGE + 40 * DAY)
     with serving(tmp_path) as bind:
         update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key", "--ttl=60")
         look_at = f"--look-at={bind.server}"

@@ -120,17 +120,18 @@ class _Run:
     def all_keys(self) -> int:
         """Take all steps that are due, one key's trouble stopping no other's; return the exit status."""
         self._notice_what_signs()
+        for domain in self._domains - {_domain(name) for key in self._keys for name in key.names}:
+            raise ConfigError(f"{self._path}: no signature for {domain} that can be rotated")
         self._save()
         if self._options.dry_run:
             for key in filter(self._is_asked_for, self._keys):
                 print(f"{key.state:<10} since {_day(key.since)}: {_who(key)}, {key.keyfile}")
             for reason in sorted(reason for use in self._signing.values() for reason in use.depends):
                 print(f"never       {reason}")
-        for key in [key for key in self._keys if key.state == "active" and self._is_due(key)]:
+        for key in filter(self._is_due, list(self._keys)):
             self._take(self._begin, key)
-        for state in reversed(rotation.STATES):  # one step for each key and run, at the most
-            for key in [key for key in self._keys if key.state == state and self._is_asked_for(key)]:
-                self._take(_STEPS[state], self, key)
+        for key in filter(self._is_asked_for, list(self._keys)):
+            self._take(_STEPS[key.state], self, key)
         return ERRORS_FOUND if self._failed else 0
 
     def _take(self, step: Callable[..., object], *arguments: object) -> None:
@@ -176,6 +177,8 @@ class _Run:
         return not self._domains or bool(self._domains & domains)
 
     def _is_due(self, key: Key) -> bool:
+        if key.state != "active":
+            return False
         of_age = self._options.now or self._now - key.since >= self._options.age
         is_succeeded = any(
             new.replaces == list(key.pair) for new in self._keys if new.state in rotation.STATES[:2]
