@@ -165,7 +165,7 @@ class _Run:
                 key.become("retiring", self._now)
             elif key.state in ("generated", "published") and Pair(*key.replaces) not in self._signing:
                 key.become("retiring", self._now)
-            key.names = sorted(use.names) if use else key.names
+            key.names = sorted(use.names) or key.names if use else key.names
         known = {key.pair for key in self._keys}
         for pair, use in self._signing.items():
             if pair and use.names and pair not in known:

@@ -6,7 +6,8 @@ from dkimpipe import __version__
 
 HELP = """\
 usage: dkimpipe [OPTION]... [-f SENDER] [-- RECIPIENT...]
-       dkimpipe VERB [OPTION]...              setup postfix check explain dns genkey; VERB --help tells more
+       dkimpipe VERB [OPTION]...              setup postfix check explain dns genkey rotate;
+                                              VERB --help tells more
 
 Reads a message on standard input and signs it with the keys that the senders file names. With
 recipients it hands the message to sendmail(1); without, it writes it to standard output.
