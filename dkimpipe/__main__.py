@@ -26,6 +26,10 @@ def main(arguments: "list[str] | None" = None) -> int:
             from dkimpipe.admin.verbs import run_verb
 
             return run_verb(arguments)
+        if arguments and arguments[0] == "verify":
+            from dkimpipe.verify.filter import verify
+
+            return verify(arguments[1:])
         from dkimpipe.pipe import run
 
         return run(arguments)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dkimpipe.digest import Hash
 
 # What an empty body becomes in DKIM: RFC 6376 sections 3.4.3 and 3.4.4.
-_EMPTY = {"simple": b"\r\n", "relaxed": b""}
+EMPTY = {"simple": b"\r\n", "relaxed": b""}
 
 
 class BodyHashes:
@@ -29,7 +29,7 @@ class BodyHashes:
         wanted = (canonicalization, hash_name)
         if wanted not in self._hashes:
             self._hashes[wanted] = digest.new(hash_name, self.large)
-            self.add(Body(canonicalization, self._hashes[wanted].update, _EMPTY[canonicalization]))
+            self.add(Body(canonicalization, self._hashes[wanted].update, EMPTY[canonicalization]))
         return self._hashes[wanted]
 
     def add(self, body: Body) -> None:

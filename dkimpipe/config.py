@@ -9,7 +9,7 @@ from dkimpipe.files import exists, read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Callable
+    from typing import Callable, ClassVar
 
 CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
 SENDER_MAP = "/etc/dkimpipe/senders"
@@ -93,7 +93,10 @@ _WORDS = (*_YES_OR_NO, *_SPELLINGS)
 
 
 class Settings:
-    """What the command line and the conf file say.
+    """What the command line and the conf file say. A command with other options is a subclass.
+
+    ``options``     name and the values it may have, as in OPTIONS
+    ``conf_file``   read if it is there and no other is named
 
     ``values``      value by name; a name that nobody gave is not there
     ``signatures``  the values of ``signature``, in order, each with what gives its place
@@ -103,6 +106,9 @@ class Settings:
     """
 
     __slots__ = ("recipients", "sender", "signatures", "values", "where")
+
+    options: "ClassVar[dict[str, tuple[str, ...]]]" = OPTIONS
+    conf_file = CONF_FILE
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -130,7 +136,7 @@ class Settings:
 
     def set(self, name: str, value: str, where: str) -> None:
         """Take one option; raise ConfigError if its value cannot be."""
-        allowed = OPTIONS[name]
+        allowed = self.options[name]
         if allowed == _YES_OR_NO:
             value = _SPELLINGS.get(value.lower(), value.lower())
         if allowed and value not in allowed:
@@ -148,23 +154,23 @@ class Settings:
         self.where[name] = where
 
 
-def read_settings(arguments: "list[str]") -> Settings:
+def read_settings(arguments: "list[str]", settings: "Settings | None" = None) -> Settings:
     """Return the settings of a command line (without the program's name) and of its conf file.
 
     Raises UsageError for the command line, ConfigError with file and line for the conf file.
     """
-    settings = read_command_line(arguments)
+    settings = read_command_line(arguments, settings)
     path = settings.get("conf_file")
-    if path or exists(CONF_FILE):
-        for name, value, where in read_conf(path or CONF_FILE):
+    if path or exists(settings.conf_file):
+        for name, value, where in read_conf(path or settings.conf_file, settings.options):
             if settings.where.get(name) != "command line":
                 settings.set(name, value, where)
     return settings
 
 
-def read_command_line(arguments: "list[str]") -> Settings:
+def read_command_line(arguments: "list[str]", settings: "Settings | None" = None) -> Settings:
     """Return what the command line says: ``--name value``, ``--name=value``, ``-f SENDER`` and recipients."""
-    settings = Settings()
+    settings = settings or Settings()
     left = arguments[::-1]
     while left:
         word = left.pop()
@@ -193,19 +199,19 @@ def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
         if not equals and left and not left[-1].startswith("-"):
             left.pop()
         return
-    if name not in OPTIONS:
+    if name not in settings.options:
         raise UsageError(f"unknown option '--{option}'", "dkimpipe --help lists them")
     if not equals:
-        yes = OPTIONS[name] == _YES_OR_NO and not (left and left[-1] and left[-1].lower() in _WORDS)
+        yes = settings.options[name] == _YES_OR_NO and not (left and left[-1] and left[-1].lower() in _WORDS)
         value = "yes" if yes else _next(left, word)
     settings.set(name, value, "command line")
 
 
-def read_conf(path: str) -> "list[tuple[str, str, str]]":
+def read_conf(path: str, options: "dict[str, tuple[str, ...]]" = OPTIONS) -> "list[tuple[str, str, str]]":
     """Return name, value and ``PATH, line N`` of each directive in a conf file. Raises ConfigError."""
     directives = []
     for name, value, where, line in conf_lines(path):
-        if name in OPTIONS and name != "conf_file":
+        if name in options and name != "conf_file":
             directives.append((name, value, where))
         elif name not in IGNORED:
             raise unknown_directive(where, line)

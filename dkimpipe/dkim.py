@@ -7,11 +7,11 @@ from dkimpipe.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dkimpipe.body import BodyHashes
     from dkimpipe.keys import PrivateKey
-    from dkimpipe.message import Message
+    from dkimpipe.message import Field, Message
     from dkimpipe.options import SignatureOptions
 
 # RFC 6376 section 5.4.1 and RFC 8058 section 4. True: a field that may stand once (RFC 5322 section 3.6);
@@ -94,18 +94,23 @@ class DkimSignature:
         written.append((b"bh", b2a_base64(self._body_hash.digest(), newline=False)))
         field = tags.write_field(b"DKIM-Signature", [*written, (b"b", b"")])
         header_hash = digest.new(self._hash_name)
-        header_hash.update(signed_data(message, names, field, options.header_canonicalization))
+        header_hash.update(signed_data(message.by_name, names, field, options.header_canonicalization))
         signature = self._key.sign(header_hash.digest(), self._hash_name)
         return tags.write_base64(field, b2a_base64(signature, newline=False))
 
 
-def signed_data(message: "Message", names: "Sequence[bytes]", field: bytes, canonicalization: str) -> bytes:
+def signed_data(
+    by_name: "Mapping[bytes, Sequence[Field]]",
+    names: "Sequence[bytes]",
+    field: bytes,
+    canonicalization: str,
+) -> bytes:
     """Return what is hashed and signed (RFC 6376 section 3.7): the fields that h= names, then our own.
 
-    ``field`` is the DKIM-Signature as LF text up to ``b=``. Of several fields of one name the last comes
+    ``field`` is the DKIM-Signature as LF text with an empty b=. Of several fields of one name the last comes
     first (section 5.4.2); a name with none left stands for nothing. CRLF at the end of each but our own.
     """
-    left = {name: list(message.by_name.get(name, ())) for name in set(names)}
+    left = {name: list(by_name.get(name, ())) for name in set(names)}
     fields = [left[name].pop().text for name in names if left[name]]
     return b"".join([canonical.field(canonicalization, text) for text in [*fields, field]])[:-2]
 

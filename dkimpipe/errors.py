@@ -1,7 +1,8 @@
 """The one table of what can go wrong: error, exit status, enhanced status code (RFC 3463).
 
 Every error of the filter defers the mail: pipe(8) reads exit status 75, and a first output
-of the form ``4.x.x text``, as "try again later". No error here bounces or loses a message.
+of the form ``4.x.x text``, as "try again later". No error here loses a message, and one alone bounces it:
+the verdict of ``dkimpipe verify``, if it is asked for.
 """
 
 
@@ -65,6 +66,19 @@ class HandoverError(Trouble):
 
 class TimeLimitError(Trouble):
     """The filter ran for so long that pipe(8) would soon have killed it."""
+
+
+class UnverifiedError(Trouble):
+    """``verify`` was told not to pass on what it cannot verify today."""
+
+    code = "4.7.5"
+
+
+class RejectedError(Trouble):
+    """The message is not wanted: ``verify`` was told to reject what its domain's policy disowns."""
+
+    status = 69
+    code = "5.7.1"
 
 
 class NotSigned(Exception):

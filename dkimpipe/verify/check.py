@@ -1,0 +1,143 @@
+"""All signatures of a message, each judged by itself (RFC 6376 section 6.1).
+
+dkimpy is not asked. It needs a fourth package for Ed25519, holds the message in memory several times, takes
+quadratic time for blanks, allows clocks ten hours, does not look at k=, h=, s= and t= of key records, nor at
+more than one of them. The canonicalizations that sign are at hand, stream, and are proven by three other
+verifiers; ``--explain`` asks dkimpy for a second opinion.
+
+What is decided where the RFCs leave room: the first signatures count, up to MAX_SIGNATURES. The body is
+looked at before DNS is asked: what is altered needs no key. x= is minded to the second, t= in the future is
+not. A key in test mode (t=y) makes good and bad signatures neutral; l= that leaves text unsigned makes a good
+one policy.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, NamedTuple, Union
+
+from dkimpipe.body import BodyHashes
+from dkimpipe.message import Field, Message
+from dkimpipe.verify import keyrecord, signature
+from dkimpipe.verify.dkim import DkimCheck
+from dkimpipe.verify.domainkeys import DomainKeysCheck
+from dkimpipe.verify.keyrecord import KeyRecord
+from dkimpipe.verify.resolver import Resolver
+from dkimpipe.verify.signature import METHODS, Signature
+from dkimpipe.verify.verdict import Failure, Neutral, PermanentError, Policy, Verdict
+
+MAX_SIGNATURES = 10
+_MAX_RECORDS = 5
+Check = Union[DkimCheck, DomainKeysCheck]
+_KINDS: dict[str, Callable[[Signature, Message, BodyHashes], Check]] = {
+    "dkim": DkimCheck,
+    "domainkeys": DomainKeysCheck,
+}
+# By whether the key made the signature, of whatever, if that can be seen.
+_WHY_NOT = {True: "altered", False: "signed by another key", None: "altered, or signed by another key"}
+
+
+class Judged(NamedTuple):
+    """A signature field and what came of it.
+
+    ``word``       of RFC 8601 section 2.7.1
+    ``reason``     for people, empty if it is a pass
+    ``signature``  what it says, None if it cannot be read
+    ``record``     the key that was used, None if it did not come to that
+    ``authentic``  the key's record is proven by DNSSEC, says the resolver
+    """
+
+    field: Field
+    word: str
+    reason: str = ""
+    signature: Signature | None = None
+    record: KeyRecord | None = None
+    authentic: bool = False
+
+    @property
+    def method(self) -> str:
+        """dkim or domainkeys."""
+        return METHODS[self.field.name]
+
+
+class Checks:
+    """The signatures of a message, to be judged when its body has gone through ``bodies``.
+
+    ``left_out``  how many are not looked at
+    """
+
+    def __init__(self, message: Message, bodies: BodyHashes) -> None:
+        fields = [field for field in message.fields if field.name in METHODS]
+        self.left_out = max(0, len(fields) - MAX_SIGNATURES)
+        self._checks: list[tuple[Field, Signature | None, Check | Verdict]] = []
+        for field in fields[:MAX_SIGNATURES]:
+            parsed = None
+            check: Check | Verdict
+            try:
+                parsed = signature.parse(field)
+                check = _KINDS[parsed.method](parsed, message, bodies)
+            except Verdict as verdict:
+                check = verdict
+            self._checks.append((field, parsed, check))
+
+    def judge(self, resolver: Resolver, now: int) -> list[Judged]:
+        """Return what comes of each, top down; ``now`` is the time in seconds since 1970."""
+        return [_judge(field, parsed, check, resolver, now) for field, parsed, check in self._checks]
+
+
+def _judge(
+    field: Field, parsed: Signature | None, check: Check | Verdict, resolver: Resolver, now: int
+) -> Judged:
+    record, authentic = None, False
+    try:
+        if isinstance(check, Verdict):
+            raise check
+        expires = check.signature.expires
+        if expires is not None and expires < now:
+            raise PermanentError(f"expired on {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(expires))}")
+        check.refuse_body()
+        answer = resolver.texts(check.signature.key_name)
+        authentic = answer.authentic
+        keys = _keys(check, answer.texts)
+        good = [
+            key
+            for key in keys
+            if key.verifies(check.signature.signature, check.digest(), check.signature.hash_name)
+        ]
+        record = (good or keys)[0]
+        _refuse_signature(check, record, bool(good))
+    except Verdict as verdict:
+        return Judged(field, verdict.word, str(verdict), parsed, record, authentic)
+    return Judged(field, "pass", "", parsed, record, authentic)
+
+
+def _keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
+    """Return the keys that may have made the signature. Raises PermanentError if there are none."""
+    if not texts:
+        raise PermanentError("no key")
+    usable, faults = [], []
+    for text in texts[:_MAX_RECORDS]:
+        try:
+            record = keyrecord.parse(text)
+            if record.type != check.signature.key_type:
+                raise PermanentError("key record: k= is not for a=")
+            if record.hashes and check.signature.hash_name.encode() not in record.hashes:
+                raise PermanentError(f"key record: h= does not allow {check.signature.hash_name}")
+            check.refuse_key(record)
+            usable.append(record)
+        except PermanentError as fault:
+            faults.append(fault)
+    if not usable:
+        raise faults[0]
+    return usable
+
+
+def _refuse_signature(check: Check, record: KeyRecord, good: bool) -> None:
+    """Raise Failure if the key did not sign this, Neutral or Policy if that counts for nothing."""
+    if b"y" in record.flags:
+        raise Neutral("key record: t=y, the key is in test mode")
+    if not good:
+        why = _WHY_NOT[record.made(check.signature.signature)]
+        raise Failure(f"{check.covers} {why}")
+    if check.unsigned_octets:
+        raise Policy(f"l= leaves {check.unsigned_octets} octets of the body unsigned")

@@ -1,0 +1,87 @@
+"""A DKIM signature held against the message: body hash and header hash (RFC 6376 section 6.1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dkimpipe import digest
+from dkimpipe.body import EMPTY, BodyHashes
+from dkimpipe.canonical import Body
+from dkimpipe.dkim import signed_data
+from dkimpipe.message import Field, Message
+from dkimpipe.verify.keyrecord import KeyRecord
+from dkimpipe.verify.signature import Signature, without_value
+from dkimpipe.verify.verdict import Failure, PermanentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.digest import Hash
+
+
+class DkimCheck:
+    """What a DKIM signature says of a message. The body goes through ``bodies`` before it can be judged."""
+
+    covers = "header"  # what is left, once the body is right
+
+    def __init__(self, signature: Signature, message: Message, bodies: BodyHashes) -> None:
+        self.signature = signature
+        self._message = message
+        self._length: _Length | None = None
+        if signature.body_length is None:
+            self._hash = bodies.hash(signature.body_canonicalization, signature.hash_name)
+        else:
+            self._hash = digest.new(signature.hash_name, bodies.large)
+            self._length = _Length(self._hash, signature.body_length)
+            form = signature.body_canonicalization
+            bodies.add(Body(form, self._length.update, EMPTY[form]))
+
+    def refuse_body(self) -> None:
+        """Raise Failure if the body is not the one that was signed."""
+        if self._length and self._length.missing:
+            raise Failure("body is shorter than l= says")
+        if self._hash.digest() != self.signature.body_hash:
+            raise Failure("body altered")
+
+    def refuse_key(self, record: KeyRecord) -> None:
+        """Raise PermanentError if the key may not sign this (section 6.1.2)."""
+        if record.services.isdisjoint((b"*", b"email")):
+            raise PermanentError("key record: s= is not for email")
+        host = self.signature.identity.rpartition(b"@")[2]
+        if b"s" in record.flags and host != self.signature.domain:
+            raise PermanentError("key record: t=s, but i= is not in d= itself")
+
+    def data(self, by_name: Mapping[bytes, Sequence[Field]] | None = None) -> bytes:
+        """Return what was signed, if nobody changed it; ``by_name`` are other fields than the message's."""
+        signature = self.signature
+        fields = dict(self._message.by_name if by_name is None else by_name)
+        own = fields.get(signature.field.name, ())
+        fields[signature.field.name] = [field for field in own if field is not signature.field]
+        own_field = without_value(signature)
+        return signed_data(fields, signature.names, own_field, signature.header_canonicalization)
+
+    def digest(self) -> bytes:
+        """Return the hash that was signed."""
+        header = digest.new(self.signature.hash_name)
+        header.update(self.data())
+        return header.digest()
+
+    @property
+    def unsigned_octets(self) -> int:
+        """How much of the body, in canonical form, l= leaves open for anybody to add."""
+        return self._length.beyond if self._length else 0
+
+
+class _Length:
+    """A hash of so many octets at the most."""
+
+    def __init__(self, hash: Hash, length: int) -> None:
+        self._hash = hash
+        self.missing = length
+        self.beyond = 0
+
+    def update(self, octets: bytes) -> None:
+        """Hash of these what is wanted, count the others."""
+        wanted = octets[: self.missing]
+        self._hash.update(wanted)
+        self.missing -= len(wanted)
+        self.beyond += len(octets) - len(wanted)

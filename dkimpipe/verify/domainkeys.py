@@ -1,0 +1,61 @@
+"""A DomainKeys signature held against the message (RFC 4870 section 3.4, historic)."""
+
+from __future__ import annotations
+
+from dkimpipe import canonical, digest
+from dkimpipe.address import Mailbox, first_mailbox, is_at_or_below
+from dkimpipe.body import BodyHashes
+from dkimpipe.canonical import Body
+from dkimpipe.errors import NotSigned
+from dkimpipe.message import Message
+from dkimpipe.verify.keyrecord import KeyRecord
+from dkimpipe.verify.signature import Signature
+from dkimpipe.verify.verdict import PermanentError
+
+
+class DomainKeysCheck:
+    """What a DomainKey-Signature says of a message. The body goes through ``bodies`` before it can be judged.
+
+    One hash covers header, separator and body: all fields below the signature, or those of them in h=.
+    """
+
+    covers = "message"
+    unsigned_octets = 0
+
+    def __init__(self, signature: Signature, message: Message, bodies: BodyHashes) -> None:
+        """Raise PermanentError if it is not for the sending address."""
+        self.signature = signature
+        self._sending = _sending_address(message, signature)
+        self._hash = digest.new(signature.hash_name, bodies.large)
+        for field in message.fields[message.fields.index(signature.field) + 1 :]:
+            if not signature.names or field.name in signature.names:
+                self._hash.update(canonical.field(signature.header_canonicalization, field.text))
+        body = Body(signature.body_canonicalization, self._hash.update)
+        body.update(b"\n")
+        bodies.add(body)
+
+    def refuse_body(self) -> None:
+        """Do nothing: the body has no hash of its own."""
+
+    def refuse_key(self, record: KeyRecord) -> None:
+        """Raise PermanentError if the key may not sign this (RFC 4870 section 3.2.3)."""
+        if record.granularity not in (None, b"", b"*", self._sending.local_part):
+            raise PermanentError("key record: g= is for another address")
+
+    def digest(self) -> bytes:
+        """Return the hash that was signed, if nobody changed the message."""
+        return self._hash.digest()
+
+
+def _sending_address(message: Message, signature: Signature) -> Mailbox:
+    """Return the address of the first Sender, else From, which d= and h= must cover."""
+    name = b"sender" if b"sender" in message.by_name else b"from"
+    try:
+        sending = first_mailbox(message.by_name[name][0].value)
+    except (KeyError, NotSigned):
+        raise PermanentError("no sending address") from None
+    if not is_at_or_below(sending.domain, signature.domain):
+        raise PermanentError(f"d= does not cover {name.decode()}")
+    if signature.names and name not in signature.names:
+        raise PermanentError(f"h= does not name {name.decode()}")
+    return sending

@@ -1,0 +1,80 @@
+"""The way of a message that comes in: verified, its verdicts on top, and back to Postfix or out.
+
+The promises are those of the filter that signs: exit status 0 only when the complete message was handed on;
+with any trouble it is deferred, and nothing has left. One end is added: that the message is not wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from dkimpipe import guard, log, sendmail
+from dkimpipe.body import BodyHashes
+from dkimpipe.config import read_settings
+from dkimpipe.errors import RejectedError, Trouble, one_line
+from dkimpipe.message import Message
+from dkimpipe.pipe import read_standard_input
+from dkimpipe.spool import Spool
+from dkimpipe.verify import policy, report
+from dkimpipe.verify.check import Checks
+from dkimpipe.verify.options import VerifySettings
+from dkimpipe.verify.results import without_claims, write
+
+HEADER_LIMIT = 8 << 20  # octets; Postfix takes in far less (header_size_limit)
+_ROOM = 1 << 20
+
+
+def verify(arguments: list[str]) -> int:
+    """Verify one message and return exit status 0, or 69 if it is rejected, or raise Trouble."""
+    parent = os.getppid()
+    guard.limit_time()
+    settings = VerifySettings()
+    read_settings(arguments, settings)
+    guard.refuse_to_lose(settings.recipients, parent)
+    syslog = settings.yes("syslog", bool(settings.recipients))
+    try:
+        return _pass_on(settings, parent)
+    except RejectedError as rejected:
+        os.write(2, f"{rejected.code} dkimpipe: {one_line(str(rejected))}\n".encode())
+        if syslog:
+            log.to_syslog(f"rejected: {rejected}", "warning")
+        return rejected.status
+    except Trouble as trouble:
+        if syslog:
+            log.to_syslog(f"deferred: {trouble}", "error")
+        raise
+
+
+def _pass_on(settings: VerifySettings, parent: int) -> int:
+    resolver, hostname = settings.resolver(), settings.authserv_id
+    message = Message(read_standard_input, HEADER_LIMIT)
+    bodies = BodyHashes(large=not message.small)
+    checks = Checks(message, bodies)
+
+    spool = Spool(room=_ROOM + len(message.envelope_line))
+    spool.write(without_claims(message, hostname))
+    for chunk in message.body():
+        spool.write(chunk)
+        bodies.update(chunk)
+    bodies.finish()
+    judged = checks.judge(resolver, int(time.time()))
+    policy.reject(message, judged, resolver, settings)
+    results = report.results(judged, checks.left_out)
+    field = write(hostname, results).replace(b"\n", message.line_end)
+    spool.put_on_top(message.envelope_line + field + message.line_end)
+
+    if settings.recipients:
+        program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))
+        guard.same_parent(parent)
+        _log(report.line(message, results), settings)
+        sendmail.become(program, settings.sender or "", settings.recipients, spool)
+    spool.copy_to(1)
+    _log(report.line(message, results), settings)
+    return 0
+
+
+def _log(line: str, settings: VerifySettings) -> None:
+    log.to_stderr(line)
+    if settings.yes("syslog", bool(settings.recipients)):
+        log.to_syslog(line, "info")

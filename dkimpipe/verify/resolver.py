@@ -1,0 +1,106 @@
+"""TXT records, for keys and policies, within one allowance of time a message.
+
+UDP, then TCP where an answer is too long, several servers, aliases: dnspython does all that. What is added
+is the bound: however many names a message makes us ask for, and however slow their servers are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import dns.exception
+import dns.flags
+import dns.inet
+import dns.name
+import dns.resolver
+
+from dkimpipe.verify.verdict import TemporaryError
+
+BUDGET = 30.0  # seconds a message, all its questions together: far from the 280 of the filter
+_ONE_NAME = 10.0  # seconds
+_PAYLOAD = 1232  # octets by UDP, as name servers have agreed on
+
+
+class Answer(NamedTuple):
+    """The TXT records of a name, the strings of each joined; ``authentic``: by DNSSEC, says the resolver."""
+
+    texts: list[bytes]
+    authentic: bool = False
+
+
+class Resolver:
+    """Asks for TXT records; each name once."""
+
+    def __init__(
+        self,
+        server: tuple[str, int] | None = None,
+        known: Mapping[str, bytes] | None = None,
+        budget: float = BUDGET,
+    ) -> None:
+        """Ask this server, or those of the system. ``known`` are records by name, which need no asking."""
+        self._answers: dict[str, Answer | TemporaryError] = {
+            name.lower(): Answer([text]) for name, text in (known or {}).items()
+        }
+        self._server = server
+        self._resolver: dns.resolver.Resolver | None = None
+        self._left = budget
+
+    def texts(self, name: str) -> Answer:
+        """Return the records of a name in A-labels, none if it has none. Raises TemporaryError."""
+        name = name.lower()
+        if name not in self._answers:
+            started = time.monotonic()
+            try:
+                self._answers[name] = self._ask(name)
+            except TemporaryError as error:
+                self._answers[name] = error
+            self._left -= time.monotonic() - started
+        answer = self._answers[name]
+        if isinstance(answer, TemporaryError):
+            raise answer
+        return answer
+
+    def _ask(self, name: str) -> Answer:
+        if self._left <= 0:
+            raise TemporaryError("no time left for DNS")
+        try:
+            found = self._system().resolve(
+                dns.name.from_text(name), "TXT", lifetime=min(self._left, _ONE_NAME), search=False
+            )
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return Answer([])
+        except (dns.name.LabelTooLong, dns.name.EmptyLabel, dns.name.NameTooLong, dns.name.BadEscape):
+            return Answer([])  # no such name can be
+        except dns.resolver.NoNameservers:
+            raise TemporaryError(f"the name servers of {name} fail") from None
+        except dns.exception.Timeout:
+            raise TemporaryError(f"no answer for {name}") from None
+        except (OSError, dns.exception.DNSException) as error:
+            raise TemporaryError(f"no usable answer for {name}: {type(error).__name__}") from None
+        authentic = bool(found.response.flags & dns.flags.AD)
+        return Answer([b"".join(record.strings) for record in found], authentic)
+
+    def _system(self) -> dns.resolver.Resolver:
+        """Return dnspython's resolver, with the server that was named or those of the system."""
+        if not self._resolver:
+            try:
+                self._resolver = dns.resolver.Resolver(configure=not self._server)
+            except dns.exception.DNSException as error:
+                raise TemporaryError(f"no resolver: {error}") from None
+            if self._server:
+                address, port = self._server
+                self._resolver.nameservers = [address]
+                self._resolver.port = port
+            self._resolver.use_edns(0, 0, _PAYLOAD)
+            self._resolver.flags = dns.flags.RD | dns.flags.AD  # RFC 6840 section 5.7
+        return self._resolver
+
+
+def server(text: str) -> tuple[str, int]:
+    """Return address and port of ``IP`` or ``IP#PORT``. Raises ValueError."""
+    address, mark, port = text.partition("#")
+    if not dns.inet.is_address(address) or (mark and not (port.isascii() and port.isdigit())):
+        raise ValueError(text)
+    return address, int(port or 53)

@@ -1,0 +1,55 @@
+"""Tag lists, read strictly (RFC 6376 section 3.2): signatures and key records are made of them."""
+
+from __future__ import annotations
+
+import re
+from binascii import a2b_base64
+
+_FWS = b" \t\r\n"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
+_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
+# VALCHAR and folding white space between; above US-ASCII only UTF-8 (RFC 8616), which parse() sees to.
+_VALUE = re.compile(rb"[\x21-\x3a\x3c-\x7e\x80-\xff \t\r\n]*")
+
+
+def parse(text: bytes) -> dict[bytes, bytes]:
+    """Return the value of each tag, without the white space round it, in order.
+
+    ``text`` may be folded, in any way. Raises ValueError, in words: a duplicate tag makes the list invalid.
+    """
+    tags: dict[bytes, bytes] = {}
+    specs = text.strip(_FWS).split(b";")
+    if len(specs) > 1 and not specs[-1].strip(_FWS):
+        specs.pop()
+    for spec in specs:
+        name, equals, value = spec.partition(b"=")
+        name, value = name.strip(_FWS), value.strip(_FWS)
+        if not equals or not _NAME.fullmatch(name):
+            raise ValueError("not a list of tags")
+        if not _VALUE.fullmatch(value) or not _is_utf8(value):
+            raise ValueError(f"{name.decode()}= holds what no tag can hold")
+        if name in tags:
+            raise ValueError(f"{name.decode()}= stands twice")
+        tags[name] = value
+    return tags
+
+
+def unfolded(value: bytes) -> bytes:
+    """Return a value without any white space: base64, or a list."""
+    return value.translate(None, _FWS)
+
+
+def base64(value: bytes) -> bytes:
+    """Return the octets of base64 text, which may be folded. Raises ValueError if it is none, or of none."""
+    text = unfolded(value)
+    if not _BASE64.fullmatch(text) or len(text) % 4:
+        raise ValueError("no base64")
+    return a2b_base64(text)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
