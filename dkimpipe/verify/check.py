@@ -80,6 +80,11 @@ class Checks:
                 check = verdict
             self._checks.append((field, parsed, check))
 
+    def check(self, number: int) -> Check | None:
+        """Return what the signature of this number says of the message, None of one that cannot be read."""
+        check = self._checks[number][2]
+        return None if isinstance(check, Verdict) else check
+
     def judge(self, resolver: Resolver, now: int) -> list[Judged]:
         """Return what comes of each, top down; ``now`` is the time in seconds since 1970."""
         return [_judge(field, parsed, check, resolver, now) for field, parsed, check in self._checks]

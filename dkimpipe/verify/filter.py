@@ -12,25 +12,33 @@ import time
 from dkimpipe import guard, log, sendmail
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
-from dkimpipe.errors import RejectedError, Trouble, one_line
+from dkimpipe.errors import RejectedError, Trouble, UsageError, one_line
 from dkimpipe.message import Message
 from dkimpipe.pipe import read_standard_input
 from dkimpipe.spool import Spool
 from dkimpipe.verify import policy, report
 from dkimpipe.verify.check import Checks
 from dkimpipe.verify.options import VerifySettings
+from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.results import without_claims, write
+from dkimpipe.verify.usage import HELP
 
 HEADER_LIMIT = 8 << 20  # octets; Postfix takes in far less (header_size_limit)
 _ROOM = 1 << 20
+_NONE_IS_GOOD = 78  # exit status of --explain, as of the verbs that check something
 
 
 def verify(arguments: list[str]) -> int:
     """Verify one message and return exit status 0, or 69 if it is rejected, or raise Trouble."""
+    if arguments == ["--help"]:
+        os.write(1, HELP.encode())
+        return 0
     parent = os.getppid()
     guard.limit_time()
     settings = VerifySettings()
     read_settings(arguments, settings)
+    if settings.yes("explain") and settings.recipients:
+        raise UsageError("--explain is for people: it hands no message on")
     guard.refuse_to_lose(settings.recipients, parent)
     syslog = settings.yes("syslog", bool(settings.recipients))
     try:
@@ -52,6 +60,9 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     bodies = BodyHashes(large=not message.small)
     checks = Checks(message, bodies)
 
+    if settings.yes("explain"):
+        return _explain(message, bodies, checks, resolver)
+
     spool = Spool(room=_ROOM + len(message.envelope_line))
     spool.write(without_claims(message, hostname))
     for chunk in message.body():
@@ -72,6 +83,19 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     spool.copy_to(1)
     _log(report.line(message, results), settings)
     return 0
+
+
+def _explain(message: Message, bodies: BodyHashes, checks: Checks, resolver: Resolver) -> int:
+    """Tell people what is right and wrong; return 0 if a signature is good, else 78."""
+    from dkimpipe.verify.explain import explain  # it brings dkimpy along, which is slow to import
+
+    body = b"".join(message.body())
+    bodies.update(body)
+    bodies.finish()
+    judged = checks.judge(resolver, int(time.time()))
+    lines = [f"{one_line(line)}\n" for line in explain(message, body, checks, judged, resolver)]
+    os.write(1, "".join(lines).encode())
+    return 0 if any(each.word == "pass" for each in judged) else _NONE_IS_GOOD
 
 
 def _log(line: str, settings: VerifySettings) -> None:

@@ -38,6 +38,11 @@ class KeyRecord(NamedTuple):
     granularity: bytes | None
     is_dkim: bool
 
+    @property
+    def bits(self) -> int:
+        """The size of the key."""
+        return self.key.key_size if isinstance(self.key, rsa.RSAPublicKey) else 256
+
     def verifies(self, signature: bytes, digest: bytes, hash_name: str) -> bool:
         """Tell whether a signature is this key's: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA (RFC 8463)."""
         try:

@@ -1,0 +1,177 @@
+"""``dkimpipe verify --explain``: what is wrong with a signature, in words that somebody can act on.
+
+What usually happens to a message on its way is undone, one thing at a time: if that makes the signature good,
+it is what happened. It holds the message in memory, and is for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from binascii import a2b_qp
+from collections.abc import Iterator, Sequence
+from typing import Callable
+
+from dkimpipe import digest
+from dkimpipe.body import EMPTY
+from dkimpipe.canonical import Body
+from dkimpipe.errors import printable
+from dkimpipe.message import Field, LineEnds, Message
+from dkimpipe.verify import second_opinion
+from dkimpipe.verify.check import Check, Checks, Judged
+from dkimpipe.verify.dkim import DkimCheck
+from dkimpipe.verify.resolver import Resolver
+from dkimpipe.verify.signature import Signature
+
+_BROKEN = re.compile(rb"^([^\n]{998}(?:\n [^\n]{997})*)\n ([^\n]*)", re.MULTILINE)
+
+# What may have happened to the body, and how LF text is put back.
+_BODY_MENDS: dict[str, Callable[[bytes], bytes]] = {
+    "blanks at line ends were added": lambda text: re.sub(rb"[ \t]+$", b"", text, flags=re.MULTILINE),
+    "'From ' at the begin of a line became '>From '": lambda text: re.sub(rb"(?m)^>From ", b"From ", text),
+    "lines over 998 octets were broken": lambda text: _BROKEN.sub(lambda m: m[0].replace(b"\n ", b""), text),
+    "CRs were added": lambda text: text.replace(b"\r", b""),
+    "line ends were made from lone CRs": lambda text: text.replace(b"\r", b"\n"),
+    "empty lines were added at the top": lambda text: text.lstrip(b"\n"),
+    "8-bit text was converted to quoted-printable": a2b_qp,
+}
+# What may have happened to a field.
+_FIELD_MENDS: dict[str, Callable[[bytes], bytes]] = {
+    "was folded otherwise": lambda text: text.replace(b"\n", b""),
+    "got a tag in brackets": lambda text: re.sub(
+        rb"^([^:]*:\s*)((?:re|fwd?|aw):\s*)?\[[^]]*\]\s*", rb"\1\2", text, flags=re.I
+    ),
+    "got blanks at line ends": lambda text: re.sub(rb"[ \t]+$", b"", text, flags=re.MULTILINE),
+}
+
+
+def explain(
+    message: Message, body: bytes, checks: Checks, judged: Sequence[Judged], resolver: Resolver
+) -> Iterator[str]:
+    """Yield what came of each signature, and why, a line each; ``body`` is raw."""
+    ends = LineEnds()
+    text = ends.update(body) + ends.finish()
+    if not judged:
+        yield "no signature"
+    for number, each in enumerate(judged):
+        signature = each.signature
+        yield f"{each.field.name.decode()}: {each.word}{': ' if each.reason else ''}{each.reason}"
+        if signature:
+            yield from _facts(each, signature)
+        if each.word != "pass":
+            yield from _why(each, checks.check(number), message, text)
+        if signature and each.method == "dkim":
+            opinion = second_opinion.ask(message, body, each.field, resolver)
+            yield f"    dkimpy, another verifier, says: {opinion}"
+    if checks.left_out:
+        yield f"{checks.left_out} more signatures are not looked at"
+
+
+def _facts(each: Judged, signature: Signature) -> Iterator[str]:
+    c = signature.header_canonicalization
+    if signature.method == "dkim":
+        c += f"/{signature.body_canonicalization}"
+    yield f"    d={signature.domain.decode()} s={signature.selector.decode()} a={signature.algorithm} c={c}"
+    if each.record:
+        proven = ", proven by DNSSEC" if each.authentic else ""
+        yield f"    key: {signature.key_name}, {each.record.type} of {each.record.bits} bits{proven}"
+
+
+def _why(each: Judged, check: Check | None, message: Message, text: bytes) -> Iterator[str]:
+    """Yield what may have happened, and what to do."""
+    signature = each.signature
+    if each.reason == "no key" and signature:
+        yield f"    look: dig +short TXT {signature.key_name}"
+    elif each.reason == "body altered" and signature:
+        yield from _body(signature, text)
+    elif each.record and each.reason.endswith("another key"):
+        yield "    the record was replaced, or the message was signed with a key that was never published"
+    if each.record and isinstance(check, DkimCheck) and each.reason.startswith("header "):
+        yield from _header(each, check, message)
+
+
+def _body(signature: Signature, text: bytes) -> Iterator[str]:
+    for happened, mend in _BODY_MENDS.items():
+        if _body_hash(signature, mend(text)) == signature.body_hash:
+            yield f"    {happened} after it was signed"
+            return
+    line = _last_signed_line(signature, text)
+    if line:
+        yield f"    all from line {line + 1} of the body on was added after it was signed"
+        return
+    yield "    text was changed after it was signed, perhaps by a mailing list, a virus scanner or a gateway"
+
+
+def _body_hash(signature: Signature, text: bytes) -> bytes:
+    form = signature.body_canonicalization
+    octets: list[bytes] = []
+    body = Body(form, octets.append, EMPTY[form])
+    body.update(text)
+    body.finish()
+    return hashlib.new(signature.hash_name, b"".join(octets)[: signature.body_length]).digest()
+
+
+def _last_signed_line(signature: Signature, text: bytes) -> int:
+    """Return how many lines of the body are those that were signed, if the rest was added; else 0."""
+    octets: list[bytes] = []
+    body = Body(signature.body_canonicalization, octets.append)
+    body.update(text)
+    body.finish()
+    so_far = hashlib.new(signature.hash_name)
+    for number, line in enumerate(b"".join(octets).splitlines(keepends=True), 1):
+        so_far.update(line)
+        if so_far.digest() == signature.body_hash:
+            return number
+    return 0
+
+
+def _header(each: Judged, check: DkimCheck, message: Message) -> Iterator[str]:
+    """Yield the field that was changed, if undoing that makes the signature good."""
+    for what, by_name in _other_headers(check.signature, message):
+        if each.record and each.record.verifies(
+            check.signature.signature, _hash(check, by_name), check.signature.hash_name
+        ):
+            yield f"    {what} after it was signed"
+            return
+    copies = _copies(check.signature)
+    for name, value in copies.items():
+        there = [field.value for field in message.by_name.get(name, ())]
+        if not any(_squeezed(value) == _squeezed(each) for each in there):
+            yield f"    {name.decode()} was '{printable(value)}' when it was signed (z=)"
+    if not copies:
+        names = ", ".join(dict.fromkeys(name.decode("ascii", "replace") for name in check.signature.names))
+        yield f"    one of these was changed, added or taken out after it was signed: {names}"
+
+
+def _other_headers(signature: Signature, message: Message) -> Iterator[tuple[str, dict[bytes, list[Field]]]]:
+    """Yield what may have happened to one field, and the fields by their names without it."""
+    for name in dict.fromkeys(signature.names):
+        fields = message.by_name.get(name, [])
+        for field in fields:
+            others = [other for other in fields if other is not field]
+            yield f"a field {name.decode()} was added", {**message.by_name, name: others}
+            for happened, mend in _FIELD_MENDS.items():
+                mended = Field(name, mend(field.text))
+                changed = [mended if other is field else other for other in fields]
+                yield f"{name.decode()} {happened}", {**message.by_name, name: changed}
+
+
+def _hash(check: DkimCheck, by_name: dict[bytes, list[Field]]) -> bytes:
+    header = digest.new(check.signature.hash_name)
+    header.update(check.data(by_name))
+    return header.digest()
+
+
+def _copies(signature: Signature) -> dict[bytes, bytes]:
+    """Return the fields as they were when they were signed, if z= tells (RFC 6376 section 3.5)."""
+    pairs = (part.partition(b":") for part in signature.tags.get(b"z", b"").split(b"|"))
+    unquote = re.compile(rb"=([0-9A-F]{2})")
+    return {
+        name.strip().lower(): unquote.sub(lambda found: bytes.fromhex(found[1].decode()), value)
+        for name, colon, value in pairs
+        if colon
+    }
+
+
+def _squeezed(value: bytes) -> bytes:
+    return b"".join(value.split())
