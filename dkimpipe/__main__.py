@@ -15,7 +15,10 @@ def main(arguments: "list[str] | None" = None) -> int:
     try:
         _hold_descriptors()
         if not __package__:  # started by path: dkimpipe and what it needs stand beside each other
-            sys.path.append((__file__.rpartition("/")[0] or ".") + "/..")
+            here = __file__.rpartition("/")[0] or "."
+            if here in sys.path:  # our dkim.py would stand for dkimpy
+                sys.path.remove(here)
+            sys.path.append(here + "/..")
         if arguments is None:
             arguments = sys.argv[1:]
         if arguments in (["--help"], ["--version"]):

@@ -1,4 +1,4 @@
-"""Signing without a process, for tests that sign thousands of times or need a fixed clock."""
+"""Signing and verifying without a process, for tests that do so thousands of times or need a fixed clock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_command_line
 from dkimpipe.message import Message
 from dkimpipe.signatures import Signatures
+from dkimpipe.verify.check import Checks, Judged
+from dkimpipe.verify.resolver import Resolver
 
 
 def reader(message: bytes, cuts: Iterable[int] = ()) -> Callable[[int], bytes]:
@@ -31,3 +33,14 @@ def sign(message: bytes, *arguments: str, cuts: Iterable[int] = (), now: int = 1
         bodies.update(chunk)
     bodies.finish()
     return read.envelope_line + signatures.fields(now) + read.header + body
+
+
+def verify(message: bytes, resolver: Resolver, now: int = 1_700_000_000, limit: int = 1000) -> list[Judged]:
+    """Return what ``dkimpipe verify`` finds of each signature, top down."""
+    read = Message(reader(message))
+    bodies = BodyHashes(large=not read.small)
+    checks = Checks(read, bodies, limit)
+    for chunk in read.body():
+        bodies.update(chunk)
+    bodies.finish()
+    return checks.judge(resolver, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
@@ -13,6 +14,8 @@ import witness
 from conftest import Done, Keys, Report, run_filter
 from corpus import MESSAGES
 from nameserver import NameServer
+
+from dkimpipe.verify.resolver import Resolver
 
 RSA_FORMS = [f"rsa{bits}{form}" for bits in (1024, 2048, 4096) for form in ("", "-pkcs1")]
 METHODS = ["simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"]
@@ -62,6 +65,9 @@ MAIL_DKIM_CANNOT = [
     ("*", "dkim(c=*,s=ed25519)", "does not know ed25519-sha256"),
     ("subject-vt-ff", "dkim(c=relaxed/*", "takes VT and FF for white space"),
     ("from-route-long", "domainkeys*", "does not read a long route"),
+]
+OURS_CANNOT = [
+    ("*", "dkim(*a=rsa-sha1*", "refuses rsa-sha1: it has permanently failed (RFC 8301 section 3.1)"),
 ]
 
 
@@ -131,7 +137,9 @@ def server(keys: Keys) -> Iterator[NameServer]:
 
 def test_matrix(keys: Keys, server: NameServer, report: Report) -> None:
     """All else in the message is the input, and each fault that a verifier is excused for is real."""
-    used: dict[str, set[int]] = {"dkimpy": set(), "OpenDKIM": set(), "Mail::DKIM": set()}
+    used: dict[str, set[int]] = {"dkimpy": set(), "OpenDKIM": set(), "Mail::DKIM": set(), "ours": set()}
+    resolver = Resolver(("127.0.0.1", server.port))
+    now = int(time.time())
     for signatures, names in ((FULL, NAMES[::5]), (SHORT, NAMES)):
         done = dict(zip(names, sign(keys, signatures, names)))
         assert {name: one.stderr for name, one in done.items() if one.status} == {}
@@ -159,12 +167,22 @@ def test_matrix(keys: Keys, server: NameServer, report: Report) -> None:
                 MAIL_DKIM_CANNOT,
                 used["Mail::DKIM"],
             ),
+            "ours": judge(
+                {
+                    name: [each.word for each in in_memory.verify(one, resolver, now)]
+                    for name, one in sent.items()
+                },
+                signatures,
+                OURS_CANNOT,
+                used["ours"],
+            ),
         }
         report(f"{len(names)} messages, {len(names) * len(signatures)} signatures, valid by {valid}")
     for name, cannot in (
         ("dkimpy", DKIMPY_CANNOT),
         ("OpenDKIM", OPENDKIM_CANNOT),
         ("Mail::DKIM", MAIL_DKIM_CANNOT),
+        ("ours", OURS_CANNOT),
     ):
         assert [line for number, line in enumerate(cannot) if number not in used[name]] == []
 

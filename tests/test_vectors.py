@@ -64,7 +64,9 @@ def test_signature_is_the_printed_one_bit_for_bit(
     field, tags, rest = sample(name, number)
     unsigned = field[: field.rindex(b"b=") + 2] + (b";" if field.endswith(b";\r\n") else b"")
     unsigned = unsigned.replace(b"\r\n", b"\n")
-    data = dkim.signed_data(Message(reader(rest)).by_name, tags[b"h"].lower().split(b":"), unsigned, canonicalization)
+    data = dkim.signed_data(
+        Message(reader(rest)).by_name, tags[b"h"].lower().split(b":"), unsigned, canonicalization
+    )
     hashed = digest.new("sha256")
     hashed.update(data)
     signature = sample_key(tmp_path, key).sign(hashed.digest(), "sha256")

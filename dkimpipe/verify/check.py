@@ -34,7 +34,7 @@ _KINDS: dict[str, Callable[[Signature, Message, BodyHashes], Check]] = {
     "domainkeys": DomainKeysCheck,
 }
 # By whether the key made the signature, of whatever, if that can be seen.
-_WHY_NOT = {True: "altered", False: "signed by another key", None: "altered, or signed by another key"}
+_WHY_NOT = {True: "{} altered", False: "signed by another key", None: "{} altered, or signed by another key"}
 
 
 class Judged(NamedTuple):
@@ -66,11 +66,11 @@ class Checks:
     ``left_out``  how many are not looked at
     """
 
-    def __init__(self, message: Message, bodies: BodyHashes) -> None:
+    def __init__(self, message: Message, bodies: BodyHashes, limit: int = MAX_SIGNATURES) -> None:
         fields = [field for field in message.fields if field.name in METHODS]
-        self.left_out = max(0, len(fields) - MAX_SIGNATURES)
+        self.left_out = max(0, len(fields) - limit)
         self._checks: list[tuple[Field, Signature | None, Check | Verdict]] = []
-        for field in fields[:MAX_SIGNATURES]:
+        for field in fields[:limit]:
             parsed = None
             check: Check | Verdict
             try:
@@ -142,7 +142,6 @@ def _refuse_signature(check: Check, record: KeyRecord, good: bool) -> None:
     if b"y" in record.flags:
         raise Neutral("key record: t=y, the key is in test mode")
     if not good:
-        why = _WHY_NOT[record.made(check.signature.signature)]
-        raise Failure(f"{check.covers} {why}")
+        raise Failure(_WHY_NOT[record.made(check.signature.signature)].format(check.covers))
     if check.unsigned_octets:
         raise Policy(f"l= leaves {check.unsigned_octets} octets of the body unsigned")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
 from dkimpipe import canonical, digest
 from dkimpipe.address import Mailbox, first_mailbox, is_at_or_below
 from dkimpipe.body import BodyHashes
 from dkimpipe.canonical import Body
 from dkimpipe.errors import NotSigned
-from dkimpipe.message import Message
+from dkimpipe.message import Field, Message
 from dkimpipe.verify.keyrecord import KeyRecord
 from dkimpipe.verify.signature import Signature
 from dkimpipe.verify.verdict import PermanentError
@@ -27,9 +30,9 @@ class DomainKeysCheck:
         self.signature = signature
         self._sending = _sending_address(message, signature)
         self._hash = digest.new(signature.hash_name, bodies.large)
-        for field in message.fields[message.fields.index(signature.field) + 1 :]:
-            if not signature.names or field.name in signature.names:
-                self._hash.update(canonical.field(signature.header_canonicalization, field.text))
+        below = message.fields[message.fields.index(signature.field) + 1 :]
+        for field in _covered(below, signature.names):
+            self._hash.update(canonical.field(signature.header_canonicalization, field.text))
         body = Body(signature.body_canonicalization, self._hash.update)
         body.update(b"\n")
         bodies.add(body)
@@ -45,6 +48,25 @@ class DomainKeysCheck:
     def digest(self) -> bytes:
         """Return the hash that was signed, if nobody changed the message."""
         return self._hash.digest()
+
+
+def _covered(below: Sequence[Field], names: Sequence[bytes]) -> Iterator[Field]:
+    """Yield the fields that were hashed: all, or those in h= in its order.
+
+    A name that stands there once means all fields of that name, as signers have it; else each mention is one.
+    """
+    if not names:
+        yield from below
+        return
+    left: dict[bytes, list[Field]] = {name: [] for name in names}
+    for field in reversed(below):
+        if field.name in left:
+            left[field.name].append(field)
+    mentions = Counter(names)
+    for name in names:
+        for _ in range(1 if mentions[name] > 1 else len(left[name])):
+            if left[name]:
+                yield left[name].pop()
 
 
 def _sending_address(message: Message, signature: Signature) -> Mailbox:

@@ -1,0 +1,181 @@
+"""``dkimpipe verify --explain``: what happened to a message on its way is found, and said."""
+
+from __future__ import annotations
+
+import quopri
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import in_memory
+import pytest
+from conftest import MAIN, Done, Keys
+
+NOW = 1_700_000_000
+MESSAGE = (
+    b"From: Alice <alice@example.com>\nTo: bob@example.net\nSubject: Re: hello\n there\n"
+    b"Content-Type: text/plain; charset=utf-8\n\nHello, Bob.\nFrom here on: \xe2\x9c\x93\n\n"
+    + b"x" * 1500
+    + b"\n\nAlice\n"
+)
+
+
+def explain(signed: bytes, *arguments: str) -> Done:
+    """Run ``dkimpipe verify --explain``."""
+    command = [sys.executable, str(MAIN), "verify", "--hostname=mx.test", "--explain", *arguments]
+    done = subprocess.run(command, input=signed, capture_output=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def sign(keys: Keys, c: str, key: str = "rsa2048", message: bytes = MESSAGE) -> bytes:
+    arguments = (f"--method={c}", "--domain=example.com", "--selector=sel", "--normalize=no")
+    return in_memory.sign(message, *arguments, f"--keyfile={keys.path(key)}", now=NOW)
+
+
+def of_body(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Return what changes the body of a message."""
+
+    def changed(signed: bytes) -> bytes:
+        header, end, body = signed.partition(b"\n\n")
+        return header + end + change(body)
+
+    return changed
+
+
+def broken(body: bytes) -> bytes:
+    return re.sub(rb"x{1500}", b"x" * 998 + b"\n " + b"x" * 502, body)
+
+
+BODY = "dkim-signature: fail: body altered"
+HEADER = "dkim-signature: fail: header altered"
+
+# How it was signed, what happened, and the verdict and the words for it.
+HAPPENED = {
+    "nothing": ("relaxed", bytes, "dkim-signature: pass", ""),
+    "footer": (
+        "relaxed",
+        lambda signed: signed + b"-- \nlist@example.org\n",
+        BODY,
+        "all from line 7 of the body on was added after it was signed",
+    ),
+    "blanks": (
+        "relaxed",
+        of_body(lambda body: body.replace(b"Bob.", b"Bob. \t")),
+        BODY,
+        "blanks at line ends were added after it was signed",
+    ),
+    "mbox": (
+        "relaxed",
+        of_body(lambda body: body.replace(b"From h", b">From h")),
+        BODY,
+        "'From ' at the begin of a line became '>From ' after it was signed",
+    ),
+    "long lines": ("relaxed", of_body(broken), BODY, "lines over 998 octets were broken after it was signed"),
+    "CRs": (
+        "relaxed",
+        of_body(lambda body: body.replace(b"Bob.", b"Bob.\r\r")),
+        BODY,
+        "CRs were added after it was signed",
+    ),
+    "lines at the top": (
+        "relaxed",
+        of_body(lambda body: b"\n\n" + body),
+        BODY,
+        "empty lines were added at the top after it was signed",
+    ),
+    "quoted-printable": (
+        "relaxed",
+        of_body(quopri.encodestring),
+        BODY,
+        "8-bit text was converted to quoted-printable after it was signed",
+    ),
+    "other text": (
+        "relaxed",
+        lambda signed: signed.replace(b"Hello, B", b"Hallo, B"),
+        BODY,
+        "text was changed after it was signed, perhaps by a mailing list, a virus scanner or a gateway",
+    ),
+    "tag": (
+        "relaxed",
+        lambda signed: signed.replace(b"Subject: Re: h", b"Subject: Re: [List] h"),
+        HEADER,
+        "subject got a tag in brackets after it was signed",
+    ),
+    "unfolded": (
+        "simple",
+        lambda signed: signed.replace(b"text/plain; c", b"text/plain;\n c"),
+        HEADER,
+        "content-type was folded otherwise after it was signed",
+    ),
+    "field added": (
+        "relaxed",
+        lambda signed: signed.replace(b"To: bob", b"To: carol@example.net\nTo: bob"),
+        HEADER,
+        "a field to was added after it was signed",
+    ),
+    "field changed": (
+        "relaxed",
+        lambda signed: signed.replace(b"bob@", b"carol@"),
+        HEADER,
+        "one of these was changed, added or taken out after it was signed: from, subject, to, content-type",
+    ),
+}
+
+
+@pytest.mark.parametrize(("c", "change", "verdict", "words"), HAPPENED.values(), ids=HAPPENED)
+def test_what_happened(
+    keys: Keys, c: str, change: Callable[[bytes], bytes], verdict: str, words: str
+) -> None:
+    done = explain(change(sign(keys, c)), f"--key-file=sel._domainkey.example.com={keys.path('rsa2048')}")
+    lines = done.stdout.decode().splitlines()
+    method = "relaxed/simple" if c == "relaxed" else "simple/simple"
+    facts = [f"    d=example.com s=sel a=rsa-sha256 c={method}"]
+    if verdict != BODY:
+        facts.append("    key: sel._domainkey.example.com, rsa of 2048 bits")
+    assert lines[:-1] == [verdict, *facts, *([f"    {words}"] if words else [])]
+    assert lines[-1].startswith(
+        f"    dkimpy, another verifier, says: {'valid' if not words else 'not valid'}"
+    )
+    assert (done.status, done.stderr) == (78 if words else 0, "")
+
+
+def test_copies_tell_what_was_there(keys: Keys) -> None:
+    signed = sign(keys, "relaxed").replace(b" bh=", b" z=Subject:Good=20morning;\n bh=")
+    done = explain(signed, f"--key-file=sel._domainkey.example.com={keys.path('rsa2048')}")
+    assert "    subject was 'Good morning' when it was signed (z=)" in done.stdout.decode().splitlines()
+
+
+OTHER = {
+    "no key": (
+        "rsa2048",
+        "none",
+        ["dkim-signature: permerror: no key", "    look: dig +short TXT sel._domainkey.example.com"],
+    ),
+    "another key": (
+        "rsa2048",
+        "rsa1024",
+        [
+            "dkim-signature: fail: signed by another key",
+            "    the record was replaced, or the message was signed with a key that was never published",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("signed_by", "published", "words"), OTHER.values(), ids=OTHER)
+def test_what_is_wrong_with_the_key(
+    keys: Keys, tmp_path: Path, signed_by: str, published: str, words: list[str]
+) -> None:
+    record = tmp_path / "record"
+    record.write_bytes(keys.records.get(f"{published}._domainkey.example.com", [b""])[0])
+    name = "sel" if published != "none" else "other"
+    server = "--dns-server=127.0.0.1#1" if published != "none" else ""
+    arguments = [f"--key-file={name}._domainkey.example.com={record}", *filter(None, [server])]
+    lines = explain(sign(keys, "relaxed", signed_by), *arguments).stdout.decode().splitlines()
+    assert [line for line in lines if line in words] == words
+
+
+def test_an_unsigned_message() -> None:
+    assert explain(MESSAGE) == Done(78, b"no signature\n", "")
