@@ -157,9 +157,9 @@ def _tokens(value: bytes) -> "Iterator[Token]":
         if octet in _BLANKS:
             at += 1
         elif octet == b"(":
-            at = _after_comment(value, at)
+            at = after_comment(value, at)
         elif octet == b'"':
-            start, at = at, _after_quoted(value, at)
+            start, at = at, after_quoted(value, at)
             yield _QUOTED, value[start:at]
         elif octet == b"[":
             start, at = at, value.index(b"]", at) + 1
@@ -176,7 +176,7 @@ def _tokens(value: bytes) -> "Iterator[Token]":
             yield _ATOM, value[start:at]
 
 
-def _after_comment(value: bytes, at: int) -> int:
+def after_comment(value: bytes, at: int) -> int:
     """Return where a comment, with those nested in it, ends."""
     depth = 0
     while at < len(value):
@@ -193,7 +193,7 @@ def _after_comment(value: bytes, at: int) -> int:
     raise ValueError("no closing parenthesis")
 
 
-def _after_quoted(value: bytes, at: int) -> int:
+def after_quoted(value: bytes, at: int) -> int:
     """Return where a quoted string ends."""
     at += 1
     while at < len(value):
