@@ -28,7 +28,9 @@ class NameServer:
 
     `records`: a name in lower case without the last dot, to its TXT records; each is one value of any
     length, sent as strings of 255 octets at most, several in the order of the list. `aliases`: a name to
-    the name its CNAME points at. `broken`: names that get SERVFAIL. `asked`: what was asked so far, as
+    the name its CNAME points at. `broken`: names that get SERVFAIL. `faults`: names to what is done to their
+    answers: it gets the response in wire form and 'udp' or 'tcp', and returns what is sent, nothing for
+    silence. `asked`: what was asked so far, as
     ('udp' or 'tcp', name). An answer too long for UDP (512 octets, or what the query's EDNS allows) goes
     out empty with TC set, so that the asker comes again by TCP.
     """
@@ -37,6 +39,7 @@ class NameServer:
         self.records: dict[str, list[bytes]] = {} if records is None else records
         self.aliases: dict[str, str] = {}
         self.broken: set[str] = set()
+        self.faults: dict[str, Callable[[bytes, str], bytes]] = {}
         self.asked: list[tuple[str, str]] = []
         self.address = "127.0.0.1"
         self.port = 0
@@ -45,7 +48,7 @@ class NameServer:
     def __enter__(self) -> NameServer:
         handlers = [type("Handler", (base,), {"answer": self.answer}) for base in (_Udp, _Tcp)]
         while not self._servers:
-            udp = socketserver.UDPServer((self.address, 0), handlers[0])
+            udp = socketserver.ThreadingUDPServer((self.address, 0), handlers[0])
             self.port = udp.server_address[1]
             try:
                 tcp = socketserver.ThreadingTCPServer((self.address, self.port), handlers[1])
@@ -87,6 +90,11 @@ class NameServer:
             for value in self.records[_text(name)]:
                 strings = [value[i : i + 255] for i in range(0, len(value), 255)] or [b""]
                 self._add(response, name, dns.rdtypes.ANY.TXT.TXT(IN, TXT, strings))
+        fault = self.faults.get(_text(question.name))
+        wire = self._wire(response, query, transport)
+        return fault(wire, transport) if fault else wire
+
+    def _wire(self, response: dns.message.Message, query: dns.message.Message, transport: str) -> bytes:
         try:
             size = 65535 if transport == "tcp" else max(512, query.payload)
             return response.to_wire(max_size=size, want_shuffle=False)
@@ -108,7 +116,9 @@ class _Udp(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         wire, sock = self.request
-        sock.sendto(self.answer(wire, "udp"), self.client_address)
+        answer = self.answer(wire, "udp")
+        if answer:
+            sock.sendto(answer, self.client_address)
 
 
 class _Tcp(socketserver.StreamRequestHandler):
@@ -119,6 +129,8 @@ class _Tcp(socketserver.StreamRequestHandler):
         try:
             while len(head := self.rfile.read(2)) == 2:
                 wire = self.answer(self.rfile.read(int.from_bytes(head, "big")), "tcp")
+                if not wire:
+                    return
                 self.wfile.write(len(wire).to_bytes(2, "big") + wire)
         except OSError:  # a time-out or a lost connection: the asker has what it wanted
             return
