@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CHUNK = 65536
 READ_AHEAD = 4 * CHUNK
 HEADER_LIMIT = 1 << 20
+MAX_FIELDS = 100_000  # each takes some hundred octets of memory, however short it is
+_NO_SUCH_MAIL = "no mail program makes such a header: look at the message, then remove it from the queue"
 
 # RFC 5322 section 2.2: a field name is printable US-ASCII without the colon.
 _NAME_OCTETS = bytes(octet for octet in range(33, 127) if octet != ord(":"))
@@ -65,7 +67,7 @@ class Message:
     def __init__(self, read: "Read", header_limit: int = HEADER_LIMIT) -> None:
         """Read the header block by ``read(size)``, which gives at most that many octets, none at the end.
 
-        Raises HeaderError when the header block has more than ``header_limit`` octets.
+        Raises HeaderError when the header block has more than ``header_limit`` octets, or MAX_FIELDS fields.
         """
         self._read = read
         begun, self.small = _read_ahead(read, READ_AHEAD)
@@ -76,10 +78,7 @@ class Message:
             begun += more
             scanned = _scan(begun, start, ended)
         if not scanned or scanned[-1] - start > header_limit:
-            raise HeaderError(
-                f"the header block is over {header_limit} octets",
-                "no mail program makes such a header: look at the message, then remove it from the queue",
-            )
+            raise HeaderError(f"the header block is over {header_limit} octets", _NO_SUCH_MAIL)
         self.fields, end = scanned
         self.envelope_line = begun[:start]
         self.header = begun[start:end]
@@ -187,7 +186,7 @@ def _scan(octets: bytes, at: int, ended: bool) -> "tuple[list[Field], int] | Non
     """Return the fields of the header that begins at ``at``, and where the body begins.
 
     The header ends with an empty line, which belongs to it, or before the first line that is no field
-    (Postfix puts an empty line there), or with the input. None: not yet to be seen.
+    (Postfix puts an empty line there), or with the input. None: not yet to be seen. Raises HeaderError.
     """
     names: list[bytes] = []
     starts: list[int] = []
@@ -204,6 +203,8 @@ def _scan(octets: bytes, at: int, ended: bool) -> "tuple[list[Field], int] | Non
             if not name:
                 end = after if line in (b"\n", b"\r\n") else at
                 break
+            if len(names) == MAX_FIELDS:
+                raise HeaderError(f"the header has over {MAX_FIELDS} fields", _NO_SUCH_MAIL)
             names.append(name)
             starts.append(at)
         at = after

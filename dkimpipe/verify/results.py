@@ -6,7 +6,6 @@ so, or if it is not in that grammar and holds the id anywhere, for nobody knows 
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -76,13 +75,18 @@ def claims(field: Field, authserv_id: str) -> bool:
 
 def without_claims(message: Message, authserv_id: str) -> bytes:
     """Return the raw header of a message without the fields that claim our authserv-id."""
-    lines = io.BytesIO(message.header)
+    if NAME not in message.by_name:
+        return message.header
     kept = []
+    begin = at = 0
     for field in message.fields:
-        raw = [lines.readline() for _ in range(field.text.count(b"\n") + 1)]
-        if not claims(field, authserv_id):
-            kept += raw
-    return b"".join([*kept, lines.read()])
+        start = at
+        for _ in range(field.text.count(b"\n") + 1):
+            at = message.header.find(b"\n", at) + 1 or len(message.header)
+        if claims(field, authserv_id):
+            kept.append(message.header[begin:start])
+            begin = at
+    return b"".join([*kept, message.header[begin:]])
 
 
 def _words(result: Result) -> list[str]:

@@ -1,0 +1,185 @@
+"""``dkimpipe verify`` and messages that are made to hurt: a clean verdict, in bounded time and memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import measure
+import pytest
+from conftest import MAIN, Keys, Report
+
+MB = 1_000_000
+BODY = b"\nHello, Bob.\n"
+FROM = b"From: alice@example.com\n"
+TIMES, MORE = 8, 64 * 1024  # of a harmless message of this size: CPU time, and KiB of memory above it
+NONE = "dkim=none"
+
+
+LINE = b"Some text as people write it, with  blanks, a little longer than half a line.\n"
+
+
+def signature(tags: bytes, method: bytes = b"DKIM-Signature") -> bytes:
+    return method + b": " + tags + b"\n" + FROM + BODY
+
+
+def like(tag: bytes, value: bytes) -> bytes:
+    """Return a message with a signature that has everything, and this tag."""
+    tags = {
+        b"v": b"1",
+        b"a": b"rsa-sha256",
+        b"d": b"example.com",
+        b"s": b"sel",
+        b"h": b"from",
+        b"bh": b"AAAA",
+        b"b": b"AAAA",
+    }
+    return signature(b"; ".join(name + b"=" + each for name, each in {**tags, tag: value}.items()))
+
+
+def permerror(reason: str) -> str:
+    return f"dkim=permerror ({reason})"
+
+
+TOO_LARGE = permerror("signature field is too large")
+
+# A message, and how its line of the log goes on.
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "2,000 signatures": (
+        lambda: (
+            (b"DKIM-Signature: v=1; a=rsa-sha256; d=example.com; s=x; h=from; bh=AAAA; b=AAAA\n" * 2000)
+            + FROM
+            + BODY
+        ),
+        "dkim=fail (body altered) d=example.com s=x a=rsa-sha256; " * 10
+        + "dkim=policy (1990 more signatures are not looked at)",
+    ),
+    "2,000 broken signatures": (
+        lambda: b"DKIM-Signature: (((;\n" * 2000 + FROM + BODY,
+        (permerror("not a list of tags") + "; ") * 10
+        + "dkim=policy (1990 more signatures are not looked at)",
+    ),
+    "5 MB of blanks in b=": (lambda: like(b"b", b"AA" + b" " * 5 * MB + b"AA"), TOO_LARGE),
+    "5 MB of folding in b=": (lambda: like(b"b", b"AA" + b"\n " * 2_500_000 + b"AA"), TOO_LARGE),
+    "5 MB of semicolons": (lambda: signature(b";" * 5 * MB), TOO_LARGE),
+    "60 KB of semicolons": (lambda: signature(b";" * 60_000), permerror("not a list of tags")),
+    "60 KB of blanks before each b": (
+        lambda: signature((b"x=1;" + b" " * 1000) * 59 + b"y"),
+        permerror("x= stands twice"),
+    ),
+    "h= with 20,000 names": (
+        lambda: like(b"h", b"from:" + b"to:" * 19_999 + b"x"),
+        "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
+    ),
+    "DomainKeys, h= with 20,000 names": (
+        lambda: signature(
+            b"a=rsa-sha1; q=dns; d=example.com; s=sel; b=AAAA; h=from:" + b"to:" * 19_999 + b"x",
+            b"DomainKey-Signature",
+        ),
+        "domainkeys=fail (signed by another key) d=example.com s=sel a=rsa-sha1",
+    ),
+    "d= with controls": (
+        lambda: like(b"d", b"ex\x00am\x1bple.com"),
+        permerror("d= holds what no tag can hold"),
+    ),
+    "d= with quotes": (lambda: like(b"d", b'"example.com"'), permerror("d= is no name in DNS")),
+    "d= with CR": (lambda: like(b"d", b"a.example\rx: y"), permerror("d= is no name in DNS")),
+    "d= in UTF-8": (
+        lambda: like(b"d", "b\u00fccher.example".encode()),
+        "dkim=fail (body altered) d=xn--bcher-kva.example s=sel a=rsa-sha256",
+    ),
+    "d= in no UTF-8": (lambda: like(b"d", b"\xff.example"), permerror("d= holds what no tag can hold")),
+    "d= of 10,000 labels": (
+        lambda: like(b"d", b"a." * 10_000 + b"example"),
+        permerror("d= is no name in DNS"),
+    ),
+    "d= of long U-labels": (
+        lambda: like(b"d", "\u00fc".encode() * 30_000 + b".example"),
+        permerror("d= is no name in DNS"),
+    ),
+    "i= with a results field": (
+        lambda: like(b"i", b"=0D=0AX=3Ay@example.com"),
+        "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
+    ),
+    "l= of 76 digits": (
+        lambda: like(b"l", b"9" * 76),
+        "dkim=fail (body is shorter than l= says) d=example.com s=sel a=rsa-sha256",
+    ),
+    "x= of 76 digits": (
+        lambda: like(b"x", b"9" * 76),
+        "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
+    ),
+    "1 MB of parentheses in results": (
+        lambda: b"Authentication-Results: " + b"(" * MB + b"\n" + FROM + BODY,
+        NONE,
+    ),
+    "1 MB of quotes in results": (
+        lambda: b"Authentication-Results: " + b'"\\' * (MB // 2) + b"\n" + FROM + BODY,
+        NONE,
+    ),
+    "2,000 results": (lambda: b"Authentication-Results: mx.test; (x\n" * 2000 + FROM + BODY, NONE),
+    "a header of 7 MB": (
+        lambda: ((b"X-Y: " + LINE * 14)[:-1].replace(b"\n", b"\n ") + b"\n") * 6000 + FROM + BODY,
+        NONE,
+    ),
+    "a body of blanks": (
+        lambda: like(b"c", b"relaxed/relaxed").replace(BODY, b"\n" + b" " * 20 * MB + b"x\n"),
+        "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
+    ),
+    "a body of CRs": (
+        lambda: like(b"c", b"relaxed/relaxed").replace(BODY, b"\n" + b"\r" * 20 * MB),
+        "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
+    ),
+    "a body of empty lines": (
+        lambda: like(b"c", b"simple/simple").replace(BODY, b"\n" + b"\n" * 20 * MB + b"x"),
+        "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
+    ),
+    "a body of blanks and lines": (
+        lambda: like(b"c", b"relaxed/relaxed").replace(BODY, b"\n" + b" \n" * 10 * MB),
+        "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def command(keys: Keys) -> list[str]:
+    """The command, with a key, so that it asks no name server."""
+    key = f"--key-file=sel._domainkey.example.com={keys.path('rsa2048')}"
+    return [sys.executable, "-I", str(MAIN), "verify", "--hostname=mx.test", key]
+
+
+@pytest.mark.parametrize(("make", "expected"), HOSTILE.values(), ids=HOSTILE)
+def test_a_clean_verdict(
+    command: list[str], tmp_path: Path, make: Callable[[], bytes], expected: str, report: Report
+) -> None:
+    """And no more time and memory than for a harmless message of the same size, within TIMES and MORE."""
+    message = tmp_path / "message"
+    message.write_bytes(make())
+    done = subprocess.run(command, input=make(), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.decode().splitlines()) == (
+        0,
+        [f"dkimpipe: verified: {expected}; from=alice@example.com"],
+    )
+    assert done.stdout.startswith(b"Authentication-Results: mx.test;\n ")
+    assert done.stdout.endswith(make().rpartition(FROM)[2])
+    spent = measure.cost(command, message)
+    message.write_bytes(FROM + b"\n" + LINE * (message.stat().st_size // len(LINE) + 1))
+    harmless = measure.cost(command, message)
+    times, more = spent.cpu / harmless.cpu, spent.memory - harmless.memory
+    report(f"{times:.1f} times the CPU time of harmless text, {max(0, more) >> 10} MiB more")
+    assert times <= TIMES
+    assert more <= MORE
+
+
+def test_more_fields_than_a_mail_program_makes(command: list[str]) -> None:
+    done = subprocess.run(
+        command, input=b"X: y\n" * 1_000_000 + FROM + BODY, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        75,
+        b"",
+        b"4.3.4 dkimpipe: the header has over 100000 fields\n"
+        b"no mail program makes such a header: look at the message, then remove it from the queue\n",
+    )
