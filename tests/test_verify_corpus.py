@@ -196,6 +196,14 @@ CASES: dict[str, Case] = {
         changed(b"hello\n there", b"hello there", c="simple"), ["dkim=fail header altered"]
     ),
     "signed field added below": Case(changed(b"Date:", b"Subject: x\nDate:"), ["dkim=fail header altered"]),
+    "From added above": Case(
+        lambda s: b"From: bank@example.org\n" + s.dkim(),
+        ["dkim=policy there is a From field that is not signed"],
+        disagree="Mail::DKIM OpenDKIM: leave that to others; RFC 6376 section 8.15",
+    ),
+    "From added above, forbidden": Case(
+        lambda s: b"From: bank@example.org\n" + s.dkim(h=f"from:{H}"), ["dkim=fail header altered"]
+    ),
     "signature altered": Case(
         lambda signer: signer.dkim().replace(b"s=sel;", b"s=sel; x=2000000000;"), ["dkim=fail header altered"]
     ),

@@ -7,8 +7,8 @@ verifiers; ``--explain`` asks dkimpy for a second opinion.
 
 What is decided where the RFCs leave room: the first signatures count, up to MAX_SIGNATURES. The body is
 looked at before DNS is asked: what is altered needs no key. x= is minded to the second, t= in the future is
-not. A key in test mode (t=y) makes good and bad signatures neutral; l= that leaves text unsigned makes a good
-one policy.
+not. A key in test mode (t=y) makes good and bad signatures neutral; l= that leaves text unsigned, or
+an unsigned From field, makes a good one policy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dkimpipe.verify.domainkeys import DomainKeysCheck
 from dkimpipe.verify.keyrecord import KeyRecord
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.signature import METHODS, Signature
-from dkimpipe.verify.verdict import Failure, Neutral, PermanentError, Policy, Verdict
+from dkimpipe.verify.verdict import Failure, Neutral, PermanentError, Verdict
 
 MAX_SIGNATURES = 10
 _MAX_RECORDS = 5
@@ -143,5 +143,4 @@ def _refuse_signature(check: Check, record: KeyRecord, good: bool) -> None:
         raise Neutral("key record: t=y, the key is in test mode")
     if not good:
         raise Failure(_WHY_NOT[record.made(check.signature.signature)].format(check.covers))
-    if check.unsigned_octets:
-        raise Policy(f"l= leaves {check.unsigned_octets} octets of the body unsigned")
+    check.refuse_additions()

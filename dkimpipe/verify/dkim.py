@@ -11,7 +11,7 @@ from dkimpipe.dkim import signed_data
 from dkimpipe.message import Field, Message
 from dkimpipe.verify.keyrecord import KeyRecord
 from dkimpipe.verify.signature import Signature, without_value
-from dkimpipe.verify.verdict import Failure, PermanentError
+from dkimpipe.verify.verdict import Failure, PermanentError, Policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +65,12 @@ class DkimCheck:
         header.update(self.data())
         return header.digest()
 
-    @property
-    def unsigned_octets(self) -> int:
-        """How much of the body, in canonical form, l= leaves open for anybody to add."""
-        return self._length.beyond if self._length else 0
+    def refuse_additions(self) -> None:
+        """Raise Policy if people would be shown what was not signed (sections 8.2 and 8.15)."""
+        if self._length and self._length.beyond:
+            raise Policy(f"l= leaves {self._length.beyond} octets of the body unsigned")
+        if len(self._message.by_name.get(b"from", ())) > self.signature.names.count(b"from"):
+            raise Policy("there is a From field that is not signed")
 
 
 class _Length:

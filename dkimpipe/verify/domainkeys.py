@@ -23,7 +23,6 @@ class DomainKeysCheck:
     """
 
     covers = "message"
-    unsigned_octets = 0
 
     def __init__(self, signature: Signature, message: Message, bodies: BodyHashes) -> None:
         """Raise PermanentError if it is not for the sending address."""
@@ -39,6 +38,9 @@ class DomainKeysCheck:
 
     def refuse_body(self) -> None:
         """Do nothing: the body has no hash of its own."""
+
+    def refuse_additions(self) -> None:
+        """Do nothing: what can be added above the signature is not its business (RFC 4870 section 3.3)."""
 
     def refuse_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (RFC 4870 section 3.2.3)."""
