@@ -179,10 +179,16 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
     )
 
 
-def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
+def sender_map(settings: "Settings") -> str:
+    """Return the path of the sender map, empty if there is none."""
     path = settings.get("sender_map")
     if not path and settings.values.keys().isdisjoint(("signature", "domain")):  # nothing else chooses
         path = SENDER_MAP if "listid_map" not in settings.values or exists(SENDER_MAP) else ""
+    return path
+
+
+def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
+    path = sender_map(settings)
     for mailbox in candidates if path else ():
         entry = senders.lookup(path, lookup_keys(mailbox))
         if entry:
@@ -193,23 +199,31 @@ def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None
 
 def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> Choice:
     """Return DKIMproxy's way without maps: ``domain`` tells whom to sign for, ``signature`` how."""
-    given_domains = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
-    domains = [_a_labels(domain.strip()) for domain in given_domains]
-    for domain in filter(None, domains):
-        if not is_domain(domain):
-            raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is no domain")
+    given_domains = domains(settings)
     signatures = []
-    for text, where in settings.signatures or _default_signature(settings):
+    for text, where in signatures_without_map(settings):
         signatures += senders.parse(text, where)
     for mailbox in candidates if signatures else ():
-        for domain in _domain_keys(mailbox.domain) if len(domains) > 1 else domains:
-            if domain in domains:
+        for domain in _domain_keys(mailbox.domain) if len(given_domains) > 1 else given_domains:
+            if domain in given_domains:
                 return Choice(mailbox, domain, domain, signatures, settings)
     raise NotSigned(f"no entry for {printable(candidates[0].address)}")
 
 
-def _default_signature(settings: "Settings") -> "list[tuple[str, Callable[[], str]]]":
-    """Return what stands for ``signature`` if nobody gave it: dkim for ``domain``, unless there are maps."""
+def domains(settings: "Settings") -> "list[bytes]":
+    """Return what ``domain`` lists, in A-labels; one that is empty if it is not given. Raises ConfigError."""
+    given_domains = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
+    found = [_a_labels(domain.strip()) for domain in given_domains]
+    for domain in filter(None, found):
+        if not is_domain(domain):
+            raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is no domain")
+    return found
+
+
+def signatures_without_map(settings: "Settings") -> "list[tuple[str, Callable[[], str]]]":
+    """Return what ``signature`` says; if nothing, dkim for ``domain``, unless there are maps."""
+    if settings.signatures:
+        return settings.signatures
     if "domain" not in settings.values or "sender_map" in settings.values or "listid_map" in settings.values:
         return []
     return [("dkim", settings.place("domain"))]

@@ -140,7 +140,7 @@ def test_selector_and_key_may_stand_in_the_conf_file(keys: Keys, tmp_path: Path)
     assert done.stdout.decode() == f"s1._domainkey.example.com\n{value(keys, 'ed25519')}\n"
 
 
-SHA1_NOTE = "h=sha1:sha256, not sha256 alone: line 1 signs with rsa-sha1"
+SHA1_NOTE = "h=sha1:sha256, not sha256 alone: PATH, line 1 signs with rsa-sha1"
 TAGS = {
     "hash": ("dkim", "", ["--hash", "sha256"], "h=sha256", ""),
     "service": ("dkim", "", ["--service", "email"], "s=email", ""),
@@ -171,21 +171,21 @@ TAGS = {
         "",
         ["--testing", "--strict"],
         "t=y",
-        "t=s is left out: line 1 is for DomainKeys",
+        "t=s is left out: PATH, line 1 is for DomainKeys",
     ),
     "strict-below": (
         "dkim",
         "i=@sub.example.com,",
         ["--testing", "--strict"],
         "t=y",
-        "t=s is left out: line 1 has i= below d=",
+        "t=s is left out: PATH, line 1 has i= below d=",
     ),
     "strict-sender-below": (
         "dkim",
         "i=$sender,",
         ["--testing", "--strict"],
         "t=y",
-        "t=s is left out: line 1 has i= below d=",
+        "t=s is left out: PATH, line 1 has i= below d=",
     ),
     "strict-identity": ("dkim", "i=@example.com,", ["--strict"], "t=s", ""),
 }
@@ -208,7 +208,7 @@ def test_tags_serve_the_entries_that_nobody_asked_for_too(keys: Keys) -> None:
     assert done.stdout.decode() == f"{name}\n{with_tags(keys, 'rsa1024', 'h=sha1:sha256')}\n"
     assert done.stderr == (
         f"dkimpipe: {name}: {SHA1_NOTE.replace('line 1', 'line 2')}\n"
-        f"dkimpipe: {name}: t=s is left out: line 2 is for DomainKeys\n"
+        f"dkimpipe: {name}: t=s is left out: PATH, line 2 is for DomainKeys\n"
     )
 
 
@@ -274,14 +274,14 @@ WRONG = {
     ),
     "two-keys": (
         f"example.com dkim({RSA})\na@example.com dkim(s=rsa1024,key=KEYS/rsa2048.pem)\n",
-        "PATH, line 2: rsa1024._domainkey.example.com has another key in line 1\n"
+        "PATH, line 2: rsa1024._domainkey.example.com has another key in PATH, line 1\n"
         "give each key a selector of its own\n",
         78,
     ),
     "two-types": (
         f"example.com dkim({RSA})\na@example.com\n dkim(s=rsa1024,key=KEYS/ed25519.pem)\n",
         "PATH, line 2: rsa1024._domainkey.example.com has a key for rsa, and here one for ed25519,"
-        " in line 1\n"
+        " in PATH, line 1\n"
         "give each key a selector of its own\n",
         78,
     ),

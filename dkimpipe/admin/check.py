@@ -12,7 +12,10 @@ from dkimpipe.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dkimpipe.admin.lint import Lint
+    from dkimpipe.admin.mapfile import Use
+    from dkimpipe.admin.published import Asker
+
+_FILES = ("conf_file", "sender_map", "listid_map")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
     )
     parser.add_argument("--json", action="store_true", help="for machines: a list of what, mend and level")
-    parser.add_argument("--conf_file", metavar="FILE", help="as the filter's")
-    parser.add_argument("--sender_map", metavar="FILE", help="as the filter's")
+    for name in _FILES:
+        parser.add_argument(f"--{name}", metavar="FILE", help="as the filter's")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,9 +37,12 @@ def run(options: argparse.Namespace) -> int:
         return postfix.check(Postconf(options.directory), options.user, options.json)
     from dkimpipe.admin.lint import Lint, exposed, unreadable  # needs cryptography
 
-    named = [
-        f"--{name}={getattr(options, name)}" for name in ("conf_file", "sender_map") if getattr(options, name)
-    ]
+    asker = None
+    if options.dns:
+        from dkimpipe.admin.published import Asker
+
+        asker = Asker(options.server)
+    named = [f"--{name}={getattr(options, name)}" for name in _FILES if getattr(options, name)]
     try:
         postconf = Postconf(options.directory)
     except ConfigError:
@@ -45,19 +51,18 @@ def run(options: argparse.Namespace) -> int:
     lint = Lint(named or (doctor.options(service) if service else []))
     user = ((service and service.attribute("user")) or options.user).partition(":")[0]
     findings: list[Finding] = [*lint.findings, *exposed(lint.files), *unreadable(lint.files, user)]
-    if options.dns:
-        findings += _dns(lint, options.server)
-    return tell(
-        findings, f"{', '.join(lint.files)} and {len(lint.signatures)} signatures are good", options.json
-    )
+    if asker:
+        findings += _dns(lint.uses, asker)
+    return tell(findings, f"{', '.join(lint.files)} and {lint.good} signatures are good", options.json)
 
 
-def _dns(lint: Lint, server: str | None) -> Iterator[Finding]:
-    """Compare each key with its record."""
-    from dkimpipe.admin import published, record
+def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
+    """Compare each key with its record, once a name."""
+    from dkimpipe.admin.published import Need, need
 
-    for owner, keyfile in {
-        record.name(each.selector.decode(), each.domain.decode()): each.keyfile for each in lint.signatures
-    }.items():
-        servers = [published.server(server)] if server else published.servers_of(owner)
-        yield from published.findings(owner, record.value(keyfile), servers)
+    needs: dict[str, list[Need]] = {}
+    for use in uses:
+        local_part, at, _ = use.line.key.rpartition("@")
+        needs.setdefault(use.name, []).append(need(use.options, use.below, local_part if at else ""))
+    for name, each in needs.items():
+        yield from asker.findings(name, each)

@@ -1,4 +1,4 @@
-"""``dkimpipe dns``: the records of the senders file, computed from its private keys, shown or published.
+"""``dkimpipe dns``: the records that the signatures need, computed from their keys, shown or published.
 
 One record a selector and domain, however many entries name it. It is fitted to all of them: what would make
 a signature of one of them fail is not written, and stderr says why.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Callable
 
 from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
@@ -17,7 +17,7 @@ from dkimpipe.admin import mapfile, publish, record, zone
 from dkimpipe.admin.findings import ERRORS_FOUND
 from dkimpipe.admin.mapfile import Line, Use
 from dkimpipe.admin.record import Record
-from dkimpipe.config import SENDER_MAP, Settings, read_settings
+from dkimpipe.config import Settings, read_settings
 from dkimpipe.dkim import KEY_TYPES
 from dkimpipe.errors import ConfigError, NotSigned, Trouble
 
@@ -27,11 +27,12 @@ _LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     parser.set_defaults(fail=parser.error)
-    words = "keys of the senders file; all of them if none is given"
+    words = "keys of the maps, or domains of the conf file; all of them if none is given"
     parser.add_argument("keys", nargs="*", metavar="ADDRESS-OR-DOMAIN", help=words)
     add = parser.add_argument
     add("--conf_file", "--conf-file", metavar="FILE", help="as the filter's")
     add("--sender_map", "--sender-map", metavar="FILE", help="as the filter's")
+    add("--listid_map", "--listid-map", metavar="FILE", help="as the filter's")
     add("--format", choices=zone.FORMATS, default="bind", help="(%(default)s)")
     add("--ttl", type=publish.ttl, default=publish.TTL, metavar="SECONDS", help="time to live (%(default)s)")
     add("--relative", type=publish.domain, metavar="ORIGIN", help="bind: names relative to this zone")
@@ -63,17 +64,18 @@ def _add_update(group: argparse._ArgumentGroup) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print or publish the records; return 0, or 78 if some could not be made. Raises ConfigError."""
     _check_combination(options)
-    arguments = [f"--{n}={getattr(options, n)}" for n in ("conf_file", "sender_map") if getattr(options, n)]
-    settings = read_settings(arguments)
-    path = settings.get("sender_map", SENDER_MAP)
-    needed = Needed(mapfile.select(path, options.keys), settings)
+    names = ("conf_file", "sender_map", "listid_map")
+    settings = read_settings(
+        [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name)]
+    )
+    needed = Needed(mapfile.asked_for(settings, options.keys), settings)
     records = needed.records(options)
     for note in needed.notes:
         print(f"dkimpipe: {note}", file=sys.stderr)
     for error in needed.errors:
         print(f"dkimpipe: {error}", *filter(None, [error.mend]), sep="\n", file=sys.stderr)
     if not records and not needed.errors:
-        raise ConfigError(f"{path}: no record to make")
+        raise ConfigError(f"{mapfile.files(settings)}: no record to make")
     if options.publish or options.delete:
         if needed.errors:
             raise ConfigError("nothing is changed in DNS", "mend this, or name the entries that are good")
@@ -114,7 +116,7 @@ def _update(records: Sequence[Record], options: argparse.Namespace) -> None:
 
 
 class Needed:
-    """The signatures of a senders file by the name of the record that they need.
+    """The signatures by the name of the record that they need.
 
     ``notes``   what is left out, and why, a line each
     ``errors``  what keeps records from being made
@@ -127,8 +129,11 @@ class Needed:
         self._lines = lines
         self._uses: dict[str, list[Use]] = {}
         self._public = functools.cache(record.public)
-        for line in lines:
-            self._take(line, settings)
+        for line, _, use in mapfile.every_signature(lines, settings):
+            if isinstance(use, Use):
+                self._uses.setdefault(use.name, []).append(use)
+            elif lines[line]:  # what is wrong with one that nobody asks for is not told
+                self._tell(use)
 
     def records(self, options: argparse.Namespace) -> list[Record]:
         """Return the records of the entries that are asked for, and the policies of their domains."""
@@ -146,27 +151,11 @@ class Needed:
             records += self._policies(domain, options)
         return records
 
-    def _take(self, line: Line, settings: Settings) -> None:
-        """Add the signatures of an entry; what is wrong with one that nobody asks for is not told."""
-        try:
-            signatures = line.signatures()
-        except ConfigError as error:
-            signatures = []
-            self._tell(line, error)
-        for signature in signatures:
-            try:
-                use = mapfile.use(line, signature, settings)
-                name = record.name(use.options.selector.decode(), use.options.domain.decode())
-                self._uses.setdefault(name, []).append(use)
-            except (ConfigError, NotSigned) as reason:
-                self._tell(line, reason)
-
-    def _tell(self, line: Line, reason: Trouble | NotSigned) -> None:
-        if self._lines[line]:
-            if isinstance(reason, NotSigned):
-                self.notes.append(str(reason))
-            else:
-                self.errors.append(reason)
+    def _tell(self, reason: Trouble | NotSigned) -> None:
+        if isinstance(reason, NotSigned):
+            self.notes.append(str(reason))
+        else:
+            self.errors.append(reason)
 
     def _selector_record(self, name: str, uses: list[Use], options: argparse.Namespace) -> Record:
         place = uses[0].line.place()
@@ -177,7 +166,7 @@ class Needed:
         for use, key in zip(uses, keys):
             if key != keys[0]:
                 what = "another key" if key[0] == kind else f"a key for {kind}, and here one for {key[0]},"
-                cause = f"{use.line.place()}: {name} has {what} in line {uses[0].line.number}"
+                cause = f"{use.line.place()}: {name} has {what} in {place}"
                 raise ConfigError(cause, "give each key a selector of its own")
         return Record(name, record.key_record(kind, octets, self._tags(name, uses, options)))
 
@@ -196,15 +185,15 @@ class Needed:
 
     def _tags(self, name: str, uses: list[Use], options: argparse.Namespace) -> dict[str, str]:
         """Return the tags that are wished, less those that would make a signature fail."""
-        domainkeys = _first_line([use for use in uses if use.options.type == "domainkeys"])
-        sha1 = domainkeys or _first_line([use for use in uses if use.options.algorithm == "rsa-sha1"])
-        below = _first_line([use for use in uses if use.below])
+        domainkeys = _first_place(use for use in uses if use.options.type == "domainkeys")
+        sha1 = domainkeys or _first_place(use for use in uses if use.options.algorithm == "rsa-sha1")
+        below = _first_place(use for use in uses if use.below)
         tags = {**_common_tags(options), "h": options.hash, "s": options.service}
         if options.hash == "sha256" and sha1:
             tags["h"] = "sha1:sha256"
-            self.notes.append(f"{name}: h=sha1:sha256, not sha256 alone: line {sha1} signs with rsa-sha1")
+            self.notes.append(f"{name}: h=sha1:sha256, not sha256 alone: {sha1} signs with rsa-sha1")
         if options.strict and (domainkeys or below):
-            why = f"line {domainkeys} is for DomainKeys" if domainkeys else f"line {below} has i= below d="
+            why = f"{domainkeys} is for DomainKeys" if domainkeys else f"{below} has i= below d="
             self.notes.append(f"{name}: t=s is left out: {why}")
         elif options.strict:
             tags["t"] = "y:s" if options.testing else "s"
@@ -234,9 +223,9 @@ def _common_tags(options: argparse.Namespace) -> dict[str, str]:
     return {tag: value for tag, value in tags.items() if value}
 
 
-def _first_line(uses: list[Use]) -> int:
-    """Return the number of the first line, 0 for none."""
-    return min([use.line.number for use in uses], default=0)
+def _first_place(uses: Iterable[Use]) -> str:
+    """Return the place of the first, empty for none."""
+    return next((use.line.place() for use in uses), "")
 
 
 def _related(one: bytes, other: bytes) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Callable
 
-from dkimpipe.address import is_at_or_below
+from dkimpipe.address import Mailbox, is_at_or_below
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
@@ -21,12 +21,18 @@ from dkimpipe.options import SignatureOptions
 from dkimpipe.pipe import read_standard_input
 from dkimpipe.signatures import Signatures
 
+State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options: an address, and those of the filter."""
     text = "explain a message from this address; without, one on standard input"
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help=text)
     parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
+    parser.add_argument("--dns", action="store_true", help="tell the state of the records in DNS, too")
+    parser.add_argument(
+        "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
+    )
     for name in OPTIONS:
         parser.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS)
 
@@ -35,10 +41,28 @@ def run(options: argparse.Namespace) -> int:
     """Print what the filter does with the message, and why; return 0, or 78 if it would be deferred."""
     named = [f"--{name}={value}" for name, value in vars(options).items() if name in OPTIONS and value]
     settings = read_settings([*named, *(["-f", options.sender] if options.sender is not None else [])])
+    state = _state(options.server) if options.dns else None
     message = Message(_reader(options.address) if options.address else read_standard_input)
-    for line in explain(message, settings, int(time.time())):
+    for line in explain(message, settings, int(time.time()), state):
         print(one_line(line))
     return 0
+
+
+def _state(server: str | None) -> State:
+    """Return what tells the state of the record of a signature, a line each; it needs cryptography."""
+    from dkimpipe.admin import published, record
+
+    asker = published.Asker(server)
+
+    def state(options: SignatureOptions, sender: Mailbox) -> Iterator[str]:
+        name = record.name(options.selector.decode(), options.domain.decode())
+        host = options.identity.rpartition(b"@")[2] or options.domain
+        local_part = sender.local_part.decode("utf-8", "replace")
+        needs = [published.need(options, host != options.domain, local_part)]
+        found = [finding.what for finding in asker.findings(name, needs)]
+        yield from found or [f"{name}: the record is right"]
+
+    return state
 
 
 def _reader(address: str) -> Callable[[int], bytes]:
@@ -46,10 +70,10 @@ def _reader(address: str) -> Callable[[int], bytes]:
     return lambda size: next(parts, b"")
 
 
-def explain(message: Message, settings: Settings, now: int) -> Iterator[str]:
+def explain(message: Message, settings: Settings, now: int, state: State | None = None) -> Iterator[str]:
     """Yield what is found on the way of a message, a line each; ``now`` is the time in seconds since 1970.
 
-    Raises Trouble as the filter does.
+    ``state`` tells that of a signature's record in DNS. Raises Trouble as the filter does.
     """
     for name in (b"from", b"sender", b"list-id"):
         for field in message.by_name.get(name, []):
@@ -63,6 +87,8 @@ def explain(message: Message, settings: Settings, now: int) -> Iterator[str]:
         yield f"{'entry:':<10} {printable(choice.key)}, {choice.where()}"
         for options in choice.signatures:
             yield from _signature(options, author.domain)
+            for text in state(options, choice.mailbox) if state else ():
+                yield f"{'':<10} DNS: {text}"
     except (NotSigned, Trouble):
         pass  # told below, as on_error has it
     bodies = BodyHashes(large=False)

@@ -6,19 +6,20 @@ the entry is for. Warnings are about what works, but hardly as meant.
 
 from __future__ import annotations
 
+import functools
 import pwd
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from dkimpipe import config, senders
-from dkimpipe.address import Mailbox, is_at_or_below, is_domain, to_a_labels, to_lower
-from dkimpipe.admin import record
+from dkimpipe import config
+from dkimpipe.address import Mailbox, is_at_or_below, is_domain
+from dkimpipe.admin import dkimproxy, mapfile, record
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.mapfile import entries
+from dkimpipe.admin.mapfile import BY_LIST, Line, Use
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import Choice
-from dkimpipe.config import CONF_FILE, OPTIONS, SENDER_MAP, Settings
+from dkimpipe.config import CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
 from dkimpipe.errors import NotSigned, Trouble
@@ -26,6 +27,7 @@ from dkimpipe.files import exists
 from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions
+from dkimpipe.senders import Signature
 
 GOOD_BITS = 2048  # RFC 8301 section 3.2
 
@@ -35,7 +37,8 @@ class Lint:
 
     ``settings``    what is right in the command line and the conf file
     ``findings``    what is wrong, in the order of the files
-    ``signatures``  every signature that can be made
+    ``good``        how many signatures can be made
+    ``uses``        those of them that count and whose record has a fixed name
     ``files``       the files that the filter reads
     """
 
@@ -43,15 +46,20 @@ class Lint:
         """Look at everything. ``arguments`` are options of the filter."""
         self.settings = Settings()
         self.findings: list[Finding] = []
-        self.signatures: list[SignatureOptions] = []
+        self.good = 0
+        self.uses: list[Use] = []
         self.files: list[str] = []
+        self._is_of_dkimproxy = False
         try:
             self.settings = config.read_command_line(arguments)
             self._conf()
         except Trouble as trouble:
             self._error(trouble)
+        if self._is_of_dkimproxy:
+            self.findings += dkimproxy.directives(self.settings)
         self._maps()
         self._selectors()
+        self.findings = list(dict.fromkeys(self.findings))  # one signature may stand for several domains
 
     def _error(self, trouble: Trouble) -> None:
         self.findings.append(Finding(str(trouble), trouble.mend))
@@ -67,6 +75,7 @@ class Lint:
         seen: dict[str, str] = {}
         for name, value, where, line in config.conf_lines(path):
             if name in config.IGNORED:
+                self._is_of_dkimproxy = True
                 self._warn(f"{where}: {name} is for a server; it has no effect here")
             elif name not in OPTIONS or name == "conf_file":
                 self._error(config.unknown_directive(where, line))
@@ -86,80 +95,87 @@ class Lint:
             self._error(trouble)
 
     def _maps(self) -> None:
-        sender_map, listid_map = self.settings.get("sender_map"), self.settings.get("listid_map")
-        if not (sender_map or listid_map or self.settings.get("domain") or self.settings.signatures):
-            sender_map = SENDER_MAP
-        for path in filter(None, (sender_map, listid_map)):
+        for path, by in mapfile.maps(self.settings).items():
             self.files.append(path)
             try:
-                self._map(path, is_listid_map=path == listid_map)
+                self._map(path, by)
             except Trouble as trouble:
                 self._error(trouble)
-        for domain in filter(None, self.settings.get("domain").split(",")):
-            for text, where in self.settings.signatures or [("dkim", self.settings.place("domain"))]:
-                self._entry(_a_labels(domain.strip().encode()), text, where())
+        try:
+            for line in mapfile.without_map(self.settings):
+                self.uses += self._entry(line)
+        except Trouble as trouble:
+            self._error(trouble)
 
-    def _map(self, path: str, is_listid_map: bool) -> None:
+    def _map(self, path: str, by: str) -> None:
         seen: dict[bytes, int] = {}
-        for line in entries(path):
-            where = f"{path}, line {line.number}"
-            key = to_lower(line.key.encode("utf-8", "surrogateescape"))
-            local_part, at, domain = key.rpartition(b"@")
-            key = local_part + at + _a_labels(domain)
-            if not self._can_match(where, line.key, key, is_listid_map):
+        uses: dict[bytes, list[Use]] = {}
+        for line in mapfile.entries(path, by):
+            key = mapfile.canonical(line.key)
+            if not self._can_match(line, key):
                 continue
             if key in seen:
-                self._warn(f"{where}: {line.key} stands in line {seen[key]} already; only this line counts")
+                what = f"{line.key} stands in line {seen[key]} already; only this line counts"
+                self._warn(f"{line.place()}: {what}")
             seen[key] = line.number
-            self._entry(key, line.text, where)
+            uses[key] = self._entry(line)
+        self.uses += [use for each in uses.values() for use in each]
 
-    def _can_match(self, where: str, written: str, key: bytes, is_listid_map: bool) -> bool:
+    def _can_match(self, line: Line, key: bytes) -> bool:
         """Tell whether anything can match a key, and warn if not."""
         local_part, at, domain = key.rpartition(b"@")
         if key == b"." or (is_domain(domain) and not at):
             return True
-        if at and is_listid_map:
-            self._warn(f"{where}: no List-Id matches {written}, which is an address")
+        if at and line.by == BY_LIST:
+            self._warn(f"{line.place()}: no List-Id matches {line.key}, which is an address")
         elif is_domain(domain) and local_part:
             return True
         else:
             meant = domain.strip(b".*").decode("utf-8", "replace")
             mend = f"{meant} matches all of it" if is_domain(meant.encode()) else ""
-            self._warn(f"{where}: no address matches {written}", mend)
+            self._warn(f"{line.place()}: no address matches {line.key}", mend)
         return False
 
-    def _entry(self, key: bytes, text: str, where: str) -> None:
-        for item in senders.split(text) or [""]:
-            try:
-                for signature in senders.parse(item, where.__str__):
-                    self._signature(key, signature)
-            except Trouble as trouble:
-                self._error(trouble)
+    def _entry(self, line: Line) -> list[Use]:
+        """Look at an entry; return its good signatures whose record has a fixed name."""
+        uses = []
+        if self._is_of_dkimproxy:
+            self.findings += dkimproxy.entry(line)
+        for _, signature, use in mapfile.every_signature([line], self.settings):
+            if signature:
+                if self._signature(line, signature) and isinstance(use, Use):
+                    uses.append(use)
+            elif isinstance(use, Trouble):
+                self._error(use)
+        return uses
 
-    def _signature(self, key: bytes, signature: senders.Signature) -> None:
-        """Let the filter make this signature for an address that the key matches."""
-        local_part, _, domain = key.rpartition(b"@")
-        author = Mailbox(local_part or b"postmaster", domain if domain != b"." else b"example.com")
+    def _signature(self, line: Line, signature: Signature) -> bool:
+        """Let the filter make this signature for a sender that the entry is for; return whether it does."""
+        sender, domain = mapfile.occasions(line)[0]
         options = None
         try:
-            choice = Choice(author, key, author.domain, [signature], self.settings)
+            choice = Choice(sender, mapfile.canonical(line.key), domain, [signature], self.settings)
             (options,) = choice.signatures
+            if line.is_for_all:
+                sender = Mailbox(b"postmaster", options.domain)
             private_key = read_key(options.keyfile)
             bodies = BodyHashes(large=False)
             if options.type == "dkim":
                 DkimSignature(options, private_key, bodies)
             else:
-                DomainKeysSignature(options, private_key, _message(author), bodies)
-            self.signatures.append(options)
+                DomainKeysSignature(options, private_key, _message(sender), bodies)
+            record.public(options.keyfile)
         except NotSigned as reason:
             self._warn(f"{signature.where()}: never signed: {reason}")
         except Trouble as trouble:
             where = f"{options.keyfile_where()}: " if options else ""
             known = str(trouble).startswith(where)
             self.findings.append(Finding(f"{'' if known else where}{trouble}", trouble.mend))
-            return
-        if options:
-            self._weak(options, private_key, b"" if key == b"." else author.domain)
+        else:
+            self.good += 1
+            self._weak(options, private_key, b"" if line.is_for_all else sender.domain)
+            return True
+        return False
 
     def _weak(self, options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> None:
         """Look for what verifies badly, or counts for nothing."""
@@ -180,15 +196,14 @@ class Lint:
 
     def _selectors(self) -> None:
         """Look for one name in DNS that would have to hold two keys."""
-        seen: dict[tuple[bytes, bytes], SignatureOptions] = {}
-        for options in self.signatures:
-            name = (options.selector, options.domain)
-            first = seen.setdefault(name, options)
-            if record.value(first.keyfile) != record.value(options.keyfile):
-                owner = b"._domainkey.".join(name).decode()
+        value = functools.cache(record.value)
+        seen: dict[str, Use] = {}
+        for use in self.uses:
+            first = seen.setdefault(use.name, use).options.keyfile
+            if value(first) != value(use.options.keyfile):
                 self.findings.append(
                     Finding(
-                        f"{options.where()}: {owner} is the name of another key already, {first.keyfile}",
+                        f"{use.line.place()}: {use.name} is the name of another key already, {first}",
                         "give each key a selector of its own",
                     )
                 )
@@ -226,10 +241,3 @@ def unreadable(files: list[str], user: str) -> Iterator[Finding]:
 def _message(author: Mailbox) -> Message:
     parts = iter([b"From: " + author.address + b"\n\n"])
     return Message(lambda size: next(parts, b""))
-
-
-def _a_labels(domain: bytes) -> bytes:
-    try:
-        return to_a_labels(domain)
-    except ValueError:
-        return domain
