@@ -400,7 +400,8 @@ def test_an_alias_that_leads_nowhere(keys: Keys, nameserver: NameServer) -> None
     nameserver.records["elsewhere.example.net"] = []
     nameserver.aliases[OWNER] = "elsewhere.example.net"
     assert in_dns(keys, nameserver)[1] == [
-        f"error: {OWNER}: it is an alias (CNAME) of elsewhere.example.net., 
+        f"error: {OWNER}: it is an alias (CNAME) of elsewhere.example.net: "
+        "the name is there, but has no TXT record"
     ]
 
 
