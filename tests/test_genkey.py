@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import pwd
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +24,14 @@ GROUP = "root"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a key to a group")
 
 
-def verb(*arguments: str) -> Done:
-    """Run ``dkimpipe genkey ARGUMENTS``."""
-    command = [sys.executable, str(MAIN), "genkey", *arguments]
-    done = subprocess.run(command, capture_output=True, check=False)
+def verb(*arguments: str, user: str | None = None) -> Done:
+    """Run ``dkimpipe genkey ARGUMENTS``, as another user if one is named."""
+    command = [sys.executable, "-B", str(MAIN), "genkey", *arguments]
+    group = pwd.getpwnam(user).pw_gid if user else None
+    groups: list[int] | None = [] if user else None
+    done = subprocess.run(
+        command, capture_output=True, check=False, user=user, group=group, extra_groups=groups
+    )
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
@@ -57,6 +65,58 @@ def test_only_owner_and_group_can_read_it(tmp_path: Path) -> None:
     make(tmp_path, "--selector=mail")
     status = (tmp_path / "example.com.mail.pem").stat()
     assert (status.st_mode & 0o777, status.st_uid) == (0o440, 0)
+
+
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    done = verb("example.com", f"--directory={tmp_path}", "--selector=mail", "--owner=nobody")
+    status = (tmp_path / "example.com.mail.pem").stat()
+    nobody = pwd.getpwnam("nobody")
+    assert done.status == 0
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o400, nobody.pw_uid, nobody.pw_gid)
+
+
+@pytest.fixture
+def of_nobody() -> Iterator[Path]:
+    """A directory of nobody's own, which pytest's are not."""
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.chown(directory, "nobody")
+        yield Path(directory)
+
+
+def test_who_is_not_root_makes_keys_for_himself(of_nobody: Path) -> None:
+    done = verb("example.com", f"--directory={of_nobody}", "--selector=mail", user="nobody")
+    assert (done.status, done.stderr) == (0, "")
+    status = (of_nobody / "example.com.mail.pem").stat()
+    assert (status.st_mode & 0o777, status.st_uid) == (0o400, pwd.getpwnam("nobody").pw_uid)
+
+
+NOT_ROOT = {
+    "for another user": (
+        ["--owner=root"],
+        "only root can make a key for user root\nwithout --owner it is your own",
+    ),
+    "for another group": (
+        ["--group=root"],
+        "only root can make a key for group root\nwithout --group it is your own",
+    ),
+    "elsewhere": (
+        ["--directory=/etc"],
+        "/etc/example.com.mail.pem: Permission denied\n--directory names another place",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), NOT_ROOT.values(), ids=NOT_ROOT)
+def test_what_it_refuses_to_who_is_not_root(of_nobody: Path, arguments: list[str], message: str) -> None:
+    options = [f"--directory={of_nobody}", "--selector=mail", *arguments]
+    assert verb("example.com", *options, user="nobody") == Done(78, b"", f"dkimpipe: {message}\n")
+    assert os.listdir(of_nobody) == []
+
+
+def test_one_owner_or_a_group(tmp_path: Path) -> None:
+    done = make(tmp_path, "--owner=nobody")
+    assert done.status == 64
+    assert done.stderr.endswith("\ndkimpipe genkey: --owner or --group, not both\n")
 
 
 def test_a_key_is_never_replaced(tmp_path: Path) -> None:
@@ -96,6 +156,10 @@ def test_openssl_and_the_filter_accept_it(tmp_path: Path, options: list[str]) ->
         (
             ["example.com", "--group=nogroupofthisname"],
             "dkimpipe: there is no group nogroupofthisname\ndkimpipe setup makes it, or name one: --group\n",
+        ),
+        (
+            ["example.com", "--owner=nouserofthisname"],
+            "dkimpipe: there is no user nouserofthisname\nname the one of user= in master.cf\n",
         ),
         (
             ["--show", "/nowhere"],

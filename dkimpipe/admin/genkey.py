@@ -6,6 +6,8 @@ import argparse
 import base64
 import grp
 import hashlib
+import os
+import pwd
 import time
 from pathlib import Path
 
@@ -23,12 +25,14 @@ from dkimpipe.errors import ConfigError
 from dkimpipe.keys import MIN_RSA_BITS, read_key
 
 DIRECTORY = "/etc/dkimpipe/keys"
+GROUP = "dkimpipe"
 BITS = 2048  # RFC 8301 section 3.2: at least; longer ones do not fit into one UDP answer of old resolvers
 MAX_BITS = 8192
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
+    parser.set_defaults(fail=parser.error)
     parser.add_argument("domain", metavar="DOMAIN", help="the domain to sign for; with --show, a key file")
     parser.add_argument(
         "--show", action="store_true", help="tell what a key file holds, and whether it is sound"
@@ -38,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bits", type=int, default=BITS, help="of an RSA key (%(default)s)")
     parser.add_argument("--dual", action="store_true", help="one of each type")
     parser.add_argument("--directory", type=Path, default=Path(DIRECTORY), help="(%(default)s)")
-    parser.add_argument("--group", default="dkimpipe", help="the group that may read the key (%(default)s)")
+    words = "the user that the key belongs to, and nobody else may read it; without root's rights it is you"
+    parser.add_argument("--owner", metavar="USER", help=words)
+    words = f"the group that may read the key, which belongs to root ({GROUP})"
+    parser.add_argument("--group", help=words)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,12 +53,14 @@ def run(options: argparse.Namespace) -> int:
     if options.show:
         _show(options.domain)
         return 0
+    if options.owner and options.group:
+        options.fail("--owner or --group, not both")
     domain = to_domain(options.domain)
     paths = []
     types = ("rsa", "ed25519") if options.dual else (options.type,)
     for kind, selector in selectors(options.selector, types).items():
         path = key_path(options.directory, domain, selector)
-        make(path, kind, options.bits, options.group)
+        make(path, kind, options.bits, options.group, options.owner)
         paths.append((selector, path))
     print(senders_line(domain, paths))
     for selector, path in paths:
@@ -109,24 +118,53 @@ def senders_line(domain: str, paths: list[tuple[str, Path]]) -> str:
     return f"{domain}  " + ", ".join(f"dkim(s={selector},key={path})" for selector, path in paths)
 
 
-def make(path: Path, kind: str, bits: int, group: str) -> None:
-    """Make a key that root and a group can read (PKCS#8, RFC 5208). Raises ConfigError; replaces no file."""
+def make(path: Path, kind: str, bits: int, group: str | None, owner: str | None = None) -> None:
+    """Make a key (PKCS#8, RFC 5208). Raises ConfigError; replaces no file.
+
+    It is for root and a group, or for one user. If neither is named it is for the group ``GROUP``, or, made
+    without root's rights, for who makes it.
+    """
     if not MIN_RSA_BITS <= bits <= MAX_BITS:
         raise ConfigError(f"RSA keys have {MIN_RSA_BITS} to {MAX_BITS} bits, not {bits}")
+    me = os.geteuid()
+    if owner:
+        access = _for_user(owner, me)
+    elif group or not me:
+        access = _for_group(group or GROUP, me)
+    else:
+        access = 0o400, me, os.getegid()
+    try:
+        atomic.create(path, pem(kind, bits), *access)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} is there already, and is kept", "choose another name: --selector"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "--directory names another place") from None
+
+
+def _for_user(owner: str, me: int) -> tuple[int, int, int]:
+    """Return mode, user and group of a key that only its owner can read. Raises ConfigError."""
+    try:
+        account = pwd.getpwnam(owner)
+    except KeyError:
+        raise ConfigError(f"there is no user {owner}", "name the one of user= in master.cf") from None
+    if me not in (0, account.pw_uid):
+        raise ConfigError(f"only root can make a key for user {owner}", "without --owner it is your own")
+    return 0o400, account.pw_uid, account.pw_gid
+
+
+def _for_group(group: str, me: int) -> tuple[int, int, int]:
+    """Return mode, user and group of a key that root, or who makes it, and a group can read."""
     try:
         group_id = grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigError(
             f"there is no group {group}", "dkimpipe setup makes it, or name one: --group"
         ) from None
-    try:
-        atomic.create(path, pem(kind, bits), 0o440, 0, group_id)
-    except FileExistsError:
-        raise ConfigError(
-            f"{path} is there already, and is kept", "choose another name: --selector"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+    if me and group_id != os.getegid():
+        raise ConfigError(f"only root can make a key for group {group}", "without --group it is your own")
+    return 0o440, me, group_id
 
 
 def pem(kind: str, bits: int) -> bytes:
