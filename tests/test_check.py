@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import bind
 import pytest
-from conftest import MAIN, Done, Keys
+from conftest import MAIN, Done, Keys, Report, write_key
 from nameserver import NameServer
+
+from dkimpipe.admin import published
 
 GOOD = "example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem)\n"
 KEY = "key=KEYS/rsa2048.pem"
@@ -294,10 +301,10 @@ def nameserver(keys: Keys) -> Iterator[NameServer]:
         yield server
 
 
-def in_dns(keys: Keys, nameserver: NameServer) -> tuple[int, list[str]]:
-    """Check the good senders file with this server; return the status and the findings."""
+def in_dns(keys: Keys, nameserver: NameServer, text: str = GOOD) -> tuple[int, list[str]]:
+    """Check a senders file with this server; return the status and the findings."""
     server = f"127.0.0.1#{nameserver.port}"
-    status, said = checked(keys, GOOD, "--dns", f"--server={server}")
+    status, said = checked(keys, text, "--dns", f"--server={server}")
     return status, [line.replace(f", says {server}", "") for line in findings(said)]
 
 
@@ -374,6 +381,10 @@ DNS_FAULTS = {
         lambda value: {OWNER: [value + b"; t=s:y"]},
         "warning: {}: t=y is left on: verifiers treat the mail as unsigned",
     ),
+    "blanks are no fault, but backslashes are": (
+        lambda value: {OWNER: [value[:255] + b"\\ " + value[255:]]},
+        "error: {}: quotes, backslashes or blanks stand within the value, where it was split",
+    ),
 }
 
 
@@ -395,14 +406,193 @@ def test_an_alias_that_leads_to_the_record_is_good(keys: Keys, nameserver: NameS
     assert in_dns(keys, nameserver)[0] == 0
 
 
-def test_an_alias_that_leads_nowhere(keys: Keys, nameserver: NameServer) -> None:
+# Target of an alias, and its records; what is found.
+ALIASES = {
+    "no such name": ("nowhere.example.net", None, "there is no such name (NXDOMAIN)"),
+    "no TXT": ("elsewhere.example.net", [], "the name is there, but has no TXT record"),
+}
+
+
+@pytest.mark.parametrize(("target", "records", "what"), ALIASES.values(), ids=ALIASES)
+def test_an_alias_that_leads_nowhere(
+    keys: Keys, nameserver: NameServer, target: str, records: list[bytes] | None, what: str
+) -> None:
     del nameserver.records[OWNER]
-    nameserver.records["elsewhere.example.net"] = []
-    nameserver.aliases[OWNER] = "elsewhere.example.net"
-    assert in_dns(keys, nameserver)[1] == [
-        f"error: {OWNER}: it is an alias (CNAME) of elsewhere.example.net: "
-        "the name is there, but has no TXT record"
+    if records is not None:
+        nameserver.records[target] = records
+    nameserver.aliases[OWNER] = target
+    assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: it is an alias (CNAME) of {target}: {what}"]
+
+
+# More entries beside the good one, with the same selector; tags of the record; what is found.
+SHARED = {
+    "DKIM alone": ("", "h=sha256; s=email; t=s; g=boss", []),
+    "DomainKeys alone": (
+        f"example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha1",
+        [],
+    ),
+    "both": (f"a@example.com domainkeys(s=rsa2048,{KEY})", "h=sha1:sha256; g=a", []),
+    "sha256 alone": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha256",
+        ["error: {}: h=sha256 does not allow sha1"],
+    ),
+    "sha256 alone, and rsa-sha1": (
+        f"a@example.com dkim(a=rsa-sha1,s=rsa2048,{KEY})",
+        "h=sha256",
+        [
+            "warning: SENDERS, line 2: a=rsa-sha1: verifiers refuse it (RFC 8301)",
+            "error: {}: h=sha256 does not allow sha1",
+        ],
+    ),
+    "sha1 alone": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha1",
+        ["error: {}: h=sha1 does not allow sha256"],
+    ),
+    "strict": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "t=s",
+        ["warning: {}: t=s is not for a key that DomainKeys uses, too (RFC 4870 section 3.2.3)"],
+    ),
+    "strict, and i= below": (
+        f"a@example.com dkim(i=@news.example.com,s=rsa2048,{KEY})",
+        "t=s",
+        ["error: {}: t=s does not allow i= in a subdomain of d="],
+    ),
+    "granularity of another": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "g=boss",
+        ["warning: {}: g=boss: DomainKeys verifies mail of this local part only"],
+    ),
+    "granularity of a domain": (
+        f"sub.example.com domainkeys(d=example.com,s=rsa2048,{KEY})",
+        "g=a",
+        ["warning: {}: g=a: DomainKeys verifies mail of this local part only"],
+    ),
+    "granularity of all": (f"a@example.com domainkeys(s=rsa2048,{KEY})", "g=*", []),
+    "granularity of some": (f"news-b@example.com domainkeys(s=rsa2048,{KEY})", "g=news-*", []),
+    "all at once": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha256; s=tlsrpt; t=y:s; g=b",
+        [
+            "error: {}: s=tlsrpt does not allow email",
+            "warning: {}: t=y is left on: verifiers treat the mail as unsigned",
+            "error: {}: h=sha256 does not allow sha1",
+            "warning: {}: t=s is not for a key that DomainKeys uses, too (RFC 4870 section 3.2.3)",
+            "warning: {}: g=b: DomainKeys verifies mail of this local part only",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "tags", "expected"), SHARED.values(), ids=SHARED)
+def test_a_record_serves_all_the_signatures_with_its_key(
+    keys: Keys, nameserver: NameServer, more: str, tags: str, expected: list[str]
+) -> None:
+    nameserver.records[OWNER] = [nameserver.records[OWNER][0] + f"; {tags}".encode()]
+    text = f"{more}\n" if more.startswith("example.com") else f"{GOOD}{more}\n"
+    found = in_dns(keys, nameserver, text)[1]
+    good = f"SENDERS and {text.count('(s=')} signatures are good"
+    assert found == [line.format(OWNER) for line in expected or [good]]
+
+
+def test_only_the_last_entry_of_a_key_needs_a_record(keys: Keys, nameserver: NameServer) -> None:
+    found = in_dns(keys, nameserver, f"example.com dkim(s=old,{KEY})\n{GOOD}")[1]
+    assert found == ["warning: SENDERS, line 2: example.com stands in line 1 already; only this line counts"]
+
+
+def test_a_signature_whose_record_has_no_fixed_name_needs_none(keys: Keys, nameserver: NameServer) -> None:
+    assert in_dns(keys, nameserver, f". dkim(s=a,{KEY})\n") == (0, ["SENDERS and 1 signatures are good"])
+    assert nameserver.asked == []
+
+
+def test_a_key_that_cannot_be_read_hides_no_other_finding(keys: Keys, nameserver: NameServer) -> None:
+    begin, body, *end = keys.path("ed25519").read_bytes().split(b"\n")
+    der = base64.b64decode(body).replace(b"\x04\x22\x04\x20", b"\x04\x22\x05\x20")  # no OCTET STRING
+    write_key(keys.path("damaged"), b"\n".join([begin, base64.b64encode(der), *end]))
+    text = "a.example dkim(s=a,key=KEYS/none.pem)\nb.example dkim(s=a,key=KEYS/damaged.pem)\n"
+    del nameserver.records[OWNER]
+    assert in_dns(keys, nameserver, text + GOOD)[1] == [
+        "error: SENDERS, line 1: key file KEYS/none.pem: No such file or directory",
+        "error: SENDERS, line 2: key file KEYS/damaged.pem is damaged: OpenSSL refuses it",
+        f"error: {OWNER}: there is no such name (NXDOMAIN)",
     ]
+
+
+def test_the_conf_file_and_a_listid_map_need_records_too(keys: Keys, nameserver: NameServer) -> None:
+    listid_map = keys.senders(
+        f"news.lists.example dkim(d=lists.example,s=l,{KEY})\na.b.example dkim(s=depends,{KEY})\n", "listids"
+    )
+    conf = keys.senders(
+        f"listid_map {listid_map}\ndomain example.com,example.org\n"
+        f"signature dkim\nsignature domainkeys(s=c)\nselector s\nkeyfile {keys.path('rsa2048')}\n",
+        "checked.conf",
+    )
+    nameserver.records.clear()
+    server = f"127.0.0.1#{nameserver.port}"
+    done = verb(f"--conf_file={conf}", "--dns", f"--server={server}")
+    assert findings(done.stdout.decode()) == [
+        f"error: {name}: there is no such name (NXDOMAIN), says {server}"
+        for name in (
+            "l._domainkey.lists.example",
+            "s._domainkey.example.com",
+            "c._domainkey.example.com",
+            "s._domainkey.example.org",
+            "c._domainkey.example.org",
+        )
+    ]
+
+
+@bind.needs_bind
+def test_a_wildcard_is_named_whatever_it_says(keys: Keys, tmp_path: Path) -> None:
+    """By BIND: what a wildcard answers for, RFC 4592 tells in many words."""
+    zone = '*.w IN TXT "v=spf1 -all"\n*._domainkey.x IN TXT "v=DKIM1; p="\n*._domainkey.y IN CNAME t\n'
+    (right,) = keys.records[OWNER]
+    zone += f't IN TXT ( "{right[:255].decode()}" "{right[255:].decode()}" )\n'
+    text = "".join(f"{name}.static.example dkim(s=a,{KEY})\n" for name in "wxy")
+    with bind.serving(tmp_path, bind.SOA + zone) as server:
+        status, said = checked(keys, text, "--dns", f"--server={server.server}")
+    what = "a wildcard record answers, there is none of this name"
+    assert (status, findings(said)) == (
+        78,
+        [
+            f"error: a._domainkey.w.static.example: {what}: 'v=spf1 -all', says {server.server}",
+            f"error: a._domainkey.x.static.example: {what}: 'v=DKIM1; p=', says {server.server}",
+        ],
+    )
+
+
+class Silent:
+    """A name server that takes questions and gives no answer, from entry to exit."""
+
+    def __enter__(self) -> Silent:
+        self._socket = socket.socket(type=socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names there are, the silence of a server costs three times the time of a question."""
+    monkeypatch.setattr(published, "TIME_OUT", 0.2)
+    begin = time.monotonic()
+    with Silent() as server:
+        asker = published.Asker(f"127.0.0.1#{server.port}")
+        found = [
+            finding.what.replace(f"127.0.0.1#{server.port}", "SERVER")
+            for name in "abcde"
+            for finding in asker.findings(name, [published.Need("v=DKIM1; k=rsa; p=AA==")])
+        ]
+    assert found == [
+        *(f"{name}: no answer within 0.2 s, says SERVER" for name in "abc"),
+        *(f"{name}: not asked for: SERVER gave no answer 3 times" for name in "de"),
+    ]
+    assert 0.6 <= time.monotonic() - begin < 5
 
 
 def test_a_server_that_fails(keys: Keys, nameserver: NameServer) -> None:
@@ -429,6 +619,25 @@ def test_a_key_of_4096_bits_comes_by_tcp(keys: Keys, nameserver: NameServer) -> 
     nameserver.records[owner] = list(keys.records[owner])
     text = "example.com dkim(s=rsa4096,key=KEYS/rsa4096.pem)\n"
     assert checked(keys, text, "--dns", f"--server=127.0.0.1#{nameserver.port}")[0] == 0
+
+
+# Where a conf file, a map, a key, a mode or a record is wrong, and what is said of it.
+MESSAGES = [
+    *(line for _, lines in [*FAULTS.values(), *CONF_FAULTS.values()] for line in lines),
+    *(expected for _, expected in DNS_FAULTS.values()),
+    *(line for _, _, lines in SHARED.values() for line in lines),
+    *(what for _, _, what in ALIASES.values()),
+]
+
+
+def test_each_fault_has_words_of_its_own(report: Report) -> None:
+    """Files, lines, names and values apart."""
+    kinds = {re.sub(r"'[^']*'|\b[a-z]=\S*|[0-9]+", "_", line) for line in MESSAGES}
+    in_dns = [line for line in MESSAGES if "{" in line or line in [what for _, _, what in ALIASES.values()]]
+    report(
+        f"{len(set(MESSAGES))} messages of seeded faults, {len(kinds)} kinds; {len(set(in_dns))} about DNS"
+    )
+    assert len(set(MESSAGES)) >= len(kinds) >= 40
 
 
 def test_no_map_at_all(tmp_path: Path) -> None:

@@ -341,6 +341,85 @@ def test_no_such_entry(keys: Keys) -> None:
     assert run("--sender_map", path, "a@example.com").stderr.endswith(f"no entry for a@example.com\n{words}")
 
 
+# Conf file, List-Id map, names of the records, what stderr says.
+SOURCES: dict[str, tuple[str, str, list[str], str]] = {
+    "one domain": ("domain Example.com\n", "", ["s1._domainkey.example.com"], ""),
+    "domains": (
+        "domain example.com, b\u00fccher.example\nsignature dkim\nsignature domainkeys(s=s2)\n",
+        "",
+        [
+            "s1._domainkey.example.com",
+            "s2._domainkey.example.com",
+            "s1._domainkey.xn--bcher-kva.example",
+            "s2._domainkey.xn--bcher-kva.example",
+        ],
+        "",
+    ),
+    "signature alone": ("signature dkim(d=example.com)\n", "", ["s1._domainkey.example.com"], ""),
+    "signature for each sender": (
+        "signature dkim(d=example.com)\nsignature dkim(d=$senderdomain)\n",
+        "",
+        ["s1._domainkey.example.com"],
+        "CONF, line 4: d=$senderdomain depends on the sender: its records have no fixed name\n",
+    ),
+    "lists": (
+        "listid_map LISTS\n",
+        "lists.example dkim\nnews.a.example dkim(d=a.example)\n",
+        ["s1._domainkey.lists.example", "s1._domainkey.a.example"],
+        "",
+    ),
+    "lists of one name or below it": (
+        "listid_map LISTS\n",
+        "news.b.example dkim\n. dkim(s=x)\nsolo dkim\nc.example dkim\n",
+        ["s1._domainkey.c.example"],
+        "LISTS, line 1: d=$keydomain of news.b.example depends on List-Id or sender: its records have no"
+        " fixed name\n"
+        "dkimpipe: LISTS, line 2: d=$keydomain of . depends on List-Id or sender: its records have no"
+        " fixed name\n"
+        "dkimpipe: LISTS, line 3: d=$keydomain of solo depends on List-Id or sender: its records have no"
+        " fixed name\n",
+    ),
+    "lists, and what stands for the rest": (
+        "listid_map LISTS\ndomain example.com\nsignature dkim(s=rest)\n",
+        "lists.example dkim\n",
+        ["s1._domainkey.lists.example", "rest._domainkey.example.com"],
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("conf", "lists", "names", "note"), SOURCES.values(), ids=SOURCES)
+def test_conf_file_and_listid_map(keys: Keys, conf: str, lists: str, names: list[str], note: str) -> None:
+    listid_map = keys.senders(lists, "listids")
+    path = keys.senders(
+        f"selector s1\nkeyfile KEYS/rsa1024.pem\n{conf.replace('LISTS', str(listid_map))}", "dns.conf"
+    )
+    done = run("--conf-file", path, "--format", "json")
+    assert [each["name"] for each in json.loads(done.stdout)] == names
+    said = f"dkimpipe: {note}".replace("LISTS", str(listid_map)).replace("CONF", str(path))
+    assert (done.status, done.stderr) == (0, said if note else "")
+
+
+def test_a_listid_map_by_option_and_key(keys: Keys) -> None:
+    path = keys.senders(f"lists.example dkim({ED})\nb.example dkim({ED})\n", "listids")
+    conf = keys.senders("domain example.com\nselector s\nkeyfile KEYS/ed25519.pem\n", "dns.conf")
+    done = run("--conf-file", conf, "--listid-map", path, "--format", "json", "b.example")
+    assert [each["name"] for each in json.loads(done.stdout)] == ["ed25519._domainkey.b.example"]
+
+
+def test_a_bad_signature_hides_no_other_of_its_entry(keys: Keys) -> None:
+    path = keys.senders(f"example.com arc, dkim({ED})\n")
+    done = run("--sender_map", path, "--format", "json")
+    assert [each["name"] for each in json.loads(done.stdout)] == ["ed25519._domainkey.example.com"]
+    assert done.stderr.startswith(f"dkimpipe: {path}, line 1: unknown type of signature: 'arc'\n")
+    assert done.status == 78
+
+
+def test_a_domain_that_is_none(keys: Keys) -> None:
+    conf = keys.senders("domain a..b\n", "dns.conf")
+    assert run("--conf-file", conf) == (78, b"", f"dkimpipe: {conf}, line 1: 'a..b' is no domain\n")
+
+
 def test_no_record_is_an_error(keys: Keys) -> None:
     path = keys.senders("# nothing\n")
     assert run("--sender_map", path) == (78, b"", f"dkimpipe: {path}: no record to make\n")

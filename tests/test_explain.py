@@ -9,6 +9,7 @@ import sys
 import pytest
 from conftest import MAIN, MESSAGE, Done, Keys, run_filter
 from in_memory import reader
+from nameserver import NameServer
 
 from dkimpipe.admin.explain import explain
 from dkimpipe.body import BodyHashes
@@ -97,6 +98,36 @@ def test_the_envelope_sender_is_an_option(keys: Keys) -> None:
 def test_what_the_signature_is_worth_for_dmarc(keys: Keys, domain: str, worth: str) -> None:
     path = keys.senders(f"example.com dkim(d={domain},s=a,key=KEYS/rsa2048.pem)\n", "explained")
     assert f"           DMARC: {worth}\n".encode() in verb("a@example.com", f"--sender_map={path}").stdout
+
+
+def test_the_state_in_dns(keys: Keys) -> None:
+    """By published.py, which tests/test_check.py shows with all that can be wrong."""
+    record = keys.records["rsa2048._domainkey.example.com"][0]
+    records = {
+        "right._domainkey.example.com": [record + b"; h=sha256; t=s"],
+        "below._domainkey.example.com": [record + b"; t=s"],
+        "dk._domainkey.example.com": [record + b"; h=sha256; g=alice"],
+    }
+    names = ["right", "below", "none", "dk"]
+    key, i = "key=KEYS/rsa2048.pem", "i=@news.example.com,"
+    items = [f"dkim(s={name},{i if name == 'below' else ''}{key})" for name in names[:3]]
+    path = keys.senders(f"example.com {', '.join(items)}, domainkeys(s=dk,{key})\n", "explained")
+    with NameServer(records) as server:
+        at = f"127.0.0.1#{server.port}"
+        done = verb("alice@example.com", f"--sender_map={path}", "--dns", f"--server={at}")
+    assert (done.status, done.stderr) == (0, "")
+    assert [line.strip() for line in done.stdout.decode().splitlines() if " DNS: " in line] == [
+        "DNS: right._domainkey.example.com: the record is right",
+        f"DNS: below._domainkey.example.com: t=s does not allow i= in a subdomain of d=, says {at}",
+        f"DNS: none._domainkey.example.com: there is no such name (NXDOMAIN), says {at}",
+        f"DNS: dk._domainkey.example.com: h=sha256 does not allow sha1, says {at}",
+    ]
+
+
+def test_what_is_no_server() -> None:
+    assert verb("a@example.com", "--dns", "--server=ns.example.com") == Done(
+        78, b"", "dkimpipe: 'ns.example.com' is no server\nsuch as 192.0.2.1 or 192.0.2.1#5353\n"
+    )
 
 
 def test_an_error_is_the_filters_own(keys: Keys) -> None:
