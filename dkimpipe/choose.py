@@ -169,14 +169,18 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
     entry = senders.lookup(path, _domain_keys(list_id))
     if not entry:
         return None
+    domain = domain_of_list(entry.key, list_id, author)
+    return Choice(author, entry.key, domain, senders.parse(entry.text, entry.place), settings)
+
+
+def domain_of_list(key: bytes, list_id: bytes, author: Mailbox) -> bytes:
+    """Return the domain that signs for a List-Id where this key matches, and the entry names none."""
+    if key not in (list_id, b"."):
+        return key
     # The first label of a List-Id is the list's own name (RFC 2919): what follows is the domain.
-    domain = entry.key
-    if domain in (list_id, b"."):
-        _, _, parent = domain.partition(b".")
-        domain = domain if b"." in domain[1:] and b"." not in parent else parent
-    return Choice(
-        author, entry.key, domain or author.domain, senders.parse(entry.text, entry.place), settings
-    )
+    _, _, parent = key.partition(b".")
+    domain = key if b"." in key[1:] and b"." not in parent else parent
+    return domain or author.domain
 
 
 def sender_map(settings: "Settings") -> str:

@@ -407,7 +407,7 @@ def test_an_alias_that_leads_to_the_record_is_good(keys: Keys, nameserver: NameS
 
 
 # Target of an alias, and its records; what is found.
-ALIASES = {
+ALIASES: dict[str, tuple[str, list[bytes] | None, str]] = {
     "no such name": ("nowhere.example.net", None, "there is no such name (NXDOMAIN)"),
     "no TXT": ("elsewhere.example.net", [], "the name is there, but has no TXT record"),
 }

@@ -278,13 +278,11 @@ def _by_sender(key: bytes) -> list[tuple[Mailbox, bytes]]:
 
 
 def _by_list(key: bytes) -> list[tuple[Mailbox, bytes]]:
-    """Return the two ways of ``choose`` for a List-Id that is the key, and for one below it."""
-    parent = key.partition(b".")[2]
-    if key == b".":
-        return _by_sender(key)
-    if not parent:
-        return [(_sender(key), key), (_sender(_TWO_DOMAINS[1]), _TWO_DOMAINS[1])]
-    return [(_sender(key), parent if b"." in parent else key), (_sender(_TWO_DOMAINS[1]), key)]
+    """Return a List-Id below the key, and one that is the key."""
+    cases = ((b"x." + key, _TWO_DOMAINS[0] if key == b"." else key), (key, _TWO_DOMAINS[1]))
+    return [
+        (_sender(domain), choose.domain_of_list(key, list_id, _sender(domain))) for list_id, domain in cases
+    ]
 
 
 def _by_nothing(key: bytes) -> list[tuple[Mailbox, bytes]]:
