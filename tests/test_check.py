@@ -15,10 +15,12 @@ from pathlib import Path
 
 import bind
 import pytest
+import throwaway
 from conftest import MAIN, Done, Keys, Report, write_key
 from nameserver import NameServer
+from throwaway import Machine
 
-from dkimpipe.admin import published
+from dkimpipe.admin import published, zone
 
 GOOD = "example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem)\n"
 KEY = "key=KEYS/rsa2048.pem"
@@ -619,6 +621,60 @@ def test_a_key_of_4096_bits_comes_by_tcp(keys: Keys, nameserver: NameServer) -> 
     nameserver.records[owner] = list(keys.records[owner])
     text = "example.com dkim(s=rsa4096,key=KEYS/rsa4096.pem)\n"
     assert checked(keys, text, "--dns", f"--server=127.0.0.1#{nameserver.port}")[0] == 0
+
+
+# Without --server: the system's resolver, and every name server of the zone.
+
+ZONE = """\
+$TTL 60
+@ IN SOA ns1 h 1 3600 600 86400 60
+@ IN NS ns1
+@ IN NS ns2
+ns1 IN A 127.0.0.1
+ns2 IN A 127.0.0.2
+"""
+NAMED = """
+options {{
+    directory "{0}"; listen-on {{ {1}; }}; listen-on-v6 {{ none; }}; pid-file none; lock-file none;
+    recursion no; session-keyfile "{0}/session.{1}"; dnssec-validation no; empty-zones-enable no; notify no;
+}};
+controls {{ }};
+zone "example.com" {{ type primary; file "zone.{1}"; }};
+"""
+ALIAS = "alias._domainkey IN CNAME record.example.org.\n"
+ANOTHER_ZONE = 'zone "example.org" { type primary; file "another"; };\n'
+
+
+@bind.needs_bind
+@pytest.mark.skipif(bool(throwaway.why_not()), reason="no copy of this machine")
+def test_every_name_server_of_the_zone_is_asked(keys: Keys, tmp_path: Path) -> None:
+    """The first one has the record, the second one does not have it yet; an alias leads out of the zone.
+
+    The first one is the resolver as well, and the only one that knows that other zone.
+    """
+    items = f"dkim(s=rsa2048,{KEY}), dkim(s=alias,{KEY})"
+    path = keys.senders(f"example.com {items}\nexample.net dkim(s=a,{KEY})\n", "checked")
+    value = zone.quoted(keys.records[OWNER][0].decode())
+    files = {
+        "zone.127.0.0.1": f"{ZONE}{ALIAS}rsa2048._domainkey IN TXT ( {value} )\n",
+        "127.0.0.1.conf": NAMED.format("/srv", "127.0.0.1") + ANOTHER_ZONE,
+        "another": f"{ZONE}record IN TXT ( {value} )\n",
+        "zone.127.0.0.2": f"{ZONE}{ALIAS}",
+        "127.0.0.2.conf": NAMED.format("/srv", "127.0.0.2"),
+    }
+    command = [sys.executable, str(MAIN), "check", "-c", "/nonexistent", "--user", "root"]
+    with Machine(network=True) as machine:
+        for name, text in files.items():
+            (machine.root / "srv" / name).write_text(text)
+        (machine.root / "etc" / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+        machine.shell("ip address add 127.0.0.2/32 dev lo")
+        machine.shell("named -c /srv/127.0.0.1.conf; named -c /srv/127.0.0.2.conf")
+        done = machine.run(*command, f"--sender_map={path}", "--dns")
+    assert done.stderr == ""
+    assert [line.partition(": All nameservers")[0] for line in findings(done.stdout)] == [
+        f"error: {OWNER}: there is no such name (NXDOMAIN), says ns2.example.com (127.0.0.2)",
+        "error: cannot find the name servers of a._domainkey.example.net",
+    ]
 
 
 # Where a conf file, a map, a key, a mode or a record is wrong, and what is said of it.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -104,10 +106,21 @@ def servers_of(owner: str) -> list[Server]:
         for name in sorted(str(each.target) for each in resolver.resolve(zone, "NS", lifetime=TIME_OUT)):
             for kind in ("A", "AAAA"):
                 answer = resolver.resolve(name, kind, raise_on_no_answer=False, lifetime=TIME_OUT)
-                found += [Server(f"{name.rstrip('.')} ({each})", str(each)) for each in answer.rrset or ()]
+                addresses = [str(each) for each in answer.rrset or () if kind == "A" or _has_way(str(each))]
+                found += [Server(f"{name.rstrip('.')} ({address})", address) for address in addresses]
     except dns.exception.DNSException as error:
         raise ConfigError(f"cannot find the name servers of {owner}: {error}") from error
     return found
+
+
+def _has_way(address: str) -> bool:
+    """Tell whether this machine has a way to an IPv6 address: many have none. Nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, PORT))
+    except OSError:
+        return False
+    return True
 
 
 def _resolver(resolver: dns.resolver.Resolver) -> Server:
@@ -232,7 +245,8 @@ def _follow(answer: Answer, at: Server) -> Answer:
         name = answer.alias
         answer = ask(name, at)
         if not (answer.texts or answer.alias or answer.absent):
-            answer = ask(name, _resolver(dns.resolver.Resolver()))
+            with contextlib.suppress(dns.resolver.NoResolverConfiguration):
+                answer = ask(name, _resolver(dns.resolver.Resolver()))
     return answer._replace(failure=_alias(first) + answer.failure) if first and answer.failure else answer
 
 
