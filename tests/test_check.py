@@ -456,7 +456,7 @@ SHARED = {
     "strict": (
         f"a@example.com domainkeys(s=rsa2048,{KEY})",
         "t=s",
-        ["warning: {}: t=s is not for a key that DomainKeys uses, too (RFC 4870 section 3.2.3)"],
+        ["warning: {}: t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)"],
     ),
     "strict, and i= below": (
         f"a@example.com dkim(i=@news.example.com,s=rsa2048,{KEY})",
@@ -482,7 +482,7 @@ SHARED = {
             "error: {}: s=tlsrpt does not allow email",
             "warning: {}: t=y is left on: verifiers treat the mail as unsigned",
             "error: {}: h=sha256 does not allow sha1",
-            "warning: {}: t=s is not for a key that DomainKeys uses, too (RFC 4870 section 3.2.3)",
+            "warning: {}: t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)",
             "warning: {}: g=b: DomainKeys verifies mail of this local part only",
         ],
     ),
@@ -606,6 +606,13 @@ def test_a_server_that_is_silent(keys: Keys) -> None:
     status, said = checked(keys, GOOD, "--dns", "--server=127.0.0.1#9")
     assert status == 78
     assert findings(said)[0].startswith(f"error: {OWNER}: no answer")
+
+
+def test_a_name_that_is_too_long_for_dns(keys: Keys, nameserver: NameServer) -> None:
+    domain = ".".join(["a" * 60] * 4)
+    found = in_dns(keys, nameserver, f"{domain} dkim(s=rsa2048,{KEY})\n{GOOD}")[1]
+    owner = f"rsa2048._domainkey.{domain}"
+    assert found == [f"error: {owner}: no answer: A DNS name is > 255 octets long."]
 
 
 def test_what_is_no_server(keys: Keys) -> None:

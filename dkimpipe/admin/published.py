@@ -129,8 +129,8 @@ def _resolver(resolver: dns.resolver.Resolver) -> Server:
 
 def ask(owner: str, at: Server) -> Answer:
     """Ask a server for the TXT records of a name, by UDP, and by TCP where the answer is too long."""
-    query = dns.message.make_query(owner, dns.rdatatype.TXT, use_edns=True, payload=1232)
     try:
+        query = dns.message.make_query(owner, dns.rdatatype.TXT, use_edns=True, payload=1232)
         response = _response(query, at)
     except dns.exception.Timeout:
         return Answer(f"no answer within {TIME_OUT} s", [], silent=True)
@@ -298,7 +298,10 @@ def _faults_of_tags(needed: Need, tags: dict[bytes, bytes]) -> Iterator[tuple[st
     if b"s" in tags and not needed.domainkeys and not {"*", "email"}.intersection(services):
         yield f"s={values[b's']} does not allow email", "error"
     if "s" in flags and needed.domainkeys:
-        yield "t=s is not for a key that DomainKeys uses, too (RFC 4870 section 3.2.3)", "warning"
+        yield (
+            "t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)",
+            "warning",
+        )
     if "s" in flags and needed.below and not needed.domainkeys:
         yield "t=s does not allow i= in a subdomain of d=", "error"
     if "y" in flags:
