@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -95,8 +96,8 @@ def orders(said: str) -> list[Order]:
     found = []
     for line in said.splitlines():
         if line.startswith("publish: "):
-            name, _, value = line.removeprefix("publish: ").partition('. IN TXT "')
-            found.append(Order(name, value.rstrip('"')))
+            name, _, strings = line.removeprefix("publish: ").partition(". IN TXT ")
+            found.append(Order(name, "".join(re.findall(r'"([^"]*)"', strings))))
         elif "take this record out" in line:
             found.append(Order(line.partition(":")[0], ""))
     return found
@@ -148,7 +149,7 @@ def test_the_way_of_a_key(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     assert said == (
         f"{name}: a new key, KEYS/example.com.{NEW}.pem\n"
         f"{name}: there is no such name (NXDOMAIN), says 127.0.0.1#{zone.port}\n"
-        f'publish: {name}. IN TXT "{value}"\n'
+        f'publish: {name}. IN TXT ( "{value[:255]}" "{value[255:]}" )\n'
     )
     assert house.states == {"old": "active", NEW: "generated"}
     assert house.said(begun + DAY) == "".join(said.splitlines(keepends=True)[1:])
@@ -303,6 +304,17 @@ def test_all_that_share_a_key_change_together(keys: Keys, tmp_path: Path, zone: 
     house.said(BEGIN + 3 * DAY)
     new = f"(s={NEW},key={tmp_path}/example.com.{NEW}.pem)"
     assert house.senders.read_text() == f"example.com dkim{new}, domainkeys{new}\nexample.org dkim{new}\n"
+
+
+def test_the_list_id_map_changes_too(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    lists = tmp_path / "lists"
+    lists.write_text(f"news.example.com dkim(d=example.com,s=old,key={tmp_path}/rsa1024.pem)\n")
+    house = House(tmp_path, keys, ONE, zone.look_at, f"--listid_map={lists}")
+    at(house, zone, "active")
+    assert lists.read_text() == (
+        f"news.example.com dkim(d=example.com,s={NEW},key={tmp_path}/example.com.{NEW}.pem)\n"
+    )
+    assert house.states == {"old": "retiring", NEW: "active"}
 
 
 def test_keys_of_two_types_get_a_selector_each(keys: Keys, tmp_path: Path, zone: Zone) -> None:

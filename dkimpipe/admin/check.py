@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from dkimpipe.admin import doctor, filter_service, postfix
+from dkimpipe.admin import doctor, filter_files, filter_service, postfix
 from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Postconf
 from dkimpipe.errors import ConfigError
@@ -14,8 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dkimpipe.admin.mapfile import Use
     from dkimpipe.admin.published import Asker
-
-_FILES = ("conf_file", "sender_map", "listid_map")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
     )
     parser.add_argument("--json", action="store_true", help="for machines: a list of what, mend and level")
-    for name in _FILES:
-        parser.add_argument(f"--{name}", metavar="FILE", help="as the filter's")
+    filter_files.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         from dkimpipe.admin.published import Asker
 
         asker = Asker(options.server)
-    named = [f"--{name}={getattr(options, name)}" for name in _FILES if getattr(options, name)]
+    named = filter_files.arguments(options)
     try:
         postconf = Postconf(options.directory)
     except ConfigError:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Callable
 
 from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
-from dkimpipe.admin import mapfile, publish, record, zone
+from dkimpipe.admin import filter_files, mapfile, publish, record, zone
 from dkimpipe.admin.findings import ERRORS_FOUND
 from dkimpipe.admin.mapfile import Line, Use
 from dkimpipe.admin.record import Record
@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "keys of the maps, or domains of the conf file; all of them if none is given"
     parser.add_argument("keys", nargs="*", metavar="ADDRESS-OR-DOMAIN", help=words)
     add = parser.add_argument
-    add("--conf_file", "--conf-file", metavar="FILE", help="as the filter's")
-    add("--sender_map", "--sender-map", metavar="FILE", help="as the filter's")
-    add("--listid_map", "--listid-map", metavar="FILE", help="as the filter's")
+    filter_files.add_arguments(parser)
     add("--format", choices=zone.FORMATS, default="bind", help="(%(default)s)")
     add("--ttl", type=publish.ttl, default=publish.TTL, metavar="SECONDS", help="time to live (%(default)s)")
     add("--relative", type=publish.domain, metavar="ORIGIN", help="bind: names relative to this zone")
@@ -64,10 +62,7 @@ def _add_update(group: argparse._ArgumentGroup) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print or publish the records; return 0, or 78 if some could not be made. Raises ConfigError."""
     _check_combination(options)
-    names = ("conf_file", "sender_map", "listid_map")
-    settings = read_settings(
-        [f"--{name}={getattr(options, name)}" for name in names if getattr(options, name)]
-    )
+    settings = read_settings(filter_files.arguments(options))
     needed = Needed(mapfile.asked_for(settings, options.keys), settings)
     records = needed.records(options)
     for note in needed.notes:

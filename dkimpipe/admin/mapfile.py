@@ -156,11 +156,6 @@ def lines(settings: Settings) -> list[Line]:
     return found + list(without_map(settings))
 
 
-def select(path: str, _: tuple[()]) -> list[Line]:
-    """Return the entries of a senders file that count. Raises ConfigError."""
-    return counting(path)
-
-
 def asked_for(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
     """Return all that can choose signatures, and whether it is one of these keys.
 

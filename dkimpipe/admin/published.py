@@ -232,7 +232,7 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         what = f"a wildcard record answers, there is none of this name: '{printable(answer.texts[0], 40)}'"
         found = {(what, "error"): needs[0]}
     for (what, level), each in found.items():
-        mend = f'publish: {owner}. IN TXT "{each.value}"'
+        mend = f"publish: {record.zone_line(owner, each.value)}"
         yield Finding(f"{owner}: {what}, says {at.name}", mend, level)
 
 

@@ -18,12 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from dkimpipe.admin import atomic, genkey, mapedit, mapfile, publish, published, record, rotation
+from dkimpipe.admin import (
+    atomic,
+    filter_files,
+    genkey,
+    mapedit,
+    mapfile,
+    publish,
+    published,
+    record,
+    rotation,
+)
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding
 from dkimpipe.admin.mapedit import Pair
 from dkimpipe.admin.record import Record
 from dkimpipe.admin.rotation import Key
-from dkimpipe.config import SENDER_MAP, Settings, read_settings
+from dkimpipe.config import Settings, read_settings
 from dkimpipe.errors import ConfigError, NotSigned, Trouble
 from dkimpipe.files import exists
 from dkimpipe.keys import read_key
@@ -51,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(genkey.DIRECTORY),
         help="where the states are kept (%(default)s)",
     )
-    add("--conf_file", "--conf-file", metavar="FILE", help="as the filter's")
-    add("--sender_map", "--sender-map", metavar="FILE", help="as the filter's")
+    filter_files.add_arguments(parser)
     words = "look for records here, not at the resolver and the zone's name servers; repeatable"
     add("--look-at", type=published.server, action="append", metavar="IP[#PORT]", help=words)
     group = parser.add_argument_group("dynamic update")
@@ -77,8 +86,7 @@ def rotate(options: argparse.Namespace, now: int) -> int:
         options.fail("--publish needs --server and --tsig")
     if not options.publish and (options.server or options.tsig or options.zone or options.revoke):
         options.fail("no --publish")
-    arguments = [f"--{n}={getattr(options, n)}" for n in ("conf_file", "sender_map") if getattr(options, n)]
-    settings = read_settings(arguments)
+    settings = read_settings(filter_files.arguments(options))
     with rotation.lock(options.directory):
         return _Run(options, settings, now).all_keys()
 
@@ -90,17 +98,22 @@ class _Use(NamedTuple):
     depends: set[str]
 
 
-def _what_signs(path: str, settings: Settings) -> dict[Pair | None, _Use]:
-    """Return what a senders file uses; what has selector or key from the conf file stands under None."""
+def _what_signs(settings: Settings) -> dict[Pair | None, _Use]:
+    """Return what the maps use; what has selector or key from the conf file stands under None.
+
+    Raises ConfigError for the first thing that is wrong: what cannot be read may sign, too.
+    """
+    maps = mapfile.maps(settings)
     uses: dict[Pair | None, _Use] = {}
-    for line in mapfile.select(path, ()):
-        for signature in line.signatures():
-            use = uses.setdefault(mapedit.pair(signature), _Use(set(), set()))
-            try:
-                options = mapfile.use(line, signature, settings).options
-                use.names.add(record.name(options.selector.decode(), options.domain.decode()))
-            except NotSigned as reason:
-                use.depends.add(str(reason))
+    for line, signature, use in mapfile.every_signature(mapfile.lines(settings), settings):
+        if isinstance(use, ConfigError):
+            raise use
+        pair = mapedit.pair(signature) if signature and line.path in maps else None
+        found = uses.setdefault(pair, _Use(set(), set()))
+        if isinstance(use, NotSigned):
+            found.depends.add(str(use))
+        else:
+            found.names.add(use.name)
     return uses
 
 
@@ -109,8 +122,8 @@ class _Run:
 
     def __init__(self, options: argparse.Namespace, settings: Settings, now: int) -> None:
         self._options = options
-        self._path = settings.get("sender_map", SENDER_MAP)
-        self._signing = _what_signs(self._path, settings)
+        self._maps = list(mapfile.maps(settings))
+        self._signing = _what_signs(settings)
         self._now = now
         self._keys = rotation.load(options.directory)
         self._servers = functools.cache(self._servers_of)
@@ -121,7 +134,7 @@ class _Run:
         """Take all steps that are due, one key's trouble stopping no other's; return the exit status."""
         self._notice_what_signs()
         for domain in self._domains - {_domain(name) for key in self._keys for name in key.names}:
-            raise ConfigError(f"{self._path}: no signature for {domain} that can be rotated")
+            raise ConfigError(f"{', '.join(self._maps)}: no signature for {domain} that can be rotated")
         self._save()
         if self._options.dry_run:
             for key in filter(self._is_asked_for, self._keys):
@@ -235,11 +248,15 @@ class _Run:
         elif self._now - key.since > key.wait:
             old = Pair(*key.replaces)
             words = f"{_who(key)}: signs from now on, in the place of s={old.selector}"
-            self._do(words, lambda: mapedit.replace(self._path, old, key.pair))
+            self._do(words, lambda: self._replace(old, key.pair))
             key.become("active", self._now)
             for other in self._keys:
                 if other.pair == old:
                     other.become("retiring", self._now)
+
+    def _replace(self, old: Pair, new: Pair) -> None:
+        for path in self._maps:
+            mapedit.replace(path, old, new)
 
     def _active(self, key: Key) -> None:
         """Keep what its records say: they outlive the key's file."""
