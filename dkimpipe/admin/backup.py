@@ -15,18 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin import atomic
-from dkimpipe.admin.filter_service import STATUS_FILE
+from dkimpipe.admin.filter_service import JOBS, SIGN, STATUS_FILE, Job
 from dkimpipe.admin.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
 
 NAME = "dkimpipe-backup-"
 MAIN_FILES = ("main.cf", "master.cf")
 FILES = (STATUS_FILE, *MAIN_FILES)  # the first is there only with old versions, and needed by the last
-_NAME = re.compile(NAME + r"\d{8}T\d{6}[b-z]?")
+_NAME = re.compile(NAME + r"\d{8}T\d{6}[b-z]?(-verify)?")
 
 
-def backups(directory: Path) -> list[Path]:
-    """Return the backups of a configuration, the newest first. Raises ConfigError if one is not whole."""
+def backups(directory: Path, *jobs: Job) -> list[Path]:
+    """Return the backups of a configuration, the newest first: of these jobs, or all if none is named.
+
+    Raises ConfigError if one is not whole.
+    """
     found = []
     for path in sorted(directory.glob(f"{NAME}*"), reverse=True):
         if _NAME.fullmatch(path.name) and stat.S_ISDIR(path.lstat().st_mode):
@@ -34,11 +37,19 @@ def backups(directory: Path) -> list[Path]:
                 if not part.is_file():
                     raise ConfigError(f"{path}: {part} is missing", "move this directory away")
             found.append(path)
-    return found
+    return [path for path in found if _job(path) in (jobs or JOBS)]
 
 
-def edit(postconf: Postconf, changes: list[Change]) -> Path:
-    """Make the edits, and return where the backup is.
+def _job(path: Path) -> Job:
+    return next(job for job in reversed(JOBS) if path.name.endswith(_suffix(job)))
+
+
+def _suffix(job: Job) -> str:
+    return f"-{job.verb}" if job.verb else ""
+
+
+def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
+    """Make the edits that a job needs, and return where the backup is.
 
     Raises ConfigError, and has then changed nothing; or OSError, if a file cannot be replaced: undo() helps.
     """
@@ -48,7 +59,7 @@ def edit(postconf: Postconf, changes: list[Change]) -> Path:
             raise ConfigError(
                 f"{link} is a symbolic link", f"cp --remove-destination {link.resolve()} {link}"
             )
-    backup = _free_name(postconf.directory)
+    backup = _free_name(postconf.directory, job)
     making = backup.with_name(f".{backup.name}")
     shutil.rmtree(making, ignore_errors=True)  # of one that was interrupted
     try:
@@ -96,11 +107,11 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
     shutil.rmtree(done)
 
 
-def _free_name(directory: Path) -> Path:
+def _free_name(directory: Path, job: Job) -> Path:
     name = f"{NAME}{time.strftime('%Y%m%dT%H%M%S')}"
     for later in ("", *"bcdefghijklmnopqrstuvwxyz"):  # in the same second; in the order of their names
-        if not (directory / f"{name}{later}").exists():
-            return directory / f"{name}{later}"
+        if not any((directory / f"{name}{later}{_suffix(each)}").exists() for each in JOBS):
+            return directory / f"{name}{later}{_suffix(job)}"
     raise ConfigError(f"{directory / name} is there already")
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from dkimpipe.admin import doctor, filter_files, filter_service, postfix
+from dkimpipe.admin.filter_service import SIGN
 from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Postconf
 from dkimpipe.errors import ConfigError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    postfix.add_instance(parser)
+    postfix.add_instance(parser, user="")
     parser.add_argument("--postfix", action="store_true", help="look at Postfix's configuration only")
     parser.add_argument("--dns", action="store_true", help="look at the records of the keys in DNS, too")
     parser.add_argument(
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         postconf = None
     service = filter_service.find(postconf) if postconf else None
     lint = Lint(named or (doctor.options(service) if service else []))
-    user = ((service and service.attribute("user")) or options.user).partition(":")[0]
+    user = ((service and service.attribute("user")) or options.user or SIGN.name).partition(":")[0]
     findings: list[Finding] = [*lint.findings, *exposed(lint.files), *unreadable(lint.files, user)]
     if asker:
         findings += _dns(lint.uses, asker)

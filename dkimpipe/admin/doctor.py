@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin import filter_service, wanted
+from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
 from dkimpipe.config import Settings, read_settings
@@ -38,19 +39,29 @@ HEADER_REWRITES = {
 LINE_LENGTH = 998  # octets, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
 SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
 OTHER_MILTERS = re.compile(r"rspamd|:11332\b")
+# Parameters for all mail, the value that harms nothing, and what others do.
+_REWRITTEN = {
+    SIGN: [("remote_header_rewrite_domain", "", "header fields are rewritten after they were signed")],
+    VERIFY: [
+        ("remote_header_rewrite_domain", "", "header fields are rewritten before they are verified"),
+        ("force_mime_input_conversion", "no", "8-bit text is converted before it is verified"),
+    ],
+}
+_READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
 OPENDKIM_CONF = Path("/etc/opendkim.conf")
 
 
-def findings(postconf: Postconf, user: str) -> list[Finding]:
-    """Return all that is wrong with a configuration; ``user`` is for a filter that is still to be made."""
+def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
+    """Return all that is wrong for a job; ``user`` is for a filter that is still to be made."""
     found, before = [], ""
-    for change in wanted.missing(postconf, user):
+    for change in wanted.missing(postconf, user, job):
         mend = before + postconf.command(change)
         before = f"{mend}\n" if change.option == FILE else ""
         if change.option != FILE:  # which the next one needs
             found.append(Finding(f"{change.what}: {change.why}", mend))
     for look in (_roads, _milters, _second_pass, _smtp, _rewriting, _service, _filter_settings, _main):
-        found += look(postconf)
+        if job is SIGN or look not in (_smtp, _rewriting, _filter_settings):
+            found += look(postconf, job)
     return found
 
 
@@ -59,58 +70,75 @@ def _finding(postconf: Postconf, option: str, argument: str, why: str, level: st
     return Finding(f"{change.what}: {why}", postconf.command(change), level)
 
 
-def _roads(postconf: Postconf) -> Iterator[Finding]:
-    """Look for mail that takes a wrong road: around the filter, through it twice, or in from outside."""
-    name = filter_service.name(postconf)
-    submission = wanted.submission_services(postconf)
-    yield from _after_signing(postconf, name)
-    if not submission and not any(
-        wanted.goes_elsewhere(postconf, each) for each in postconf.running("smtpd")
+def _roads(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look for mail that takes a wrong road: around the filter, through it twice, or to the other one."""
+    services = wanted.services(postconf, job)
+    yield from _after_filter(postconf, job)
+    if not services and not any(
+        wanted.goes_elsewhere(postconf, each, job) for each in postconf.running("smtpd")
     ):
-        why = "there is no service for mail from users, so nothing is signed"
-        yield Finding(f"submission/inet: {why}", f"{_submission(postconf)}\n{_apply(postconf)}")
+        yield _nothing_to_do(postconf, job)
     for place in ("", *postconf.services):
         if road := postconf.own("content_filter", place):
             transport = road.partition(":")[0]
             if f"{transport}/unix" not in postconf.services:
                 what = f"{place}/content_filter".lstrip("/")
                 yield Finding(f"{what}: there is no service {transport} in master.cf")
-    for service in submission:
-        if road := wanted.another_filter(postconf, service):
-            yield Finding(*_behind(service, road))
-        if postconf.value("smtpd_proxy_filter", service.id):
+    for service in services:
+        if road := wanted.another_filter(postconf, service, job):
+            yield Finding(*_behind(postconf, service, road, job))
+        if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
             why = "what the proxy filter gives back comes in where nothing is signed"
             yield _finding(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
     for service in postconf.running("smtpd"):
-        if service not in submission and not wanted.goes_elsewhere(postconf, service):
-            yield from _unsigned(postconf, service, name)
+        if service not in services and not wanted.goes_elsewhere(postconf, service, job):
+            yield from (_unsigned if job is SIGN else _unverified)(postconf, service)
 
 
-def _after_signing(postconf: Postconf, name: str) -> Iterator[Finding]:
-    """Look at what pickup(8) does with signed mail."""
-    pickup = wanted.pickup(postconf)
+def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
+    if job is SIGN:
+        why = "there is no service for mail from users, so nothing is signed"
+        return Finding(f"submission/inet: {why}", f"{_submission(postconf)}\n{_apply(postconf)}")
+    mend = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
+    why = "there is no service for mail from outside, so nothing is verified"
+    return Finding(f"smtp/inet: {why}", f"{mend}\n{_apply(postconf, job)}")
+
+
+def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look at what pickup(8) does with mail that comes back from the filter."""
+    name, pickup = filter_service.name(postconf, job), wanted.pickup(postconf)
     road = postconf.value("content_filter", pickup)
     before = [
         postconf.value("content_filter", service.id)
         for service in postconf.running("smtpd")
-        if wanted.goes_elsewhere(postconf, service)
+        if wanted.goes_elsewhere(postconf, service, job)
     ]
     if road.partition(":")[0] == name:
         if "content_filter" in postconf.overrides.get(pickup, {}):
-            yield _finding(postconf, "-PX", f"{pickup}/content_filter", "signed mail loops")
+            yield _finding(postconf, "-PX", f"{pickup}/content_filter", f"{job.done} mail loops")
         if postconf.own("content_filter").partition(":")[0] == name:
-            why = "here it filters the signed mail again and again, until it has too many hops"
+            why = f"here it filters the {job.done} mail again and again, until it has too many hops"
             yield _finding(postconf, "-e", "content_filter=", why)
     elif road and road in before:
-        why = f"{road} gets the mail after it was signed, and gives it back to be signed: it loops"
+        why = f"{road} gets the mail after it was {job.done}, and gives it back to be {job.done}: it loops"
         yield _finding(postconf, "-P", f"{pickup}/content_filter=", why)
-    elif f"{road.partition(':')[0]}/unix" in postconf.services:
+    elif job is SIGN and f"{road.partition(':')[0]}/unix" in postconf.services:
         why = f"{road} gets the mail after it was signed; it must change nothing"
         yield _finding(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
 
 
-def _unsigned(postconf: Postconf, service: Service, name: str) -> Iterator[Finding]:
+def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
+    """Look at a service whose mail is not to be verified."""
+    name = filter_service.name(postconf, VERIFY)
+    if wanted.passes_to(postconf, service.id, name):
+        signer = filter_service.find(postconf)
+        road = f"{signer.name}:dummy" if signer else ""
+        yield _finding(postconf, "-P", f"{service.id}/content_filter={road}", "mail from users is verified")
+
+
+def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
     """Look at a service whose mail is not to be signed."""
+    name = filter_service.name(postconf)
     if wanted.passes_to(postconf, service.id, name):
         why = "mail from strangers is signed"
         if postconf.own("content_filter").partition(":")[0] == name:
@@ -127,8 +155,8 @@ def _unsigned(postconf: Postconf, service: Service, name: str) -> Iterator[Findi
         yield Finding(f"{what}: {why}", f"{postconf.command(change)}\n{_apply(postconf)}", "warning")
 
 
-def _apply(postconf: Postconf) -> str:
-    return shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply"])
+def _apply(postconf: Postconf, job: Job = SIGN) -> str:
+    return shlex.join([*job.setting_up.split(), "-c", str(postconf.directory), "--apply"])
 
 
 def _submission(postconf: Postconf) -> str:
@@ -141,33 +169,43 @@ def _submission(postconf: Postconf) -> str:
     return postconf.command(Change("-M", f"submission/inet={line}", ""))
 
 
-def refuse_another_filter(postconf: Postconf) -> None:
-    """Raise ConfigError if a submission service has another filter: ours would take its place."""
-    for service in wanted.submission_services(postconf):
-        if road := wanted.another_filter(postconf, service):
-            raise ConfigError(*_behind(service, road))
+def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
+    """Raise ConfigError if a service for this job has another filter: ours would take its place."""
+    for service in wanted.services(postconf, job):
+        if road := wanted.another_filter(postconf, service, job):
+            raise ConfigError(*_behind(postconf, service, road, job))
 
 
-def _behind(service: Service, road: str) -> tuple[str, str]:
+def _behind(postconf: Postconf, service: Service, road: str, job: Job) -> tuple[str, str]:
+    proxy = road == postconf.value("smtpd_proxy_filter", service.id)
+    parameter = "smtpd_proxy_filter" if proxy else "content_filter"
+    where = "where mail comes back from there"
+    if job is VERIFY:  # mail from users may come back from there as well
+        where += ", on a port for mail from outside alone"
     return (
-        f"{service.id}/content_filter: {road} gets this mail, and a service has one filter only",
-        "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail comes back from there",
+        f"{service.id}/{parameter}: {road} gets this mail, and a service has one filter only",
+        f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}",
     )
 
 
-def _milters(postconf: Postconf) -> Iterator[Finding]:
-    """Look for a milter that signs as well."""
-    pattern = OTHER_MILTERS if _opendkim_verifies() else SIGNING_MILTERS
-    for service in wanted.submission_services(postconf):
+def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look for a milter that does the same."""
+    pattern = OTHER_MILTERS if job is SIGN and _opendkim_verifies() else SIGNING_MILTERS
+    for service in wanted.services(postconf, job):
         milters = postconf.value("smtpd_milters", service.id)
         if pattern.search(milters) and "no_milters" not in postconf.words(
             "receive_override_options", service.id
         ):
             words = postconf.words("smtpd_milters", service.id)
-            signing, others = ([w for w in words if bool(pattern.search(w)) is way] for way in (True, False))
-            why = f"{', '.join(signing)} may sign as well; take the domain out there, or let it check only"
-            argument = f"{service.id}/smtpd_milters={','.join(others)}"
-            yield _finding(postconf, "-P", argument, why, "warning")
+            same, others = ([w for w in words if bool(pattern.search(w)) is way] for way in (True, False))
+            if job is SIGN:
+                why = f"{', '.join(same)} may sign as well; take the domain out there, or let it check only"
+                argument = f"{service.id}/smtpd_milters={','.join(others)}"
+                yield _finding(postconf, "-P", argument, why, "warning")
+            else:
+                what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
+                mend = "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)"
+                yield Finding(what, mend, "warning")
 
 
 def _opendkim_verifies() -> bool:
@@ -179,15 +217,16 @@ def _opendkim_verifies() -> bool:
     return bool(re.search(r"^\s*Mode\s+v\s*(#.*)?$", text, re.MULTILINE | re.IGNORECASE))
 
 
-def _second_pass(postconf: Postconf) -> Iterator[Finding]:
+def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Look at the way back from the filter: sendmail(1), pickup(8), cleanup(8)."""
     if wanted.pickup(postconf) not in postconf.services:
-        yield Finding(f"{wanted.PICKUP}: without it signed mail stays in the maildrop directory for ever")
+        why = f"without it {job.done} mail stays in the maildrop directory for ever"
+        yield Finding(f"{wanted.PICKUP}: {why}")
         return
-    if postconf.value("remote_header_rewrite_domain"):
-        why = "header fields are rewritten after they were signed"
-        yield _finding(postconf, "-e", "remote_header_rewrite_domain=", why)
-    user = _user(postconf)
+    for parameter, value, why in _REWRITTEN[job]:
+        if postconf.value(parameter) not in ("", value):
+            yield _finding(postconf, "-e", f"{parameter}={value}", why)
+    user = _user(postconf, job)
     why = f"the filter's user {user} may not hand its mail to sendmail(1)"
     parameter = "authorized_submit_users"
     if not _matches(postconf, user, postconf.words(parameter)):
@@ -228,7 +267,7 @@ def _may_be_anyone(postconf: Postconf, user: str) -> bool:
     return "*" in next(filter(None, results), "").replace(",", " ").split()
 
 
-def _smtp(postconf: Postconf) -> Iterator[Finding]:
+def _smtp(postconf: Postconf, _: Job) -> Iterator[Finding]:
     """Look at what smtp(8) does to signed mail on its way out."""
     places = ["", *(service.id for service in postconf.running("smtp"))]
     for place in places:
@@ -253,7 +292,7 @@ def _drop(postconf: Postconf, service: str, parameter: str, why: str) -> Finding
     return _finding(postconf, "-X", parameter, why)
 
 
-def _rewriting(postconf: Postconf) -> Iterator[Finding]:
+def _rewriting(postconf: Postconf, _: Job) -> Iterator[Finding]:
     """Look for rewriting of header addresses, which mail through the filter does not get any more."""
     for parameter, classes in HEADER_REWRITES.items():
         if postconf.value(parameter) and "header" in postconf.value(classes):
@@ -264,9 +303,9 @@ def _rewriting(postconf: Postconf) -> Iterator[Finding]:
             )
 
 
-def _service(postconf: Postconf) -> Iterator[Finding]:
+def _service(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Look at the user that the filter runs as."""
-    service = filter_service.find(postconf)
+    service = filter_service.find(postconf, job)
     if not service:
         return
     name, _, group = (service.attribute("user") or "").partition(":")
@@ -277,8 +316,7 @@ def _service(postconf: Postconf) -> Iterator[Finding]:
     try:
         user = pwd.getpwnam(name)
     except KeyError:
-        mend = f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
-        yield Finding(f"{service.id}: there is no user {name}", mend)
+        yield Finding(f"{service.id}: there is no user {name}", _useradd(name))
         return
     try:
         number = grp.getgrnam(group).gr_gid if group else user.pw_gid
@@ -288,6 +326,39 @@ def _service(postconf: Postconf) -> Iterator[Finding]:
     maildrop = grp.getgrnam(postconf.value("setgid_group")).gr_gid
     if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
         yield Finding(f"{service.id}: {_refused(service.attribute('user') or '')}")
+    elif job is VERIFY and _reads_keys(postconf, name, group):
+        yield Finding(f"{service.id}: {_READS_KEYS}", _useradd(VERIFY.name))
+
+
+def _useradd(name: str) -> str:
+    return f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+
+
+def _reads_keys(postconf: Postconf, user: str, group: str) -> bool:
+    """Tell whether a user, or his group, is that of the filter that signs."""
+    service = filter_service.find(postconf)
+    signer, _, signers = ((service and service.attribute("user")) or SIGN.name).partition(":")
+    return user == signer or _group(user, group) == _group(signer, signers)
+
+
+def _group(user: str, group: str) -> str:
+    """Return the group whose rights pipe(8) gives to a program of this user."""
+    try:
+        return group or grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        return user
+
+
+def refuse_verifier(postconf: Postconf, user: str) -> None:
+    """Raise ConfigError if there is no such user for the service that verifies, or he can read keys."""
+    service = filter_service.find(postconf, VERIFY)
+    name, _, group = ((service and service.attribute("user")) or user).partition(":")
+    if _reads_keys(postconf, name, group):
+        raise ConfigError(f"user={name}: {_READS_KEYS}", _useradd(VERIFY.name))
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"there is no user {name}", _useradd(name)) from None
 
 
 def refuse_user(postconf: Postconf, user: str, group: str) -> None:
@@ -301,12 +372,12 @@ def _refused(user: str) -> str:
     return f"pipe(8) refuses user={user}: take a user of its own"
 
 
-def _user(postconf: Postconf) -> str:
-    service = filter_service.find(postconf)
-    return ((service.attribute("user") if service else "") or "dkimpipe").partition(":")[0]
+def _user(postconf: Postconf, job: Job) -> str:
+    service = filter_service.find(postconf, job)
+    return ((service.attribute("user") if service else "") or job.name).partition(":")[0]
 
 
-def _filter_settings(postconf: Postconf) -> Iterator[Finding]:
+def _filter_settings(postconf: Postconf, _: Job) -> Iterator[Finding]:
     """Look at what the filter's own settings make of this Postfix."""
     service = filter_service.find(postconf)
     if not service:
@@ -340,18 +411,19 @@ def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _main(postconf: Postconf) -> Iterator[Finding]:
-    name = filter_service.name(postconf)
+def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    name = filter_service.name(postconf, job)
     for parameter in ("default_transport", "relay_transport", "local_transport", "virtual_transport"):
         if postconf.value(parameter).partition(":")[0] == name:
-            yield _finding(postconf, "-X", parameter, "signed mail goes to the filter again: it loops")
+            why = f"{job.done} mail goes to the filter again: it loops"
+            yield _finding(postconf, "-X", parameter, why)
     if f":{name}:" in postconf.value("transport_maps") or f"static:{name}" in postconf.words(
         "transport_maps"
     ):
         yield Finding(
-            "transport_maps: signed mail goes to the filter again: it loops", "take the filter out of it"
+            f"transport_maps: {job.done} mail goes to the filter again: it loops", "take the filter out of it"
         )
-    for each in wanted.submission_services(postconf):
+    for each in wanted.services(postconf, job):
         cleanup = postconf.value("cleanup_service_name", each.id)
         if f"{cleanup}/unix" not in postconf.services:
             yield Finding(f"{each.id}/cleanup_service_name: there is no service {cleanup} in master.cf")
@@ -359,7 +431,7 @@ def _main(postconf: Postconf) -> Iterator[Finding]:
         why = "mail that the filter defers bounces at once"
         yield _finding(postconf, "-X", "maximal_queue_lifetime", why, "warning")
     if name in postconf.words("defer_transports"):
-        why = "mail to be signed stays in the queue"
+        why = f"mail to be {job.done} stays in the queue"
         words = [word for word in postconf.words("defer_transports") if word != name]
         yield _finding(postconf, "-e", f"defer_transports={','.join(words)}", why)
     for service in postconf.twice:

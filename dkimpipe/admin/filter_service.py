@@ -1,4 +1,7 @@
-"""The service in master.cf by which pipe(8) runs the filter: made, or mended with all else in it kept."""
+"""The services in master.cf by which pipe(8) runs dkimpipe: made, or mended with all else in them kept.
+
+There are two: one signs, one verifies. They differ in what stands in a ``Job``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import dkimpipe
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
@@ -21,26 +25,65 @@ STATUS_PATTERN = r"/^5(\.3\..*)/ 4$1"
 STATUS_FILE = "dkimpipe-status.regexp"
 
 
-def name(postconf: Postconf) -> str:
-    """Return the name of the service that runs the filter, or ours if there is none."""
-    names = [service.name for service in postconf.running("pipe") if runs_filter(service)]
-    return names[0] if names and "dkimpipe" not in names else "dkimpipe"
+class Job(NamedTuple):
+    """What a service is for.
+
+    ``name``    what the service is called if we make it, and the user that it runs as
+    ``verb``    of the command line; the filter has none
+    ``python``  the options of the interpreter: with -S it starts faster, and finds no other package
+    ``done``    what happens to the mail, in messages
+    """
+
+    name: str
+    verb: str
+    python: str
+    done: str
+
+    @property
+    def command(self) -> str:
+        """What is run, in messages."""
+        return f"dkimpipe {self.verb}".rstrip()
+
+    @property
+    def setting_up(self) -> str:
+        """The verb that makes the settings, in messages."""
+        return "dkimpipe postfix" + (f" --{self.verb}" if self.verb else "")
 
 
-def find(postconf: Postconf) -> Service | None:
-    """Return the service that runs the filter."""
-    return postconf.services.get(f"{name(postconf)}/unix")
+SIGN = Job("dkimpipe", "", "-IS", "signed")
+VERIFY = Job("dkimpipe-verify", "verify", "-I", "verified")
+JOBS = (SIGN, VERIFY)
 
 
-def missing(postconf: Postconf, user: str) -> list[Change]:
+def other(job: Job) -> Job:
+    """Return the job that is not this one."""
+    return JOBS[1 - JOBS.index(job)]
+
+
+def name(postconf: Postconf, job: Job = SIGN) -> str:
+    """Return the name of the service that does a job, or ours if there is none."""
+    names = [
+        service.name
+        for service in postconf.running("pipe")
+        if options(service, job) is not None and service.name != other(job).name
+    ]
+    return names[0] if names and job.name not in names else job.name
+
+
+def find(postconf: Postconf, job: Job = SIGN) -> Service | None:
+    """Return the service that does a job."""
+    return postconf.services.get(f"{name(postconf, job)}/unix")
+
+
+def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
     """Return the edits that make the service, or mend what is wrong with it; none if it is good."""
-    service = find(postconf)
+    service = find(postconf, job)
     if service:
-        whys = list(_faults(postconf, service))
+        whys = list(_faults(postconf, service, job))
     else:
         processes = str(2 * (os.cpu_count() or 1))
-        arguments = f"user={user} argv={_start(postconf)}"
-        service = Service(f"{name(postconf)}/unix", "-", "n", "n", "-", processes, "pipe", arguments)
+        arguments = f"user={user} argv={_start(postconf, job)}"
+        service = Service(f"{name(postconf, job)}/unix", "-", "n", "n", "-", processes, "pipe", arguments)
         whys = ["there is no filter to give mail to"]
     if not whys:
         return []
@@ -52,31 +95,29 @@ def missing(postconf: Postconf, user: str) -> list[Change]:
             changes.append(
                 Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the line that follows")
             )
-    line = _mended(postconf, service, status_filter).line
+    line = _mended(postconf, service, status_filter, job).line
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys))]
 
 
-def runs_filter(service: Service) -> bool:
-    """Tell whether a service runs the filter."""
-    return options(service) is not None
-
-
-def options(service: Service) -> list[str] | None:
-    """Return what stands behind the program in the command line; None if it is not the filter."""
+def options(service: Service, job: Job = SIGN) -> list[str] | None:
+    """Return what stands behind program and verb in the command line; None if it does not do this job."""
     argv = service.argv
     for at, word in enumerate(argv):
         if word.endswith(("/dkimpipe", "/dkimpipe/__main__.py")) or argv[at - 1 : at + 1] == [
             "-m",
             "dkimpipe",
         ]:
-            return None if argv[at + 1 : at + 2] == ["verify"] else [_macro(word) for word in argv[at + 1 :]]
+            verifies = argv[at + 1 : at + 2] == [VERIFY.verb]
+            words = [_macro(word) for word in argv[at + 1 + verifies :]]
+            return words if verifies is (job is VERIFY) else None
     return None
 
 
 def command(service: Service) -> list[str]:
-    """Return the command line without the envelope; nothing if it is not the filter."""
+    """Return the command line without the envelope; nothing if it does neither job."""
     argv = [_macro(word) for word in service.argv]
-    return [word for word in argv if word not in ENVELOPE.split()] if runs_filter(service) else []
+    is_ours = any(options(service, job) is not None for job in JOBS)
+    return [word for word in argv if word not in ENVELOPE.split()] if is_ours else []
 
 
 def _macro(word: str) -> str:
@@ -86,12 +127,12 @@ def _macro(word: str) -> str:
     )
 
 
-def _passes_envelope(service: Service) -> bool:
-    words = options(service) or []
+def _passes_envelope(words: list[str]) -> bool:
     return words[-2:] == ["--", "${recipient}"] and ("-f", "${sender}") in zip(words, words[1:])
 
 
-def _faults(postconf: Postconf, service: Service) -> Iterator[str]:
+def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
+    words = options(service, job)
     if service.unprivileged != "n":
         yield "unprivileged: pipe(8) cannot become the filter's user"
     if service.chroot == "y" or (
@@ -100,7 +141,7 @@ def _faults(postconf: Postconf, service: Service) -> Iterator[str]:
         yield "chroot: the filter does not find its interpreter there"
     flags = service.attribute("flags") or ""
     if wrong := "".join(sorted({*flags} - {"q", "X"})):
-        yield f"flags with {wrong}: the message or its addresses are changed before they are signed"
+        yield f"flags with {wrong}: the message or its addresses are changed before they are {job.done}"
     if "q" not in flags:
         yield 'flags without q: mail to "a b"@example.com goes to somebody else'
     if service.attribute("null_sender") != "":
@@ -111,15 +152,16 @@ def _faults(postconf: Postconf, service: Service) -> Iterator[str]:
         yield "size=: mail over that size bounces"
     if not _defers(postconf, service):
         yield "pipe_delivery_status_filter: what the filter cannot catch bounces"
-    if not runs_filter(service):
-        yield "argv does not run dkimpipe: nothing is signed"
-    elif not _passes_envelope(service):
+    if words is None:
+        yield f"argv does not run {job.command}: nothing is {job.done}"
+    elif not _passes_envelope(words):
         yield f"argv does not end in {ENVELOPE}: mail is refused, or goes astray"
 
 
-def _mended(postconf: Postconf, service: Service, status_filter: str) -> Service:
+def _mended(postconf: Postconf, service: Service, status_filter: str, job: Job) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
-    command = service.command_line if runs_filter(service) else [_start(postconf)]
+    runs = options(service, job) is not None
+    command = service.command_line if runs else [_start(postconf, job)]
     attributes = (word for word in service.attributes if not word.startswith(REPLACED))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
     arguments = [
@@ -133,12 +175,15 @@ def _mended(postconf: Postconf, service: Service, status_filter: str) -> Service
     return service._replace(unprivileged="n", chroot="n", arguments=" ".join(arguments))
 
 
-def _start(postconf: Postconf) -> str:
-    """Return the start of the filter that costs least."""
-    interpreter, sendmail = os.path.realpath(sys.executable), postconf.value("sendmail_path")
-    if os.path.realpath(PYTHON) == interpreter:
-        interpreter = PYTHON
-    start = f"{interpreter} -IS {Path(dkimpipe.__file__).resolve().with_name('__main__.py')}"
+def _start(postconf: Postconf, job: Job) -> str:
+    """Return the start that costs least. To verify it is this interpreter, whose venv has the packages."""
+    interpreter, sendmail = sys.executable, postconf.value("sendmail_path")
+    if job is SIGN:
+        interpreter = os.path.realpath(interpreter)
+        if os.path.realpath(PYTHON) == interpreter:
+            interpreter = PYTHON
+    main = Path(dkimpipe.__file__).resolve().with_name("__main__.py")
+    start = f"{interpreter} {job.python} {main} {job.verb}".rstrip()
     return (
         start
         if os.path.realpath(sendmail) == os.path.realpath(SENDMAIL)

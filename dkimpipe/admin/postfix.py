@@ -1,13 +1,15 @@
-"""``dkimpipe postfix``: tell Postfix to sign, check that it still does, and undo it."""
+"""``dkimpipe postfix``: tell Postfix to sign or to verify, check that it still does, and undo it."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import subprocess
+from collections.abc import Sequence
 
 from dkimpipe.admin import backup, doctor, filter_service, wanted
-from dkimpipe.admin.findings import tell
+from dkimpipe.admin.filter_service import JOBS, SIGN, VERIFY, Job
+from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Postconf
 from dkimpipe.admin.trial import trial
 from dkimpipe.errors import ConfigError
@@ -15,7 +17,10 @@ from dkimpipe.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
-    add_instance(parser)
+    add_instance(parser, user="")
+    parser.add_argument(
+        "--verify", action="store_true", help="verify mail from outside; not: sign that of users"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--apply", action="store_true", help="make the changes, with a dated backup")
     what.add_argument("--revert", action="store_true", help="undo what --apply did, byte for byte")
@@ -25,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
 
 
-def add_instance(parser: argparse.ArgumentParser) -> None:
-    """Describe the options that say which Postfix, and which user."""
+def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None:
+    """Describe the options that say which Postfix, and which user; by default of the job that it is for."""
     parser.add_argument(
         "-c",
         metavar="DIR",
@@ -34,53 +39,71 @@ def add_instance(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("MAIL_CONFIG"),
         help="configuration directory, for another instance",
     )
-    parser.add_argument("--user", default="dkimpipe", help="the user that runs the filter (%(default)s)")
+    names = user or " or ".join(job.name for job in JOBS)
+    parser.add_argument("--user", default=user, help=f"the user that runs the filter ({names})")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print, make, undo or check the changes; return 0, or 78 if the check finds errors."""
     postconf = Postconf(options.directory)
+    job = VERIFY if options.verify else SIGN
     if options.check:
-        return check(postconf, options.user)
+        return check(postconf, options.user, jobs=[job] if options.verify else [])
     if options.revert:
-        revert(postconf)
+        revert(postconf, job)
     else:
-        apply(postconf, options.user, make=options.apply)
+        apply(postconf, options.user or job.name, job, make=options.apply)
     if options.reload:
         reload(postconf)
     return 0
 
 
-def apply(postconf: Postconf, user: str, make: bool) -> None:
+def apply(postconf: Postconf, user: str, job: Job, make: bool) -> None:
     """Print the changes, and make them if wanted. Raises ConfigError where they would do harm."""
-    changes = wanted.missing(postconf, user)
-    doctor.refuse_another_filter(postconf)
+    changes = wanted.missing(postconf, user, job)
+    doctor.refuse_another_filter(postconf, job)
+    if job is VERIFY:
+        doctor.refuse_verifier(postconf, user)
     if not changes:
         print("nothing to change")
         return
     for change in changes:
         print(f"# {change.why}\n{postconf.command(change)}")
     if make:
-        print(f"# backup in {backup.edit(postconf, changes)}; postfix reload makes the changes work")
+        print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload makes the changes work")
     else:
-        print("# dkimpipe postfix --apply makes these changes")
+        print(f"# {job.setting_up} --apply makes these changes")
 
 
-def revert(postconf: Postconf) -> None:
-    """Undo all that was applied. Raises ConfigError if nothing was."""
-    backups = backup.backups(postconf.directory)
-    if not backups:
-        raise ConfigError(f"no backup in {postconf.directory}", "dkimpipe postfix --apply was not run here")
-    for each in backups:
-        for line in backup.undo(Postconf(postconf.directory), each):
+def revert(postconf: Postconf, job: Job = SIGN) -> None:
+    """Undo all that was applied for a job. Raises ConfigError if nothing was.
+
+    What was applied later for the other job is undone first, and then made again: so the files can go back
+    octet for octet, and both may need one setting.
+    """
+    directory, other = postconf.directory, filter_service.other(job)
+    if not (ours := backup.backups(directory, job)):
+        raise ConfigError(f"no backup in {directory}", f"{job.setting_up} --apply was not run here")
+    backups, beside = backup.backups(directory), filter_service.find(postconf, other)
+    undone = backups[: backups.index(ours[-1]) + 1]
+    for each in undone:
+        for line in backup.undo(Postconf(directory), each):
             print(line)
+    if beside and set(undone) != set(ours):
+        apply(Postconf(directory), beside.attribute("user") or other.name, other, make=True)
 
 
-def check(postconf: Postconf, user: str, as_json: bool = False) -> int:
-    """Print what is wrong, and what the filter says when its user runs it; return 0, or 78 with errors."""
-    findings = doctor.findings(postconf, user)
-    service = filter_service.find(postconf)
-    return tell([*findings, *(trial(service) if service else [])], "Postfix is set up", as_json)
+def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[Job] = ()) -> int:
+    """Print what is wrong, and what the filters say when their users run them; return 0, or 78 with errors.
+
+    Without jobs it looks at those that Postfix has something of.
+    """
+    findings: list[Finding] = []
+    for job in jobs or wanted.in_use(postconf):
+        findings += doctor.findings(postconf, user or job.name, job)
+        service = filter_service.find(postconf, job)
+        findings += trial(service) if service else []
+    return tell(list(dict.fromkeys(findings)), "Postfix is set up", as_json)
 
 
 def reload(postconf: Postconf) -> None:

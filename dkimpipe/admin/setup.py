@@ -22,6 +22,7 @@ from typing import Callable, NamedTuple
 from dkimpipe import senders
 from dkimpipe.address import to_u_labels
 from dkimpipe.admin import atomic, backup, doctor, filter_service, genkey, postfix, record, wanted
+from dkimpipe.admin.filter_service import SIGN
 from dkimpipe.admin.findings import tell
 from dkimpipe.admin.postconf import Postconf
 from dkimpipe.admin.trial import trial
@@ -116,7 +117,7 @@ def _refuse_if_used(postconf: Postconf, domains: list[str]) -> None:
     others = [system.directory, *map(Path, system.words("multi_instance_directories"))]
     for directory in dict.fromkeys(others):
         other = postconf if directory == postconf.directory else Postconf(directory)
-        is_ours = directory == postconf.directory and backup.backups(directory)
+        is_ours = directory == postconf.directory and backup.backups(directory, SIGN)
         if filter_service.find(other) and not is_ours:
             raise ConfigError(
                 f"{directory / 'master.cf'} still runs the filter, and was not changed by setup",
@@ -203,7 +204,7 @@ def _append(path: Path, line: str, group: str) -> None:
 
 def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
     """Yield the steps that undo these domains, or all. Keys stay, and so do lines that somebody edited."""
-    if not domains and backup.backups(postconf.directory):
+    if not domains and backup.backups(postconf.directory, SIGN):
         command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
         yield Step("Postfix as it was before", command, lambda: postfix.revert(postconf))
     if path.exists():

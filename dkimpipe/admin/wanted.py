@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dkimpipe.admin import filter_service
+from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postconf import Change, Postconf, Service
 from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
@@ -16,7 +17,7 @@ from dkimpipe.message import HEADER_LIMIT
 PICKUP = "pickup/unix"  # takes what sendmail(1) is given
 PUBLIC_PORTS = ("smtp", "25", "smtpd")
 SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
-SIZE_MARGIN = 16384  # octets by which signatures may lengthen a message
+SIZE_MARGIN = 16384  # octets by which signatures, or what is said of them, may lengthen a message
 RECIPIENTS = 1000  # Postfix itself takes no more in one message, if smtpd_recipient_limit is its default
 
 
@@ -28,21 +29,56 @@ class Lack(NamedTuple):
     why: str
 
 
-def missing(postconf: Postconf, user: str) -> list[Change]:
-    """Return the edits that this configuration needs; none if all stands there already."""
-    name = filter_service.name(postconf)
-    changes = filter_service.missing(postconf, user)
-    for service in submission_services(postconf):
-        changes += _overrides(service.id, _submission(postconf, service.id, name))
+def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
+    """Return the edits that this configuration needs for a job; none if all stands there already."""
+    changes = filter_service.missing(postconf, user, job)
+    for service in services(postconf, job):
+        changes += _overrides(service.id, _first_pass(postconf, service.id, job))
     if pickup(postconf) in postconf.services:
-        changes += _overrides(pickup(postconf), _pickup(postconf, pickup(postconf)))
-    changes += [Change("-e", f"{lack.name}={lack.value}", lack.why) for lack in _main(postconf, name)]
-    return changes
+        changes += _overrides(pickup(postconf), _pickup(postconf, pickup(postconf), job))
+    lacks = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
+    return changes + [Change("-e", f"{lack.name}={lack.value}", lack.why) for lack in lacks]
 
 
 def pickup(postconf: Postconf) -> str:
     """Return the service that takes what sendmail(1) is given; it was a fifo in old versions."""
     return PICKUP if PICKUP in postconf.services or "pickup/fifo" not in postconf.services else "pickup/fifo"
+
+
+def in_use(postconf: Postconf) -> list[Job]:
+    """Return the jobs that a configuration has something of already; to sign, if there is nothing."""
+    return [
+        job
+        for job in filter_service.JOBS
+        if filter_service.find(postconf, job)
+        or any(
+            passes_to(postconf, each.id, filter_service.name(postconf, job))
+            for each in postconf.running("smtpd")
+        )
+    ] or [SIGN]
+
+
+def services(postconf: Postconf, job: Job) -> list[Service]:
+    """Return the services whose mail a job is for."""
+    return submission_services(postconf) if job is SIGN else inbound_services(postconf)
+
+
+def inbound_services(postconf: Postconf) -> list[Service]:
+    """Return the services whose mail is to be verified.
+
+    They are those of port 25, behind postscreen(8) too, and those that have our filter; not those whose
+    mail is signed, for users send there, and not those that have another filter, if ours stands behind it.
+    """
+    name, signed = filter_service.name(postconf, VERIFY), submission_services(postconf)
+    return [
+        service
+        for service in postconf.running("smtpd")
+        if service not in signed
+        and (
+            passes_to(postconf, service.id, name)
+            or (service.port in PUBLIC_PORTS and not goes_elsewhere(postconf, service, VERIFY))
+        )
+    ]
 
 
 def submission_services(postconf: Postconf) -> list[Service]:
@@ -72,9 +108,9 @@ def _is_public(postconf: Postconf, service: Service) -> bool:
     )
 
 
-def goes_elsewhere(postconf: Postconf, service: Service) -> bool:
+def goes_elsewhere(postconf: Postconf, service: Service, job: Job = SIGN) -> bool:
     """Tell whether mail goes through another filter first, and comes back where ours is the next one."""
-    name = filter_service.name(postconf)
+    name = filter_service.name(postconf, job)
     behind = any(
         passes_to(postconf, each.id, name) and each.port not in (*SUBMISSION_PORTS, *PUBLIC_PORTS)
         for each in postconf.running("smtpd")
@@ -83,15 +119,21 @@ def goes_elsewhere(postconf: Postconf, service: Service) -> bool:
     return behind and bool(_another(postconf, road) or postconf.value("smtpd_proxy_filter", service.id))
 
 
-def another_filter(postconf: Postconf, service: Service) -> str:
-    """Return the content_filter of a service itself, if it is not ours and there is such a service."""
-    return _another(postconf, postconf.own("content_filter", service.id))
+def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str:
+    """Return the content_filter of a service itself, if it is not ours and there is such a service.
+
+    Mail that is to be verified must have none of main.cf either, nor a proxy: it would pass both filters.
+    """
+    if job is SIGN:
+        return _another(postconf, postconf.own("content_filter", service.id))
+    proxy = postconf.value("smtpd_proxy_filter", service.id)
+    return _another(postconf, postconf.value("content_filter", service.id)) or proxy
 
 
 def _another(postconf: Postconf, road: str) -> str:
     transport = road.partition(":")[0]
-    is_another = transport != filter_service.name(postconf) and f"{transport}/unix" in postconf.services
-    return road if is_another else ""
+    ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
+    return road if transport not in ours and f"{transport}/unix" in postconf.services else ""
 
 
 def passes_to(postconf: Postconf, service: str, name: str) -> bool:
@@ -101,14 +143,14 @@ def passes_to(postconf: Postconf, service: str, name: str) -> bool:
     return road.partition(":")[0] == name
 
 
-def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
-    def value(parameter: str) -> str:
-        return postconf.value(parameter, service)
-
-    if not passes_to(postconf, service, name) and not another_filter(postconf, postconf.services[service]):
-        yield Lack("content_filter", f"{name}:dummy", "nothing is signed")
-    elif value("content_filter") in (name, f"{name}:") and not value("default_filter_nexthop"):
-        why = "mail to several domains is signed and sent once per domain"
+def _first_pass(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
+    """Yield what a service lacks that gives its mail to a filter."""
+    name, road = filter_service.name(postconf, job), postconf.value("content_filter", service)
+    if not passes_to(postconf, service, name):
+        if not another_filter(postconf, postconf.services[service], job):
+            yield Lack("content_filter", f"{name}:dummy", f"nothing is {job.done}")
+    elif road in (name, f"{name}:") and not postconf.value("default_filter_nexthop", service):
+        why = f"mail to several domains is {job.done} and sent once per domain"
         yield Lack("content_filter", f"{name}:dummy", why)
     yield from _words(
         postconf,
@@ -117,20 +159,30 @@ def _submission(postconf: Postconf, service: str, name: str) -> Iterator[Lack]:
         ["no_address_mappings"],
         "aliases and always_bcc apply twice: doubled mail",
     )
+    if job is SIGN:
+        yield from _submission(postconf, service)
+    else:
+        why = "senders ask for notices that get lost"
+        yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", ["dsn"], why, ["silent-discard"])
+    places = ("", pickup(postconf))  # sendmail(1) and pickup(8)
+    limit = min(filter(None, (postconf.number("message_size_limit", place) for place in places)), default=0)
+    own = postconf.number("message_size_limit", service)
+    if limit and not 0 < own <= max(1, limit - SIZE_MARGIN // 4):  # 0: none
+        why = {SIGN: "its signatures", VERIFY: "what is said of it"}[job]
+        why = f"mail grows past the limit by {why}"
+        yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
+
+
+def _submission(postconf: Postconf, service: str) -> Iterator[Lack]:
+    """Yield what a service lacks whose mail is complete, and no more than ASCII, before it is signed."""
     clients = postconf.words("local_header_rewrite_clients", service)
     adds = {"static:all", "permit_sasl_authenticated"}.intersection(clients)
-    if not adds and value("always_add_missing_headers") != "yes":
+    if not adds and postconf.value("always_add_missing_headers", service) != "yes":
         why = "missing Date and Message-ID stay missing, and unsigned"
         yield Lack("local_header_rewrite_clients", "static:all", why)
     words = ["dsn", "smtputf8"] if _smtputf8(postconf, service) else ["dsn"]
     why = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
     yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
-    places = ("", pickup(postconf))  # sendmail(1) and pickup(8)
-    limit = min(filter(None, (postconf.number("message_size_limit", place) for place in places)), default=0)
-    own = postconf.number("message_size_limit", service)
-    if limit and not 0 < own <= max(1, limit - SIZE_MARGIN // 4):  # 0: none
-        why = "mail grows past the limit by its signatures"
-        yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
 
 
 def _smtputf8(postconf: Postconf, service: str) -> bool:
@@ -138,22 +190,24 @@ def _smtputf8(postconf: Postconf, service: str) -> bool:
     return "no" not in (postconf.own("smtputf8_enable", service), postconf.own("smtputf8_enable"))
 
 
-def _pickup(postconf: Postconf, service: str) -> Iterator[Lack]:
+def _pickup(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
     standing = postconf.words("receive_override_options", service)
     kept = [word for word in standing if word.lower() != "no_address_mappings"]
     new = [word for word in ("no_header_body_checks", "no_milters") if word not in map(str.lower, standing)]
-    whys = ["signed mail is checked, changed or signed again"] if new else []
+    whys = [f"{job.done} mail is checked, changed or signed again"] if new else []
     if kept != standing:
         whys.append("with no_address_mappings aliases apply neither before nor after the filter")
     if whys:
         yield Lack("receive_override_options", ",".join([*kept, *new]), "; ".join(whys))
     classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", service))
     if classes and _smtputf8(postconf, service):
-        why = "an 8-bit Subject makes signed mail SMTPUTF8, which hosts bounce"
+        why = f"an 8-bit Subject makes {job.done} mail SMTPUTF8, which hosts bounce"
         yield Lack("smtputf8_autodetect_classes", "verify", why)
 
 
-def _main(postconf: Postconf, name: str) -> Iterator[Lack]:
+def _transport(postconf: Postconf, job: Job) -> Iterator[Lack]:
+    """Yield the limits of the service that are too low."""
+    name = filter_service.name(postconf, job)
     own = f"{name}_time_limit"  # not known before there is the service
     service = f"{name}/unix"
     if (
@@ -166,8 +220,12 @@ def _main(postconf: Postconf, name: str) -> Iterator[Lack]:
     number = postconf.number(own if postconf.value(own) else "default_destination_recipient_limit")
     if 0 < number < RECIPIENTS:  # 0: no limit
         yield Lack(
-            own, str(RECIPIENTS), f"one message to many is signed and sent once per {number} recipients"
+            own, str(RECIPIENTS), f"one message to many is {job.done} and sent once per {number} recipients"
         )
+
+
+def _main(postconf: Postconf) -> Iterator[Lack]:
+    """Yield what changes mail after it was signed."""
     converted = postconf.value("force_mime_input_conversion") == "yes"  # Postfix 3.9: before the filter
     clients = postconf.running("smtp")
     everywhere = clients and all(
