@@ -89,7 +89,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
         return []
     changes = []
     status_filter = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
-    if not _defers(postconf, service):
+    if _status_faults(postconf, service, job):
         status_filter = _status_filter(postconf)
         if status_filter == f"regexp:{postconf.directory / STATUS_FILE}":
             changes.append(
@@ -150,8 +150,7 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield "chroot=: the filter does not find its interpreter there"
     if service.attribute("size") not in (None, "", "0"):
         yield "size=: mail over that size bounces"
-    if not _defers(postconf, service):
-        yield "pipe_delivery_status_filter: what the filter cannot catch bounces"
+    yield from _status_faults(postconf, service, job)
     if words is None:
         yield f"argv does not run {job.command}: nothing is {job.done}"
     elif not _passes_envelope(words):
@@ -198,10 +197,15 @@ def _status_filter(postconf: Postconf) -> str:
     return f"regexp:{postconf.directory / STATUS_FILE}"
 
 
-def _defers(postconf: Postconf, service: Service) -> bool:
-    """Tell whether the status filter makes a deferral of a bounce: ours does, others are tried."""
+def _status_faults(postconf: Postconf, service: Service, job: Job) -> list[str]:
+    """Return what is wrong with the status filter: ours is good, others are tried."""
     standing = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
-    if standing and standing == _status_filter(postconf):
-        return postconf.version >= (3, 7) or (postconf.directory / STATUS_FILE).exists()
-    table = postconf.value("pipe_delivery_status_filter", service.id)
-    return bool(table) and postconf.lookup(table, "5.3.0 x").startswith("4.")
+    is_there = postconf.version >= (3, 7) or (postconf.directory / STATUS_FILE).exists()
+    if standing and standing == _status_filter(postconf) and is_there:
+        return []
+    faults, table = [], postconf.value("pipe_delivery_status_filter", service.id)
+    if not (table and postconf.lookup(table, "5.3.0 x").startswith("4.")):
+        faults.append("pipe_delivery_status_filter: what the filter cannot catch bounces")
+    if job is VERIFY and table and postconf.lookup(table, "5.7.1 x").startswith("4."):
+        faults.append("pipe_delivery_status_filter: what is rejected is tried again for days")
+    return faults
