@@ -2,7 +2,8 @@
 
 The services submission, pickup and dkimpipe and the lines of main.cf that belong to them are those of the
 fragments that administrators get, in the directory postfix. Only what cannot be the same in a private
-instance is replaced in them: where submission listens, which user runs which command, and how many at once.
+instance is replaced in them: where submission listens, which user runs which command, and how many at once;
+and where mail from outside comes in, if there is a verifier.
 
 The instance lives in one directory and listens on loopback only; the system's own Postfix and its files
 are not touched. It needs root, because master(8) does, and Linux, because it reads /proc. The filter runs as
@@ -81,7 +82,7 @@ postlog unix-dgram n - n - 1 postlogd
 FRAGMENTS = Path(__file__).resolve().parent.parent / "postfix"
 
 
-def _logical_lines(path: Path) -> list[str]:
+def fragment_lines(path: Path) -> list[str]:
     """Return the lines of a fragment, each with those that continue it, without comments and empty lines."""
     text = re.sub(r"^\s*(#.*)?\n", "", path.read_text(), flags=re.MULTILINE)
     return re.findall(r"^\S.*(?:\n[ \t].*)*", text, re.MULTILINE)
@@ -91,6 +92,16 @@ def _replace(pattern: str, new: str, text: str) -> str:
     """Return the text with the one match of the first group replaced; raise ValueError if it is not one."""
     (found,) = re.finditer(pattern, text, re.MULTILINE)
     return text[: found.start(1)] + new + text[found.end(1) :]
+
+
+def _parameters(path: Path) -> dict[str, str]:
+    """Return what a fragment of main.cf says."""
+    return dict(line.split(" = ", 1) for line in fragment_lines(path))  # type: ignore[misc]
+
+
+def _command(argv: Sequence[str]) -> str:
+    """Return a command line as pipe(8) takes it, each word in braces."""
+    return " ".join(f"{{ {word} }}" for word in (f"argv={argv[0]}", *argv[1:]))
 
 
 @contextlib.contextmanager
@@ -220,9 +231,9 @@ class Postfix:
     macros of pipe(8) in it are expanded. The subdirectories bin, data, etc and queue and the file log are
     made in `directory` and stay when the instance stops. `extra_main` adds parameters or replaces those of
     this file and of the fragment, `extra_master` adds services; `fragments` is a directory with other
-    fragments. Deferred mail is tried again after three
-    seconds, or upon `flush`. `environment` is for commands that a test runs on this instance, such as
-    sendmail(1).
+    fragments. With a `verifier`, which takes the place of `PROGRAM verify`, there is a port for mail from
+    outside, the `inbound_port`. Deferred mail is tried again after three seconds, or upon `flush`.
+    `environment` is for commands that a test runs on this instance, such as sendmail(1).
     """
 
     def __init__(
@@ -236,6 +247,7 @@ class Postfix:
         extra_main: Mapping[str, str] | None = None,
         extra_master: str = "",
         fragments: Path = FRAGMENTS,
+        verifier: Sequence[str] = (),
     ) -> None:
         for path in (directory.resolve(), *directory.resolve().parents):
             if not path.stat().st_mode & 0o001:
@@ -248,15 +260,16 @@ class Postfix:
             "MAIL_CONFIG": f"{directory}/etc",
             "POSTLOG_SERVICE": f"{directory}/queue/public/postlog",  # errors in main.cf go to the log too
         }
-        self.submission_port = _free_port()
+        self.submission_port, self.inbound_port = _free_port(), _free_port()
         self._postqueue, self._master = f"{commands}/postqueue", f"{daemons}/master"
         self._process: subprocess.Popen[bytes] | None = None
         self._sessions: set[int] = set()
         self._user, self._concurrency, self._extra_master = user, concurrency, extra_master
-        self._fragments = fragments
+        self._fragments, self._verifier = fragments, verifier
         self._main = {
             **_MAIN,
-            **dict(line.split(" = ", 1) for line in _logical_lines(fragments / "main.cf")),
+            **_parameters(fragments / "main.cf"),
+            **(_parameters(fragments / "verify.main.cf") if verifier else {}),
             "queue_directory": f"{directory}/queue",
             "data_directory": f"{directory}/data",
             "command_directory": f"{directory}/bin",
@@ -289,16 +302,29 @@ class Postfix:
         make("queue/public", 0o2710, owner, filter_group)
 
     def _write_master(self, argv: Sequence[str], whole: bool = False) -> None:
-        services = "\n".join(_logical_lines(self._fragments / "master.cf"))
-        command = " ".join(f"{{ {word} }}" for word in (f"argv={argv[0]}", *argv[1:]))
+        services = "\n".join(fragment_lines(self._fragments / "master.cf"))
         for pattern, new in (
             (r"^(submission) +inet ", f"{_HOST}:{self.submission_port}"),
             (r"^dkimpipe +(?:\S+ +){5}(\S+) +pipe$", str(self._concurrency)),
             (r" user=(\S+)", self._user),
-            (r" (argv=[\s\S]*)" if whole else r" (argv=[\s\S]*?)\s+-f\s+\$", command),
+            (r" (argv=[\s\S]*)" if whole else r" (argv=[\s\S]*?)\s+-f\s+\$", _command(argv)),
         ):
             services = _replace(pattern, new, services)
+        if self._verifier:
+            services += f"\n{self._inbound()}"
         self._write("master.cf", _MASTER.format(services=services, extra=self._extra_master))
+
+    def _inbound(self) -> str:
+        """Return the services of the fragment for mail from outside, but for pickup, which is there."""
+        lines = fragment_lines(self._fragments / "verify.master.cf")
+        services = "\n".join(line for line in lines if not line.startswith("pickup "))
+        for pattern, new in (
+            (r"^(smtp +inet +n +- +y) ", f"{_HOST}:{self.inbound_port} inet n - n"),
+            (r" user=(\S+)", self._user),
+            (r" (argv=[\s\S]*?)\s+-f\s+\$", _command(self._verifier)),
+        ):
+            services = _replace(pattern, new, services)
+        return services
 
     def _write(self, name: str, text: str) -> None:
         path = self.directory / "etc" / name
@@ -356,14 +382,20 @@ class Postfix:
         return [process for process in table if process.session in self._sessions]
 
     def submit(
-        self, sender: str, recipients: Sequence[str], message: bytes, options: Sequence[str] = ()
+        self,
+        sender: str,
+        recipients: Sequence[str],
+        message: bytes,
+        options: Sequence[str] = (),
+        port: int | None = None,
     ) -> str:
         """Submit `message` (CRLF) and return its queue ID; raise smtplib.SMTPResponseException on a refusal.
 
-        Addresses stand between the angle brackets as they are, in UTF-8; `options` are those of MAIL FROM.
+        It goes to the submission service, or to another `port`. Addresses stand between the angle brackets as
+        they are, in UTF-8; `options` are those of MAIL FROM.
         """
         commands = [" ".join([f"MAIL FROM:<{sender}>", *options]), *(f"RCPT TO:<{to}>" for to in recipients)]
-        with smtplib.SMTP(_HOST, self.submission_port, "client.test", timeout=60) as client:
+        with smtplib.SMTP(_HOST, port or self.submission_port, "client.test", timeout=60) as client:
             client.command_encoding = "utf-8"
             client.ehlo()
             for command in commands:

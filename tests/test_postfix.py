@@ -156,7 +156,7 @@ def new_fields(message: Message, original: bytes = MESSAGE) -> list[str]:
     assert message.data.endswith(original)
     top = message.data[: -len(original)]
     assert re.fullmatch(rb"([A-Za-z-]+:.*\r\n([ \t].*\r\n)*)*", top)
-    return re.findall(r"^([^\s:]+):", top.decode("ascii"), re.MULTILINE)
+    return re.findall(r"^([^\s:]+):", top.decode(), re.MULTILINE)
 
 
 def assert_signed(site: Site, message: Message, original: bytes = MESSAGE, *, without: str = "") -> None:
