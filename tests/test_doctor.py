@@ -1,7 +1,7 @@
 """``dkimpipe check --postfix`` names what is wrong with a configuration, and nothing where all is right.
 
-In the tables PROGRAM is the command that runs the filter, SITE the directory where it is, and DIR the
-configuration directory.
+In the tables PROGRAM is the command that runs the filter, VERIFIER the one that verifies, SITE the directory
+where they are, and DIR the configuration directory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import pwd
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import MAIN as MAIN_FILE
 from conftest import PROJECT
+from test_admin_postfix import postconf_of
 
 from dkimpipe.admin import doctor
 from dkimpipe.admin.findings import Finding
@@ -40,6 +42,8 @@ sys.path.append("SITE")
 from dkimpipe.__main__ import main
 sys.exit(main())
 """
+# In the place of the command that verifies.
+STAND_IN = "#!/bin/sh\necho dkimpipe: verified >&2\n"
 GOOD = (0, "dkimpipe: Postfix is set up\n")
 
 # What every master.cf has besides: nothing of it is for the filter, though maildrop is a pipe as well.
@@ -89,6 +93,20 @@ disable_mime_output_conversion = yes
 header_size_limit = 1048576
 """
 MASTER = PORT_25 + PICKUP + SUBMISSION + FILTER
+INBOUND = """\
+  -o content_filter=dkimpipe-verify:dummy
+  -o receive_override_options=no_address_mappings
+  -o smtpd_discard_ehlo_keywords=dsn,silent-discard
+  -o message_size_limit=10223616
+"""
+VERIFY = r"""
+dkimpipe-verify unix - n n - 4 pipe
+  -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}}
+  flags=q null_sender= user=daemon argv=VERIFIER -f ${sender} -- ${recipient}
+"""
+MAIN_BOTH = f"{MAIN}dkimpipe-verify_destination_recipient_limit = 1000\n"
+NOTHING_SIGNED = "mail from outside is verified, and nothing signed"
+MASTER_BOTH = PORT_25 + INBOUND + PICKUP + SUBMISSION + FILTER + VERIFY
 
 # Good configurations: main.cf, and master.cf without REST.
 CONFIGURATIONS = {
@@ -450,6 +468,46 @@ export_environment = TZ MAIL_CONFIG=/etc/postfix
         ),
     ),
     "a name in Latin-1": (f"{MAIN}mail_name = M\udcfcller\n", MASTER),
+    "mail from outside is verified": (MAIN_BOTH, MASTER_BOTH),
+    NOTHING_SIGNED: (
+        "compatibility_level = 3.6\ndkimpipe-verify_destination_recipient_limit = 0\n",
+        f"{PORT_25}{INBOUND}{PICKUP}{VERIFY}\nsubmission inet n - y - - smtpd\n",
+    ),
+    "verified behind postscreen, by a service with another name": (
+        MAIN_BOTH.replace("dkimpipe-verify", "judge"),
+        f"""
+smtp      inet  n       -       y       -       1       postscreen
+smtpd     pass  -       -       y       -       -       smtpd
+{INBOUND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
+""".replace("dkimpipe-verify", "judge"),
+    ),
+    "verified behind amavis": (
+        MAIN_BOTH,
+        f"""
+{PORT_25}  -o content_filter=smtp-amavis:[127.0.0.1]:10024
+smtp-amavis unix - - n - 2 smtp
+127.0.0.1:10025 inet n - n - - smtpd
+{INBOUND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
+""",
+    ),
+    "verified behind amavis before the queue": (
+        MAIN_BOTH,
+        f"""
+{PORT_25}  -o smtpd_proxy_filter=127.0.0.1:10024
+127.0.0.1:10025 inet n - n - - smtpd
+{INBOUND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
+""",
+    ),
+    "port 25 inside for users, another one for mail from outside": (
+        MAIN_BOTH,
+        f"""
+10.0.0.1:smtp inet n - y - - smtpd
+  -o {{ smtpd_client_restrictions = permit_mynetworks, reject }}
+{OPTIONS}
+192.0.2.1:smtp inet n - y - - smtpd
+{INBOUND}{PICKUP}{FILTER}{VERIFY}
+""",
+    ),
     "very small mail only": (f"{MAIN}message_size_limit = 4000\n", MASTER.replace("10223616", "1")),
     "a file of another instance copied": (f"{MAIN}config_directory = /etc/postfix\n", MASTER),
     "from the days before compatibility levels": (
@@ -1157,18 +1215,184 @@ FAULTS = {
 }
 
 
+NEW_VERIFIER = SERVICE.replace("dkimpipe/unix=dkimpipe", "dkimpipe-verify/unix=dkimpipe-verify").replace(
+    "user=nobody argv=PROGRAM", "user=daemon argv=VERIFIER"
+)
+READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
+ANOTHER = "gets this mail, and a service has one filter only"
+PUT_BEHIND = (
+    "put dkimpipe-verify behind it: -o content_filter=dkimpipe-verify:dummy where mail comes back from there,"
+    " on a port for mail from outside alone"
+)
+
+# The same for the service that verifies, in a configuration that signs as well.
+VERIFIER_FAULTS = {
+    "there is no verifier": (
+        "-MX dkimpipe-verify/unix\n-e default_destination_recipient_limit=1000",
+        error("smtp/inet/content_filter: there is no service dkimpipe-verify in master.cf")
+        + error(
+            "dkimpipe-verify/unix: there is no filter to give mail to",
+            NEW_VERIFIER.replace(" 4 pipe", " PROCESSES pipe")
+            .replace("user=daemon", "user=dkimpipe-verify")
+            .replace("VERIFIER", "JUDGE"),
+        ),
+    ),
+    "the verb is forgotten": (
+        "argv=VERIFIER => argv=PROGRAM",
+        error(
+            "dkimpipe-verify/unix: argv does not run dkimpipe verify: nothing is verified",
+            NEW_VERIFIER.replace("VERIFIER", "JUDGE"),
+        ),
+    ),
+    "the flags of a mailbox": (
+        "flags=q null_sender= user=daemon => flags=Rq null_sender= user=daemon",
+        error(
+            "dkimpipe-verify/unix: flags with R:"
+            " the message or its addresses are changed before they are verified",
+            NEW_VERIFIER,
+        ),
+    ),
+    "what is rejected is kept back": (
+        r"/^5(\.3\..*)/ => /^5(\..*)/",
+        error(
+            "dkimpipe-verify/unix: pipe_delivery_status_filter: what is rejected is tried again for days",
+            NEW_VERIFIER,
+        ),
+    ),
+    "it runs as the user of the filter that signs": (
+        "user=daemon => user=nobody",
+        error(
+            f"dkimpipe-verify/unix: {READS_KEYS}",
+            "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify",
+        ),
+    ),
+    "it runs with the group of the filter that signs": (
+        "user=daemon => user=daemon:nogroup",
+        error(
+            f"dkimpipe-verify/unix: {READS_KEYS}",
+            "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify",
+        ),
+    ),
+    "there is no such user": (
+        "user=daemon => user=judge",
+        error(
+            "dkimpipe-verify/unix: there is no user judge",
+            "useradd --system --no-create-home --shell /usr/sbin/nologin judge",
+        ),
+    ),
+    "nothing is verified": (
+        "-PX smtp/inet/content_filter",
+        error(
+            "smtp/inet/content_filter: nothing is verified",
+            "postconf -c DIR -P smtp/inet/content_filter=dkimpipe-verify:dummy",
+        ),
+    ),
+    "mail from strangers is signed": (
+        "-P smtp/inet/content_filter=dkimpipe:dummy",
+        error(
+            "smtp/inet/content_filter: mail from strangers is signed",
+            "postconf -c DIR -PX smtp/inet/content_filter",
+        )
+        + error(
+            "smtp/inet/content_filter: nothing is verified",
+            "postconf -c DIR -P smtp/inet/content_filter=dkimpipe-verify:dummy",
+        ),
+    ),
+    "mail from users is verified": (
+        "-P submission/inet/content_filter=dkimpipe-verify:dummy",
+        error(
+            "submission/inet/content_filter: nothing is signed",
+            "postconf -c DIR -P submission/inet/content_filter=dkimpipe:dummy",
+        ),
+    ),
+    "aliases apply twice": (
+        "-PX smtp/inet/receive_override_options",
+        error(
+            "smtp/inet/receive_override_options: aliases and always_bcc apply twice: doubled mail",
+            "postconf -c DIR -P smtp/inet/receive_override_options=no_address_mappings",
+        ),
+    ),
+    "DSN is offered": (
+        "-PX smtp/inet/smtpd_discard_ehlo_keywords",
+        error(
+            "smtp/inet/smtpd_discard_ehlo_keywords: senders ask for notices that get lost",
+            "postconf -c DIR -P smtp/inet/smtpd_discard_ehlo_keywords=dsn,silent-discard",
+        ),
+    ),
+    "no lower limit of size": (
+        "-PX smtp/inet/message_size_limit",
+        error(
+            "smtp/inet/message_size_limit: mail grows past the limit by what is said of it",
+            "postconf -c DIR -P smtp/inet/message_size_limit=10223616",
+        ),
+    ),
+    "the filter is killed before it gives up": (
+        "-e dkimpipe-verify_time_limit=60s",
+        error(
+            f"dkimpipe-verify_time_limit: {TOO_LATE}", "postconf -c DIR -e dkimpipe-verify_time_limit=300s"
+        ),
+    ),
+    "many runs for one message": (
+        "-X dkimpipe-verify_destination_recipient_limit",
+        error(
+            "dkimpipe-verify_destination_recipient_limit:"
+            " one message to many is verified and sent once per 50 recipients",
+            "postconf -c DIR -e dkimpipe-verify_destination_recipient_limit=1000",
+        ),
+    ),
+    "another filter on port 25": (
+        f"{AMAVIS}\n-P smtp/inet/content_filter=smtp-amavis:[127.0.0.1]:10024",
+        error(f"smtp/inet/content_filter: smtp-amavis:[127.0.0.1]:10024 {ANOTHER}", PUT_BEHIND),
+    ),
+    "another filter before the queue": (
+        "-P smtp/inet/smtpd_proxy_filter=127.0.0.1:10024",
+        error(f"smtp/inet/smtpd_proxy_filter: 127.0.0.1:10024 {ANOTHER}", PUT_BEHIND),
+    ),
+    "verified mail goes there again": (
+        "-P pickup/unix/content_filter=dkimpipe-verify:dummy",
+        error(
+            "pickup/unix/content_filter: verified mail loops",
+            "postconf -c DIR -PX pickup/unix/content_filter",
+        ),
+    ),
+    "a transport": (
+        "-e relay_transport=dkimpipe-verify",
+        error(
+            "relay_transport: verified mail goes to the filter again: it loops",
+            "postconf -c DIR -X relay_transport",
+        ),
+    ),
+    "a milter that says the same": (
+        "-P smtp/inet/smtpd_milters=inet:localhost:11332",
+        warning(
+            "smtp/inet/smtpd_milters: inet:localhost:11332 may verify as well",
+            "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)",
+        ),
+    ),
+    "verified mail is checked again": (
+        "-P pickup/unix/receive_override_options=no_header_body_checks",
+        error(
+            f"pickup/unix/receive_override_options: {AGAIN}",  # said once, of the signed mail
+            "postconf -c DIR -P pickup/unix/receive_override_options=no_header_body_checks,no_milters",
+        ),
+    ),
+}
+
+
 def mends(output: str) -> list[str]:
     """Return what is to be done."""
     return [line[4:] for line in output.splitlines() if line.startswith("    ")]
 
 
-WITH_COMMANDS = [
-    name
-    for name, (_, output) in FAULTS.items()
-    if mends(output)
-    and all(line.startswith("postconf ") for line in mends(output))
-    and "START" not in output  # that one reads /etc/dkimpipe
-]
+def with_commands(faults: dict[str, tuple[str, str]]) -> list[str]:
+    """Return the faults that commands mend, but for those that then read /etc/dkimpipe."""
+    return [
+        name
+        for name, (_, output) in faults.items()
+        if mends(output)
+        and all(line.startswith("postconf ") for line in mends(output))
+        and not re.search("START|JUDGE", output)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -1183,11 +1407,14 @@ def site() -> Iterator[Path]:
             "submitters": "root\nnobody, cron\n",
             "status.regexp": "# status codes\n/^5(\\.3\\..*)/ 4$1\n",
             "bin/dkimpipe": INSTALLED,
+            "verifier/dkimpipe": STAND_IN,
         }
-        (directory / "bin").mkdir()
+        for name in ("bin", "verifier"):
+            (directory / name).mkdir()
         for name, text in files.items():
             (directory / name).write_text(text.replace("SITE", str(directory)))
-        (directory / "bin" / "dkimpipe").chmod(0o755)
+        for name in ("bin", "verifier"):
+            (directory / name / "dkimpipe").chmod(0o755)
         yield directory
 
 
@@ -1202,6 +1429,8 @@ def words(site: Path) -> dict[str, str]:
     return {
         "PROGRAM": PROGRAM,
         "START": f"{interpreter} -IS {MAIN_FILE}",
+        "JUDGE": f"{sys.executable} -I {MAIN_FILE} verify",
+        "VERIFIER": "SITE/verifier/dkimpipe verify",
         "SITE": str(site),
         "OWNER": owner,
         "SENDMAIL": sendmail,
@@ -1240,9 +1469,11 @@ def edit(directory: Path, edits: str, words: dict[str, str]) -> None:
             settled(directory)
 
 
-def damage(directory: Path, fault: str, words: dict[str, str]) -> str:
+def damage(
+    directory: Path, fault: str, words: dict[str, str], faults: dict[str, tuple[str, str]] = FAULTS
+) -> str:
     """Make a fault, and return what the check should print."""
-    edits, output = FAULTS[fault]
+    edits, output = faults[fault]
     edit(directory, edits, words)
     return fill(output, {**words, "DIR": str(directory)})
 
@@ -1262,6 +1493,59 @@ def check(directory: Path) -> tuple[int, str]:
 def directory(tmp_path: Path, words: dict[str, str]) -> Path:
     """A good configuration, to be damaged."""
     return write(tmp_path / "postfix", MAIN, MASTER, words)
+
+
+@pytest.fixture
+def both(tmp_path: Path, words: dict[str, str]) -> Path:
+    """A good configuration that signs and verifies, to be damaged."""
+    return write(tmp_path / "postfix", MAIN_BOTH, MASTER_BOTH, words)
+
+
+@pytest.mark.parametrize("name", VERIFIER_FAULTS)
+def test_of_a_fault_of_the_verifier_it_prints_this_and_nothing_else(
+    name: str, both: Path, words: dict[str, str]
+) -> None:
+    output = damage(both, name, words, VERIFIER_FAULTS)
+    assert check(both)[1] == output
+
+
+@pytest.mark.parametrize("name", with_commands(VERIFIER_FAULTS))
+def test_the_commands_that_it_prints_mend_the_fault_of_the_verifier(
+    name: str, both: Path, words: dict[str, str]
+) -> None:
+    for line in mends(damage(both, name, words, VERIFIER_FAULTS)):
+        subprocess.run(["sh", "-c", line], check=True)
+        settled(both)
+    assert check(both) == GOOD
+
+
+def test_asked_for_the_verifier_alone_it_does_not_look_at_the_signer(
+    directory: Path, words: dict[str, str]
+) -> None:
+    edit(directory, "-X header_size_limit", words)
+    output = run(directory, "postfix", "--verify", "--check")[1]
+    assert "dkimpipe: error: smtp/inet/content_filter: nothing is verified\n" in output
+    assert "header_size_limit" not in output
+
+
+def test_with_a_verifier_and_no_signer_mail_from_users_is_not_to_be_verified(
+    tmp_path: Path, words: dict[str, str]
+) -> None:
+    directory = write(tmp_path / "postfix", *CONFIGURATIONS[NOTHING_SIGNED], words)
+    edit(directory, "-P submission/inet/content_filter=dkimpipe-verify:dummy", words)
+    mend = f"postconf -c {directory} -P submission/inet/content_filter="
+    found = error("submission/inet/content_filter: mail from users is verified", mend)
+    assert check(directory) == (78, found)
+
+
+def test_from_3_9_what_is_converted_before_it_is_verified_is_named(
+    both: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env = postconf_of("3.9.1", tmp_path, "force_mime_input_conversion = yes")
+    monkeypatch.setenv("PATH", env["PATH"])
+    mend = f"postconf -c {both} -e force_mime_input_conversion=no"
+    what = "force_mime_input_conversion: 8-bit text is converted before it is verified"
+    assert check(both) == (78, error(what, mend))
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -1296,7 +1580,7 @@ def test_of_a_fault_it_prints_this_and_nothing_else(
     assert check(directory)[1] == output
 
 
-@pytest.mark.parametrize("name", WITH_COMMANDS)
+@pytest.mark.parametrize("name", with_commands(FAULTS))
 def test_the_commands_that_it_prints_mend_the_fault(
     name: str, directory: Path, words: dict[str, str]
 ) -> None:

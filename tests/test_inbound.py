@@ -10,7 +10,7 @@ import re
 import shutil
 import smtplib
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,9 @@ class Host:
 
 
 @contextlib.contextmanager
-def host_with(keys: Keys, fragments: Path = FRAGMENTS, **extra_main: str) -> Iterator[Host]:
+def host_with(
+    keys: Keys, extra_main: Mapping[str, str] | None = None, fragments: Path = FRAGMENTS
+) -> Iterator[Host]:
     """Yield a new host with these parameters in main.cf."""
     with contextlib.ExitStack() as stack:
         site, directory = (stack.enter_context(shared_directory()) for _ in range(2))
@@ -161,7 +163,7 @@ def test_behind_postscreen_it_is_the_same(keys: Keys) -> None:
         )
         assert replaced == 1
         (fragments / "verify.master.cf").write_text(behind)
-        with host_with(keys, fragments) as host:
+        with host_with(keys, fragments=fragments) as host:
             assert new_fields(host.received()) == VERIFIED
             host.postfix.wait_for_log(r"postscreen\[\d+\]: CONNECT from ")
             assert host.runs() == ["dkimpipe-verify"]
@@ -212,7 +214,7 @@ def test_aliases_and_always_bcc_apply_once(keys: Keys) -> None:
         "virtual_alias_maps": "inline:{{team@example.net = bob@example.net, carol@example.net}}",
         "always_bcc": "archive@example.org",
     }
-    with host_with(keys, **main) as host:
+    with host_with(keys, main) as host:
         host.receive(recipients=["team@example.net"])
         messages = host.arrived()
         people = ["archive@example.org", "bob@example.net", "carol@example.net"]
@@ -229,7 +231,7 @@ OURS = {
 
 
 def test_who_is_not_known_here_is_refused_at_smtp_time(keys: Keys) -> None:
-    with host_with(keys, **OURS) as host:
+    with host_with(keys, OURS) as host:
         with pytest.raises(smtplib.SMTPResponseException, match=r"^\(550, '5\.1\.1 <mallory@example\.net>"):
             host.receive(recipients=["mallory@example.net"])
         host.receive(recipients=["team@example.net"])
@@ -279,7 +281,7 @@ def test_what_main_cf_checks_is_checked_before_the_verifier_and_not_after_it(key
         "non_smtpd_milters": "inet:127.0.0.1:1",
         "milter_default_action": "tempfail",
     }
-    with host_with(keys, **main) as host:
+    with host_with(keys, main) as host:
         with pytest.raises(smtplib.SMTPResponseException, match=r"^\(550, b?'5\.7\.1 "):
             host.receive(MESSAGE.replace(b"hello", b"bad"))
         assert new_fields(host.received()) == VERIFIED

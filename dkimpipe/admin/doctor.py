@@ -122,7 +122,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     elif road and road in before:
         why = f"{road} gets the mail after it was {job.done}, and gives it back to be {job.done}: it loops"
         yield _finding(postconf, "-P", f"{pickup}/content_filter=", why)
-    elif job is SIGN and f"{road.partition(':')[0]}/unix" in postconf.services:
+    elif job is SIGN and wanted.another_road(postconf, road):
         why = f"{road} gets the mail after it was signed; it must change nothing"
         yield _finding(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
 

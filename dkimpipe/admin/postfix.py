@@ -100,10 +100,17 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
     """
     findings: list[Finding] = []
     for job in jobs or wanted.in_use(postconf):
-        findings += doctor.findings(postconf, user or job.name, job)
+        known = {_place_and_mend(each) for each in findings}
+        found = doctor.findings(postconf, user or job.name, job)
         service = filter_service.find(postconf, job)
-        findings += trial(service) if service else []
-    return tell(list(dict.fromkeys(findings)), "Postfix is set up", as_json)
+        found += trial(service) if service else []
+        findings += [each for each in found if _place_and_mend(each) not in known]
+    return tell(findings, "Postfix is set up", as_json)
+
+
+def _place_and_mend(finding: Finding) -> tuple[str, str]:
+    """Return what is the same if a setting is wrong for both jobs, and mended at once."""
+    return finding.what.partition(": ")[0], finding.mend or finding.what
 
 
 def reload(postconf: Postconf) -> None:

@@ -116,7 +116,7 @@ def goes_elsewhere(postconf: Postconf, service: Service, job: Job = SIGN) -> boo
         for each in postconf.running("smtpd")
     )
     road = postconf.value("content_filter", service.id)
-    return behind and bool(_another(postconf, road) or postconf.value("smtpd_proxy_filter", service.id))
+    return behind and bool(another_road(postconf, road) or postconf.value("smtpd_proxy_filter", service.id))
 
 
 def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str:
@@ -125,12 +125,13 @@ def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str
     Mail that is to be verified must have none of main.cf either, nor a proxy: it would pass both filters.
     """
     if job is SIGN:
-        return _another(postconf, postconf.own("content_filter", service.id))
+        return another_road(postconf, postconf.own("content_filter", service.id))
     proxy = postconf.value("smtpd_proxy_filter", service.id)
-    return _another(postconf, postconf.value("content_filter", service.id)) or proxy
+    return another_road(postconf, postconf.value("content_filter", service.id)) or proxy
 
 
-def _another(postconf: Postconf, road: str) -> str:
+def another_road(postconf: Postconf, road: str) -> str:
+    """Return this content_filter if it is neither of ours and there is such a service, else nothing."""
     transport = road.partition(":")[0]
     ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
     return road if transport not in ours and f"{transport}/unix" in postconf.services else ""
