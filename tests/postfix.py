@@ -96,7 +96,7 @@ def _replace(pattern: str, new: str, text: str) -> str:
 
 def _parameters(path: Path) -> dict[str, str]:
     """Return what a fragment of main.cf says."""
-    return dict(line.split(" = ", 1) for line in fragment_lines(path))  # type: ignore[misc]
+    return dict(line.split(" = ", 1) for line in fragment_lines(path))
 
 
 def _command(argv: Sequence[str]) -> str:

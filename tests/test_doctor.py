@@ -105,6 +105,7 @@ dkimpipe-verify unix - n n - 4 pipe
   flags=q null_sender= user=daemon argv=VERIFIER -f ${sender} -- ${recipient}
 """
 MAIN_BOTH = f"{MAIN}dkimpipe-verify_destination_recipient_limit = 1000\n"
+AMAVIS_IN_MAIN = "verified behind amavis for all mail"
 NOTHING_SIGNED = "mail from outside is verified, and nothing signed"
 MASTER_BOTH = PORT_25 + INBOUND + PICKUP + SUBMISSION + FILTER + VERIFY
 
@@ -488,6 +489,15 @@ smtpd     pass  -       -       y       -       -       smtpd
 smtp-amavis unix - - n - 2 smtp
 127.0.0.1:10025 inet n - n - - smtpd
 {INBOUND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
+""",
+    ),
+    AMAVIS_IN_MAIN: (
+        f"{MAIN_BOTH}content_filter = smtp-amavis:[127.0.0.1]:10024\n",
+        f"""
+{PORT_25}smtp-amavis unix - - n - 2 smtp
+127.0.0.1:10025 inet n - n - - smtpd
+{INBOUND}{PICKUP}  -o content_filter=
+{SUBMISSION}{FILTER}{VERIFY}
 """,
     ),
     "verified behind amavis before the queue": (
@@ -1536,6 +1546,20 @@ def test_with_a_verifier_and_no_signer_mail_from_users_is_not_to_be_verified(
     mend = f"postconf -c {directory} -P submission/inet/content_filter="
     found = error("submission/inet/content_filter: mail from users is verified", mend)
     assert check(directory) == (78, found)
+
+
+def test_where_another_filter_gets_verified_mail_again_it_says_that_it_loops(
+    tmp_path: Path, words: dict[str, str]
+) -> None:
+    directory = write(tmp_path / "postfix", *CONFIGURATIONS[AMAVIS_IN_MAIN], words)
+    edit(directory, "-PX pickup/unix/content_filter", words)
+    what = "smtp-amavis:[127.0.0.1]:10024 gets the mail after it was"
+    mend = f"postconf -c {directory} -P pickup/unix/content_filter="
+    assert check(directory)[1] == warning(
+        f"pickup/unix/content_filter: {what} signed; it must change nothing", mend
+    ) + error(
+        f"pickup/unix/content_filter: {what} verified, and gives it back to be verified: it loops", mend
+    )
 
 
 def test_from_3_9_what_is_converted_before_it_is_verified_is_named(

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     add_instance(parser, user="")
     parser.add_argument(
-        "--verify", action="store_true", help="verify mail from outside; not: sign that of users"
+        "--verify",
+        action="store_true",
+        help="look at mail from outside, to be verified; not at that from users, to be signed",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--apply", action="store_true", help="make the changes, with a dated backup")
@@ -100,17 +102,17 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
     """
     findings: list[Finding] = []
     for job in jobs or wanted.in_use(postconf):
-        known = {_place_and_mend(each) for each in findings}
+        known = set(map(_same, findings))
         found = doctor.findings(postconf, user or job.name, job)
         service = filter_service.find(postconf, job)
         found += trial(service) if service else []
-        findings += [each for each in found if _place_and_mend(each) not in known]
+        findings += [each for each in found if _same(each) not in known]
     return tell(findings, "Postfix is set up", as_json)
 
 
-def _place_and_mend(finding: Finding) -> tuple[str, str]:
-    """Return what is the same if a setting is wrong for both jobs, and mended at once."""
-    return finding.what.partition(": ")[0], finding.mend or finding.what
+def _same(finding: Finding) -> tuple[str, str, str]:
+    """Return what is the same if one setting is wrong for both jobs, and is mended at once."""
+    return finding.level, finding.what.partition(": ")[0], finding.mend or finding.what
 
 
 def reload(postconf: Postconf) -> None:
