@@ -1273,14 +1273,16 @@ VERIFIER_FAULTS = {
         "user=daemon => user=nobody",
         error(
             f"dkimpipe-verify/unix: {READS_KEYS}",
-            "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify",
+            "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify\n"
+            "and user=dkimpipe-verify in master.cf",
         ),
     ),
     "it runs with the group of the filter that signs": (
         "user=daemon => user=daemon:nogroup",
         error(
             f"dkimpipe-verify/unix: {READS_KEYS}",
-            "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify",
+            "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify\n"
+            "and user=dkimpipe-verify in master.cf",
         ),
     ),
     "there is no such user": (

@@ -270,8 +270,12 @@ def test_a_message_as_large_as_port_25_takes(host: Host) -> None:
     message = HEADER + b"\r\n" + line * 115_000
     assert 10_000_000 < len(message) < 10_223_616
     assert new_fields(host.received(message), message) == VERIFIED
+
+
+def test_what_goes_beyond_the_limit_of_port_25_is_refused_there(host: Host) -> None:
+    """The field on top would make it larger than the limit of main.cf."""
     with pytest.raises(smtplib.SMTPResponseException, match=r"^\(552, "):
-        host.receive(message + line * 3_000)
+        host.receive(HEADER + b"\r\n" + (b"x" * 98 + b"\r\n") * 102_300)
 
 
 def test_what_main_cf_checks_is_checked_before_the_verifier_and_not_after_it(keys: Keys) -> None:

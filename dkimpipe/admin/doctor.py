@@ -327,7 +327,8 @@ def _service(postconf: Postconf, job: Job) -> Iterator[Finding]:
     if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
         yield Finding(f"{service.id}: {_refused(service.attribute('user') or '')}")
     elif job is VERIFY and _reads_keys(postconf, name, group):
-        yield Finding(f"{service.id}: {_READS_KEYS}", _useradd(VERIFY.name))
+        mend = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
+        yield Finding(f"{service.id}: {_READS_KEYS}", mend)
 
 
 def _useradd(name: str) -> str:
