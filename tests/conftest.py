@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 PROJECT = Path(__file__).resolve().parent.parent
 MAIN = PROJECT / "dkimpipe" / "__main__.py"
+INTERPRETER = os.path.realpath(sys.executable)  # the venv may be where the filter's user cannot go
 MESSAGE = b"From: Alice <alice@example.com>\nTo: bob@example.net\nSubject: hello\n\nHello, Bob.\n"
 
 
@@ -70,6 +73,18 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
             write_key(directory / f"{form_name}.pem", pem)
             records[f"{form_name}._domainkey.example.com"] = [witness.record(pem)]
     return Keys(directory, records)
+
+
+def copy_program(directory: Path) -> Path:
+    """Copy the package, with what it needs beside it; return the path by which the filter is started."""
+    shutil.copytree(PROJECT / "dkimpipe", directory / "dkimpipe")
+    for name in ("dns", "cryptography", "_cffi_backend"):
+        found = Path((find_spec(name) or pytest.fail(name)).origin or "")
+        if found.name == "__init__.py":
+            shutil.copytree(found.parent, directory / name)
+        else:
+            shutil.copy(found, directory)
+    return directory / "dkimpipe" / "__main__.py"
 
 
 Report = Callable[[str], None]

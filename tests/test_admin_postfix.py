@@ -394,7 +394,7 @@ def test_verify_alone_touches_port_25_and_pickup_and_makes_its_service(directory
 
 def test_the_service_that_verifies_runs_this_interpreter_with_its_packages(tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "internet site")
-    argv = f"user=daemon argv={sys.executable} -I {MAIN} verify {ENVELOPE}"
+    argv = f"user=daemon argv={sys.executable} -I {MAIN} verify --hostname=mx.example.com {ENVELOPE}"
     assert argv in verb(directory, *VERIFY).stdout.decode()
 
 

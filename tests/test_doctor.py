@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import INTERPRETER, PROJECT, copy_program
 from conftest import MAIN as MAIN_FILE
-from conftest import PROJECT
 from test_admin_postfix import postconf_of
 
 from dkimpipe.admin import doctor
@@ -42,8 +42,7 @@ sys.path.append("SITE")
 from dkimpipe.__main__ import main
 sys.exit(main())
 """
-# In the place of the command that verifies.
-STAND_IN = "#!/bin/sh\necho dkimpipe: verified >&2\n"
+VERIFIER = f"{INTERPRETER} -I SITE/dkimpipe/__main__.py verify --conf_file SITE/verify.conf"
 GOOD = (0, "dkimpipe: Postfix is set up\n")
 
 # What every master.cf has besides: nothing of it is for the filter, though maildrop is a pipe as well.
@@ -1381,6 +1380,17 @@ VERIFIER_FAULTS = {
             "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)",
         ),
     ),
+    "another sendmail": (
+        "argv=VERIFIER => argv=VERIFIER --sendmail /bin/true",
+        error("/bin/true is not this Postfix's sendmail(1)", "--sendmail=SENDMAIL, or in verify.conf"),
+    ),
+    "an option that it does not know": (
+        "argv=VERIFIER => argv=VERIFIER --normalize no",
+        error(
+            "as user daemon: 4.3.5 dkimpipe: unknown option '--normalize'",
+            "dkimpipe --help lists them",
+        ),
+    ),
     "verified mail is checked again": (
         "-P pickup/unix/receive_override_options=no_header_body_checks",
         error(
@@ -1411,7 +1421,7 @@ def with_commands(faults: dict[str, tuple[str, str]]) -> list[str]:
 def site() -> Iterator[Path]:
     """A directory that all may read, with the filter and its files."""
     with shared_directory() as directory:
-        shutil.copytree(PROJECT / "dkimpipe", directory / "dkimpipe")
+        copy_program(directory)
         files = {
             "senders": "example.com dkim(s=a,key=/nowhere)\n",
             "conf": "sender_map SITE/senders\n",
@@ -1419,14 +1429,12 @@ def site() -> Iterator[Path]:
             "submitters": "root\nnobody, cron\n",
             "status.regexp": "# status codes\n/^5(\\.3\\..*)/ 4$1\n",
             "bin/dkimpipe": INSTALLED,
-            "verifier/dkimpipe": STAND_IN,
+            "verify.conf": "hostname mx.example.com\n",
         }
-        for name in ("bin", "verifier"):
-            (directory / name).mkdir()
+        (directory / "bin").mkdir()
         for name, text in files.items():
             (directory / name).write_text(text.replace("SITE", str(directory)))
-        for name in ("bin", "verifier"):
-            (directory / name / "dkimpipe").chmod(0o755)
+        (directory / "bin" / "dkimpipe").chmod(0o755)
         yield directory
 
 
@@ -1441,8 +1449,8 @@ def words(site: Path) -> dict[str, str]:
     return {
         "PROGRAM": PROGRAM,
         "START": f"{interpreter} -IS {MAIN_FILE}",
-        "JUDGE": f"{sys.executable} -I {MAIN_FILE} verify",
-        "VERIFIER": "SITE/verifier/dkimpipe verify",
+        "JUDGE": f"{sys.executable} -I {MAIN_FILE} verify --hostname=mx.example.com",
+        "VERIFIER": VERIFIER,
         "SITE": str(site),
         "OWNER": owner,
         "SENDMAIL": sendmail,

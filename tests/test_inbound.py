@@ -6,19 +6,16 @@ The settings are those of the fragments in the directory postfix: the signer's a
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import smtplib
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import witness
-from conftest import PROJECT, Keys, run_filter
+from conftest import INTERPRETER, Keys, copy_program, run_filter
 from nameserver import NameServer
 from test_postfix import HEADER, MESSAGE, PYTHON, RECIPIENT, SENDER, new_fields, wait
 
@@ -28,7 +25,6 @@ VERIFIED = ["Received", "Authentication-Results", "Received"]
 SIGNED = ["Received", "DKIM-Signature", "Received"]
 PASSED_BY = ["Received"]
 NAME = "rsa2048._domainkey.example.com"
-INTERPRETER = os.path.realpath(sys.executable)  # the venv may be where the filter's user cannot go
 
 # Before the verifier: while the file beside it is there, that is its output, and the first line its status.
 GATE = """\
@@ -116,13 +112,7 @@ def host_with(
 def site(keys: Keys) -> Iterator[Path]:
     """A directory with the package, what it needs beside it, and a senders file and a key for example.com."""
     with shared_directory() as site:
-        shutil.copytree(PROJECT / "dkimpipe", site / "dkimpipe")
-        for name in ("dns", "cryptography", "_cffi_backend"):
-            found = Path((find_spec(name) or pytest.fail(name)).origin or "")
-            if found.name == "__init__.py":
-                shutil.copytree(found.parent, site / name)
-            else:
-                shutil.copy(found, site)
+        copy_program(site)
         shutil.copyfile(keys.path("rsa2048"), site / "key")
         shutil.chown(site / "key", "nobody")
         (site / "key").chmod(0o400)

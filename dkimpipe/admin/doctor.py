@@ -60,7 +60,7 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
         if change.option != FILE:  # which the next one needs
             found.append(Finding(f"{change.what}: {change.why}", mend))
     for look in (_roads, _milters, _second_pass, _smtp, _rewriting, _service, _filter_settings, _main):
-        if job is SIGN or look not in (_smtp, _rewriting, _filter_settings):
+        if job is SIGN or look not in (_smtp, _rewriting):
             found += look(postconf, job)
     return found
 
@@ -378,16 +378,18 @@ def _user(postconf: Postconf, job: Job) -> str:
     return ((service.attribute("user") if service else "") or job.name).partition(":")[0]
 
 
-def _filter_settings(postconf: Postconf, _: Job) -> Iterator[Finding]:
+def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Look at what the filter's own settings make of this Postfix."""
-    service = filter_service.find(postconf)
+    service = filter_service.find(postconf, job)
     if not service:
         return
     try:
-        settings = read_settings(options(service))
+        settings = read_settings(options(service, job), _no_settings(job))
     except Trouble:
         return  # the trial names it
     yield from _sendmail(postconf, settings)
+    if job is VERIFY:
+        return
     if not settings.yes("normalize", True) and postconf.number("smtp_line_length_limit"):
         yield Finding(
             f"{settings.where['normalize']}: normalize no: lines over 998 octets break after signing",
@@ -398,17 +400,27 @@ def _filter_settings(postconf: Postconf, _: Job) -> Iterator[Finding]:
         yield Finding(what, level="warning")
 
 
-def options(service: Service) -> list[str]:
+def _no_settings(job: Job) -> Settings:
+    """Return the settings of a job, with nothing said yet."""
+    if job is SIGN:
+        return Settings()
+    from dkimpipe.verify.options import VerifySettings  # needs dnspython
+
+    return VerifySettings()
+
+
+def options(service: Service, job: Job = SIGN) -> list[str]:
     """Return the options in the filter's command line."""
     envelope = filter_service.ENVELOPE.split()
-    return [word for word in filter_service.options(service) or [] if word not in envelope]
+    return [word for word in filter_service.options(service, job) or [] if word not in envelope]
 
 
 def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
     ours, theirs = settings.get("sendmail", SENDMAIL), postconf.value("sendmail_path")
     if os.path.realpath(ours) != os.path.realpath(theirs):
         yield Finding(
-            f"{ours} is not this Postfix's sendmail(1)", f"--sendmail={theirs}, or in dkimpipe.conf"
+            f"{ours} is not this Postfix's sendmail(1)",
+            f"--sendmail={theirs}, or in {Path(settings.conf_file).name}",
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,12 +183,12 @@ def _start(postconf: Postconf, job: Job) -> str:
         if os.path.realpath(PYTHON) == interpreter:
             interpreter = PYTHON
     main = Path(dkimpipe.__file__).resolve().with_name("__main__.py")
-    start = f"{interpreter} {job.python} {main} {job.verb}".rstrip()
-    return (
-        start
-        if os.path.realpath(sendmail) == os.path.realpath(SENDMAIL)
-        else f"{start} --sendmail={sendmail}"
-    )
+    words = [interpreter, job.python, str(main), *filter(None, [job.verb])]
+    if os.path.realpath(sendmail) != os.path.realpath(SENDMAIL):
+        words.append(f"--sendmail={sendmail}")
+    if job is VERIFY and postconf.value("myhostname") != socket.gethostname():
+        words.append(f"--hostname={postconf.value('myhostname')}")
+    return " ".join(words)
 
 
 def _status_filter(postconf: Postconf) -> str:
