@@ -441,6 +441,29 @@ def test_each_is_undone_without_the_other_in_any_order(
     assert content(directory) == before
 
 
+@pytest.mark.parametrize("applied", [["sign", "verify"], ["verify", "sign"]], ids=" ".join)
+def test_what_was_changed_since_in_the_one_stays_when_the_other_is_undone(
+    applied: list[str], tmp_path: Path
+) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    for job in applied:
+        verb(directory, *JOBS[job], "--apply")
+    changes = [
+        ["-F", "dkimpipe-verify/unix/process_limit=17"],
+        ["-P", "smtp/inet/message_size_limit=5000"],
+        ["-e", "mynetworks=127.0.0.1"],
+    ]
+    for change in changes:
+        subprocess.run(["postconf", "-c", str(directory), *change], check=True)
+    assert verb(directory, "--revert").status == 0
+    assert verb(directory, *VERIFY).stdout == b"nothing to change\n"
+    asked = ["postconf", "-c", str(directory), "-M", "dkimpipe-verify/unix"]
+    assert " - 17 pipe" in " ".join(subprocess.check_output(asked, text=True).split())
+    assert "smtp/inet/message_size_limit = 5000" in overrides(directory)
+    assert "mynetworks = 127.0.0.1\n" in (directory / "main.cf").read_text()
+    assert "dkimpipe:dummy" not in (directory / "master.cf").read_text()
+
+
 def test_verify_never_applied_there_is_nothing_to_revert(tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "submission")
     verb(directory, "--apply")

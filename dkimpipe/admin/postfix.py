@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dkimpipe.admin import backup, doctor, filter_service, wanted
 from dkimpipe.admin.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, tell
-from dkimpipe.admin.postconf import Postconf
+from dkimpipe.admin.postconf import Change, Postconf
 from dkimpipe.admin.trial import trial
 from dkimpipe.errors import ConfigError
 
@@ -69,12 +69,16 @@ def apply(postconf: Postconf, user: str, job: Job, make: bool) -> None:
     if not changes:
         print("nothing to change")
         return
-    for change in changes:
-        print(f"# {change.why}\n{postconf.command(change)}")
+    _tell(postconf, changes)
     if make:
         print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload makes the changes work")
     else:
         print(f"# {job.setting_up} --apply makes these changes")
+
+
+def _tell(postconf: Postconf, changes: list[Change]) -> None:
+    for change in changes:
+        print(f"# {change.why}\n{postconf.command(change)}")
 
 
 def revert(postconf: Postconf, job: Job = SIGN) -> None:
@@ -92,7 +96,11 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
         for line in backup.undo(Postconf(directory), each):
             print(line)
     if beside and set(undone) != set(ours):
-        apply(Postconf(directory), beside.attribute("user") or other.name, other, make=True)
+        print(f"# {other.setting_up} --apply, which was undone with it, is made again")
+        now = Postconf(directory)
+        changes = wanted.missing(now, beside.attribute("user") or other.name, other)
+        _tell(now, changes)
+        backup.edit(now, changes, other)
 
 
 def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[Job] = ()) -> int:
