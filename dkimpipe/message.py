@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHUNK = 65536
 READ_AHEAD = 4 * CHUNK
 HEADER_LIMIT = 1 << 20
-MAX_FIELDS = 100_000  # each takes some hundred octets of memory, however short it is
+MAX_FIELDS = 350_000  # what HEADER_LIMIT holds: who takes more octets takes no more fields, which cost memory
 _NO_SUCH_MAIL = "no mail program makes such a header: look at the message, then remove it from the queue"
 
 # RFC 5322 section 2.2: a field name is printable US-ASCII without the colon.
