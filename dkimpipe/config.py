@@ -97,6 +97,7 @@ class Settings:
 
     ``options``     name and the values it may have, as in OPTIONS
     ``conf_file``   read if it is there and no other is named
+    ``command``     what people type
 
     ``values``      value by name; a name that nobody gave is not there
     ``signatures``  the values of ``signature``, in order, each with what gives its place
@@ -109,6 +110,7 @@ class Settings:
 
     options: "ClassVar[dict[str, tuple[str, ...]]]" = OPTIONS
     conf_file = CONF_FILE
+    command = "dkimpipe"
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -200,7 +202,7 @@ def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
             left.pop()
         return
     if name not in settings.options:
-        raise UsageError(f"unknown option '--{option}'", "dkimpipe --help lists them")
+        raise UsageError(f"unknown option '--{option}'", f"{settings.command} --help lists them")
     if not equals:
         yes = settings.options[name] == _YES_OR_NO and not (left and left[-1] and left[-1].lower() in _WORDS)
         value = "yes" if yes else _next(left, word)

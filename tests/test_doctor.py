@@ -1241,7 +1241,7 @@ VERIFIER_FAULTS = {
         error("smtp/inet/content_filter: there is no service dkimpipe-verify in master.cf")
         + error(
             "dkimpipe-verify/unix: there is no filter to give mail to",
-            NEW_VERIFIER.replace(" 4 pipe", " PROCESSES pipe")
+            NEW_VERIFIER.replace(" 4 pipe", " MANY pipe")
             .replace("user=daemon", "user=dkimpipe-verify")
             .replace("VERIFIER", "JUDGE"),
         ),
@@ -1388,7 +1388,7 @@ VERIFIER_FAULTS = {
         "argv=VERIFIER => argv=VERIFIER --normalize no",
         error(
             "as user daemon: 4.3.5 dkimpipe: unknown option '--normalize'",
-            "dkimpipe --help lists them",
+            "dkimpipe verify --help lists them",
         ),
     ),
     "verified mail is checked again": (
@@ -1455,6 +1455,7 @@ def words(site: Path) -> dict[str, str]:
         "OWNER": owner,
         "SENDMAIL": sendmail,
         "PROCESSES": str(2 * (os.cpu_count() or 1)),
+        "MANY": str(2 * (os.cpu_count() or 1) + 8),
     }
 
 

@@ -401,6 +401,20 @@ CASES: dict[str, Case] = {
     "domainkeys, g= of the sender": Case(
         lambda s: s.domainkeys("nofws"), ["domainkeys=pass"], with_tag(b"g=alice")
     ),
+    "domainkeys, g= with a star": Case(
+        lambda s: s.domainkeys("nofws"), ["domainkeys=pass"], with_tag(b"g=al*ce")
+    ),
+    "domainkeys, g= with a star, too long": Case(
+        lambda s: s.domainkeys("nofws"),
+        ["domainkeys=permerror key record: g= is for another address"],
+        with_tag(b"g=alic*ice"),
+    ),
+    "domainkeys, no a=": Case(lambda s: s.domainkeys("nofws", a=None), ["domainkeys=pass"]),
+    "domainkeys, no c=": Case(
+        lambda s: s.domainkeys("simple", c=None),
+        ["domainkeys=permerror c= is missing"],
+        disagree="Mail::DKIM: does without, against RFC 4870 section 3.3",
+    ),
     "domainkeys, g= of another": Case(
         lambda s: s.domainkeys("nofws"),
         ["domainkeys=permerror key record: g= is for another address"],

@@ -80,8 +80,6 @@ MESSAGES = {
     "no body": b"From: a@example.com\n\n",
     "header only": b"From: a@example.com\n",
     "no empty line": b"From: a@example.com\nno field\n",
-    "no header": b"\nbody\n",
-    "nothing": b"",
     "results of others": b"Authentication-Results: mx.test.example; dkim=pass\n" + MESSAGE,
 }
 
@@ -90,6 +88,12 @@ MESSAGES = {
 def test_all_else_is_the_input(dns: str, message: bytes) -> None:
     done = verify(dns, message=message)
     assert (done.status, done.stdout) == (0, TOP + b"none\n" + message)
+
+
+@pytest.mark.parametrize("message", [b"", b" ;\n dkim=pass header.d=bank.example\n", b"\nbody\n"])
+def test_a_message_without_a_header_continues_no_field(dns: str, message: bytes) -> None:
+    gap = b"" if message.startswith(b"\n") else b"\n"
+    assert verify(dns, message=message).stdout == TOP + b"none\n" + gap + message
 
 
 def test_lines_end_as_those_of_the_message(dns: str) -> None:
@@ -113,7 +117,7 @@ def test_forged_results_are_taken_out(dns: str) -> None:
 TROUBLE = {
     "unknown option": (
         ["--nosuch"],
-        "4.3.5 dkimpipe: unknown option '--nosuch'\ndkimpipe --help lists them\n",
+        "4.3.5 dkimpipe: unknown option '--nosuch'\ndkimpipe verify --help lists them\n",
     ),
     "no value": (["--dns-server"], "4.3.5 dkimpipe: --dns-server needs a value\n"),
     "bad value": (

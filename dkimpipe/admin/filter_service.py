@@ -33,12 +33,15 @@ class Job(NamedTuple):
     ``verb``    of the command line; the filter has none
     ``python``  the options of the interpreter: with -S it starts faster, and finds no other package
     ``done``    what happens to the mail, in messages
+    ``waiting`` how many more may run at once than the processors have work for: they wait for DNS, up to
+                half a minute each, and whoever has slow name servers must not hold up all other mail
     """
 
     name: str
     verb: str
     python: str
     done: str
+    waiting: int
 
     @property
     def command(self) -> str:
@@ -51,8 +54,8 @@ class Job(NamedTuple):
         return "dkimpipe postfix" + (f" --{self.verb}" if self.verb else "")
 
 
-SIGN = Job("dkimpipe", "", "-IS", "signed")
-VERIFY = Job("dkimpipe-verify", "verify", "-I", "verified")
+SIGN = Job("dkimpipe", "", "-IS", "signed", 0)
+VERIFY = Job("dkimpipe-verify", "verify", "-I", "verified", 8)
 JOBS = (SIGN, VERIFY)
 
 
@@ -82,7 +85,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
     if service:
         whys = list(_faults(postconf, service, job))
     else:
-        processes = str(2 * (os.cpu_count() or 1))
+        processes = str(2 * (os.cpu_count() or 1) + job.waiting)
         arguments = f"user={user} argv={_start(postconf, job)}"
         service = Service(f"{name(postconf, job)}/unix", "-", "n", "n", "-", processes, "pipe", arguments)
         whys = ["there is no filter to give mail to"]

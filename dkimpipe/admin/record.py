@@ -14,12 +14,22 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from dkimpipe.admin import zone
-from dkimpipe.errors import PrivateKeyError
+from dkimpipe.errors import ConfigError, PrivateKeyError
 from dkimpipe.keys import read_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 _ORDER = "vkhsgtnp"  # v= must stand first
 _POLICY_ORDER = "otnr"
@@ -72,11 +82,28 @@ def public(path: str) -> tuple[str, str]:
         raise PrivateKeyError(
             f"key file {path} is damaged: OpenSSL refuses it", "make a new one: dkimpipe genkey"
         ) from None
-    if isinstance(private, Ed25519PrivateKey):
-        key = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return kind, _base64(private.public_key())
+
+
+def public_key_file(path: str) -> tuple[str, str]:
+    """Return the same of a public key file, PEM. Raises ConfigError."""
+    try:
+        key = load_pem_public_key(Path(path).read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        raise ConfigError(f"key file {path} holds no public key") from None
+    if isinstance(key, RSAPublicKey):
+        return "rsa", _base64(key)
+    if isinstance(key, Ed25519PublicKey):
+        return "ed25519", _base64(key)
+    raise ConfigError(f"key file {path} holds a key that is neither RSA nor Ed25519")
+
+
+def _base64(key: PublicKeyTypes) -> str:
+    if isinstance(key, Ed25519PublicKey):
+        octets = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     else:
-        key = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return kind, base64.b64encode(key).decode()
+        octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(octets).decode()
 
 
 def policy(signs: str, tags: Mapping[str, str]) -> str:

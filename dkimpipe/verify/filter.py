@@ -70,10 +70,13 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
         bodies.update(chunk)
     bodies.finish()
     judged = checks.judge(resolver, int(time.time()))
-    policy.reject(message, judged, resolver, settings)
+    # With time of its own: else slow servers of many keys would be a way round every policy.
+    policy.reject(message, judged, settings.resolver(), settings)
     results = report.results(judged, checks.left_out)
     field = write(hostname, results).replace(b"\n", message.line_end)
-    spool.put_on_top(message.envelope_line + field + message.line_end)
+    # A message without a header may begin with a blank, and what it says there would continue our field.
+    gap = b"" if message.header else message.line_end
+    spool.put_on_top(message.envelope_line + field + message.line_end + gap)
 
     if settings.recipients:
         program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))

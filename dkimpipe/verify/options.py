@@ -32,6 +32,7 @@ class VerifySettings(Settings):
         "syslog": _YES_OR_NO,
     }
     conf_file = "/etc/dkimpipe/verify.conf"
+    command = "dkimpipe verify"
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,9 +80,12 @@ class VerifySettings(Settings):
 
 
 def _record(path: str, where: Callable[[], str]) -> bytes:
-    """Return the key record in a file, or that of the private key in it. Raises ConfigError."""
+    """Return the key record in a file, or that of the private or public key in it. Raises ConfigError."""
     try:
         octets = read_file(path, "key file")
-        return record.value(path).encode() if b"-----BEGIN " in octets else octets.strip()
+        if b"-----BEGIN " not in octets:
+            return octets.strip()
+        read = record.public if b"PRIVATE KEY-----" in octets else record.public_key_file
+        return record.key_record(*read(path), {}).encode()
     except ConfigError as error:
         raise type(error)(f"{where()}: {error}", error.mend) from None

@@ -1,134 +1,240 @@
 """Whether a message is turned away: only by what its domain has published, and only if that is asked for.
 
-``reject_fail``: the DomainKeys policy of the sending domain, ``o=-`` (RFC 4870 section 3.6: all mail is
-signed) or ``o=!`` (and by nobody else), and ADSP ``dkim=discardable`` of the author's (RFC 5617). With
-``dmarc``, too, DMARC ``p=reject`` (RFC 7489). ``reject_error``: no verdict without an answer of DNS; the
-message is deferred.
+``reject_fail``: the DomainKeys policy of the sending domain, ``o=-`` or ``o=!`` (RFC 4870 section 3.6: all
+its mail is signed, by itself: both are read as Mail::DKIM reads the first), and ADSP ``dkim=discardable`` of
+the author's (RFC 5617; that there is a record says that the domain exists). With ``dmarc``, too, DMARC
+``p=reject`` (RFC 7489). ``reject_error``: no verdict without an answer of DNS; the message is deferred.
 
-In doubt a message is not turned away: with several From fields or none, when DNS has failed for a signature,
-in test mode (``t=y``), and under a DMARC policy for a part of the mail (``pct``). There is no list of public
-suffixes here; the policy of a parent domain counts as far up as two labels, as in the successor of RFC 7489.
+The authors are all mailboxes of all From fields, and each domain's policy counts (RFC 7489 section 6.6.1): a
+second author is no way round the first one's. No From, no policy. The sending domain is that of the first
+Sender, else of the authors.
 
-SPF is not checked, but believed where our own host wrote that it passed: a Received-SPF field, or a results
-field with our name, above the topmost Received. What a client sends stands below that, so nobody can forge
-it; Postfix puts there what a policy server tells it to (PREPEND, access(5)), milters do not.
+In doubt a message is not turned away: when DNS has failed for a signature that would have saved it, in test
+mode (``t=y``), under a policy for a part of the mail (``pct``), where several policies stand at one name.
+
+There is no list of public suffixes here. The organizational domain of DMARC is found as its successor does
+(DMARCbis, tree walk): it is the widest domain, down to two labels, that has a DMARC record, but a registry's
+(``psd=y``) makes it the one below. Records between it and the author's domain do not count.
+
+SPF is not checked, but believed where our own host wrote that it passed: a Received-SPF field (RFC 7208
+section 9.1), or a results field with our name, above the topmost Received. smtpd(8) writes what a policy
+server or a table tells it to (PREPEND, access(5)), then its Received, then what the client sends: nobody can
+forge it, unless header_checks(5) take that Received away. Most milters insert below it, where it cannot be
+told from the client's, so theirs is not seen. The domain that passed has to be aligned, if it is told.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator, Sequence
+from typing import Callable
 
-from dkimpipe.address import first_mailbox, is_at_or_below
-from dkimpipe.choose import author_of
+from dkimpipe.address import first_mailbox, is_at_or_below, is_domain, to_a_labels
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.message import Message
 from dkimpipe.verify import taglist
 from dkimpipe.verify.check import Judged
 from dkimpipe.verify.options import VerifySettings
 from dkimpipe.verify.resolver import Resolver
-from dkimpipe.verify.results import NAME, claims
+from dkimpipe.verify.results import NAME, claims, parts
 from dkimpipe.verify.verdict import TemporaryError
 
+_MAX_AUTHORS = 4  # domains whose policies are asked for
 _MAX_PARENTS = 8  # names that are asked for one DMARC policy
+_POLICIES = (b"none", b"quarantine", b"reject")
+
+Tags = dict[bytes, bytes]
 
 
 def reject(message: Message, judged: Sequence[Judged], resolver: Resolver, settings: VerifySettings) -> None:
     """Raise RejectedError if the message is not wanted, UnverifiedError if that cannot be told today."""
-    without_answer = [each for each in judged if each.word == "temperror"]
-    if without_answer and settings.yes("reject_error"):
-        raise UnverifiedError(without_answer[0].reason)
-    if without_answer or not settings.yes("reject_fail"):
+    must_know = settings.yes("reject_error")
+    for each in judged:
+        if each.word == "temperror" and must_know:
+            raise UnverifiedError(each.reason)
+    if not settings.yes("reject_fail"):
         return
-    good = [each.signature.domain for each in judged if each.word == "pass" and each.signature]
-    good_dkim = [
-        each.signature.domain
-        for each in judged
-        if each.word == "pass" and each.signature and each.method == "dkim"
-    ]
-    try:
-        author = author_of(message).domain
-        sending = (
-            first_mailbox(message.by_name[b"sender"][0].value).domain
-            if b"sender" in message.by_name
-            else author
-        )
-    except NotSigned:
-        return
-    try:
-        _domainkeys(sending, good, resolver)
-        _adsp(author, good_dkim, resolver)
-        if settings.yes("dmarc") and not _passed_spf(message, settings.authserv_id):
-            _dmarc(author, good_dkim, resolver)
-    except TemporaryError as error:
-        if settings.yes("reject_error"):
-            raise UnverifiedError(str(error)) from None
-
-
-def _domainkeys(domain: bytes, good: Sequence[bytes], resolver: Resolver) -> None:
-    for tags in _records(f"_domainkey.{domain.decode()}", resolver):
-        signs = tags.get(b"o", b"~")
-        first_party = any(is_at_or_below(domain, each) for each in good)
-        if tags.get(b"t") != b"y" and ((signs == b"-" and not good) or (signs == b"!" and not first_party)):
-            raise RejectedError(
-                f"no good signature; {domain.decode()} signs all its mail (DomainKeys o={signs.decode()})"
-            )
-
-
-def _adsp(domain: bytes, good: Sequence[bytes], resolver: Resolver) -> None:
-    for tags in _records(f"_adsp._domainkey.{domain.decode()}", resolver):
-        if tags.get(b"dkim", b"").lower() == b"discardable" and domain not in good:
-            raise RejectedError(f"no good signature of {domain.decode()}, which wants this discarded (ADSP)")
-
-
-def _dmarc(domain: bytes, good: Sequence[bytes], resolver: Resolver) -> None:
-    for parent in _parents(domain):
-        found = [
-            tags
-            for tags in _records(f"_dmarc.{parent.decode()}", resolver)
-            if tags.get(b"v") == b"DMARC1" and next(iter(tags)) == b"v"
+    signers = {
+        method: [
+            each.signature.domain
+            for each in judged
+            if each.signature and each.method == method and each.word in ("pass", "temperror")
         ]
-        if len(found) == 1:
-            break
-    else:
-        return
-    (tags,) = found
-    wanted = tags.get(b"p", b"") if parent == domain else tags.get(b"sp", tags.get(b"p", b""))
-    is_for_all = tags.get(b"pct", b"100") == b"100" and tags.get(b"t", b"n").lower() != b"y"
-    if tags.get(b"adkim", b"r").lower() == b"s":
-        aligned = domain in good
-    else:
-        aligned = any(is_at_or_below(each, parent) or is_at_or_below(domain, each) for each in good)
-    if wanted.lower() == b"reject" and is_for_all and not aligned:
+        for method in ("dkim", "domainkeys")
+    }
+    for policy in _policies(message, signers, resolver, settings):
+        try:
+            policy()
+        except TemporaryError as error:
+            if must_know:
+                raise UnverifiedError(str(error)) from None
+
+
+def _policies(
+    message: Message, signers: dict[str, list[bytes]], resolver: Resolver, settings: VerifySettings
+) -> Iterator[Callable[[], None]]:
+    """Yield what asks for a policy and raises RejectedError if the message is against it."""
+    authors = _domains(message, b"from")[:_MAX_AUTHORS]
+    for domain in _domains(message, b"sender")[:1] or authors:
+        yield functools.partial(_domainkeys, domain, signers["dkim"] + signers["domainkeys"], resolver)
+    for domain in authors:
+        yield functools.partial(_adsp, domain, signers["dkim"], resolver)
+    spf = list(_passed_spf(message, settings.authserv_id)) if settings.yes("dmarc") else []
+    for domain in authors if settings.yes("dmarc") else ():
+        yield functools.partial(_dmarc, domain, signers["dkim"], spf, resolver)
+
+
+def _domains(message: Message, name: bytes) -> list[bytes]:
+    """Return the domains of all addresses in the fields of this name, each once."""
+    domains = []
+    for field in message.by_name.get(name, []):
+        try:
+            for mailbox in parts(field.value, b","):
+                domains.append(_domain(mailbox) if b"@" in mailbox else b"")
+        except ValueError:  # a comment or quote without an end: those before it count
+            continue
+    return list(dict.fromkeys(filter(None, domains)))
+
+
+def _domain(mailbox: bytes) -> bytes:
+    """Return the domain of an address, nothing if it is none or has none."""
+    try:
+        domain = first_mailbox(mailbox).domain
+    except NotSigned:
+        return b""
+    return domain if is_domain(domain) else b""
+
+
+def _domainkeys(domain: bytes, signers: Sequence[bytes], resolver: Resolver) -> None:
+    tags = _record(f"_domainkey.{domain.decode()}", lambda tags: b"o" in tags, resolver)
+    signs = tags.get(b"o", b"~")
+    testing = b"y" in tags.get(b"t", b"").lower()
+    if signs in (b"-", b"!") and not testing and not any(is_at_or_below(domain, each) for each in signers):
         raise RejectedError(
-            f"neither DKIM nor SPF passes for {domain.decode()}, which wants this rejected (DMARC)"
+            f"no good signature; {domain.decode()} signs all its mail (DomainKeys o={signs.decode()})"
         )
+
+
+def _adsp(domain: bytes, signers: Sequence[bytes], resolver: Resolver) -> None:
+    tags = _record(f"_adsp._domainkey.{domain.decode()}", lambda tags: next(iter(tags)) == b"dkim", resolver)
+    if tags.get(b"dkim", b"").lower() == b"discardable" and domain not in signers:
+        raise RejectedError(f"no good signature of {domain.decode()}, which wants this discarded (ADSP)")
+
+
+def _dmarc(domain: bytes, signers: Sequence[bytes], spf: Sequence[bytes], resolver: Resolver) -> None:
+    """``spf`` are the domains for which SPF passed, empty for one that is not told."""
+    own = _dmarc_record(domain, resolver)
+    organization, tags = _organization(domain, own, resolver)
+    wanted = tags.get(b"p", b"").lower()
+    below = tags.get(b"sp", wanted).lower()
+    if not {wanted, below}.issubset(_POLICIES):  # RFC 7489 section 6.6.3: such a record counts for nothing
+        return
+    if (wanted if own else below) != b"reject":
+        return
+    if tags.get(b"pct", b"100") != b"100" or tags.get(b"t", b"n").lower() == b"y":
+        return
+
+    def aligned(other: bytes, mode: bytes) -> bool:
+        if tags.get(mode, b"r").lower() == b"s":
+            return other == domain
+        return is_at_or_below(other, organization) or is_at_or_below(domain, other)
+
+    if any(aligned(each, b"adkim") for each in signers) or any(not i or aligned(i, b"aspf") for i in spf):
+        return
+    raise RejectedError(
+        f"neither DKIM nor SPF passes for {domain.decode()}, which wants this rejected (DMARC)"
+    )
+
+
+def _organization(domain: bytes, own: Tags, resolver: Resolver) -> tuple[bytes, Tags]:
+    """Return the organizational domain of an author's, and the record that counts for the author's."""
+    found, widest, below = domain, own, domain
+    for parent in _parents(domain) if own.get(b"psd", b"u") == b"u" else ():
+        record = _dmarc_record(parent, resolver)
+        if record.get(b"psd") == b"y":
+            return below, own or (widest if found == below else {})
+        if record:
+            found, widest = parent, record
+        if record.get(b"psd") == b"n":
+            break
+        below = parent
+    return found, own or widest
+
+
+def _dmarc_record(domain: bytes, resolver: Resolver) -> Tags:
+    def fits(tags: Tags) -> bool:
+        return next(iter(tags.items())) == (b"v", b"DMARC1")
+
+    found = _records(f"_dmarc.{domain.decode()}", fits, resolver)
+    # RFC 7489 section 6.6.3: with several there is no policy, and none is looked for elsewhere.
+    if len(found) > 1:
+        return {b"v": b"DMARC1"}
+    return found[0] if found else {}
 
 
 def _parents(domain: bytes) -> Iterator[bytes]:
-    """Yield a domain and those above it, as far as two labels, the nearest ones and the widest."""
+    """Yield the domains above a domain, as far as two labels; of many the widest ones."""
     labels = domain.split(b".")
-    firsts = list(range(max(1, len(labels) - 1)))
-    for first in [*firsts[:1], *firsts[1:][-_MAX_PARENTS + 1 :]]:
+    for first in range(max(1, len(labels) - _MAX_PARENTS), len(labels) - 1):
         yield b".".join(labels[first:])
 
 
-def _records(name: str, resolver: Resolver) -> Iterator[dict[bytes, bytes]]:
-    """Yield the tags of the records of a name; what is no list of tags is none of ours."""
+def _record(name: str, fits: Callable[[Tags], bool], resolver: Resolver) -> Tags:
+    """Return the tags of a policy; none if the name has none, or several."""
+    found = _records(name, fits, resolver)
+    return found[0] if len(found) == 1 else {}
+
+
+def _records(name: str, fits: Callable[[Tags], bool], resolver: Resolver) -> list[Tags]:
+    """Return the tags of each record of a name that is such a policy. Raises TemporaryError."""
+    found = []
     for text in resolver.texts(name).texts:
         try:
-            yield taglist.parse(text)
+            tags = taglist.parse(text)
         except ValueError:
             continue
+        if fits(tags):
+            found.append(tags)
+    return found
 
 
-def _passed_spf(message: Message, authserv_id: str) -> bool:
-    """Tell whether our own host wrote that SPF passed."""
+# A name and a value, which is made of quoted strings and what stands unquoted without a blank.
+_PAIR = re.compile(rb'(?<![\w.-])([\w.-]+)[ \t]*=[ \t]*((?:"[^"\\]*(?:\\.[^"\\]*)*"|[^" \t])*)', re.DOTALL)
+
+_SENDER_NAMES = (b"envelope-from", b"smtp.mailfrom")
+_HELO_NAMES = (b"helo", b"smtp.helo")
+_SPF_NAMES = (b"identity", *_SENDER_NAMES, *_HELO_NAMES)
+
+
+def _passed_spf(message: Message, authserv_id: str) -> Iterator[bytes]:
+    """Yield the domains for which SPF passed, as our own host wrote; an empty one where that is not told."""
     names = [field.name for field in message.fields]
     for field in message.fields[: names.index(b"received")] if b"received" in names else ():
-        words = field.value.lower().split()
-        if field.name == b"received-spf" and words[:1] == [b"pass"]:
-            return True
-        spf = (part.split()[:1] == [b"spf=pass"] for part in field.value.lower().split(b";"))
-        if field.name == NAME and claims(field, authserv_id) and any(spf):
-            return True
-    return False
+        try:
+            told = list(parts(field.value))
+        except ValueError:
+            continue
+        if field.name == b"received-spf" and told[0].lower().split()[:1] == [b"pass"]:
+            yield from _spf_domain(b" ".join(told))
+        if field.name == NAME and claims(field, authserv_id):
+            for part in told[1:]:
+                if part.lower().split()[:1] == [b"spf=pass"]:
+                    yield from _spf_domain(part)
+
+
+def _spf_domain(text: bytes) -> Iterator[bytes]:
+    """Yield the domain that passed: of the sender, or of HELO if that was checked or there is no sender.
+
+    A name that stands twice proves nothing.
+    """
+    pairs = [(name.lower(), value) for name, value in _PAIR.findall(text) if name.lower() in _SPF_NAMES]
+    values = {name: value.strip(b'"<>').lower() for name, value in pairs}
+    if len(values) < len(pairs):
+        return
+    names = _HELO_NAMES if values.get(b"identity") == b"helo" else _SENDER_NAMES + _HELO_NAMES
+    domains = (values.get(name, b"").rpartition(b"@")[2].rstrip(b".") for name in names)
+    try:
+        yield to_a_labels(next(filter(None, domains), b""))
+    except ValueError:  # no UTF-8
+        return

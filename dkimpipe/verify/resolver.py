@@ -1,4 +1,4 @@
-"""TXT records, for keys and policies, within one allowance of time a message.
+"""TXT records, for keys and for policies, within one allowance of time.
 
 UDP, then TCP where an answer is too long, several servers, aliases: dnspython does all that. What is added
 is the bound: however many names a message makes us ask for, and however slow their servers are.
@@ -18,7 +18,7 @@ import dns.resolver
 
 from dkimpipe.verify.verdict import TemporaryError
 
-BUDGET = 30.0  # seconds a message, all its questions together: far from the 280 of the filter
+BUDGET = 30.0  # seconds for all keys of a message, and again for policies: far from the 280 of the filter
 _ONE_NAME = 10.0  # seconds
 _PAYLOAD = 1232  # octets by UDP, as name servers have agreed on
 

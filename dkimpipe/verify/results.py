@@ -1,47 +1,39 @@
-"""The Authentication-Results field (RFC 8601): written, and forged ones found and taken out (section 5).
+"""The Authentication-Results field (RFC 8601): written, and forged ones recognised and taken out.
 
-What is found is removed rather than kept: a field claims our authserv-id if its grammar (section 2.2) says
-so, or if it is not in that grammar and holds the id anywhere, for nobody knows how others read it.
+What a message or DNS says cannot inject anything: a value that is no token, domain or address of section 2.2
+is written as a quoted string, without any octet that could end it, also for a reader who knows no quoted
+pairs (Mail::AuthenticationResults is one), or no quotes.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+from unicodedata import normalize
 
-from dkimpipe.address import after_comment, after_quoted, to_a_labels, to_u_labels
+from dkimpipe.address import to_u_labels
 from dkimpipe.message import Field, Message
+from dkimpipe.tags import WIDTH
 
 NAME = b"authentication-results"
-
-_WIDTH = 76
-_LONGEST = 320  # octets of a value: 64 of local part, @, 255 of domain (RFC 5321 section 4.5.3.1)
-
-# No authserv-id of more times the length of ours is ours: a letter and its marks, in UTF-8, not composed.
-_OCTETS_A_LETTER = 12
-
-# What needs no quotes: a token (RFC 2045 section 5.1); in a pvalue (RFC 8601 section 2.2) an address, too.
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+")
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_PVALUE = re.compile(rf"{_TOKEN.pattern}|(?:{_ATOM}(?:\.{_ATOM})*)?@{_LABEL}(?:\.{_LABEL})*")
-
-# In fields of others a token may hold UTF-8, too (RFC 8601 section 2.2 and RFC 6532).
-_UTF8_TOKEN = re.compile(rb'[^\x00-\x20\x7f()<>@,;:\\"/\[\]?=]+')
-_BLANKS = re.compile(rb"[ \t\r\n]*")
-_DIGITS = re.compile(rb"[0-9]*")
-_ENCODED_WORD = "=?"  # RFC 2047 allows none here, but who decodes the whole value may find our id in it
+_MAX_VALUE = 255  # characters
+_ENDS = '"\\;()'
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"  # a token of RFC 2045; a domain is one, too
+# RFC 5322, without "/", "=" and "?": a token has none of them, and not all read header.i==@example.com.
+_ATOM = r"[A-Za-z0-9!#$%&'*+^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9_-]+"
+_SAFE = re.compile(rf"{_WORD}|(?:{_ATOM}(?:\.{_ATOM})*)?@{_LABEL}(?:\.{_LABEL})*")
 
 
 class Result(NamedTuple):
-    """What became of one signature, or of none: a resinfo of RFC 8601 section 2.2.
+    """What became of one signature.
 
     ``method``      dkim or domainkeys
-    ``verdict``     none, pass, fail, policy, neutral, temperror or permerror
-    ``properties``  such as ("header.d", "example.com"); the second of each pair may be of any origin, and is
-                    not written where it is empty
-    ``reason``      why, for people; of any origin
+    ``verdict``     none pass fail policy neutral temperror permerror (section 2.7.1)
+    ``properties``  such as ("header.d", "example.com")
+    ``reason``      for people, or empty
     """
 
     method: str
@@ -51,30 +43,32 @@ class Result(NamedTuple):
 
 
 def write(authserv_id: str, results: Sequence[Result]) -> bytes:
-    """Return the whole field as LF text, folded, without an LF at its end."""
-    lines = [_folded(["Authentication-Results:", _value(_ours(authserv_id), _TOKEN)])]
-    lines += [_folded(_words(result)) for result in results] or [" none"]
-    return ";\n".join(lines).encode("ascii")
+    """Return the field as LF text, folded at WIDTH columns where its parts allow it, no LF at its end."""
+    lines = [f"Authentication-Results: {authserv_id}"]
+    for result in results:
+        lines[-1] += ";"
+        words = [f"{result.method}={result.verdict}"]
+        if result.reason:
+            words.append(f"reason={_value(result.reason)}")
+        words += [f"{name}={_value(value)}" for name, value in result.properties]
+        lines.append("")
+        for word in words:
+            if lines[-1] and len(lines[-1]) + 1 + len(word) >= WIDTH:
+                lines.append("")
+            lines[-1] += " " + word
+    if not results:
+        lines[-1] += "; none"
+    return "\n".join(lines).encode("ascii")
 
 
-def claims(field: Field, authserv_id: str) -> bool:
-    """Tell whether this is an Authentication-Results field that claims, or may claim, our authserv-id."""
-    if field.name != NAME:
-        return False
-    ours = _ours(authserv_id)
-    value = field.text.partition(b":")[2]
-    try:
-        theirs = _authserv_id(value)
-    except ValueError:
-        needles = [_bare(ours.encode()), _bare(to_u_labels(ours.encode())), _ENCODED_WORD]
-        texts = [_bare(value), _bare(_without_comments(value))]
-        return any(needle in text for needle in needles for text in texts)
-    too_long = len(theirs) > _OCTETS_A_LETTER * len(ours)
-    return not too_long and _canonical(theirs) == ours
+def _value(text: str) -> str:
+    """Return a value as it can stand in the field, whatever it holds: at most _MAX_VALUE characters of it."""
+    text = "".join([c if " " <= c <= "~" and c not in _ENDS else "?" for c in text[:_MAX_VALUE]])
+    return text if _SAFE.fullmatch(text) else f'"{text}"'
 
 
 def without_claims(message: Message, authserv_id: str) -> bytes:
-    """Return the raw header of a message without the fields that claim our authserv-id."""
+    """Return the header, raw, without the fields that claim to be ours; every other octet is as it was."""
     if NAME not in message.by_name:
         return message.header
     kept = []
@@ -89,90 +83,99 @@ def without_claims(message: Message, authserv_id: str) -> bytes:
     return b"".join([*kept, message.header[begin:]])
 
 
-def _words(result: Result) -> list[str]:
-    """Return a resinfo in the pieces that a line may be folded between."""
-    words = [f" {result.method}={result.verdict}"]
-    if result.reason:
-        words.append(f"reason={_value(result.reason, _TOKEN)}")
-    return words + [f"{name}={_value(value, _PVALUE)}" for name, value in result.properties if value]
+def claims(field: Field, authserv_id: str) -> bool:
+    """Tell whether this is a results field that anybody could take for ours (section 5).
 
+    ``authserv_id`` is in lower-case A-labels. It is looked for at the beginning of each part between
+    semicolons, as a reader sees them who knows comments and quotes, and as one who does not: in any case and
+    width, in A-labels or U-labels, with anything in it or behind it that is no letter, digit, dot, hyphen or
+    underscore, such as blanks, accents, quotes and controls, and with a version.
 
-def _folded(words: list[str]) -> str:
-    text, column = words[0], len(words[0])
-    for word in words[1:]:
-        if column + len(" " + word + ";") > _WIDTH:
-            text, column = text + "\n", 0
-        text, column = text + " " + word, column + len(" " + word)
-    return text
-
-
-def _value(text: str, bare: re.Pattern[str]) -> str:
-    """Return text as it is where that is a bare value, or else as a quoted-string."""
-    text = _printable(text)
-    return text if bare.fullmatch(text) else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
-
-
-def _printable(text: str) -> str:
-    """Return text in US-ASCII without controls, and not endless."""
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-    return "".join([letter if " " <= letter <= "~" else "?" for letter in text])
-
-
-def _ours(authserv_id: str) -> str:
-    """Return our authserv-id as it is written and compared."""
-    return _printable(_canonical(authserv_id.encode("utf-8", "replace"))).rstrip(".")
-
-
-def _canonical(authserv_id: bytes) -> str:
-    """Return an authserv-id, UTF-8, in lower case and A-labels, without the dot that may end a domain."""
-    return to_a_labels(authserv_id).decode().rstrip(".")
-
-
-def _authserv_id(value: bytes) -> bytes:
-    """Return the authserv-id of a field. Raises ValueError if it is not in the grammar that far."""
-    at = _after_blanks_and_comments(value, 0)
-    if value[at : at + 1] == b'"':
-        end = after_quoted(value, at)
-        name = re.sub(rb"\\(.)", rb"\1", value[at + 1 : end - 1], flags=re.DOTALL)
-    else:
-        token = _UTF8_TOKEN.match(value, at)
-        name, end = (token[0], token.end()) if token else (b"", at)
-    at = _after_blanks_and_comments(value, end)
-    at = _after_blanks_and_comments(value, _after(_DIGITS, value, at))
-    if value[at : at + 1] not in (b"", b";"):
-        raise ValueError("text behind the authserv-id")
-    if not _UTF8_TOKEN.fullmatch(name) or not name.decode("utf-8").isprintable():
-        raise ValueError("no authserv-id")
-    return name
-
-
-def _after_blanks_and_comments(value: bytes, at: int) -> int:
-    at = _after(_BLANKS, value, at)
-    while value[at : at + 1] == b"(":
-        at = _after(_BLANKS, value, after_comment(value, at))
-    return at
-
-
-def _after(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
-    found = pattern.match(value, at)
-    return found.end() if found else at
-
-
-def _without_comments(value: bytes) -> bytes:
-    """Return a value without its comments, as far as one that does not end."""
-    kept = []
-    at = 0
+    A field with no name before its first semicolon, or in which a comment or quote has no end there, is
+    nobody's: each reader ends it elsewhere, no list of disguises would be complete, and nobody can use it. It
+    is taken for ours, as section 5 allows for any. So is one with an encoded word (RFC 2047), which may be
+    anything for a reader who decodes first. What others wrote stays, also where it names us elsewhere.
+    """
+    if field.name != NAME:
+        return False
+    value = field.value
+    known: list[bytes] = []
     try:
-        while (start := value.find(b"(", at)) >= 0:
-            kept.append(value[at:start])
-            at = after_comment(value, start)
-        kept.append(value[at:])
+        for part in parts(value):
+            known.append(part)
     except ValueError:
-        pass
-    return b"".join(kept)
+        pass  # the careless reading has the rest
+    if not known or not _plain(known[0]).strip() or _ENCODED_WORD.search(value):
+        return True
+    ours = _at_the_beginning(authserv_id)
+    return any(ours.search(_plain(reading)) for reading in (b";".join(known), value))
 
 
-def _bare(octets: bytes) -> str:
-    """Return octets in lower case without blanks, quotes, backslashes and all that cannot be seen."""
-    text = octets.decode("utf-8", "ignore").lower()
-    return "".join([letter for letter in text if letter.isprintable() and letter not in ' "\\'])
+_ENCODED_WORD = re.compile(rb"=\?[^?]+\?[bBqQ]\?")
+
+
+class _Plain(dict[int, str]):
+    """What each character counts for, in str.translate: a letter in lower case, or a blank.
+
+    One by one, an accent for itself: to compose a long row of accents takes quadratic time.
+    """
+
+    def __missing__(self, code: int) -> str:
+        letters = normalize("NFKD", chr(code)).lower().replace("\u3002", ".")
+        kept = [c if c.isalnum() or c in "._-;" else " " for c in letters]
+        self[code] = "".join(kept)
+        return self[code]
+
+
+_PLAIN = _Plain()
+
+
+def _plain(value: bytes) -> str:
+    return value.decode("utf-8", "replace").translate(_PLAIN)
+
+
+@functools.lru_cache(maxsize=1)
+def _at_the_beginning(authserv_id: str) -> re.Pattern[str]:
+    """Return what finds this name, with blanks anywhere in it, where a part of plain text begins."""
+    labels = []
+    for label in authserv_id.encode().split(b"."):
+        spellings = {_plain(label), _plain(to_u_labels(label))}
+        labels.append("(?:" + "|".join(" *".join(map(re.escape, each)) for each in spellings) + ")")
+    return re.compile(r"(?:^|;) *" + r" *\. *".join(labels) + r"\.*(?![\w.-])")
+
+
+_PIECE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^"(),;]+|[,;]', re.DOTALL)
+_COMMENT = re.compile(rb"[^()\\]+|\\.|\(|\)", re.DOTALL)
+
+
+def parts(value: bytes, separator: bytes = b";") -> Iterator[bytes]:
+    """Yield what stands between separators (semicolon or comma) outside comments and quotes.
+
+    A comment becomes a blank; quotes stay. Raises ValueError where a comment or quote has no end.
+    """
+    part, at = [], 0
+    while at < len(value):
+        if value[at] == ord("("):
+            at = _after_comment(value, at)
+            part.append(b" ")
+            continue
+        found = _PIECE.match(value, at)
+        if not found:
+            raise ValueError("a quote without an end, or a parenthesis")
+        at = found.end()
+        if found[0] == separator:
+            yield b"".join(part)
+            part = []
+        else:
+            part.append(found[0])
+    yield b"".join(part)
+
+
+def _after_comment(value: bytes, at: int) -> int:
+    """Return where a comment ends, with those in it. Raises ValueError if it does not."""
+    depth = 0
+    for found in _COMMENT.finditer(value, at):
+        depth += (found[0] == b"(") - (found[0] == b")")
+        if not depth:
+            return found.end()
+    raise ValueError("a comment without an end")

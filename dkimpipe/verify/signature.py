@@ -18,7 +18,7 @@ from dkimpipe.verify.verdict import PermanentError
 METHODS = {b"dkim-signature": "dkim", b"domainkey-signature": "domainkeys"}
 _REQUIRED = {
     "dkim": (b"v", b"a", b"b", b"bh", b"d", b"h", b"s"),
-    "domainkeys": (b"a", b"b", b"d", b"q", b"s"),
+    "domainkeys": (b"b", b"c", b"d", b"q", b"s"),
 }
 # RFC 8301 section 3.1: rsa-sha1 has permanently failed for DKIM.
 _ALGORITHMS = {"dkim": ("rsa-sha256", "ed25519-sha256"), "domainkeys": ("rsa-sha1",)}
@@ -88,7 +88,7 @@ def _checked(method: str, field: Field, tags: dict[bytes, bytes]) -> Signature:
         _QUERIES[method]
     ):
         raise ValueError("q= is unknown")
-    algorithm = _text(tags[b"a"])
+    algorithm = _text(tags.get(b"a", b"rsa-sha1"))  # only DomainKeys does without (RFC 4870 section 3.3)
     if algorithm not in _ALGORITHMS[method]:
         raise ValueError("a= is unknown, or no longer good")
     header, body = _canonicalizations(method, _text(tags.get(b"c", b"simple")))
