@@ -6,20 +6,17 @@ however it is written.
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from dkimpipe.admin import filter_service, wanted
+from dkimpipe.admin import filter_service, filter_user, roads, wanted
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
-from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.findings import Finding, of_change
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
 from dkimpipe.config import Settings, read_settings
-from dkimpipe.errors import ConfigError, Trouble
+from dkimpipe.errors import Trouble
 from dkimpipe.sendmail import SENDMAIL
 
 # Parameters of smtp(8) that change what it sends. Some are mostly used to drop a Received field: no harm.
@@ -47,7 +44,6 @@ _REWRITTEN = {
         ("force_mime_input_conversion", "no", "8-bit text is converted before it is verified"),
     ],
 }
-_READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
 OPENDKIM_CONF = Path("/etc/opendkim.conf")
 
 
@@ -59,133 +55,19 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
         before = f"{mend}\n" if change.option == FILE else ""
         if change.option != FILE:  # which the next one needs
             found.append(Finding(f"{change.what}: {change.why}", mend))
-    for look in (_roads, _milters, _second_pass, _smtp, _rewriting, _service, _filter_settings, _main):
+    for look in (
+        roads.findings,
+        _milters,
+        _second_pass,
+        _smtp,
+        _rewriting,
+        filter_user.findings,
+        _filter_settings,
+        _main,
+    ):
         if job is SIGN or look not in (_smtp, _rewriting):
             found += look(postconf, job)
     return found
-
-
-def _finding(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:
-    change = Change(option, argument, why)
-    return Finding(f"{change.what}: {why}", postconf.command(change), level)
-
-
-def _roads(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look for mail that takes a wrong road: around the filter, through it twice, or to the other one."""
-    services = wanted.services(postconf, job)
-    yield from _after_filter(postconf, job)
-    if not services and not any(
-        wanted.goes_elsewhere(postconf, each, job) for each in postconf.running("smtpd")
-    ):
-        yield _nothing_to_do(postconf, job)
-    for place in ("", *postconf.services):
-        if road := postconf.own("content_filter", place):
-            transport = road.partition(":")[0]
-            if f"{transport}/unix" not in postconf.services:
-                what = f"{place}/content_filter".lstrip("/")
-                yield Finding(f"{what}: there is no service {transport} in master.cf")
-    for service in services:
-        if road := wanted.another_filter(postconf, service, job):
-            yield Finding(*_behind(postconf, service, road, job))
-        if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
-            why = "what the proxy filter gives back comes in where nothing is signed"
-            yield _finding(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
-    for service in postconf.running("smtpd"):
-        if service not in services and not wanted.goes_elsewhere(postconf, service, job):
-            yield from (_unsigned if job is SIGN else _unverified)(postconf, service)
-
-
-def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
-    if job is SIGN:
-        why = "there is no service for mail from users, so nothing is signed"
-        return Finding(f"submission/inet: {why}", f"{_submission(postconf)}\n{_apply(postconf)}")
-    mend = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
-    why = "there is no service for mail from outside, so nothing is verified"
-    return Finding(f"smtp/inet: {why}", f"{mend}\n{_apply(postconf, job)}")
-
-
-def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look at what pickup(8) does with mail that comes back from the filter."""
-    name, pickup = filter_service.name(postconf, job), wanted.pickup(postconf)
-    road = postconf.value("content_filter", pickup)
-    before = [
-        postconf.value("content_filter", service.id)
-        for service in postconf.running("smtpd")
-        if wanted.goes_elsewhere(postconf, service, job)
-    ]
-    if road.partition(":")[0] == name:
-        if "content_filter" in postconf.overrides.get(pickup, {}):
-            yield _finding(postconf, "-PX", f"{pickup}/content_filter", f"{job.done} mail loops")
-        if postconf.own("content_filter").partition(":")[0] == name:
-            why = f"here it filters the {job.done} mail again and again, until it has too many hops"
-            yield _finding(postconf, "-e", "content_filter=", why)
-    elif road and road in before:
-        why = f"{road} gets the mail after it was {job.done}, and gives it back to be {job.done}: it loops"
-        yield _finding(postconf, "-P", f"{pickup}/content_filter=", why)
-    elif job is SIGN and wanted.another_road(postconf, road):
-        why = f"{road} gets the mail after it was signed; it must change nothing"
-        yield _finding(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
-
-
-def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
-    """Look at a service whose mail is not to be verified."""
-    name = filter_service.name(postconf, VERIFY)
-    if wanted.passes_to(postconf, service.id, name):
-        signer = filter_service.find(postconf)
-        road = f"{signer.name}:dummy" if signer else ""
-        yield _finding(postconf, "-P", f"{service.id}/content_filter={road}", "mail from users is verified")
-
-
-def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
-    """Look at a service whose mail is not to be signed."""
-    name = filter_service.name(postconf)
-    if wanted.passes_to(postconf, service.id, name):
-        why = "mail from strangers is signed"
-        if postconf.own("content_filter").partition(":")[0] == name:
-            yield _finding(postconf, "-P", f"{service.id}/content_filter=", why)
-        else:
-            yield _finding(postconf, "-PX", f"{service.id}/content_filter", why)
-    what = f"{service.id}/smtpd_sasl_auth_enable"
-    why = "users who log in here are not signed for"
-    if service.port in wanted.PUBLIC_PORTS:
-        if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
-            yield _finding(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
-    elif postconf.own("smtpd_sasl_auth_enable", service.id) == "yes":
-        change = Change("-P", f"{service.id}/content_filter={name}:dummy", "")
-        yield Finding(f"{what}: {why}", f"{postconf.command(change)}\n{_apply(postconf)}", "warning")
-
-
-def _apply(postconf: Postconf, job: Job = SIGN) -> str:
-    return shlex.join([*job.setting_up.split(), "-c", str(postconf.directory), "--apply"])
-
-
-def _submission(postconf: Postconf) -> str:
-    """Return the command that makes the service of RFC 6409, for users who log in by TLS."""
-    line = (
-        "submission inet n - y - - smtpd"
-        " -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt"
-        " -o smtpd_sasl_auth_enable=yes -o smtpd_relay_restrictions=permit_sasl_authenticated,reject"
-    )
-    return postconf.command(Change("-M", f"submission/inet={line}", ""))
-
-
-def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
-    """Raise ConfigError if a service for this job has another filter: ours would take its place."""
-    for service in wanted.services(postconf, job):
-        if road := wanted.another_filter(postconf, service, job):
-            raise ConfigError(*_behind(postconf, service, road, job))
-
-
-def _behind(postconf: Postconf, service: Service, road: str, job: Job) -> tuple[str, str]:
-    proxy = road == postconf.value("smtpd_proxy_filter", service.id)
-    parameter = "smtpd_proxy_filter" if proxy else "content_filter"
-    where = "where mail comes back from there"
-    if job is VERIFY:  # mail from users may come back from there as well
-        where += ", on a port for mail from outside alone"
-    return (
-        f"{service.id}/{parameter}: {road} gets this mail, and a service has one filter only",
-        f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}",
-    )
 
 
 def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -201,7 +83,7 @@ def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
             if job is SIGN:
                 why = f"{', '.join(same)} may sign as well; take the domain out there, or let it check only"
                 argument = f"{service.id}/smtpd_milters={','.join(others)}"
-                yield _finding(postconf, "-P", argument, why, "warning")
+                yield of_change(postconf, "-P", argument, why, "warning")
             else:
                 what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
                 mend = "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)"
@@ -225,20 +107,20 @@ def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
         return
     for parameter, value, why in _REWRITTEN[job]:
         if postconf.value(parameter) not in ("", value):
-            yield _finding(postconf, "-e", f"{parameter}={value}", why)
+            yield of_change(postconf, "-e", f"{parameter}={value}", why)
     user = _user(postconf, job)
     why = f"the filter's user {user} may not hand its mail to sendmail(1)"
     parameter = "authorized_submit_users"
     if not _matches(postconf, user, postconf.words(parameter)):
-        yield _finding(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
+        yield of_change(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
     parameter = "local_login_sender_maps"  # from Postfix 3.6
     if parameter in postconf.effective and not _may_be_anyone(postconf, user):
-        yield _finding(postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why)
+        yield of_change(postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why)
     names = [word.partition("=")[0] for word in postconf.words("export_environment")]
     if "MAIL_CONFIG" not in names:
         why = "without MAIL_CONFIG sendmail(1) may hand the mail to another Postfix"
         words = [*postconf.words("export_environment"), "MAIL_CONFIG"]
-        yield _finding(postconf, "-e", f"export_environment={' '.join(words)}", why)
+        yield of_change(postconf, "-e", f"export_environment={' '.join(words)}", why)
 
 
 def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:
@@ -288,8 +170,8 @@ def _smtp(postconf: Postconf, _: Job) -> Iterator[Finding]:
 
 def _drop(postconf: Postconf, service: str, parameter: str, why: str) -> Finding:
     if service:
-        return _finding(postconf, "-PX", f"{service}/{parameter}", why)
-    return _finding(postconf, "-X", parameter, why)
+        return of_change(postconf, "-PX", f"{service}/{parameter}", why)
+    return of_change(postconf, "-X", parameter, why)
 
 
 def _rewriting(postconf: Postconf, _: Job) -> Iterator[Finding]:
@@ -301,76 +183,6 @@ def _rewriting(postconf: Postconf, _: Job) -> Iterator[Finding]:
                 "let mail programs use the addresses that shall be seen, or rewrite before submission",
                 "warning",
             )
-
-
-def _service(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look at the user that the filter runs as."""
-    service = filter_service.find(postconf, job)
-    if not service:
-        return
-    name, _, group = (service.attribute("user") or "").partition(":")
-    owner = pwd.getpwnam(postconf.value("mail_owner"))
-    if not name:
-        yield Finding(f"{service.id}: there is no user=: pipe(8) does not start")
-        return
-    try:
-        user = pwd.getpwnam(name)
-    except KeyError:
-        yield Finding(f"{service.id}: there is no user {name}", _useradd(name))
-        return
-    try:
-        number = grp.getgrnam(group).gr_gid if group else user.pw_gid
-    except KeyError:
-        yield Finding(f"{service.id}: there is no group {group}", f"groupadd --system {group}")
-        return
-    maildrop = grp.getgrnam(postconf.value("setgid_group")).gr_gid
-    if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
-        yield Finding(f"{service.id}: {_refused(service.attribute('user') or '')}")
-    elif job is VERIFY and _reads_keys(postconf, name, group):
-        mend = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
-        yield Finding(f"{service.id}: {_READS_KEYS}", mend)
-
-
-def _useradd(name: str) -> str:
-    return f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
-
-
-def _reads_keys(postconf: Postconf, user: str, group: str) -> bool:
-    """Tell whether a user, or his group, is that of the filter that signs."""
-    service = filter_service.find(postconf)
-    signer, _, signers = ((service and service.attribute("user")) or SIGN.name).partition(":")
-    return user == signer or _group(user, group) == _group(signer, signers)
-
-
-def _group(user: str, group: str) -> str:
-    """Return the group whose rights pipe(8) gives to a program of this user."""
-    try:
-        return group or grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
-    except KeyError:
-        return user
-
-
-def refuse_verifier(postconf: Postconf, user: str) -> None:
-    """Raise ConfigError if there is no such user for the service that verifies, or he can read keys."""
-    service = filter_service.find(postconf, VERIFY)
-    name, _, group = ((service and service.attribute("user")) or user).partition(":")
-    if _reads_keys(postconf, name, group):
-        raise ConfigError(f"user={name}: {_READS_KEYS}", _useradd(VERIFY.name))
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        raise ConfigError(f"there is no user {name}", _useradd(name)) from None
-
-
-def refuse_user(postconf: Postconf, user: str, group: str) -> None:
-    """Raise ConfigError if pipe(8) runs nothing as this user."""
-    owner = postconf.value("mail_owner")
-    if user in ("root", owner) or group in ("root", postconf.value("setgid_group"), owner):
-        raise ConfigError(_refused(f"{user}:{group}" if group != user else user))
-
-
-def _refused(user: str) -> str:
-    return f"pipe(8) refuses user={user}: take a user of its own"
 
 
 def _user(postconf: Postconf, job: Job) -> str:
@@ -429,7 +241,7 @@ def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
     for parameter in ("default_transport", "relay_transport", "local_transport", "virtual_transport"):
         if postconf.value(parameter).partition(":")[0] == name:
             why = f"{job.done} mail goes to the filter again: it loops"
-            yield _finding(postconf, "-X", parameter, why)
+            yield of_change(postconf, "-X", parameter, why)
     if f":{name}:" in postconf.value("transport_maps") or f"static:{name}" in postconf.words(
         "transport_maps"
     ):
@@ -442,11 +254,11 @@ def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
             yield Finding(f"{each.id}/cleanup_service_name: there is no service {cleanup} in master.cf")
     if postconf.seconds("maximal_queue_lifetime") == 0:
         why = "mail that the filter defers bounces at once"
-        yield _finding(postconf, "-X", "maximal_queue_lifetime", why, "warning")
+        yield of_change(postconf, "-X", "maximal_queue_lifetime", why, "warning")
     if name in postconf.words("defer_transports"):
         why = f"mail to be {job.done} stays in the queue"
         words = [word for word in postconf.words("defer_transports") if word != name]
-        yield _finding(postconf, "-e", f"defer_transports={','.join(words)}", why)
+        yield of_change(postconf, "-e", f"defer_transports={','.join(words)}", why)
     for service in postconf.twice:
         yield Finding(
             f"{service}: master.cf has it twice, and Postfix takes the last", "take one of them out"

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 
-from dkimpipe.admin import backup, doctor, filter_service, wanted
+from dkimpipe.admin import backup, doctor, filter_service, filter_user, roads, wanted
 from dkimpipe.admin.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Change, Postconf
@@ -63,9 +63,9 @@ def run(options: argparse.Namespace) -> int:
 def apply(postconf: Postconf, user: str, job: Job, make: bool) -> None:
     """Print the changes, and make them if wanted. Raises ConfigError where they would do harm."""
     changes = wanted.missing(postconf, user, job)
-    doctor.refuse_another_filter(postconf, job)
+    roads.refuse_another_filter(postconf, job)
     if job is VERIFY:
-        doctor.refuse_verifier(postconf, user)
+        filter_user.refuse_reader_of_keys(postconf, user)
     if not changes:
         print("nothing to change")
         return

@@ -21,7 +21,18 @@ from typing import Callable, NamedTuple
 
 from dkimpipe import senders
 from dkimpipe.address import to_u_labels
-from dkimpipe.admin import atomic, backup, doctor, filter_service, genkey, postfix, record, wanted
+from dkimpipe.admin import (
+    atomic,
+    backup,
+    doctor,
+    filter_service,
+    filter_user,
+    genkey,
+    postfix,
+    record,
+    roads,
+    wanted,
+)
 from dkimpipe.admin.filter_service import SIGN
 from dkimpipe.admin.findings import tell
 from dkimpipe.admin.postconf import Postconf
@@ -76,8 +87,8 @@ def run(options: argparse.Namespace) -> int:
             return 0
         if not domains:
             raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
-        doctor.refuse_another_filter(postconf)
-        doctor.refuse_user(postconf, user, group)
+        roads.refuse_another_filter(postconf)
+        filter_user.refuse_user(postconf, user, group)
         _take(_add(postconf, user, group, domains, options, _senders(settings)), options.dry_run)
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
