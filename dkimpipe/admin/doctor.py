@@ -55,18 +55,11 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
         before = f"{mend}\n" if change.option == FILE else ""
         if change.option != FILE:  # which the next one needs
             found.append(Finding(f"{change.what}: {change.why}", mend))
-    for look in (
-        roads.findings,
-        _milters,
-        _second_pass,
-        _smtp,
-        _rewriting,
-        filter_user.findings,
-        _filter_settings,
-        _main,
-    ):
-        if job is SIGN or look not in (_smtp, _rewriting):
-            found += look(postconf, job)
+    looks = [roads.findings, _milters, _second_pass, filter_user.findings, _filter_settings, _main]
+    if job is SIGN:
+        looks[3:3] = [_smtp, _rewriting]
+    for look in looks:
+        found += look(postconf, job)
     return found
 
 
@@ -149,7 +142,7 @@ def _may_be_anyone(postconf: Postconf, user: str) -> bool:
     return "*" in next(filter(None, results), "").replace(",", " ").split()
 
 
-def _smtp(postconf: Postconf, _: Job) -> Iterator[Finding]:
+def _smtp(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Look at what smtp(8) does to signed mail on its way out."""
     places = ["", *(service.id for service in postconf.running("smtp"))]
     for place in places:
@@ -174,7 +167,7 @@ def _drop(postconf: Postconf, service: str, parameter: str, why: str) -> Finding
     return of_change(postconf, "-X", parameter, why)
 
 
-def _rewriting(postconf: Postconf, _: Job) -> Iterator[Finding]:
+def _rewriting(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Look for rewriting of header addresses, which mail through the filter does not get any more."""
     for parameter, classes in HEADER_REWRITES.items():
         if postconf.value(parameter) and "header" in postconf.value(classes):
