@@ -87,10 +87,12 @@ def to_lower(octets: bytes) -> bytes:
 def to_a_labels(domain: bytes) -> bytes:
     """Return a domain in lower case and, as far as it is UTF-8 outside US-ASCII, in A-labels (RFC 5890).
 
-    Raises ValueError for octets that are no UTF-8.
+    Raises ValueError for octets that are no UTF-8, or too many: punycode takes quadratic time.
     """
     if domain.isascii():
         return domain.lower()
+    if len(domain) > _MAX_UTF8_DOMAIN:
+        raise ValueError("too long for a domain")
     from unicodedata import normalize
 
     text = normalize("NFKC", normalize("NFKC", domain.decode("utf-8")).lower())

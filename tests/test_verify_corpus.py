@@ -162,6 +162,12 @@ def record_of(key: str) -> Callable[[Signer], list[bytes]]:
     return lambda signer: [signer.record(key)]
 
 
+def long_record(bits: int) -> bytes:
+    """Return the record of what could be a key of so many bits."""
+    key = rsa.RSAPublicNumbers(65537, (1 << bits - 1) + 1).public_key()
+    return witness.record(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
 FORMS = ("simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed")
 PASS = ["dkim=pass"]
 NO_ED25519 = "Mail::DKIM: does not know Ed25519"
@@ -247,6 +253,21 @@ CASES: dict[str, Case] = {
     "c= unknown": Case(tags(c="nofws"), ["dkim=permerror c= is unknown"]),
     "q= unknown": Case(
         tags(q="http"), ["dkim=permerror q= is unknown"], disagree="OpenDKIM: does not look at q="
+    ),
+    "q= folded within": Case(
+        tags(q="d\n ns/txt"), ["dkim=permerror q= is unknown"], disagree="OpenDKIM: does not look at q="
+    ),
+    "record h= folded round the colon": Case(
+        tags(),
+        PASS,
+        with_tag(b"h=sha1 : sha256"),
+        "Mail::DKIM: takes no blanks, against RFC 6376 section 3.6.1",
+    ),
+    "record h= with a blank within": Case(
+        tags(),
+        ["dkim=permerror key record: h= does not allow sha256"],
+        with_tag(b"h=sha 256"),
+        "dkimpy OpenDKIM: do not look at h=, or take the blank out; RFC 6376 section 3.6.1 allows none",
     ),
     "q= known among others": Case(
         tags(q="http:dns/txt"), PASS, disagree="dkimpy: wants no other; RFC 6376 section 3.5 takes a list"
@@ -361,6 +382,11 @@ CASES: dict[str, Case] = {
         record_of("rsa1008"),
         "Mail::DKIM: accepts it, against RFC 8301 section 3.2",
     ),
+    "p= of 16385 bits": Case(
+        tags(),
+        ["dkim=permerror key has 16385 bits, more than 16384"],
+        lambda s: [long_record(16385)],
+    ),
     "two records, the second": Case(
         tags(),
         PASS,
@@ -397,6 +423,9 @@ CASES: dict[str, Case] = {
         lambda s: s.domainkeys("nofws", q=None),
         ["domainkeys=permerror q= is missing"],
         disagree="Mail::DKIM: does without, against RFC 4870 section 3.3",
+    ),
+    "domainkeys, tags of DKIM": Case(
+        lambda s: s.domainkeys("nofws", i="x", l="1", t="9", x="8"), ["domainkeys=pass"]
     ),
     "domainkeys, g= of the sender": Case(
         lambda s: s.domainkeys("nofws"), ["domainkeys=pass"], with_tag(b"g=alice")

@@ -15,7 +15,8 @@ from dkimpipe.verify.verdict import PermanentError
 
 PublicKey = Union[rsa.RSAPublicKey, ed25519.Ed25519PublicKey]
 
-_MAX_TEXT = 16384  # octets; the key of 16384 bits, the most that OpenSSL takes, has 3000 of them
+_MAX_RSA_BITS = 16384  # OpenSSL takes no more
+_MAX_TEXT = 16384  # octets; such a key has 3000 of them
 _HASHES = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
 
 
@@ -84,16 +85,12 @@ def parse(text: bytes) -> KeyRecord:
     return KeyRecord(
         _public_key(kind, tags[b"p"]),
         kind,
-        _words(tags.get(b"h", b"")),
-        _words(tags.get(b"s", b"*")),
-        _words(tags.get(b"t", b"")),
+        frozenset(taglist.words(tags.get(b"h", b""))) - {b""},
+        frozenset(taglist.words(tags.get(b"s", b"*"))),
+        frozenset(taglist.words(tags.get(b"t", b""))),
         tags.get(b"g"),
         b"v" in tags,
     )
-
-
-def _words(value: bytes) -> frozenset[bytes]:
-    return frozenset(word for word in taglist.unfolded(value).lower().split(b":") if word)
 
 
 def _public_key(kind: str, base64: bytes) -> PublicKey:
@@ -110,4 +107,6 @@ def _public_key(kind: str, base64: bytes) -> PublicKey:
         raise PermanentError("key record: p= holds a key of another type than k=")
     if key.key_size < MIN_RSA_BITS:
         raise PermanentError(f"key has {key.key_size} bits, less than {MIN_RSA_BITS}")  # RFC 8301 section 3.2
+    if key.key_size > _MAX_RSA_BITS:
+        raise PermanentError(f"key has {key.key_size} bits, more than {_MAX_RSA_BITS}")
     return key

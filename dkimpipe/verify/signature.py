@@ -23,6 +23,7 @@ _REQUIRED = {
 # RFC 8301 section 3.1: rsa-sha1 has permanently failed for DKIM.
 _ALGORITHMS = {"dkim": ("rsa-sha256", "ed25519-sha256"), "domainkeys": ("rsa-sha1",)}
 _QUERIES = {"dkim": (b"dns/txt", b"dns"), "domainkeys": (b"dns",)}  # "dns" alone: before RFC 4871
+_OF_DKIM = (b"i", b"l", b"t", b"x")  # to DomainKeys these say nothing (RFC 4870 section 3.3)
 _MAX_FIELD = 65536  # octets
 _MAX_NUMBER = 76  # digits: RFC 6376 section 3.5, l=
 _QUOTED = re.compile(rb"=([0-9A-F]{2})")
@@ -76,6 +77,8 @@ def parse(field: Field) -> Signature:
         for tag in _REQUIRED[method]:
             if tag not in tags:
                 raise ValueError(f"{tag.decode()}= is missing")
+        if method == "domainkeys":
+            tags = {tag: value for tag, value in tags.items() if tag not in _OF_DKIM}
         return _checked(method, field, tags)
     except ValueError as error:
         raise PermanentError(str(error)) from None
@@ -84,16 +87,14 @@ def parse(field: Field) -> Signature:
 def _checked(method: str, field: Field, tags: dict[bytes, bytes]) -> Signature:
     if method == "dkim" and tags[b"v"] != b"1":
         raise ValueError("v= is not 1")
-    if not set(taglist.unfolded(tags.get(b"q", b"dns/txt")).lower().split(b":")).intersection(
-        _QUERIES[method]
-    ):
+    if not set(taglist.words(tags.get(b"q", b"dns/txt"))).intersection(_QUERIES[method]):
         raise ValueError("q= is unknown")
     algorithm = _text(tags.get(b"a", b"rsa-sha1"))  # only DomainKeys does without (RFC 4870 section 3.3)
     if algorithm not in _ALGORITHMS[method]:
         raise ValueError("a= is unknown, or no longer good")
     header, body = _canonicalizations(method, _text(tags.get(b"c", b"simple")))
     domain, selector = _name(tags, b"d"), _name(tags, b"s")
-    names = tuple(name.strip(b" \t\r\n").lower() for name in tags.get(b"h", b"").split(b":"))
+    names = tuple(taglist.words(tags.get(b"h", b"")))
     if method == "dkim" and b"from" not in names:
         raise ValueError("h= does not name from")
     expires = _number(tags, b"x")
@@ -137,10 +138,18 @@ def _canonicalizations(method: str, value: str) -> tuple[str, str]:
 
 
 def _name(tags: dict[bytes, bytes], tag: bytes) -> bytes:
-    name = to_a_labels(tags[tag])
+    name = _a_labels(tags[tag])
     if not is_domain(name) or (tag == b"d" and b"." not in name):
         raise ValueError(f"{tag.decode()}= is no name in DNS")
     return name
+
+
+def _a_labels(name: bytes) -> bytes:
+    """Return a name in A-labels, nothing if it is none."""
+    try:
+        return to_a_labels(name)
+    except ValueError:
+        return b""
 
 
 def _identity(tags: dict[bytes, bytes], domain: bytes) -> bytes:
@@ -148,7 +157,7 @@ def _identity(tags: dict[bytes, bytes], domain: bytes) -> bytes:
         return b"@" + domain
     identity = _QUOTED.sub(lambda found: bytes.fromhex(found[1].decode()), taglist.unfolded(tags[b"i"]))
     local_part, at, host = identity.rpartition(b"@")
-    host = to_a_labels(host)
+    host = _a_labels(host)
     if not at or not is_domain(host) or not is_at_or_below(host, domain):
         raise ValueError("i= is not at or below d=")
     return local_part + at + host

@@ -35,8 +35,13 @@ def parse(text: bytes) -> dict[bytes, bytes]:
 
 
 def unfolded(value: bytes) -> bytes:
-    """Return a value without any white space: base64, or a list."""
+    """Return a value without any white space, for which it means nothing: base64, or quoted-printable."""
     return value.translate(None, _FWS)
+
+
+def words(value: bytes) -> list[bytes]:
+    """Return the words of a list with colons, in lower case, without the white space round each."""
+    return [word.strip(_FWS) for word in value.lower().split(b":")]
 
 
 def base64(value: bytes) -> bytes:
