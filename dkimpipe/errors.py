@@ -2,7 +2,7 @@
 
 Every error of the filter defers the mail: pipe(8) reads exit status 75, and a first output
 of the form ``4.x.x text``, as "try again later". No error here loses a message, and one alone bounces it:
-the verdict of ``dkimpipe verify``, if it is asked for.
+that of ``dkimpipe verify`` for what is not wanted.
 """
 
 
@@ -75,7 +75,10 @@ class UnverifiedError(Trouble):
 
 
 class RejectedError(Trouble):
-    """The message is not wanted: ``verify`` was told to reject what its domain's policy disowns."""
+    """``verify`` does not want the message: a policy disowns it, or its header is beyond the limits.
+
+    Not 5.3.4 for the latter: with the settings that we advise Postfix takes all 5.3.x for a fault of ours.
+    """
 
     status = 69
     code = "5.7.1"

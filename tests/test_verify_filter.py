@@ -96,6 +96,23 @@ def test_a_message_without_a_header_continues_no_field(dns: str, message: bytes)
     assert verify(dns, message=message).stdout == TOP + b"none\n" + gap + message
 
 
+# What --key-file may hold, and openssl's arguments for it.
+KEY_FILES = {"private key": ["rsa"], "public key": ["rsa", "-pubout"], "PKCS#1": ["rsa", "-RSAPublicKey_out"]}
+
+
+@pytest.mark.parametrize("command", KEY_FILES.values(), ids=KEY_FILES)
+def test_a_key_that_is_not_in_dns(keys: Keys, tmp_path: Path, signed: bytes, command: list[str]) -> None:
+    openssl = ["openssl", *command, "-in", str(keys.path("rsa2048")), "-out", str(tmp_path / "key")]
+    subprocess.run(openssl, check=True, capture_output=True)
+    (tmp_path / "key").chmod(0o600)
+    assert verify(f"--key-file={SEL}={tmp_path / 'key'}", message=signed).stdout.startswith(TOP + b"pass ")
+
+
+def test_a_record_that_is_not_in_dns(keys: Keys, tmp_path: Path, signed: bytes) -> None:
+    (tmp_path / "record").write_bytes(keys.records["rsa2048._domainkey.example.com"][0] + b"\n")
+    assert verify(f"--key-file={SEL}={tmp_path / 'record'}", message=signed).stdout.startswith(TOP + b"pass ")
+
+
 def test_lines_end_as_those_of_the_message(dns: str) -> None:
     message = MESSAGE.replace(b"\n", b"\r\n")
     assert verify(dns, message=message).stdout == TOP.replace(b"\n", b"\r\n") + b"none\r\n" + message
@@ -127,6 +144,11 @@ TROUBLE = {
     "bad server": (
         ["--dns-server=ns.example"],
         "4.3.5 dkimpipe: command line: dns_server 'ns.example' is no address\n"
+        "such as 192.0.2.1 or 192.0.2.1#5353\n",
+    ),
+    "bad port": (
+        ["--dns-server=192.0.2.1#65536"],
+        "4.3.5 dkimpipe: command line: dns_server '192.0.2.1#65536' is no address\n"
         "such as 192.0.2.1 or 192.0.2.1#5353\n",
     ),
     "bad host": (

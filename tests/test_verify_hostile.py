@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import in_memory
 import measure
 import pytest
 from conftest import MAIN, Keys, Report
@@ -99,6 +100,16 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: like(b"d", "\u00fc".encode() * 30_000 + b".example"),
         permerror("d= is no name in DNS"),
     ),
+    "d= of 20,000 letters": (
+        lambda: like(b"d", "".join(map(chr, range(0x4E00, 0x4E00 + 20_000))).encode() + b".example"),
+        permerror("d= is no name in DNS"),
+    ),
+    "i= of 20,000 letters": (
+        lambda: like(
+            b"i", b"@" + "".join(map(chr, range(0x4E00, 0x4E00 + 20_000))).encode() + b".example.com"
+        ),
+        permerror("i= is not at or below d="),
+    ),
     "i= with a results field": (
         lambda: like(b"i", b"=0D=0AX=3Ay@example.com"),
         "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
@@ -173,13 +184,49 @@ def test_a_clean_verdict(
     assert more <= MORE
 
 
-def test_more_fields_than_a_mail_program_makes(command: list[str]) -> None:
+# A header, and why it goes back.
+TOO_MUCH = {
+    "fields": (b"X: y\n" * 1_000_000, "the header has over 350000 fields"),
+    "octets": (b"X: " + b"y" * 9 * MB + b"\n", "the header block is over 8388608 octets"),
+}
+
+
+@pytest.mark.parametrize(("header", "cause"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_more_than_a_mail_program_makes_goes_back(command: list[str], header: bytes, cause: str) -> None:
+    """Deferred it would come back for days."""
+    done = subprocess.run(command, input=header + FROM + BODY, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (69, b"", f"5.7.1 dkimpipe: {cause}\n")
+
+
+# What --explain undoes, and how the last line of its answer begins.
+NO_OPINION = "    dkimpy, another verifier, says: nothing: so many blanks are too much for it"
+GUESSED = "    dkimpy, another verifier, says: not valid"
+TEXT = FROM + b"Subject: x\nTo: bob@example.net\n\nx\n"
+LONG: dict[str, tuple[bytes, Callable[[bytes], bytes], str]] = {
+    "a body of blanks": (TEXT, lambda signed: signed + b" " * 900_000 + b"x\n", NO_OPINION),
+    "lines of blanks": (TEXT, lambda signed: signed + (b" " * 400 + b"x\n") * 2000, GUESSED),
+    "a field of blanks": (
+        TEXT.replace(b"Subject: ", b"Subject: x" + b" " * 800_000),
+        lambda signed: signed.replace(b"bob", b"rob"),
+        NO_OPINION,
+    ),
+    "a million lines": (TEXT, lambda signed: signed + b"y\n" * 500_000, GUESSED),
+    "20,000 fields of a signed name": (
+        TEXT.replace(b"Subject", b"To: x\n" * 20_000 + b"Subject"),
+        lambda signed: signed.replace(b"bob", b"rob"),
+        GUESSED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "change", "last"), LONG.values(), ids=LONG)
+def test_explain_comes_to_an_end(
+    keys: Keys, command: list[str], message: bytes, change: Callable[[bytes], bytes], last: str
+) -> None:
+    arguments = ("--domain=example.com", "--selector=sel", f"--keyfile={keys.path('rsa2048')}")
+    changed = change(in_memory.sign(message, *arguments, "--normalize=no"))
     done = subprocess.run(
-        command, input=b"X: y\n" * 1_000_000 + FROM + BODY, capture_output=True, check=False
+        [*command, "--explain"], input=changed, capture_output=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (
-        75,
-        b"",
-        b"4.3.4 dkimpipe: the header has over 350000 fields\n"
-        b"no mail program makes such a header: look at the message, then remove it from the queue\n",
-    )
+    assert (done.returncode, done.stderr) == (78, b"")
+    assert done.stdout.decode().splitlines()[-1].startswith(last)

@@ -10,6 +10,7 @@ import hashlib
 import re
 from binascii import a2b_qp
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Callable
 
 from dkimpipe import digest
@@ -24,10 +25,16 @@ from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.signature import Signature
 
 _BROKEN = re.compile(rb"^([^\n]{998}(?:\n [^\n]{997})*)\n ([^\n]*)", re.MULTILINE)
+_MAX_GUESSES = 200  # at what happened to a header; each is a hash of it
+
+
+def _without_blanks_at_ends(text: bytes) -> bytes:
+    return b"\n".join([line.rstrip(b" \t") for line in text.split(b"\n")])
+
 
 # What may have happened to the body, and how LF text is put back.
 _BODY_MENDS: dict[str, Callable[[bytes], bytes]] = {
-    "blanks at line ends were added": lambda text: re.sub(rb"[ \t]+$", b"", text, flags=re.MULTILINE),
+    "blanks at line ends were added": _without_blanks_at_ends,
     "'From ' at the begin of a line became '>From '": lambda text: re.sub(rb"(?m)^>From ", b"From ", text),
     "lines over 998 octets were broken": lambda text: _BROKEN.sub(lambda m: m[0].replace(b"\n ", b""), text),
     "CRs were added": lambda text: text.replace(b"\r", b""),
@@ -41,7 +48,7 @@ _FIELD_MENDS: dict[str, Callable[[bytes], bytes]] = {
     "got a tag in brackets": lambda text: re.sub(
         rb"^([^:]*:\s*)((?:re|fwd?|aw):\s*)?\[[^]]*\]\s*", rb"\1\2", text, flags=re.I
     ),
-    "got blanks at line ends": lambda text: re.sub(rb"[ \t]+$", b"", text, flags=re.MULTILINE),
+    "got blanks at line ends": _without_blanks_at_ends,
 }
 
 
@@ -127,7 +134,7 @@ def _last_signed_line(signature: Signature, text: bytes) -> int:
 
 def _header(each: Judged, check: DkimCheck, message: Message) -> Iterator[str]:
     """Yield the field that was changed, if undoing that makes the signature good."""
-    for what, by_name in _other_headers(check.signature, message):
+    for what, by_name in islice(_other_headers(check.signature, message), _MAX_GUESSES):
         if each.record and each.record.verifies(
             check.signature.signature, _hash(check, by_name), check.signature.hash_name
         ):

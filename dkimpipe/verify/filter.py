@@ -2,6 +2,8 @@
 
 The promises are those of the filter that signs: exit status 0 only when the complete message was handed on;
 with any trouble it is deferred, and nothing has left. One end is added: that the message is not wanted.
+So it is with a header beyond the limits: nobody but an attacker sends one, deferred it would come back for
+days, and unverified a forged results field could stand in it. Its sender gets it back at once.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import time
 from dkimpipe import guard, log, sendmail
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
-from dkimpipe.errors import RejectedError, Trouble, UsageError, one_line
+from dkimpipe.errors import HeaderError, RejectedError, Trouble, UsageError, one_line
 from dkimpipe.message import Message
 from dkimpipe.pipe import read_standard_input
 from dkimpipe.spool import Spool
@@ -23,7 +25,9 @@ from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.results import without_claims, write
 from dkimpipe.verify.usage import HELP
 
-HEADER_LIMIT = 8 << 20  # octets; Postfix takes in far less (header_size_limit)
+# Octets. Postfix bounds a field by header_size_limit, and the header as a whole by nothing but the size of a
+# message: what is below that is looked at, for it would else wait in the queue, or go on unlooked at.
+HEADER_LIMIT = 8 << 20
 _ROOM = 1 << 20
 _NONE_IS_GOOD = 78  # exit status of --explain, as of the verbs that check something
 
@@ -56,7 +60,7 @@ def verify(arguments: list[str]) -> int:
 
 def _pass_on(settings: VerifySettings, parent: int) -> int:
     resolver, hostname = settings.resolver(), settings.authserv_id
-    message = Message(read_standard_input, HEADER_LIMIT)
+    message = _read_header()
     bodies = BodyHashes(large=not message.small)
     checks = Checks(message, bodies)
 
@@ -86,6 +90,13 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     spool.copy_to(1)
     _log(report.line(message, results), settings)
     return 0
+
+
+def _read_header() -> Message:
+    try:
+        return Message(read_standard_input, HEADER_LIMIT)
+    except HeaderError as error:
+        raise RejectedError(str(error)) from None
 
 
 def _explain(message: Message, bodies: BodyHashes, checks: Checks, resolver: Resolver) -> int:

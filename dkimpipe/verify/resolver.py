@@ -101,6 +101,7 @@ class Resolver:
 def server(text: str) -> tuple[str, int]:
     """Return address and port of ``IP`` or ``IP#PORT``. Raises ValueError."""
     address, mark, port = text.partition("#")
-    if not dns.inet.is_address(address) or (mark and not (port.isascii() and port.isdigit())):
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    if not dns.inet.is_address(address) or (mark and not 0 < number < 65536):
         raise ValueError(text)
-    return address, int(port or 53)
+    return address, number or 53

@@ -22,7 +22,7 @@ without, it writes it to standard output.
 
 For people:
   --explain                  tell what is wrong with each signature, and why; hand on nothing
-  --key_file NAME=FILE       the key record NAME is in FILE, or belongs to the private key in it; repeatable
+  --key_file NAME=FILE       FILE holds the key record NAME, or its private or public key; repeatable
 
   --help                     this; alone only
 
