@@ -382,6 +382,15 @@ def test_a_rejected_message_bounces_with_its_code_and_the_bounce_passes_neither_
     assert host.runs() == []
 
 
+def test_a_header_without_measure_goes_back(host: Host) -> None:
+    """Postfix takes it in; deferred it would come back for days."""
+    queue_id = host.receive(b"X: y\n" * 360_000 + MESSAGE)
+    log = r"dsn=5\.7\.1, status=bounced \(dkimpipe: the header has over 350000 fields \)$"
+    host.postfix.wait_for_log(rf"pipe\[\d+\]: {queue_id}: .*{log}")
+    (notice,) = host.arrived()
+    assert (notice.sender, notice.recipients) == ("", [SENDER])
+
+
 def test_a_rejected_message_from_the_null_sender_makes_no_notice(host: Host) -> None:
     queue_id = reject(host, "")
     host.postfix.wait_for_log(rf"qmgr\[\d+\]: {queue_id}: removed")
