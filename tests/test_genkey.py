@@ -52,6 +52,14 @@ def test_it_prints_the_line_and_the_record(tmp_path: Path) -> None:
     )
 
 
+def test_the_line_names_the_whole_path(tmp_path: Path) -> None:
+    command = [sys.executable, str(MAIN), "genkey", "example.com", "--selector=mail", "--directory=."]
+    done = subprocess.run(
+        [*command, f"--group={GROUP}"], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.startswith(f"example.com  dkim(s=mail,key={tmp_path}/example.com.mail.pem)\n")
+
+
 def test_the_selector_is_year_and_month(tmp_path: Path) -> None:
     make(tmp_path, "--dual")
     month = time.strftime("%Y%m")

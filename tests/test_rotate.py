@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -504,6 +505,22 @@ def test_what_is_wrong_is_told(
     house = House(tmp_path, keys, ONE, zone.look_at)
     spoil(house)
     assert house.rotate(START, *arguments) == Done(78, b"", f"dkimpipe: {message}\n")
+
+
+def test_a_full_disk_is_told_with_its_file(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            house.rotate(START)
+        except OSError as error:
+            os._exit(error.filename == str(tmp_path / rotation.NAME))
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert not (tmp_path / rotation.NAME).exists()
+    assert house.said(START) == ""
 
 
 def test_one_run_at_a_time(keys: Keys, tmp_path: Path, zone: Zone) -> None:

@@ -52,6 +52,9 @@ def _beside(path: Path, octets: bytes, mode: int, owner: int, group: int) -> Pat
             file.write(octets)
             file.flush()
             os.fsync(descriptor)
+    except OSError as error:
+        new.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:
         new.unlink()
         raise

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     paths = []
     types = ("rsa", "ed25519") if options.dual else (options.type,)
     for kind, selector in selectors(options.selector, types).items():
-        path = key_path(options.directory, domain, selector)
+        path = key_path(options.directory.absolute(), domain, selector)  # pipe(8) starts elsewhere
         make(path, kind, options.bits, options.group, options.owner)
         paths.append((selector, path))
     print(senders_line(domain, paths))

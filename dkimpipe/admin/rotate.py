@@ -127,7 +127,7 @@ class _Run:
         self._now = now
         self._keys = rotation.load(options.directory)
         self._servers = functools.cache(self._servers_of)
-        self._failed = False
+        self._told: set[str] = set()
         self._domains = set(map(genkey.to_domain, options.domains))
 
     def all_keys(self) -> int:
@@ -145,14 +145,15 @@ class _Run:
             self._take(self._begin, key)
         for key in filter(self._is_asked_for, list(self._keys)):
             self._take(_STEPS[key.state], self, key)
-        return ERRORS_FOUND if self._failed else 0
+        return ERRORS_FOUND if self._told else 0
 
     def _take(self, step: Callable[..., object], *arguments: object) -> None:
         try:
             step(*arguments)
         except Trouble as trouble:
-            print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
-            self._failed = True
+            if str(trouble) not in self._told:
+                print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
+            self._told.add(str(trouble))
         self._save()
 
     def _save(self) -> None:
