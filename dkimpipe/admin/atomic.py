@@ -44,6 +44,7 @@ def _beside(path: Path, octets: bytes, mode: int, owner: int, group: int) -> Pat
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)  # of one that was interrupted
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    done = False
     try:
         with open(descriptor, "wb") as file:
             if os.geteuid() == 0:
@@ -52,10 +53,10 @@ def _beside(path: Path, octets: bytes, mode: int, owner: int, group: int) -> Pat
             file.write(octets)
             file.flush()
             os.fsync(descriptor)
-    except OSError as error:
-        new.unlink()
+        done = True
+    except OSError as error:  # which does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from None
-    except BaseException:
-        new.unlink()
-        raise
+    finally:
+        if not done:
+            new.unlink()
     return new
