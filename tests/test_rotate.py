@@ -405,6 +405,22 @@ def test_an_edit_by_hand_is_minded(keys: Keys, tmp_path: Path, zone: Zone) -> No
     assert house.said(now + 2 * DAY) == ""
 
 
+def test_a_revoked_key_must_not_sign_again_unnoticed(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "active")
+    zone.obey(house.said(now + 31 * DAY))
+    house.said(now + 32 * DAY)
+    assert house.states == {"old": "revoked", NEW: "active"}
+    house.senders.write_text(ONE.replace("KEYS", str(tmp_path)))
+    done = house.rotate(now + 33 * DAY)
+    value = witness.record((tmp_path / "rsa1024.pem").read_bytes()).decode()
+    assert (done.status, done.stderr) == (
+        78,
+        "dkimpipe: old._domainkey.example.com: signs again, without a record in DNS\n"
+        f'publish: old._domainkey.example.com. IN TXT ( "{value}" )\n',
+    )
+
+
 def test_a_key_without_an_heir_retires(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     house = House(tmp_path, keys, ONE, zone.look_at)
     now = at(house, zone, "published")

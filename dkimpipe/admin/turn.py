@@ -85,10 +85,13 @@ class Turn:
         try:
             step(*arguments)
         except Trouble as trouble:
-            if str(trouble) not in self._told:
-                print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
-            self._told.add(str(trouble))
+            self._report(trouble)
         self._save()
+
+    def _report(self, trouble: Trouble) -> None:
+        if str(trouble) not in self._told:
+            print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
+        self._told.add(str(trouble))
 
     def _save(self) -> None:
         if not self._options.dry_run:
@@ -104,8 +107,11 @@ class Turn:
         for key in self._keys:
             use = self._signing.get(key.pair)
             if use and key.state != "active":
-                if key.state in ("retiring", "revoked"):
+                if key.state == "retiring":
                     print(f"{_who(key)}: signs again")
+                elif key.state == "revoked":
+                    mend = "\n".join(f"publish: {record.zone_line(name, key.value)}" for name in key.names)
+                    self._report(ConfigError(f"{_who(key)}: signs again, without a record in DNS", mend))
                 key.become("active", self._now)
             elif not use and key.state == "active":
                 until = _day(self._now + self._options.keep)
