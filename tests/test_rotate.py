@@ -479,6 +479,25 @@ def test_a_server_that_does_not_know_stops_one_key_and_no_other(
     assert [order.name for order in orders(done.stdout.decode())] == [f"{NEW}._domainkey.example.org"]
 
 
+def test_a_wildcard_record_leaves_no_selector_free(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    class Everywhere(dict[str, list[bytes]]):
+        def __contains__(self, name: object) -> bool:
+            return True
+
+        def __missing__(self, name: str) -> list[bytes]:
+            return [b"v=DKIM1; p=AAAA"]
+
+    zone.records = Everywhere(zone.records)
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    done = house.rotate(BEGIN)
+    assert (done.status, done.stderr) == (
+        78,
+        f"dkimpipe: {NEW}r19._domainkey.example.com: there is a key already\n"
+        "is there a wildcard record in the zone?\n",
+    )
+    assert house.states == {"old": "active"}
+
+
 def damage(house: House) -> None:
     (house.directory / rotation.NAME).write_text('{"keys": [{"state": "asleep"}]}')
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import re
 import sys
 import time
@@ -22,6 +21,7 @@ from dkimpipe.errors import ConfigError, NotSigned, Trouble
 from dkimpipe.files import exists
 from dkimpipe.keys import read_key
 
+_MOST_TRIES = 20  # selectors in one month
 _LEAST_WAIT = 3600  # seconds; a zone that says 0 may still have servers that are late
 
 
@@ -156,12 +156,13 @@ class Turn:
                 replaces = list(old.pair)
                 self._keys.append(Key(selector, str(path), names, "generated", self._now, "", wait, replaces))
                 return
+        raise ConfigError(f"{names[0]}: there is a key already", "is there a wildcard record in the zone?")
 
     def _selectors(self, kind: str) -> Iterator[str]:
         month = time.strftime("%Y%m", time.gmtime(self._now))
         yield month
         yield month + kind[0]
-        yield from (f"{month}{kind[0]}{number}" for number in itertools.count(2))
+        yield from (f"{month}{kind[0]}{number}" for number in range(2, _MOST_TRIES))
 
     def _generated(self, key: Key) -> None:
         """Make the key, if that is not done; let its records be seen."""
