@@ -212,8 +212,8 @@ YEAR = (
     "    dkim(s=olde,key=KEYS/ed25519.pem)  # both\n"
     "list.dynamic.example dkim(s=old,key=KEYS/rsa1024.pem)\n"
 )
-STEP = 12 * HOUR
-TTL = DAY  # of answers that nothing is there, too
+STEP = DAY
+TTL = 2 * DAY  # of answers that nothing is there, too
 ON_ITS_WAY = 5 * DAY
 
 
@@ -653,7 +653,7 @@ def killed_at(number: int, house: House, now: int) -> bool:
 @needs_bind
 def test_a_killed_run_is_gone_on_with(keys: Keys, tmp_path: Path, report: Report) -> None:
     """At each step of a rotation: after a kill, and the next run, all is as if nobody had been killed."""
-    times = (START + AGE, START + AGE + 2 * DAY, START + AGE + 40 * DAY)
+    times = (START + AGE, START + AGE + 3 * DAY, START + AGE + 40 * DAY)
     with serving(tmp_path) as bind:
         update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key", "--ttl=60")
         look_at = f"--look-at={bind.server}"
