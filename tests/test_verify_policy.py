@@ -4,13 +4,17 @@ wrote of SPF.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import os
 import shutil
 import sys
 import time
 
+import in_memory
 import pytest
+from nameserver import NameServer
 
 from dkimpipe.config import read_command_line
 from dkimpipe.errors import RejectedError, UnverifiedError
@@ -346,6 +350,40 @@ def test_at_most_four_authors_are_asked_for() -> None:
     header = b"From: " + b", ".join(b"a@author%d.example" % number for number in range(1000)) + b"\n"
     assert "author3" in verdict({"_dmarc.author3.example": [REJECT]}, header)
     assert verdict({"_dmarc.author4.example": [REJECT]}, header) == ""
+
+
+# What a forger puts before example.com, all at names whose servers, his own, never answer.
+BUDGET = 3.0  # seconds
+HEADERS = {
+    "keys": b"".join(
+        FIELDS["dkim"].replace(b"s=s;", b"s=s%d;" % n) % b"evil.example" + b"\n" for n in range(9)
+    )
+    + FIELDS["dkim"] % b"example.com"
+    + b"\nFrom: a@example.com\n",
+    "policies of an author": b"From: x@evil.example, a@example.com\n",
+    "policies of a sender": b"Sender: x@evil.example\nFrom: a@example.com\n",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_slow_servers_of_others_are_no_way_round_a_policy(header: bytes) -> None:
+    """Nor does it take longer: the time for all is shared out."""
+    settings = VerifySettings()
+    read_command_line(["--hostname=mx.example.net", "--reject_fail", "--dmarc"], settings)
+    body = b"Hello\n"
+    body_hash = base64.b64encode(hashlib.sha256(body.replace(b"\n", b"\r\n")).digest())
+    octets = header.replace(b"bh=YWJj", b"bh=" + body_hash) + b"\n" + body
+    with NameServer({"_dmarc.example.com": [REJECT]}) as server:
+        for name in ("_domainkey", "_adsp._domainkey", "_dmarc", *(f"s{n}._domainkey" for n in range(9))):
+            server.faults[f"{name}.evil.example"] = lambda wire, transport: b""
+        keys, policies = (Resolver((server.address, server.port), budget=BUDGET) for _ in range(2))
+        started = time.monotonic()
+        with pytest.raises(RejectedError) as rejected:
+            policy.reject(
+                Message(io.BytesIO(octets).read), in_memory.verify(octets, keys), policies, settings
+            )
+    assert str(rejected.value) == DMARC.replace("mail.", "")
+    assert time.monotonic() - started < 3 * BUDGET
 
 
 # Options, and what becomes of a message against all policies.

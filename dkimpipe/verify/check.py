@@ -87,7 +87,11 @@ class Checks:
 
     def judge(self, resolver: Resolver, now: int) -> list[Judged]:
         """Return what comes of each, top down; ``now`` is the time in seconds since 1970."""
-        return [_judge(field, parsed, check, resolver, now) for field, parsed, check in self._checks]
+        judged = []
+        for number, (field, parsed, check) in enumerate(self._checks):
+            resolver.share(len(self._checks) - number)
+            judged.append(_judge(field, parsed, check, resolver, now))
+        return judged
 
 
 def _judge(

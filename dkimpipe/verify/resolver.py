@@ -1,7 +1,8 @@
 """TXT records, for keys and for policies, within one allowance of time.
 
 UDP, then TCP where an answer is too long, several servers, aliases: dnspython does all that. What is added
-is the bound: however many names a message makes us ask for, and however slow their servers are.
+is the bound: however many names a message makes us ask for, and however slow their servers are. And the bound
+is shared out: a sender whose own servers are slow takes no time from the names of others.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Resolver:
         self._server = server
         self._resolver: dns.resolver.Resolver | None = None
         self._left = budget
+        self._kept = 0.0  # of that, for others
+
+    def share(self, parties: int) -> None:
+        """Let what is asked next have its share of the time that is left for so many."""
+        self._kept = self._left - self._left / parties
 
     def texts(self, name: str) -> Answer:
         """Return the records of a name in A-labels, none if it has none. Raises TemporaryError."""
@@ -63,11 +69,12 @@ class Resolver:
         return answer
 
     def _ask(self, name: str) -> Answer:
-        if self._left <= 0:
+        seconds = self._left - self._kept
+        if seconds <= 0:
             raise TemporaryError("no time left for DNS")
         try:
             found = self._system().resolve(
-                dns.name.from_text(name), "TXT", lifetime=min(self._left, _ONE_NAME), search=False
+                dns.name.from_text(name), "TXT", lifetime=min(seconds, _ONE_NAME), search=False
             )
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return Answer([])
