@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bind
@@ -91,7 +91,7 @@ FAULTS = {
     ),
     "comma at the end": (
         f"example.com dkim(s=a,{KEY}),",
-        ["error: SENDERS, line 1: no signature behind the key"],
+        ["error: SENDERS, line 1: nothing between two commas, or behind the last"],
     ),
     "bad selector": (
         f"example.com dkim(s=a b,{KEY})",
@@ -214,6 +214,114 @@ def test_each_fault_is_named(keys: Keys, text: str, expected: list[str]) -> None
     status, said = checked(keys, text + "\n")
     assert findings(said) == expected
     assert status == (78 if any(line.startswith("error") for line in expected) else 0)
+
+
+NEW_KEY = "openssl genrsa -out NEWFILE 2048 makes a key that can sign"
+
+
+def pem(label: str, der: bytes = b"") -> bytes:
+    """Return a PEM block of this label."""
+    return f"-----BEGIN {label}-----\n{base64.b64encode(der).decode()}\n-----END {label}-----\n".encode()
+
+
+# RFC 8410 section 7, but for the second OCTET STRING, which is none.
+NO_OCTET_STRING = bytes.fromhex("302e020100300506032b657004220520") + bytes(32)
+
+# What is done to a good key file, and what is then said of it, with its mend.
+KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "empty": (lambda path: path.write_bytes(b""), "holds no PEM block", NEW_KEY),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:400]),
+        "is truncated: it has no END line",
+        NEW_KEY,
+    ),
+    "cut within": (
+        lambda path: path.write_bytes(pem("PRIVATE KEY", b"0\x82\x04\xbe\x02\x01\x00")),
+        "is truncated",
+        NEW_KEY,
+    ),
+    "no base64": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b"\nM", b"\n=", 1)),
+        "is damaged: its base64 does not decode",
+        NEW_KEY,
+    ),
+    "no numbers": (
+        lambda path: path.write_bytes(pem("RSA PRIVATE KEY", b"\x04\x02ab")),
+        "is damaged: it is no key structure",
+        NEW_KEY,
+    ),
+    "encrypted": (
+        lambda path: path.write_bytes(pem("ENCRYPTED PRIVATE KEY")),
+        "is encrypted",
+        "openssl pkey -in PATH -out NEWFILE makes one without a passphrase",
+    ),
+    "public": (
+        lambda path: path.write_bytes(pem("PUBLIC KEY")),
+        "holds a public key",
+        "name the private key; the public one belongs into DNS",
+    ),
+    "certificate": (
+        lambda path: path.write_bytes(pem("CERTIFICATE")),
+        "holds a certificate",
+        NEW_KEY,
+    ),
+    "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "holds an EC key", NEW_KEY),
+    "OpenSSH": (
+        lambda path: path.write_bytes(pem("OPENSSH PRIVATE KEY")),
+        "is in the format of OpenSSH",
+        "ssh-keygen -p -m PEM -f PATH makes an RSA key PEM; an Ed25519 key must be made anew",
+    ),
+    "writable by the group": (
+        lambda path: path.chmod(0o660),
+        "is writable by the group (mode 0660)",
+        "chmod 0640 PATH",
+    ),
+    "what OpenSSL refuses": (
+        lambda path: path.write_bytes(pem("PRIVATE KEY", NO_OCTET_STRING)),
+        "is damaged: OpenSSL refuses it",
+        "make a new one: dkimpipe genkey",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "fault", "mend"), KEY_FAULTS.values(), ids=KEY_FAULTS)
+def test_each_fault_of_a_key_is_named_and_stops_nothing(
+    keys: Keys, tmp_path: Path, change: Callable[[Path], object], fault: str, mend: str
+) -> None:
+    path = write_key(tmp_path / "seeded.pem", keys.path("rsa2048").read_bytes())
+    change(path)
+    text = f"example.com dkim(s=a,key={path})\nexample.org dkim(s=a)\n"
+    status, said = checked(keys, text, "--dns", "--server=127.0.0.1#9")
+    lines = [f"dkimpipe: error: SENDERS, line 1: key file {path} {fault}"]
+    lines += [f"    {mend.replace('PATH', str(path))}"] if mend else []
+    lines += ["dkimpipe: error: SENDERS, line 2: dkim without key=", ""]
+    assert (status, said) == (78, "\n".join(lines))
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_what_the_terminal_cannot_show_is_escaped(keys: Keys, locale: str) -> None:
+    path = keys.senders(
+        f"b\u00fccher..example dkim(s=a,{KEY})\n\x1b[2J..example dkim(s=a,{KEY})\n", "checked"
+    )
+    command = [
+        sys.executable,
+        str(MAIN),
+        "check",
+        "-c",
+        "/nonexistent",
+        "--user",
+        "root",
+        f"--sender_map={path}",
+    ]
+    env = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, env=env, check=False)
+    letter = "\u00fc" if locale == "C.UTF-8" else "\\xfc"
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (
+        0,
+        f"dkimpipe: warning: {path}, line 1: no address matches b{letter}cher..example\n"
+        f"dkimpipe: warning: {path}, line 2: no address matches \\x1b[2J..example\n",
+        b"",
+    )
 
 
 def test_findings_for_machines(keys: Keys) -> None:
@@ -687,6 +795,7 @@ def test_every_name_server_of_the_zone_is_asked(keys: Keys, tmp_path: Path) -> N
 # Where a conf file, a map, a key, a mode or a record is wrong, and what is said of it.
 MESSAGES = [
     *(line for _, lines in [*FAULTS.values(), *CONF_FAULTS.values()] for line in lines),
+    *(f"error: SENDERS, line 1: key file {fault}" for _, fault, _ in KEY_FAULTS.values()),
     *(expected for _, expected in DNS_FAULTS.values()),
     *(line for _, _, lines in SHARED.values() for line in lines),
     *(what for _, _, what in ALIASES.values()),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dkimpipe.admin.postconf import Change, Postconf
+from dkimpipe.errors import one_line
 
 ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
 
@@ -41,7 +42,7 @@ def tell(findings: Sequence[Finding], good: str, as_json: bool = False) -> int:
 
 def _print(findings: Sequence[Finding], good: str) -> None:
     for finding in findings:
-        print(f"dkimpipe: {finding.level}: {finding.what}")
+        print(f"dkimpipe: {finding.level}: {one_line(finding.what)}")
         for line in finding.mend.splitlines():
             print(f"    {line}")
     if not findings:

@@ -63,7 +63,7 @@ class Line(NamedTuple):
         """Return its signatures as text, one at least. Raises ConfigError."""
         if len(self.text) > MAX_ENTRY:
             raise ConfigError(f"{self.place()}: the entry is over {MAX_ENTRY} octets")
-        return senders.split(self.text) or [""]
+        return [item or "," for item in senders.split(self.text)] or [""]  # "," fails as an empty one does
 
     def signatures(self) -> list[Signature]:
         """Return the signatures that it lists. Raises ConfigError."""

@@ -36,7 +36,7 @@ def run_verb(arguments: list[str]) -> int:
     module = import_module(f"dkimpipe.admin.{name}")
     parser = parser_of(name)
     if isinstance(sys.stdout, io.TextIOWrapper):  # in one order with what goes to standard error
-        sys.stdout.reconfigure(line_buffering=True)
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # keys are in any script
     try:
         status: int = module.run(parser.parse_args(rest))
         return status
