@@ -1,6 +1,7 @@
 # make demo   sign a message with a throwaway key and verify it
 # make man    make the man pages again, from dkimpipe/man/*.md and the options of the commands
 # make test   everything: what the tests need, ruff, mypy, the whole test suite
+# make soak   what takes hours: faults, kills, load and fuzzing in their long form; it prints its counts
 
 # The system's interpreter: one in somebody's home cannot be run by the user that pipe(8) takes.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
@@ -8,7 +9,7 @@ VENV = .venv
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
            bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc
 
-.PHONY: demo man test lint clean debian
+.PHONY: demo man test soak lint clean debian
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python tests/demo.py
@@ -18,6 +19,9 @@ man: $(VENV)/installed
 
 test: debian $(VENV)/installed lint
 	$(VENV)/bin/python -m pytest
+
+soak: debian $(VENV)/installed
+	$(VENV)/bin/python -m pytest -o python_files='soak_*.py' -s tests/soak
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
