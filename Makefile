@@ -18,7 +18,7 @@ man: $(VENV)/installed
 	$(VENV)/bin/python -m dkimpipe.man
 
 test: debian $(VENV)/installed lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 soak: debian $(VENV)/installed
 	$(VENV)/bin/python -m pytest -o python_files='soak_*.py' -s tests/soak

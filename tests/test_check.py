@@ -692,7 +692,7 @@ def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.Monkey
     monkeypatch.setattr(published, "TIME_OUT", 0.2)
     begin = time.monotonic()
     with Silent() as server:
-        asker = published.Asker(f"127.0.0.1#{server.port}")
+        asker = published.Asker([published.server(f"127.0.0.1#{server.port}")])
         found = [
             finding.what.replace(f"127.0.0.1#{server.port}", "SERVER")
             for name in "abcde"
@@ -700,7 +700,7 @@ def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.Monkey
         ]
     assert found == [
         *(f"{name}: no answer within 0.2 s, says SERVER" for name in "abc"),
-        *(f"{name}: not asked for: SERVER gave no answer 3 times" for name in "de"),
+        *(f"{name}: not asked for, after 3 questions without an answer, says SERVER" for name in "de"),
     ]
     assert 0.6 <= time.monotonic() - begin < 5
 

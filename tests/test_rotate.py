@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +31,7 @@ from bind import SOA, Bind, needs_bind, serving
 from conftest import MAIN, Done, Keys, Report
 from nameserver import NameServer
 
-from dkimpipe.admin import publish, record, rotate, rotation
+from dkimpipe.admin import atomic, publish, published, record, rotate, rotation
 from dkimpipe.admin.record import Record
 from dkimpipe.errors import Trouble
 from dkimpipe.keys import read_key
@@ -73,7 +76,7 @@ class House:
 
     @property
     def keys(self) -> list[rotation.Key]:
-        return rotation.load(self.directory)
+        return rotation.load(self.directory, [str(self.senders), f"{self.directory}/lists"])
 
     @property
     def states(self) -> dict[str, str]:
@@ -124,6 +127,7 @@ def zone(keys: Keys) -> Iterator[Zone]:
         f"old._domainkey.{domain}": keys.records["rsa1024._domainkey.example.com"] for domain in DOMAINS
     }
     records["oldd._domainkey.example.com"] = keys.records["ed25519._domainkey.example.com"]
+    records["other._domainkey.example.org"] = keys.records["rsa2048._domainkey.example.com"]
     server = Zone(records)
     with server:
         yield server
@@ -226,6 +230,23 @@ def obey(bind: Bind, order: Order) -> None:
         publish.delete(server, [Record(*order)], "", replace=True)
 
 
+def a_domain_comes(house: House, bind: Bind, key: rotation.Key) -> None:
+    """Somebody gives another domain the key that signs, and publishes its record there."""
+    old, path = key.replaces
+    obey(bind, Order(f"{old}._domainkey.new.dynamic.example", record.value(path)))
+    entry = f"new.dynamic.example dkim(s={old},key={path})\n"
+    house.senders.write_text(house.senders.read_text() + entry)
+
+
+def its_key_is_lost(house: House, bind: Bind, key: rotation.Key) -> None:
+    Path(key.keyfile).unlink()
+
+
+def its_key_is_replaced(house: House, bind: Bind, key: rotation.Key) -> None:
+    Path(key.keyfile).unlink()
+    shutil.copy2(house.directory / "rsa2048.pem", key.keyfile)
+
+
 @needs_bind
 @pytest.mark.parametrize("by_hand", [False, True], ids=["published", "by hand"])
 def test_a_year(keys: Keys, tmp_path: Path, report: Report, by_hand: bool) -> None:
@@ -244,17 +265,25 @@ def test_a_year(keys: Keys, tmp_path: Path, report: Report, by_hand: bool) -> No
         resolver = Resolver(bind.port)
         on_their_way: list[tuple[int, bytes]] = []
         told: list[tuple[int, Order]] = []
+        domains = ["dynamic.example", "list.dynamic.example"]
+        events = [a_domain_comes, its_key_is_lost, its_key_is_replaced]
+        disturbed: set[str] = set()
         verified = 0
         for now in range(START, START + 365 * DAY, STEP):
             resolver.now = now
             month = time.strftime("%Y%m", time.gmtime(now))
-            for name in (f"{month}{letter}._domainkey.dynamic.example" for letter in ("", "r", "e")):
-                resolver.look_up(name)  # at the worst moment: just before the record is there
+            for domain, letter in itertools.product(domains, ("", "r", "e", "r2", "e2")):
+                resolver.look_up(f"{month}{letter}._domainkey.{domain}")  # at the worst moment: just before
             told += [(now + 3 * DAY, order) for order in orders(house.said(now))]
             while told and told[0][0] <= now:
                 obey(bind, told.pop(0)[1])
-            for domain in (b"dynamic.example", b"list.dynamic.example"):
-                message = house.sign(now, domain)
+            for key in house.keys:
+                if key.state == "published" and not disturbed & {key.selector, key.replaces[0]} and events:
+                    disturbed.add(key.selector)
+                    events.pop(0)(house, bind, key)
+                    domains = sorted({*domains, "new.dynamic.example"})
+            for domain in domains:
+                message = house.sign(now, domain.encode())
                 on_their_way += [(now, message), (now + ON_ITS_WAY, message)]
             due = [message for at, message in on_their_way if at <= now]
             on_their_way = [(at, message) for at, message in on_their_way if at > now]
@@ -265,6 +294,7 @@ def test_a_year(keys: Keys, tmp_path: Path, report: Report, by_hand: bool) -> No
             verified += len(verdicts)
         states = [key.state for key in house.keys]
     report(f"a year of rotation: {verified} signatures verified, {states.count('revoked')} keys revoked")
+    assert not events
     assert states.count("revoked") >= 6
     assert states.count("active") == 2
 
@@ -367,8 +397,14 @@ def test_a_record_that_vanishes_begins_anew(keys: Keys, tmp_path: Path, zone: Zo
 def test_a_clock_put_back_begins_anew(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     house = House(tmp_path, keys, ONE, zone.look_at)
     now = at(house, zone, "published")
-    house.rotate(now - 300 * DAY)
-    assert house.states == {"old": "active", NEW: "generated"}
+    before = now - 300 * DAY
+    assert house.said(before) == (
+        "old._domainkey.example.com: active since 2025-01-01 00:00 UTC, says a clock; it counts from now on\n"
+        f"{NAME}: published since 2025-06-30 00:00 UTC, says a clock; it counts from now on\n"
+        f"{NAME}: published; it signs from 2024-09-03 01:00 UTC on\n"
+    )
+    assert {key.since for key in house.keys} == {before}
+    assert house.said(before + HOUR) == ""
 
 
 TAKEN = {
@@ -416,17 +452,19 @@ def test_a_revoked_key_must_not_sign_again_unnoticed(keys: Keys, tmp_path: Path,
     value = witness.record((tmp_path / "rsa1024.pem").read_bytes()).decode()
     assert (done.status, done.stderr) == (
         78,
-        "dkimpipe: old._domainkey.example.com: signs again, without a record in DNS\n"
+        "dkimpipe: old._domainkey.example.com: there is no such name (NXDOMAIN), "
+        f"says 127.0.0.1#{zone.port}\n"
         f'publish: old._domainkey.example.com. IN TXT ( "{value}" )\n',
     )
+    assert house.rotate(now + 34 * DAY).stderr == done.stderr  # as long as it is so
 
 
 def test_a_key_without_an_heir_retires(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     house = House(tmp_path, keys, ONE, zone.look_at)
     now = at(house, zone, "published")
-    house.senders.write_text("")
+    house.senders.write_text(f"example.org dkim(s=other,key={tmp_path}/rsa2048.pem)\n")
     house.said(now + DAY)
-    assert house.states == {"old": "retiring", NEW: "retiring"}
+    assert (house.states["old"], house.states[NEW]) == ("retiring", "retiring")
 
 
 def test_a_record_that_something_else_needs_stays(keys: Keys, tmp_path: Path, zone: Zone) -> None:
@@ -455,11 +493,193 @@ def test_a_dry_run_does_nothing(keys: Keys, tmp_path: Path, zone: Zone) -> None:
 
 
 def test_only_the_domains_that_are_named(keys: Keys, tmp_path: Path, zone: Zone) -> None:
-    other = "example.org dkim(s=old,key=KEYS/rsa2048.pem)\n"
+    other = "example.org dkim(s=other,key=KEYS/rsa2048.pem)\n"
     house = House(tmp_path, keys, ONE + other, zone.look_at)
     assert [order.name for order in orders(house.said(START, "--now", "EXAMPLE.org"))] == [
         "202501._domainkey.example.org"
     ]
+
+
+ORG = f"{NEW}._domainkey.example.org"
+BOTH = ONE + ONE.replace("com", "org")
+
+
+def unless_signed_in_vain(house: House, zone: Zone, now: int) -> None:
+    """Assert that every signature for both domains verifies."""
+    for domain in (b"example.com", b"example.org"):
+        (verdict,) = witness.dkimpy_verdicts(
+            [house.sign(now, domain)], {}, witness.nameserver_dnsfunc(zone.port)
+        )
+        assert set(verdict) <= {"pass"}
+
+
+@pytest.mark.parametrize("state", ["generated", "published"])
+def test_a_domain_that_comes_to_the_old_key_is_waited_for(
+    keys: Keys, tmp_path: Path, zone: Zone, state: str
+) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, state)
+    house.senders.write_text(BOTH.replace("KEYS", str(tmp_path)))
+    said = house.said(now + 2 * HOUR)
+    assert f"{ORG}: the key s={NEW} will sign for this, too\n" in said
+    assert [order.name for order in orders(said)] == [ORG]
+    assert house.states == {"old": "active", NEW: "generated"}
+    house.said(now + 4 * HOUR)
+    unless_signed_in_vain(house, zone, now + 4 * HOUR)
+    zone.obey(said)
+    published = now + 5 * HOUR
+    assert house.said(published).startswith(f"{NAME}, {ORG}: published; it signs from ")
+    house.said(published + HOUR + 1)
+    assert house.states == {"old": "retiring", NEW: "active"}
+    assert house.senders.read_text().count(f"s={NEW}") == 2
+    unless_signed_in_vain(house, zone, published + HOUR + 1)
+
+
+def test_a_domain_that_comes_while_the_maps_are_changed_is_not_signed_for_in_vain(
+    keys: Keys, tmp_path: Path, zone: Zone
+) -> None:
+    """It comes after the run has read the map: while it waits for DNS."""
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "published")
+
+    def edit(wire: bytes, transport: str) -> bytes:
+        house.senders.write_text(BOTH.replace("KEYS", str(tmp_path)))
+        return wire
+
+    zone.faults[NAME] = edit
+    done = house.rotate(now + 2 * HOUR)
+    assert (done.status, done.stderr) == (78, "dkimpipe: KEYS/senders: changed at this moment\ntry again\n")
+    assert house.senders.read_text() == BOTH.replace("KEYS", str(tmp_path))
+    unless_signed_in_vain(house, zone, now + 2 * HOUR)
+    assert [order.name for order in orders(house.said(now + 3 * HOUR))] == [ORG]
+
+
+def test_an_entry_for_any_domain_keeps_the_new_key_waiting(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "published")
+    senders = house.senders.read_text() + ONE.replace("example.com", ".").replace("KEYS", str(tmp_path))
+    house.senders.write_text(senders)
+    done = house.rotate(now + 2 * HOUR)
+    assert (done.status, done.stderr) == (
+        78,
+        f"dkimpipe: {NAME}: cannot take the place of s=old: KEYS/senders, line 2: d=$keydomain of . "
+        "depends on the sender: its records have no fixed name\n"
+        "give it a d=, or a selector and a key of its own\n",
+    )
+    assert house.senders.read_text() == senders
+
+
+def lose(path: Path, keys: Keys) -> None:
+    path.unlink()
+
+
+def replace(path: Path, keys: Keys) -> None:
+    path.unlink()
+    shutil.copy2(keys.path("rsa2048"), path)
+
+
+@pytest.mark.parametrize("state", ["generated", "published"])
+@pytest.mark.parametrize("change", [lose, replace])
+def test_a_new_key_that_is_lost_or_another_by_now_never_signs(
+    keys: Keys, tmp_path: Path, zone: Zone, change: Callable[[Path, Keys], None], state: str
+) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, state)
+    change(tmp_path / f"example.com.{NEW}.pem", keys)
+    assert house.said(now + 2 * HOUR) == (
+        f"{NAME}: given up: its key is no longer in KEYS/example.com.{NEW}.pem\n"
+    )
+    assert house.senders.read_text() == ONE.replace("KEYS", str(tmp_path))
+    (order,) = orders(house.said(now + 3 * HOUR))
+    assert order.name == f"{NEW}r._domainkey.example.com"
+    assert house.states == {"old": "active", NEW: "retiring", f"{NEW}r": "generated"}
+    said = house.said(now + 40 * DAY)
+    assert Order(NAME, "") in orders(said)
+    zone.obey(said)
+    assert f"{NAME}: revoked\n" in house.said(now + 41 * DAY)
+
+
+def test_a_new_key_that_cannot_be_read_does_not_sign(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "published")
+    (tmp_path / f"example.com.{NEW}.pem").chmod(0o444)
+    done = house.rotate(now + 2 * HOUR)
+    assert (done.status, done.stderr.splitlines()[0]) == (
+        78,
+        f"dkimpipe: key file KEYS/example.com.{NEW}.pem is readable by others (mode 0444)",
+    )
+    assert house.states == {"old": "active", NEW: "published"}
+
+
+def test_a_record_of_a_key_that_signs_is_missed(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    """For as long as it is so; and it comes back as soon as it may."""
+    house = House(tmp_path, keys, BOTH, zone.look_at)
+    there = zone.records.pop("old._domainkey.example.org")
+    value = there[0].decode()
+    for day in range(2):
+        assert house.rotate(START + day * DAY) == Done(
+            78,
+            b"",
+            "dkimpipe: old._domainkey.example.org: there is no such name (NXDOMAIN), "
+            f'says 127.0.0.1#{zone.port}\npublish: old._domainkey.example.org. IN TXT ( "{value}" )\n',
+        )
+    zone.records["old._domainkey.example.org"] = there
+    assert house.said(START + 3 * DAY) == ""
+
+
+@needs_bind
+def test_a_record_of_a_key_that_signs_is_put_back(keys: Keys, tmp_path: Path) -> None:
+    with serving(tmp_path) as bind:
+        update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key")
+        senders = ONE.replace("example.com", "dynamic.example")
+        house = House(tmp_path, keys, senders, f"--look-at={bind.server}", *update)
+        assert house.said(START) == "old._domainkey.dynamic.example: added\n"
+        assert bind.dig("old._domainkey.dynamic.example") == [house.keys[0].value]
+        assert house.said(START) == ""
+
+
+def test_other_maps_do_not_retire_the_keys_of_these(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    house.said(START)
+    before = (tmp_path / rotation.NAME).read_bytes()
+    other = tmp_path / "other"
+    other.write_text(f"example.org dkim(s=other,key={tmp_path}/rsa2048.pem)\n")
+    assert house.rotate(START + DAY, f"--sender_map={other}") == Done(
+        78,
+        b"",
+        "dkimpipe: KEYS/rotation.json is about KEYS/senders, too, which this run does not read\n"
+        "--directory names another place for other maps; take one that is given up out of this file\n",
+    )
+    assert (tmp_path / rotation.NAME).read_bytes() == before
+    assert house.said(START + DAY, f"--listid_map={other}") == ""  # one map more is none less
+
+
+@pytest.mark.parametrize("left", ["", "# nothing but a comment\n", "example.com dkim\n"])
+def test_an_emptied_map_retires_no_key(keys: Keys, tmp_path: Path, zone: Zone, left: str) -> None:
+    conf = tmp_path / "conf"
+    conf.write_text(f"selector other\nkeyfile {tmp_path}/rsa2048.pem\n")
+    house = House(tmp_path, keys, ONE, zone.look_at, f"--conf_file={conf}")
+    house.said(START)
+    house.senders.write_text(left)
+    assert house.rotate(START + DAY) == Done(
+        78,
+        b"",
+        "dkimpipe: KEYS/senders: no signature any more, of those that were there\n"
+        "if this is meant: rm KEYS/rotation.json\n",
+    )
+    assert house.states == {"old": "active"}
+
+
+def test_the_file_that_another_selector_uses_is_not_said_to_be_of_no_use(
+    keys: Keys, tmp_path: Path, zone: Zone
+) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    house.said(START)
+    zone.records["two._domainkey.example.com"] = zone.records["old._domainkey.example.com"]
+    house.senders.write_text(ONE.replace("s=old", "s=two").replace("KEYS", str(tmp_path)))
+    house.said(START + DAY)
+    zone.obey(house.said(START + 32 * DAY))
+    assert house.said(START + 33 * DAY) == "old._domainkey.example.com: revoked\n"
 
 
 # What is wrong, and is said.
@@ -469,7 +689,7 @@ def test_a_server_that_does_not_know_stops_one_key_and_no_other(
     keys: Keys, tmp_path: Path, zone: Zone
 ) -> None:
     zone.broken.add(NAME)
-    other = "example.org dkim(s=old,key=KEYS/rsa2048.pem)\n"
+    other = "example.org dkim(s=other,key=KEYS/rsa2048.pem)\n"
     house = House(tmp_path, keys, ONE + other, zone.look_at)
     done = house.rotate(BEGIN)
     assert (done.status, done.stderr) == (
@@ -542,6 +762,78 @@ def test_what_is_wrong_is_told(
     assert house.rotate(START, *arguments) == Done(78, b"", f"dkimpipe: {message}\n")
 
 
+SPOILED: dict[str, object] = {
+    "selector": 1,
+    "keyfile": ["/k"],
+    "names": "example.com",
+    "state": "asleep",
+    "since": 1e300,
+    "value": "\x1b[2J",
+    "wait": -1,
+    "replaces": ["old"],
+    "switching": "no",
+    "\x1b[2J": 0,
+}
+
+
+@pytest.mark.parametrize(("field", "value"), SPOILED.items())
+def test_a_state_of_odd_values_is_damaged(
+    keys: Keys, tmp_path: Path, zone: Zone, field: str, value: object
+) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    house.said(START)
+    path = tmp_path / rotation.NAME
+    kept = json.loads(path.read_text())
+    kept["keys"][0][field] = value
+    path.write_text(json.dumps(kept))
+    done = house.rotate(START)
+    assert (done.status, done.stdout) == (78, b"")
+    first, mend = done.stderr.splitlines()
+    assert first.startswith("dkimpipe: KEYS/rotation.json is damaged: ")
+    assert first.isprintable()
+    assert mend.startswith("move it away: ")
+
+
+def test_a_silent_server_does_not_hold_up_a_run(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many keys there are: three questions, then no more."""
+    monkeypatch.setattr(published, "TIME_OUT", 0.2)
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        entries = "".join(f"{n}.example.com dkim(s=old{n},key=KEYS/ed25519.pem)\n" for n in range(50))
+        house = House(tmp_path, keys, entries, f"--look-at=127.0.0.1#{silent.getsockname()[1]}")
+        begin = time.monotonic()
+        done = house.rotate(BEGIN)
+        assert time.monotonic() - begin < 5
+    assert done.status == 78
+    assert done.stderr.count("no answer within 0.2 s") == 3
+    assert set(house.states.values()) == {"active"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_key_that_its_user_could_not_read_is_not_made() -> None:
+    """Run without root's rights, it cannot give the new key the group of the old one."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o777)
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+                atomic.create(directory / "mine", b"", 0o440, 65534, 65534)
+                atomic.create(directory / "key", b"", 0o440, 65534, 12345)
+            except PermissionError as error:
+                status = error.filename != str(directory / "key")
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert [path.name for path in directory.iterdir()] == ["mine"]
+
+
 def test_a_full_disk_is_told_with_its_file(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     house = House(tmp_path, keys, ONE, zone.look_at)
     child = os.fork()
@@ -589,6 +881,7 @@ def test_the_command(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     done = command(*arguments, "--age=100000d")
     assert done == Done(0, b"", "")
     assert json.loads((tmp_path / rotation.NAME).read_text()) == {
+        "maps": [str(house.senders)],
         "keys": [
             {
                 "selector": "old",
@@ -599,8 +892,9 @@ def test_the_command(keys: Keys, tmp_path: Path, zone: Zone) -> None:
                 "value": keys.records["rsa1024._domainkey.example.com"][0].decode(),
                 "wait": 0,
                 "replaces": [],
+                "switching": False,
             }
-        ]
+        ],
     }
 
 
@@ -616,16 +910,36 @@ def test_the_end_of_a_record(keys: Keys, tmp_path: Path, revoke: tuple[str, ...]
         obey(bind, Order(old, value))
         for days in (0, 2, 4):
             house.said(BEGIN + days * DAY)
-        obey(bind, Order(old, record.value(str(tmp_path / "rsa2048.pem"))))
-        done = house.rotate(BEGIN + 40 * DAY)
+        house.said(BEGIN + 41 * DAY)
+        assert bind.dig(old) == left
+        assert house.states == {"old": "revoked", NEW: "active"}
+
+
+@needs_bind
+def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> None:
+    """Somebody took the selector for a key that we do not know; one server has not noticed yet."""
+    old = "old._domainkey.dynamic.example"
+    value = record.value(str(tmp_path / shutil.copy2(keys.path("rsa1024"), tmp_path / "rsa1024.pem")))
+    late = Zone({old: [value.encode()], f"{NEW}._domainkey.dynamic.example": []})
+    with serving(tmp_path) as bind, late:
+        update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key")
+        house = House(tmp_path, keys, ONE.replace("example.com", "dynamic.example"), *update)
+        obey(bind, Order(old, value))
+        for days in (0, 2, 4):
+            house.said(BEGIN + days * DAY, f"--look-at={bind.server}")
+        assert house.states == {"old": "retiring", NEW: "active"}
+        other = record.value(str(tmp_path / "rsa2048.pem"))
+        obey(bind, Order(old, other))
+        late.records[f"{NEW}._domainkey.dynamic.example"] = [house.keys[1].value.encode()]
+        done = house.rotate(BEGIN + 40 * DAY, f"--look-at={bind.server}", late.look_at)
         assert (done.status, done.stderr) == (
             78,
             f"dkimpipe: {old} holds another key than the one that was there\nlook what it is for\n",
         )
-        obey(bind, Order(old, value))
-        house.said(BEGIN + 41 * DAY)
-        assert bind.dig(old) == left
+        late.records[old] = [other.encode()]
+        house.said(BEGIN + 41 * DAY, f"--look-at={bind.server}", late.look_at)
         assert house.states == {"old": "revoked", NEW: "active"}
+        assert bind.dig(old) == [other]
 
 
 # Killed at any moment.
@@ -657,7 +971,10 @@ def test_a_killed_run_is_gone_on_with(keys: Keys, tmp_path: Path, report: Report
     with serving(tmp_path) as bind:
         update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key", "--ttl=60")
         look_at = f"--look-at={bind.server}"
-        house = House(tmp_path, keys, "dynamic.example dkim(s=old,key=KEYS/ed25519.pem)\n", look_at, *update)
+        entry = "dynamic.example dkim(s=old,key=KEYS/ed25519.pem)\n"
+        lists = tmp_path / "lists"
+        lists.write_text(f"news.{entry}".replace("(", "(d=dynamic.example,").replace("KEYS", str(tmp_path)))
+        house = House(tmp_path, keys, entry, look_at, f"--listid_map={lists}", *update)
         old = Order("old._domainkey.dynamic.example", record.value(str(tmp_path / "ed25519.pem")))
         obey(bind, old)
         kills = 0
@@ -680,6 +997,7 @@ def test_a_killed_run_is_gone_on_with(keys: Keys, tmp_path: Path, report: Report
                 assert house.states == STATES_AFTER[number], (number, kill)
                 left = {path.name for path in tmp_path.glob("*.pem")}
                 assert left == {"rsa1024.pem", "rsa2048.pem", "ed25519.pem", f"dynamic.example.{NEW}.pem"}
+                assert list(tmp_path.glob(".*.pem.new")) == []
             kills += kill - 1
     report(f"rotation killed at {kills} places, and gone on with")
     assert kills > 40
@@ -696,7 +1014,8 @@ def snapshot(directory: Path, to: Path) -> None:
     """Keep the files of a house."""
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir()
-    for path in (*directory.glob("*.pem"), directory / "senders", *directory.glob(rotation.NAME)):
+    maps = (directory / "senders", directory / "lists")
+    for path in (*directory.glob("*.pem"), *maps, *directory.glob(rotation.NAME)):
         shutil.copy2(path, to)
 
 

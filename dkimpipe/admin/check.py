@@ -37,9 +37,9 @@ def run(options: argparse.Namespace) -> int:
 
     asker = None
     if options.dns:
-        from dkimpipe.admin.published import Asker
+        from dkimpipe.admin.published import Asker, server
 
-        asker = Asker(options.server)
+        asker = Asker([server(options.server)] if options.server else ())
     named = filter_files.arguments(options)
     try:
         postconf = Postconf(options.directory)

@@ -52,7 +52,7 @@ def _state(server: str | None) -> State:
     """Return what tells the state of the record of a signature, a line each; it needs cryptography."""
     from dkimpipe.admin import published, record
 
-    asker = published.Asker(server)
+    asker = published.Asker([published.server(server)] if server else ())
 
     def state(options: SignatureOptions, sender: Mailbox) -> Iterator[str]:
         name = record.name(options.selector.decode(), options.domain.decode())

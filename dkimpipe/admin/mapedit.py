@@ -33,12 +33,12 @@ def pair(signature: Signature) -> Pair | None:
     return None
 
 
-def replace(path: str, old: Pair, new: Pair) -> None:
+def replace(path: str, before: bytes, old: Pair, new: Pair) -> None:
     """Let all signatures of a senders file that have the old pair have the new one: all at once, or none.
 
-    Raises ConfigError, also if the file as it would be does not say just that.
+    ``before`` is what it was found to say. Raises ConfigError if it says something else now, and if it would
+    not say just that afterwards.
     """
-    before = Path(path).read_bytes()
     lines = list(mapfile.entries_of(io.BytesIO(before), path))
     after = before
     for start, end, value in sorted(
@@ -52,7 +52,7 @@ def replace(path: str, old: Pair, new: Pair) -> None:
             f"write s={new.selector} and key={new.keyfile} in their place",
         )
     if after != before:
-        atomic.write_like(Path(path), after, Path(path))
+        atomic.edit(Path(path), before, after)
 
 
 def _edits(line: Line, old: Pair, new: Pair) -> Iterator[tuple[int, int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import dns.exception
@@ -60,9 +60,9 @@ class Answer(NamedTuple):
         return keys_of(*self.texts)
 
     @property
-    def may_hold_key(self) -> bool:
-        """Whether there is a key, or may be one behind an answer that tells nothing."""
-        return bool(self.keys) or not (self.texts or self.absent)
+    def certain(self) -> bool:
+        """Whether it says for certain what is there."""
+        return bool(self.texts) or self.absent
 
 
 class Need(NamedTuple):
@@ -172,12 +172,6 @@ def _negative_ttl(response: dns.message.Message) -> int:
     return max([min(each.ttl, each[0].minimum) for each in kinds], default=0)
 
 
-def findings(owner: str, value: str, servers: list[Server]) -> Iterator[Finding]:
-    """Yield what is wrong with the record ``owner``, whose value should be ``value``, at these servers."""
-    for at in servers:
-        yield from _findings(owner, [Need(value)], ask(owner, at), at)
-
-
 class Asker:
     """Looks at the records of many names.
 
@@ -185,26 +179,29 @@ class Asker:
     quarter of a minute, however many names there are.
     """
 
-    def __init__(self, only: str | None) -> None:
-        """Take a server, ``IP`` or ``IP#PORT``, None for all of each domain. Raises ConfigError."""
-        self._only = [server(only)] if only else []
+    def __init__(self, only: Sequence[Server] = ()) -> None:
+        """Take the servers to ask; none means the resolver, and for each name those that answer for it."""
+        self._only = list(only)
         self._unanswered: dict[str, int] = {}
 
     def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
         """Yield what is wrong with a record, at any server, for any of the signatures that it serves."""
         try:
-            servers = self._only or self._servers_of(owner)
+            for at, answer in self.answers(owner):
+                yield from _findings(owner, needs, answer, at)
         except ConfigError as error:
             yield Finding(str(error))
-            return
-        for at in servers:
+
+    def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
+        """Yield what each server says of a name. Raises ConfigError if they cannot be found."""
+        for at in self._only or self._servers_of(owner):
             place = f"{at.address}#{at.port}"
             if self._unanswered.get(place, 0) >= PATIENCE:
-                yield Finding(f"{owner}: not asked for: {at.name} gave no answer {PATIENCE} times")
+                yield at, Answer(f"not asked for, after {PATIENCE} questions without an answer", [])
                 continue
             answer = ask(owner, at)
             self._unanswered[place] = self._unanswered.get(place, 0) + answer.silent
-            yield from _findings(owner, needs, answer, at)
+            yield at, answer
 
     def _servers_of(self, owner: str) -> list[Server]:
         if self._unanswered.get("", 0) >= PATIENCE:

@@ -15,13 +15,17 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from dkimpipe.address import is_domain
 from dkimpipe.admin import atomic
 from dkimpipe.admin.mapedit import Pair
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, one_line
 
 NAME = "rotation.json"
-STATES = ("generated", "published", "active", "retiring", "revoked")
+WAITING = ("generated", "published")
+STATES = (*WAITING, "active", "retiring", "revoked")
+_SIZES = {True: (2,), False: (0, 2)}  # of ``replaces``, for a key that waits
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -30,14 +34,15 @@ class Key:
     """A key on its way through the states.
 
     ``selector``, ``keyfile``  as in s= and key= of the senders file
-    ``names``     of its records
-    ``state``     generated: its records are not at every server yet; published: they are; active: it signs;
-                  retiring: it signs no more, but its records are still needed; revoked: they are gone
-    ``since``     when it came into this state: seconds since 1970
-    ``value``     what its records say, empty as long as there is no key
-    ``wait``      seconds that its records must have been seen before it may sign: a resolver may remember for
-                  so long that there was none
-    ``replaces``  the pair whose place it takes when it becomes active
+    ``names``      of its records
+    ``state``      generated: its records are not at every server yet; published: they are; active: it signs;
+                   retiring: it signs no more, but its records are still needed; revoked: they are gone
+    ``since``      when it came into this state: seconds since 1970
+    ``value``      what its records say, empty as long as there is no key
+    ``wait``       seconds that its records must have been seen before it may sign: a resolver may remember
+                   for so long that there was none
+    ``replaces``   the pair whose place it takes when it becomes active
+    ``switching``  it is being put there, in one map after the other
     """
 
     selector: str
@@ -48,6 +53,7 @@ class Key:
     value: str = ""
     wait: int = 0
     replaces: list[str] = field(default_factory=list)
+    switching: bool = False
 
     @property
     def pair(self) -> Pair:
@@ -56,7 +62,7 @@ class Key:
 
     def become(self, state: str, now: int) -> None:
         """Take another state."""
-        self.state, self.since = state, now
+        self.state, self.since, self.switching = state, now, False
 
 
 @contextlib.contextmanager
@@ -72,29 +78,57 @@ def lock(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def load(directory: Path) -> list[Key]:
-    """Return what the last run left; nothing at the first. Raises ConfigError if it cannot be read."""
+def load(directory: Path, maps: Iterable[str]) -> list[Key]:
+    """Return what the last run left; nothing at the first.
+
+    Raises ConfigError if it cannot be read, and if it knows of a map that is not among these: the keys of
+    that one would seem to sign no more.
+    """
     path = directory / NAME
     try:
-        return [_key(values) for values in json.loads(path.read_bytes())["keys"]]
+        kept = json.loads(path.read_bytes())
+        keys = [_key(values) for values in kept["keys"]]
+        missing = sorted(set(map(_text, kept["maps"])) - set(map(os.path.abspath, maps)))
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         mend = "move it away: rotation begins anew, and records of keys that were retiring stay in DNS"
-        raise ConfigError(f"{path} is damaged: {error}", mend) from None
+        raise ConfigError(f"{path} is damaged: {one_line(str(error))}", mend) from None
+    if missing:
+        raise ConfigError(
+            f"{path} is about {', '.join(missing)}, too, which this run does not read",
+            "--directory names another place for other maps; take one that is given up out of this file",
+        )
+    return keys
 
 
-def save(directory: Path, keys: Iterable[Key]) -> None:
+def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
     """Keep this for the next run: all of it, or what was there before. Raises OSError."""
     values = [{**asdict(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
     status = directory.stat()
-    octets = json.dumps({"keys": values}, indent=2).encode() + b"\n"
+    kept = {"maps": list(map(os.path.abspath, maps)), "keys": values}
+    octets = json.dumps(kept, indent=2).encode() + b"\n"
     atomic.write(directory / NAME, octets, 0o640, status.st_uid, status.st_gid)
 
 
-def _key(values: dict[str, object]) -> Key:
-    key = Key(**values)  # type: ignore[arg-type]
+def _key(values: dict[str, Any]) -> Key:
+    """Return a key. Raises ValueError, KeyError and TypeError: people may have edited it."""
+    key = Key(**values)
+    for text in (key.selector, key.keyfile, key.value, *key.names, *key.replaces):
+        _text(text)
     if key.state not in STATES:
-        raise ValueError(f"no such state: {key.state}")
-    key.since = calendar.timegm(time.strptime(str(key.since), _TIME))
+        raise ValueError(f"no such state: {key.state!r}")
+    if not isinstance(key.names, list) or not all(is_domain(name.encode()) for name in key.names):
+        raise ValueError(f"names of records are wrong: {key.names!r}")
+    if not isinstance(key.replaces, list) or len(key.replaces) not in _SIZES[key.state in WAITING]:
+        raise ValueError(f"'replaces' is wrong: {key.replaces!r}")
+    if type(key.wait) is not int or key.wait < 0 or type(key.switching) is not bool:
+        raise ValueError(f"'wait' or 'switching' is wrong: {key.wait!r}, {key.switching!r}")
+    key.since = calendar.timegm(time.strptime(_text(key.since), _TIME))
     return key
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or any(ord(character) < 32 for character in value):
+        raise ValueError(f"no text: {value!r}")
+    return value

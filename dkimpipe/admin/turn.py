@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, TextIO
 
-from dkimpipe.admin import atomic, genkey, mapedit, mapfile, publish, published, record, rotation
+from dkimpipe.admin import atomic, genkey, mapedit, mapfile, record, rotation
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding
+from dkimpipe.admin.keyrecords import KeyRecords
 from dkimpipe.admin.mapedit import Pair
 from dkimpipe.admin.record import Record
-from dkimpipe.admin.rotation import Key
+from dkimpipe.admin.rotation import WAITING, Key
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned, Trouble
-from dkimpipe.files import exists
+from dkimpipe.files import exists, why
 from dkimpipe.keys import read_key
 
 _MOST_TRIES = 20  # selectors in one month
-_LEAST_WAIT = 3600  # seconds; a zone that says 0 may still have servers that are late
 
 
 class _Use(NamedTuple):
@@ -56,75 +54,90 @@ class Turn:
 
     def __init__(self, options: argparse.Namespace, settings: Settings, now: int) -> None:
         self._options = options
+        self._settings = settings
         self._maps = list(mapfile.maps(settings))
         self._signing = _what_signs(settings)
         self._now = now
-        self._keys = rotation.load(options.directory)
-        self._servers = functools.cache(self._servers_of)
+        self._keys = rotation.load(options.directory, self._maps)
+        self._records = KeyRecords(options)
         self._told: set[str] = set()
         self._domains = set(map(genkey.to_domain, options.domains))
 
     def all_keys(self) -> int:
         """Take all steps that are due, one key's trouble stopping no other's; return the exit status."""
+        if not any(self._signing) and any(key.state == "active" for key in self._keys):
+            raise ConfigError(
+                f"{', '.join(self._maps)}: no signature any more, of those that were there",
+                f"if this is meant: rm {self._options.directory / rotation.NAME}",
+            )
         self._notice_what_signs()
         for domain in self._domains - {_domain(name) for key in self._keys for name in key.names}:
             raise ConfigError(f"{', '.join(self._maps)}: no signature for {domain} that can be rotated")
         self._save()
         if self._options.dry_run:
-            for key in filter(self._is_asked_for, self._keys):
-                print(f"{key.state:<10} since {_day(key.since)}: {_who(key)}, {key.keyfile}")
-            for reason in sorted(reason for use in self._signing.values() for reason in use.depends):
-                print(f"never       {reason}")
+            self._tell_states()
         for key in filter(self._is_due, list(self._keys)):
             self._take(self._begin, key)
         for key in filter(self._is_asked_for, list(self._keys)):
             self._take(_STEPS[key.state], self, key)
         return ERRORS_FOUND if self._told else 0
 
+    def _tell_states(self) -> None:
+        for key in filter(self._is_asked_for, self._keys):
+            print(f"{key.state:<10} since {_day(key.since)}: {_who(key)}, {key.keyfile}")
+        for reason in sorted(reason for use in self._signing.values() for reason in use.depends):
+            print(f"never       {reason}")
+
     def _take(self, step: Callable[..., object], *arguments: object) -> None:
         try:
             step(*arguments)
         except Trouble as trouble:
-            self._report(trouble)
+            self._report([Finding(str(trouble), trouble.mend)])
+        except OSError as error:
+            self._report([Finding(f"{error.filename}: {why(error)}")])
         self._save()
 
-    def _report(self, trouble: Trouble) -> None:
-        if str(trouble) not in self._told:
-            print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
-        self._told.add(str(trouble))
+    def _report(self, findings: list[Finding]) -> None:
+        new = [finding for finding in findings if finding.what not in self._told]
+        _tell([Finding(f"dkimpipe: {what}", mend) for what, mend, _ in new], sys.stderr)
+        self._told.update(finding.what for finding in new)
 
     def _save(self) -> None:
         if not self._options.dry_run:
-            rotation.save(self._options.directory, self._keys)
-
-    def _do(self, what: str, function: Callable[[], object]) -> None:
-        print(what)
-        if not self._options.dry_run:
-            function()
+            rotation.save(self._options.directory, self._keys, self._maps)
 
     def _notice_what_signs(self) -> None:
-        """Bring the states in line with the senders file, whoever changed it."""
+        """Bring the states in line with the senders file, whoever changed it, and with the clock."""
         for key in self._keys:
             use = self._signing.get(key.pair)
+            if key.since > self._now:
+                print(
+                    f"{_who(key)}: {key.state} since {_day(key.since)}, says a clock; it counts from now on"
+                )
+                key.become("generated" if key.state == "published" else key.state, self._now)
+            if key.switching:  # a run was killed meanwhile; its step goes on
+                continue
             if use and key.state != "active":
-                if key.state == "retiring":
-                    print(f"{_who(key)}: signs again")
-                elif key.state == "revoked":
-                    mend = "\n".join(f"publish: {record.zone_line(name, key.value)}" for name in key.names)
-                    self._report(ConfigError(f"{_who(key)}: signs again, without a record in DNS", mend))
+                print(f"{_who(key)}: signs {'now' if key.state in WAITING else 'again'}")
                 key.become("active", self._now)
             elif not use and key.state == "active":
                 until = _day(self._now + self._options.keep)
                 print(f"{_who(key)}: signs no more; its records stay until {until}")
                 key.become("retiring", self._now)
-            elif key.state in ("generated", "published") and Pair(*key.replaces) not in self._signing:
+            elif key.state in WAITING and Pair(*key.replaces) not in self._signing:
                 key.become("retiring", self._now)
             key.names = sorted(use.names) or key.names if use else key.names
         known = {key.pair for key in self._keys}
         for pair, use in self._signing.items():
             if pair and use.names and pair not in known:
-                made = Path(pair.keyfile).stat().st_mtime if exists(pair.keyfile) else self._now
-                self._keys.append(Key(*pair, sorted(use.names), "active", int(made)))
+                self._keys.append(Key(*pair, sorted(use.names), "active", self._made(pair.keyfile)))
+
+    def _made(self, path: str) -> int:
+        """Return when a key file was made, now if that cannot be told."""
+        try:
+            return min(self._now, int(Path(path).stat().st_mtime))
+        except OSError:
+            return self._now
 
     def _is_asked_for(self, key: Key) -> bool:
         domains = set(map(_domain, key.names))
@@ -134,9 +147,7 @@ class Turn:
         if key.state != "active":
             return False
         of_age = self._options.now or self._now - key.since >= self._options.age
-        is_succeeded = any(
-            new.replaces == list(key.pair) for new in self._keys if new.state in rotation.STATES[:2]
-        )
+        is_succeeded = any(new.replaces == list(key.pair) for new in self._keys if new.state in WAITING)
         depends = self._signing[key.pair].depends
         return bool(of_age) and not is_succeeded and not depends and self._is_asked_for(key)
 
@@ -147,15 +158,12 @@ class Turn:
         for selector in self._selectors(read_key(old.keyfile).type):
             path = genkey.key_path(directory, _domain(old.names[0]), selector)
             names = [record.name(selector, _domain(name)) for name in old.names]
-            if taken.intersection(names) or exists(str(path)):
+            if taken.intersection(names) or exists(str(path)) or not self._records.are_free(names):
                 continue
-            answers = [self._sure_answer(name, at) for name in names for at in self._servers(name)]
-            if not any(answer.keys for answer in answers):
-                known = [published.ask(name, at) for name in old.names for at in self._servers(name)]
-                wait = max(_LEAST_WAIT, *(answer.ttl for answer in answers + known))
-                replaces = list(old.pair)
-                self._keys.append(Key(selector, str(path), names, "generated", self._now, "", wait, replaces))
-                return
+            wait = self._records.wait(names, old.names)
+            new = Key(selector, str(path), names, "generated", self._now, "", wait, list(old.pair))
+            self._keys.append(new)
+            return
         raise ConfigError(f"{names[0]}: there is a key already", "is there a wildcard record in the zone?")
 
     def _selectors(self, kind: str) -> Iterator[str]:
@@ -166,43 +174,90 @@ class Turn:
 
     def _generated(self, key: Key) -> None:
         """Make the key, if that is not done; let its records be seen."""
-        if not exists(key.keyfile):
-            self._do(f"{_who(key)}: a new key, {key.keyfile}", lambda: _make(key))
-        if not exists(key.keyfile):  # --dry-run
+        if not key.value and not exists(key.keyfile):
+            if not self._options.dry_run:
+                _make(key)
+            print(f"{_who(key)}: a new key, {key.keyfile}")
+            if self._options.dry_run:
+                return
+        if self._is_lost(key):
+            self._give_up(key)
             return
+        atomic.tidy(Path(key.keyfile))
         key.value = record.value(key.keyfile)
-        missing = self._missing(key)
-        if missing and self._options.publish:
-            self._publish([Record(name, key.value) for name in key.names])
-            missing = self._missing(key)
-        if missing:
-            _tell(missing)
+        self._sign_for_all(key)
+        faults = self._records.faults(key.names, key.value)
+        if faults:
+            _tell(faults)
         else:
             print(f"{_who(key)}: published; it signs from {_day(self._now + key.wait)} on")
             key.become("published", self._now)
 
     def _published(self, key: Key) -> None:
         """Let the key sign, if its records have been there for long enough."""
-        missing = self._missing(key)
-        if missing or key.since > self._now:  # or somebody put the clock back
-            _tell(missing)
+        if self._is_lost(key):
+            self._give_up(key)
+            return
+        if self._sign_for_all(key):
+            self._generated(key)
+            return
+        faults = self._records.faults(key.names, key.value)
+        if faults:
+            _tell(faults)
             key.become("generated", self._now)
-        elif self._now - key.since > key.wait:
-            old = Pair(*key.replaces)
-            words = f"{_who(key)}: signs from now on, in the place of s={old.selector}"
-            self._do(words, lambda: self._replace(old, key.pair))
-            key.become("active", self._now)
-            for other in self._keys:
-                if other.pair == old:
-                    other.become("retiring", self._now)
+        elif key.switching or self._now - key.since > key.wait:
+            self._switch(key)
 
-    def _replace(self, old: Pair, new: Pair) -> None:
-        for path in self._maps:
-            mapedit.replace(path, old, new)
+    def _is_lost(self, key: Key) -> bool:
+        """Tell whether a record's key is no longer in its file. Raises ConfigError if that cannot be read."""
+        return bool(key.value) and not (exists(key.keyfile) and record.value(key.keyfile) == key.value)
+
+    def _give_up(self, key: Key) -> None:
+        print(f"{_who(key)}: given up: its key is no longer in {key.keyfile}")
+        key.become("retiring", self._now)
+
+    def _sign_for_all(self, key: Key) -> bool:
+        """Let a key that waits have records wherever the old one signs; tell whether there are more of them.
+
+        Raises ConfigError if DNS does not say for how long that may be unknown.
+        """
+        uses = [self._signing[pair] for pair in (Pair(*key.replaces), key.pair) if pair in self._signing]
+        domains = {_domain(name) for use in uses for name in use.names}
+        names = sorted(record.name(key.selector, domain) for domain in domains) or key.names
+        more = [name for name in names if name not in key.names]
+        if more:
+            old = [record.name(key.replaces[0], _domain(name)) for name in more]
+            key.wait = max(key.wait, self._records.wait(more, old))
+            print(f"{', '.join(more)}: the key s={key.selector} will sign for this, too")
+            key.become("generated", self._now)
+        key.names = names
+        return bool(more)
+
+    def _switch(self, key: Key) -> None:
+        """Put a key into the maps. What they say is read again: they may have been edited meanwhile."""
+        old = Pair(*key.replaces)
+        before = {path: Path(path).read_bytes() for path in self._maps}
+        use = _what_signs(self._settings).get(old, _Use(set(), set()))
+        for reason in sorted(use.depends):
+            mend = "give it a d=, or a selector and a key of its own"
+            raise ConfigError(f"{_who(key)}: cannot take the place of s={old.selector}: {reason}", mend)
+        if not {record.name(key.selector, _domain(name)) for name in use.names} <= set(key.names):
+            raise ConfigError(f"{', '.join(self._maps)}: changed at this moment", "try again")
+        if not self._options.dry_run:
+            key.switching = True
+            self._save()
+            for path, octets in before.items():
+                mapedit.replace(path, octets, old, key.pair)
+        print(f"{_who(key)}: signs from now on, in the place of s={old.selector}")
+        key.become("active", self._now)
+        for other in self._keys:
+            if other.pair == old:
+                other.become("retiring", self._now)
 
     def _active(self, key: Key) -> None:
-        """Keep what its records say: they outlive the key's file."""
+        """Keep what its records say: they outlive the key's file. Report those that are not right."""
         key.value = record.value(key.keyfile)
+        self._report(self._records.faults(key.names, key.value))
 
     def _retiring(self, key: Key) -> None:
         """Let the records go, if mail on its way needs them no longer."""
@@ -211,65 +266,28 @@ class Turn:
         needed = {name for other in self._keys if other.state in _NEEDS_RECORD for name in other.names}
         needed.update(*(use.names for use in self._signing.values()))
         names = [name for name in key.names if name not in needed]
-        there = list(filter(self._may_hold_key, names))
+        there = self._records.there(names, key.value)
         if there and self._options.publish:
             for name in there:
-                self._withdraw(Record(name, key.value))
-            there = list(filter(self._may_hold_key, names))
+                self._records.withdraw(Record(name, key.value))
+            there = self._records.there(there, key.value)
         for name in there:
             print(f"{name}: take this record out of DNS: nothing signs with its key any more")
         if not there:
-            print(f"{_who(key)}: revoked; its file is of no more use: rm {key.keyfile}")
+            print(f"{_who(key)}: revoked{self._use_of_file(key)}")
             key.become("revoked", self._now)
+
+    def _use_of_file(self, key: Key) -> str:
+        """Say that the file of a key can go, if nothing else has it."""
+        used = {pair.keyfile for pair in self._signing if pair} | {self._settings.get("keyfile")}
+        if key.keyfile in used or not exists(key.keyfile) or self._is_lost(key):
+            return ""
+        return f"; its file is of no more use: rm {key.keyfile}"
 
     def _revoked(self, key: Key) -> None:
         """Forget the key, if its file is gone."""
         if not exists(key.keyfile):
             self._keys.remove(key)
-
-    def _missing(self, key: Key) -> list[Finding]:
-        """Return what is wrong with the records of a key, at any server."""
-        found = [
-            finding
-            for name in key.names
-            for finding in published.findings(name, key.value, self._servers(name))
-        ]
-        return [finding for finding in found if finding.level == "error"]
-
-    def _may_hold_key(self, name: str) -> bool:
-        return any(published.ask(name, at).may_hold_key for at in self._servers(name))
-
-    def _sure_answer(self, name: str, at: published.Server) -> published.Answer:
-        answer = published.ask(name, at)
-        if answer.texts or answer.absent:
-            return answer
-        raise ConfigError(f"{name}: {answer.failure}, says {at.name}")
-
-    def _servers_of(self, name: str) -> list[published.Server]:
-        return self._options.look_at or published.servers_of(name)
-
-    def _publish(self, records: list[Record], replace: bool = False) -> None:
-        if self._options.dry_run:
-            print(*(f"{each.name}: to be published" for each in records), sep="\n")
-            return
-        server = publish.server(self._options)
-        publish.publish(server, records, self._options.ttl, self._options.zone or "", replace)
-
-    def _withdraw(self, there: Record) -> None:
-        """Take a record out of DNS, or revoke it; but none that somebody has put in its place."""
-        server = publish.server(self._options)
-        keys = published.ask(there.name, published.Server(str(server), server.address, server.port)).keys
-        if keys - published.keys_of(there.value.encode()):
-            raise ConfigError(
-                f"{there.name} holds another key than the one that was there", "look what it is for"
-            )
-        if self._options.revoke:
-            value = re.sub(r"\bp=.*", "p=", there.value)
-            self._publish([Record(there.name, value)], replace=True)
-        elif self._options.dry_run:
-            print(f"{there.name}: to be taken out of DNS")
-        else:
-            publish.delete(server, [there], self._options.zone or "", replace=True)
 
 
 _STEPS = {
@@ -279,11 +297,11 @@ _STEPS = {
     "retiring": Turn._retiring,
     "revoked": Turn._revoked,
 }
-_NEEDS_RECORD = ("generated", "published", "active")
+_NEEDS_RECORD = (*WAITING, "active")
 
 
 def _make(key: Key) -> None:
-    """Make a key of the type and for the user of the one that it replaces. Raises ConfigError."""
+    """Make a key of the type and for the user of the one that it replaces. Raises ConfigError, OSError."""
     old = Path(key.replaces[1])
     kind, bits = read_key(str(old)).type, read_key(str(old)).bits
     status = old.stat()
@@ -303,8 +321,8 @@ def _domain(name: str) -> str:
     return name.partition("._domainkey.")[2]
 
 
-def _tell(findings: list[Finding]) -> None:
+def _tell(findings: Iterable[Finding], out: TextIO | None = None) -> None:
     """Say what is wrong, and each mend once."""
-    for finding in findings:
-        print(finding.what)
-    print(*dict.fromkeys(finding.mend for finding in findings), sep="\n")
+    mends = dict.fromkeys(finding.mend for finding in findings if finding.mend)
+    for line in (*(finding.what for finding in findings), *mends):
+        print(line, file=out)
