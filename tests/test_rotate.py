@@ -535,6 +535,20 @@ def test_a_domain_that_comes_to_the_old_key_is_waited_for(
     unless_signed_in_vain(house, zone, published + HOUR + 1)
 
 
+def test_the_wait_is_the_longest_of_all_domains(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    def keep_for_a_day(wire: bytes, transport: str) -> bytes:
+        response = dns.message.from_wire(wire)
+        response.answer[0].ttl = DAY
+        return response.to_wire()
+
+    zone.faults["old._domainkey.example.org"] = keep_for_a_day
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "published")
+    house.senders.write_text(BOTH.replace("KEYS", str(tmp_path)))
+    zone.obey(house.said(now))
+    assert house.said(now + HOUR) == f"{NAME}, {ORG}: published; it signs from 2025-07-01 01:00 UTC on\n"
+
+
 def test_a_domain_that_comes_while_the_maps_are_changed_is_not_signed_for_in_vain(
     keys: Keys, tmp_path: Path, zone: Zone
 ) -> None:
