@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,10 +18,19 @@ import bind
 import pytest
 import throwaway
 from conftest import MAIN, Done, Keys, Report, write_key
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from nameserver import NameServer
 from throwaway import Machine
 
 from dkimpipe.admin import published, zone
+from postfix import shared_directory
 
 GOOD = "example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem)\n"
 KEY = "key=KEYS/rsa2048.pem"
@@ -381,7 +391,123 @@ def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
     path = keys.senders(GOOD, "checked")
     done = verb(f"--sender_map={path}", "--user", "nobody")
     assert done.status == 78
-    assert findings(done.stdout.decode()) == [f"error: {path}: user nobody cannot read it"]
+    key = keys.path("rsa2048")
+    mends = [
+        f"    {line}"
+        for each in (path, key)
+        for line in (
+            f"chgrp nogroup {each} && chmod g+r {each}",
+            f"namei -l {each} shows what else stands in the way",
+        )
+    ]
+    assert done.stdout.decode().splitlines() == [
+        f"dkimpipe: error: {path}: user nobody cannot read it",
+        *mends[:2],
+        f"dkimpipe: error: {path}, line 1: key file {key}: user nobody cannot read it",
+        *mends[2:],
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+@pytest.mark.parametrize(
+    ("user", "mode", "status"),
+    [("nobody", 0o440, 78), ("nobody:daemon", 0o440, 0), ("nobody:daemon", 0o400, 78)],
+)
+def test_keys_are_tried_with_the_one_group_that_pipe_leaves(
+    keys: Keys, user: str, mode: int, status: int
+) -> None:
+    with shared_directory() as directory:
+        key = Path(shutil.copy(keys.path("rsa2048"), directory))
+        shutil.chown(key, "root", "daemon")
+        key.chmod(mode)
+        path = directory / "senders"
+        path.write_text(f"example.com dkim(s=a,key={key})\n")
+        assert verb(f"--sender_map={path}", "--user", user).status == status
+
+
+def test_a_user_who_is_not_there_cannot_read(keys: Keys) -> None:
+    path = keys.senders(GOOD, "checked")
+    done = verb(f"--sender_map={path}", "--user", "nouserofthisname")
+    assert done.status == 78
+    assert done.stdout.decode() == (
+        "dkimpipe: error: there is no user nouserofthisname to read the files\n"
+        "    --user names that of the filter\n"
+    )
+
+
+def test_a_key_whose_numbers_are_damaged(keys: Keys) -> None:
+    broken = keys.path("broken")
+    key = load_pem_private_key(keys.path("rsa1024").read_bytes(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    exponent = key.private_numbers().d.to_bytes(128, "big").lstrip(b"\0")
+    der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    der = der.replace(exponent, exponent[:-1] + bytes([exponent[-1] ^ 2]))
+    label = b"RSA PRIVATE KEY-----\n"
+    write_key(broken, b"-----BEGIN " + label + base64.encodebytes(der) + b"-----END " + label)
+    assert checked(keys, "example.com dkim(s=a,key=KEYS/broken.pem)\n") == (
+        78,
+        "dkimpipe: error: SENDERS, line 1: key file KEYS/broken.pem is damaged: its numbers do not fit each "
+        "other\n    make a new one: dkimpipe genkey\n",
+    )
+
+
+def test_a_directory_of_keys_that_others_can_write(keys: Keys) -> None:
+    with shared_directory() as directory:
+        inner = directory / "keys"
+        inner.mkdir()
+        key = Path(shutil.copy(keys.path("rsa2048"), inner))
+        key.chmod(0o400)
+        path = keys.senders(f"example.com dkim(s=a,key={key})\n", "checked")
+        inner.chmod(0o777)
+        directory.chmod(0o757)
+        done = verb(f"--sender_map={path}")
+    assert findings(done.stdout.decode()) == [
+        f"error: {inner}: others can write it (mode 0777)",
+        f"error: {directory}: others can write it (mode 0757)",
+    ]
+
+
+NO_ENTRIES = {
+    "empty": (b"", ["warning: SENDERS: there is no entry in it"]),
+    "comments": (b"# x\n\n", ["warning: SENDERS: there is no entry in it"]),
+    "blank in front": (
+        b"\xef\xbb\xbf# x\n  example.com dkim(s=a)\n\ta\n",
+        [
+            "warning: SENDERS, line 2: it begins with a blank, but there is no entry that it continues",
+            "warning: SENDERS, line 3: it begins with a blank, but there is no entry that it continues",
+            "warning: SENDERS: there is no entry in it",
+        ],
+    ),
+    "UTF-16": (
+        "example.com dkim(s=a)\n".encode("utf-16"),
+        [
+            "warning: SENDERS, line 1: no address matches \\udcff\\udcfee\\x00x\\x00a\\x00m\\x00p\\x00l\\x00"
+            "e\\x00.\\x00c\\x00o\\x00m\\x00",
+            "warning: SENDERS, line 2: no address matches \\x00",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("octets", "expected"), NO_ENTRIES.values(), ids=NO_ENTRIES)
+def test_a_map_without_entries(keys: Keys, octets: bytes, expected: list[str]) -> None:
+    path = keys.senders("", "checked")
+    path.write_bytes(octets)
+    done = verb(f"--sender_map={path}")
+    assert findings(done.stdout.decode().replace(str(path), "SENDERS")) == expected
+    assert ("save the file as UTF-8" in done.stdout.decode()) == (b"\0" in octets)
+
+
+def test_a_key_file_without_a_directory(keys: Keys) -> None:
+    """pipe(8) starts the filter elsewhere."""
+    path = keys.senders("example.com dkim(s=a,key=rsa2048.pem)\n", "checked")
+    command = [sys.executable, str(MAIN), "check", "-c", "/nonexistent", f"--sender_map={path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=keys.directory, check=False)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"dkimpipe: warning: {path}, line 1: key file rsa2048.pem is where Postfix starts the filter: in its "
+        f"queue directory\n    if it is where you are: {keys.path('rsa2048')}\n",
+    )
 
 
 def test_what_others_can_write_is_named(keys: Keys) -> None:
@@ -435,6 +561,26 @@ RIGHT_IN_ANOTHER_WAY = {
 def test_a_record_that_says_the_same(keys: Keys, nameserver: NameServer, change) -> None:  # type: ignore[no-untyped-def]
     nameserver.records[OWNER] = [change(nameserver.records[OWNER][0])]
     assert in_dns(keys, nameserver)[0] == 0
+
+
+def test_a_bare_key_in_the_record(keys: Keys, nameserver: NameServer) -> None:
+    """As RFC 6376 section 3.6.1 has it, and hardly anybody: RSAPublicKey (erratum 3017)."""
+    key = load_pem_private_key(keys.path("rsa2048").read_bytes(), None)
+    bare = base64.b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.PKCS1))
+    nameserver.records[OWNER] = [b"v=DKIM1; k=rsa; p=" + bare]
+    what = "p= is the bare key (RSAPublicKey), which some verifiers refuse"
+    assert in_dns(keys, nameserver) == (0, [f"warning: {OWNER}: {what}"])
+
+
+@pytest.mark.parametrize("tag", [b"h", b"s"])
+def test_controls_in_a_record_do_not_reach_the_terminal(
+    keys: Keys, nameserver: NameServer, tag: bytes
+) -> None:
+    nameserver.records[OWNER][0] += b"; " + tag + b"=\x1b[2J"
+    _, said = in_dns(keys, nameserver)
+    assert len(said) == 1
+    assert said[0].isprintable()
+    assert "=\\x1b[2J does not allow" in said[0]
 
 
 # The record is made from the right one, as a table of what stands at which name.

@@ -444,8 +444,12 @@ USAGE = {
     "no-tsig": ["--publish", "--server", "127.0.0.1"],
     "publish-and-delete": ["--publish", "--delete", "--server", "127.0.0.1", "--tsig", "x"],
     "replace": ["--replace"],
+    "delete-all": ["--delete", "--server", "127.0.0.1", "--tsig", "x"],
     "no-address-of-a-server": ["--publish", "--server", "ns.example", "--tsig", "x"],
     "no-port": ["--publish", "--server", "127.0.0.1#", "--tsig", "x"],
+    "no-digit": ["--publish", "--server", "127.0.0.1#\u00b2", "--tsig", "x"],
+    "port-0": ["--publish", "--server", "127.0.0.1#0", "--tsig", "x"],
+    "control": ["--publish", "--server", "\x1b[2J", "--tsig", "x"],
     "large-port": ["--publish", "--server", "127.0.0.1#65536", "--tsig", "x"],
     "ttl": ["--ttl", "2147483648"],
     "timeout": ["--timeout", "0"],
@@ -463,7 +467,9 @@ USAGE = {
 def test_wrong_usage(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.status, done.stdout) == (64, b"")
-    assert done.stderr.splitlines()[-1].startswith("dkimpipe dns: ")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("dkimpipe dns: ")
+    assert last.isprintable()
 
 
 # Formats.
@@ -666,9 +672,34 @@ def test_publish_and_delete(keys: Keys, bind: Bind) -> None:
         assert done == (0, "".join(f"{name}: {word}\n" for name in records).encode(), "")
         assert [bind.dig(name) for name in records] == [[text] for text in records.values()]
     for word in ("deleted", "not there"):
-        done = update(bind, path, "--delete")
+        done = update(bind, path, "--delete", "dynamic.example")
         assert done == (0, "".join(f"{name}: {word}\n" for name in records).encode(), "")
         assert [bind.dig(name) for name in records] == [[]] * len(records)
+
+
+@needs_bind
+def test_a_record_that_another_entry_needs_is_not_deleted(keys: Keys, bind: Bind) -> None:
+    path = keys.senders(f"dynamic.example dkim({ED})\na@dynamic.example dkim({ED})\n")
+    update(bind, path)
+    name = "ed25519._domainkey.dynamic.example"
+    assert update(bind, path, "--delete", "a@dynamic.example") == (
+        78,
+        b"",
+        f"dkimpipe: {name}: {path}, line 1 needs this record, too\nname that entry as well\n",
+    )
+    assert bind.dig(name) != []
+    assert update(bind, path, "--delete", "a@dynamic.example", "dynamic.example").status == 0
+    assert bind.dig(name) == []
+
+
+@needs_bind
+def test_a_record_that_is_too_long_for_dns(keys: Keys, bind: Bind) -> None:
+    path = keys.senders(f"dynamic.example dkim({ED})\n")
+    done = update(bind, path, "--notes", "x" * 70000)
+    assert (done.status, done.stdout) == (78, b"")
+    assert re.fullmatch(
+        r"dkimpipe: a record of 70\d\d\d octets is too long for DNS\nshorten --notes\n", done.stderr
+    )
 
 
 @needs_bind
@@ -686,11 +717,11 @@ def test_another_record_is_replaced_only_if_told_so(keys: Keys, bind: Bind) -> N
     )
     refusal = f"dkimpipe: {other} holds something else: 'a \"b\"' and 'c'\n--replace does not mind it\n"
     assert update(bind, path) == (78, b"", refusal)
-    assert update(bind, path, "--delete") == (78, b"", refusal)
+    assert update(bind, path, "--delete", "dynamic.example") == (78, b"", refusal)
     assert (bind.dig(first), sorted(bind.dig(other))) == ([], ['a "b"', "c"])
     assert update(bind, path, "--replace").stdout.decode() == f"{first}: added\n{other}: replaced\n"
     assert bind.dig(other) == [value(keys, "ed25519")]
-    assert update(bind, path, "--delete", "--replace", "--notes", "x").status == 0
+    assert update(bind, path, "--delete", "dynamic.example", "--replace", "--notes", "x").status == 0
     assert bind.dig(other) == []
 
 
@@ -710,7 +741,7 @@ def test_a_wildcard_is_not_at_the_name(keys: Keys, bind: Bind, domain: str) -> N
     before = bind.dig(name)
     assert update(bind, path).stdout.decode() == f"{name}: added\n"
     assert bind.dig(name) == [text]
-    assert update(bind, path, "--delete").stdout.decode() == f"{name}: deleted\n"
+    assert update(bind, path, "--delete", domain).stdout.decode() == f"{name}: deleted\n"
     assert bind.dig(name) == before
 
 

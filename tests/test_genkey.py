@@ -127,6 +127,16 @@ def test_one_owner_or_a_group(tmp_path: Path) -> None:
     assert done.stderr.endswith("\ndkimpipe genkey: --owner or --group, not both\n")
 
 
+def test_bits_are_of_rsa_keys(tmp_path: Path) -> None:
+    done = make(tmp_path, "--type=ed25519", "--bits=4096")
+    assert done.status == 64
+    assert done.stderr.endswith("\ndkimpipe genkey: --bits is for RSA keys: an Ed25519 key has 256\n")
+
+
+def test_the_selector_is_in_lower_case_as_the_senders_file_has_it(tmp_path: Path) -> None:
+    assert make(tmp_path, "--selector=Mail").stdout.startswith(b"example.com  dkim(s=mail,key=")
+
+
 def test_a_key_is_never_replaced(tmp_path: Path) -> None:
     make(tmp_path, "--selector=mail")
     path = tmp_path / "example.com.mail.pem"
@@ -160,6 +170,11 @@ def test_openssl_and_the_filter_accept_it(tmp_path: Path, options: list[str]) ->
     ("arguments", "message"),
     [
         (["nodomain"], "dkimpipe: 'nodomain' is no domain\nsuch as example.com\n"),
+        (["192.0.2.1"], "dkimpipe: '192.0.2.1' is no domain\nsuch as example.com\n"),
+        (["a.-x.example"], "dkimpipe: 'a.-x.example' is no domain\nsuch as example.com\n"),
+        (["x-.example"], "dkimpipe: 'x-.example' is no domain\nsuch as example.com\n"),
+        (["\x1b.example"], "dkimpipe: '\\x1b.example' is no domain\nsuch as example.com\n"),
+        (["example.com", "--selector="], "dkimpipe: selector '' can be no name in DNS\nsuch as mail\n"),
         (["example.com", "--bits=512"], "dkimpipe: RSA keys have 1024 to 8192 bits, not 512\n"),
         (
             ["example.com", "--group=nogroupofthisname"],
@@ -205,5 +220,8 @@ def test_show_finds_a_damaged_key(tmp_path: Path) -> None:
     label = b"RSA PRIVATE KEY-----\n"
     broken = write_key(tmp_path / "broken.pem", b"-----BEGIN " + label + body + b"-----END " + label)
     assert verb("--show", str(broken)) == Done(
-        78, b"", f"dkimpipe: key file {broken} is damaged: its numbers do not fit each other\n"
+        78,
+        b"",
+        f"dkimpipe: key file {broken} is damaged: its numbers do not fit each other\n"
+        "make a new one: dkimpipe genkey\n",
     )

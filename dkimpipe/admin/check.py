@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from dkimpipe.admin import doctor, filter_files, filter_service, postfix
+from dkimpipe.admin import access, doctor, filter_files, filter_service, filter_user, postfix
 from dkimpipe.admin.filter_service import SIGN
 from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Postconf
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 0, or 78 with errors."""
     if options.postfix:
         return postfix.check(Postconf(options.directory), options.user, options.json)
-    from dkimpipe.admin.lint import Lint, exposed, unreadable  # needs cryptography
+    from dkimpipe.admin.lint import Lint  # needs cryptography
 
     asker = None
     if options.dns:
@@ -47,8 +47,11 @@ def run(options: argparse.Namespace) -> int:
         postconf = None
     service = filter_service.find(postconf) if postconf else None
     lint = Lint(named or (doctor.options(service) if service else []))
-    user = ((service and service.attribute("user")) or options.user or SIGN.name).partition(":")[0]
-    findings: list[Finding] = [*lint.findings, *exposed(lint.files), *unreadable(lint.files, user)]
+    files = {**dict.fromkeys(lint.files, ""), **lint.keyfiles}
+    findings: list[Finding] = [*lint.findings, *access.exposed(files)]
+    user = (service and service.attribute("user")) or options.user
+    if user or filter_user.exists(SIGN.name):
+        findings += access.unreadable(files, user or SIGN.name)
     if asker:
         findings += _dns(lint.uses, asker)
     return tell(findings, f"{', '.join(lint.files)} and {lint.good} signatures are good", options.json)

@@ -14,12 +14,12 @@ from typing import Callable
 
 from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
 from dkimpipe.admin import filter_files, mapfile, publish, record, zone
-from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.admin.mapfile import Line, Use
 from dkimpipe.admin.record import Record
 from dkimpipe.config import Settings, read_settings
 from dkimpipe.dkim import KEY_TYPES
-from dkimpipe.errors import ConfigError, NotSigned, Trouble
+from dkimpipe.errors import ConfigError, NotSigned, Trouble, one_line
 
 _LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/?^_`{|}~.")
 
@@ -66,14 +66,16 @@ def run(options: argparse.Namespace) -> int:
     needed = Needed(mapfile.asked_for(settings, options.keys), settings)
     records = needed.records(options)
     for note in needed.notes:
-        print(f"dkimpipe: {note}", file=sys.stderr)
+        print(f"dkimpipe: {one_line(note)}", file=sys.stderr)
     for error in needed.errors:
-        print(f"dkimpipe: {error}", *filter(None, [error.mend]), sep="\n", file=sys.stderr)
+        print(*error_lines(error), sep="\n", file=sys.stderr)
     if not records and not needed.errors:
         raise ConfigError(f"{mapfile.files(settings)}: no record to make")
     if options.publish or options.delete:
         if needed.errors:
             raise ConfigError("nothing is changed in DNS", "mend this, or name the entries that are good")
+        if options.delete:
+            needed.refuse_if_needed()
         _update(records, options)
     else:
         _show(records, options)
@@ -88,6 +90,7 @@ def _check_combination(options: argparse.Namespace) -> None:
         (updates and not (options.server and options.tsig), "an update needs --server and --tsig"),
         (not updates and (options.server or options.tsig or options.zone), "no --publish or --delete"),
         (not updates and options.replace, "--replace goes with --publish or --delete"),
+        (options.delete and not options.keys, "--delete takes the entries whose records are to go"),
         (options.report and not (options.policy or options.dmarc), "--report goes with --policy or --dmarc"),
         (options.relative and options.format != "bind", "--relative goes with --format bind"),
     ):
@@ -145,6 +148,14 @@ class Needed:
         for domain in dict.fromkeys(domains):
             records += self._policies(domain, options)
         return records
+
+    def refuse_if_needed(self) -> None:
+        """Raise ConfigError if an entry that is not asked for signs with a record of one that is."""
+        for name, uses in self._uses.items():
+            others = [use for use in uses if not self._lines[use.line]]
+            if others and len(others) < len(uses):
+                place = others[0].line.place()
+                raise ConfigError(f"{name}: {place} needs this record, too", "name that entry as well")
 
     def _tell(self, reason: Trouble | NotSigned) -> None:
         if isinstance(reason, NotSigned):

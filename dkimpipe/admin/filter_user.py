@@ -43,6 +43,15 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield Finding(f"{service.id}: {_READS_KEYS}", mend)
 
 
+def exists(name: str) -> bool:
+    """Tell whether there is a user of this name."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
 def _useradd(name: str) -> str:
     return f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dkimpipe.admin.postconf import Change, Postconf
-from dkimpipe.errors import one_line
+from dkimpipe.errors import Trouble, one_line
 
 ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
 
@@ -40,10 +40,15 @@ def tell(findings: Sequence[Finding], good: str, as_json: bool = False) -> int:
     return ERRORS_FOUND if any(finding.level == "error" for finding in findings) else 0
 
 
+def error_lines(trouble: Trouble) -> list[str]:
+    """Return an error and its mend as lines that are safe on a terminal."""
+    return [one_line(line) for line in (f"dkimpipe: {trouble}", *trouble.mend.splitlines())]
+
+
 def _print(findings: Sequence[Finding], good: str) -> None:
     for finding in findings:
         print(f"dkimpipe: {finding.level}: {one_line(finding.what)}")
         for line in finding.mend.splitlines():
-            print(f"    {line}")
+            print(f"    {one_line(line)}")
     if not findings:
         print(f"dkimpipe: {good}")

@@ -8,6 +8,7 @@ import grp
 import hashlib
 import os
 import pwd
+import re
 import time
 from pathlib import Path
 
@@ -16,18 +17,18 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_pem_private_key,
 )
 
 from dkimpipe.address import is_domain, to_a_labels
 from dkimpipe.admin import atomic, record
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.keys import MIN_RSA_BITS, read_key
 
 DIRECTORY = "/etc/dkimpipe/keys"
 GROUP = "dkimpipe"
 BITS = 2048  # RFC 8301 section 3.2: at least; longer ones do not fit into one UDP answer of old resolvers
 MAX_BITS = 8192
+_HYPHENS = re.compile(rb"^-|-$")  # not at the ends of a label of a host (RFC 1123 section 2.1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--selector", help="its name in DNS; year and month if not given")
     parser.add_argument("--type", choices=("rsa", "ed25519"), default="rsa", help="(%(default)s)")
-    parser.add_argument("--bits", type=int, default=BITS, help="of an RSA key (%(default)s)")
+    parser.add_argument("--bits", type=int, help=f"of an RSA key ({BITS})")
     parser.add_argument("--dual", action="store_true", help="one of each type")
     parser.add_argument("--directory", type=Path, default=Path(DIRECTORY), help="(%(default)s)")
     words = "the user that the key belongs to, and nobody else may read it; without root's rights it is you"
@@ -55,12 +56,14 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.owner and options.group:
         options.fail("--owner or --group, not both")
+    if options.bits and options.type == "ed25519" and not options.dual:
+        options.fail("--bits is for RSA keys: an Ed25519 key has 256")
     domain = to_domain(options.domain)
     paths = []
     types = ("rsa", "ed25519") if options.dual else (options.type,)
     for kind, selector in selectors(options.selector, types).items():
         path = key_path(options.directory.absolute(), domain, selector)  # pipe(8) starts elsewhere
-        make(path, kind, options.bits, options.group, options.owner)
+        make(path, kind, options.bits or BITS, options.group, options.owner)
         paths.append((selector, path))
     print(senders_line(domain, paths))
     for selector, path in paths:
@@ -72,13 +75,7 @@ def _show(path: str) -> None:
     """Print type, size and public half of a key. Raises ConfigError if it is none, or is not sound."""
     key = read_key(path)
     kind, public = record.public(path)
-    octets = Path(path).read_bytes()
-    try:
-        load_pem_private_key(
-            octets[octets.index(b"-----BEGIN") :], None
-        )  # with OpenSSL's check of its numbers
-    except ValueError:
-        raise ConfigError(f"key file {path} is damaged: its numbers do not fit each other") from None
+    record.sound(path)
     print(f"key file:    {path}")
     print(f"type:        {kind}, {key.bits} bits")
     print(f"public key:  {public}")
@@ -92,8 +89,10 @@ def to_domain(text: str) -> str:
         domain = to_a_labels(text.lower().rstrip(".").encode())
     except ValueError:
         domain = b""
-    if not is_domain(domain) or b"." not in domain:
-        raise ConfigError(f"'{text}' is no domain", "such as example.com")
+    labels = domain.split(b".")
+    is_address = labels[-1].isdigit()
+    if not is_domain(domain) or len(labels) < 2 or is_address or any(map(_HYPHENS.search, labels)):
+        raise ConfigError(f"'{one_line(text)}' is no domain", "such as example.com")
     return domain.decode()
 
 
@@ -102,9 +101,9 @@ def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
 
     Raises ConfigError if the wanted one can be none.
     """
-    if wanted and not is_domain(wanted.encode()):
-        raise ConfigError(f"selector '{wanted}' can be no name in DNS", "such as mail")
-    base = wanted or time.strftime("%Y%m")
+    base = time.strftime("%Y%m") if wanted is None else wanted.lower()
+    if not is_domain(base.encode("utf-8", "surrogateescape")):
+        raise ConfigError(f"selector '{one_line(base)}' can be no name in DNS", "such as mail")
     return {kind: base + kind[0] if len(types) > 1 else base for kind in types}
 
 

@@ -7,10 +7,7 @@ the entry is for. Warnings are about what works, but hardly as meant.
 from __future__ import annotations
 
 import functools
-import pwd
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+import os
 
 from dkimpipe import config
 from dkimpipe.address import Mailbox, is_at_or_below, is_domain
@@ -39,7 +36,8 @@ class Lint:
     ``findings``    what is wrong, in the order of the files
     ``good``        how many signatures can be made
     ``uses``        those of them that count and whose record has a fixed name
-    ``files``       the files that the filter reads
+    ``files``       the conf file and the maps
+    ``keyfiles``    those of the keys, each with where it is named first
     """
 
     def __init__(self, arguments: list[str]) -> None:
@@ -49,6 +47,7 @@ class Lint:
         self.good = 0
         self.uses: list[Use] = []
         self.files: list[str] = []
+        self.keyfiles: dict[str, str] = {}
         self._is_of_dkimproxy = False
         try:
             self.settings = config.read_command_line(arguments)
@@ -110,7 +109,13 @@ class Lint:
     def _map(self, path: str, by: str) -> None:
         seen: dict[bytes, int] = {}
         uses: dict[bytes, list[Use]] = {}
+        for number in mapfile.lines_of_no_entry(path):
+            self._warn(
+                f"{path}, line {number}: it begins with a blank, but there is no entry that it continues"
+            )
+        empty = True
         for line in mapfile.entries(path, by):
+            empty = False
             key = mapfile.canonical(line.key)
             if not self._can_match(line, key):
                 continue
@@ -120,6 +125,8 @@ class Lint:
             seen[key] = line.number
             uses[key] = self._entry(line)
         self.uses += [use for each in uses.values() for use in each]
+        if empty:
+            self._warn(f"{path}: there is no entry in it")
 
     def _can_match(self, line: Line, key: bytes) -> bool:
         """Tell whether anything can match a key, and warn if not."""
@@ -133,6 +140,8 @@ class Lint:
         else:
             meant = domain.strip(b".*").decode("utf-8", "replace")
             mend = f"{meant} matches all of it" if is_domain(meant.encode()) else ""
+            if "\0" in line.key:
+                mend = "save the file as UTF-8, not as UTF-16"
             self._warn(f"{line.place()}: no address matches {line.key}", mend)
         return False
 
@@ -158,6 +167,7 @@ class Lint:
             (options,) = choice.signatures
             if line.is_for_all:
                 sender = Mailbox(b"postmaster", options.domain)
+            self._keyfile(options)
             private_key = read_key(options.keyfile)
             bodies = BodyHashes(large=False)
             if options.type == "dkim":
@@ -165,6 +175,7 @@ class Lint:
             else:
                 DomainKeysSignature(options, private_key, _message(sender), bodies)
             record.public(options.keyfile)
+            record.sound(options.keyfile)
         except NotSigned as reason:
             self._warn(f"{signature.where()}: never signed: {reason}")
         except Trouble as trouble:
@@ -176,6 +187,13 @@ class Lint:
             self._weak(options, private_key, b"" if line.is_for_all else sender.domain)
             return True
         return False
+
+    def _keyfile(self, options: SignatureOptions) -> None:
+        path, where = options.keyfile, options.keyfile_where()
+        if path not in self.keyfiles and not os.path.isabs(path):
+            what = f"{where}: key file {path} is where Postfix starts the filter: in its queue directory"
+            self._warn(what, f"if it is where you are: {os.path.abspath(path)}")
+        self.keyfiles.setdefault(path, where)
 
     def _weak(self, options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> None:
         """Look for what verifies badly, or counts for nothing."""
@@ -207,35 +225,6 @@ class Lint:
                         "give each key a selector of its own",
                     )
                 )
-
-
-def exposed(files: list[str]) -> Iterator[Finding]:
-    """Yield the files, and their directories, that others can write: they can say who signs, and how."""
-    paths = [path for name in files for path in (Path(name), Path(name).parent)]
-    for path in dict.fromkeys(paths):
-        try:
-            mode = path.stat().st_mode & 0o7777
-        except OSError:  # the filter's own code tells why
-            continue
-        if mode & 0o002 and not mode & 0o1000:  # the sticky bit of /tmp keeps files from others
-            yield Finding(f"{path}: others can write it (mode {mode:04o})", f"chmod o-w {path}")
-
-
-def unreadable(files: list[str], user: str) -> Iterator[Finding]:
-    """Yield the files that a user cannot read."""
-    try:
-        account = pwd.getpwnam(user)
-    except KeyError:
-        return  # the doctor names it
-    for path in dict.fromkeys(files):
-        command = ["test", "-r", path]
-        done = subprocess.run(  # noqa: S603 - no shell
-            command, check=False, user=account.pw_uid, group=account.pw_gid, extra_groups=[]
-        )
-        if done.returncode and exists(path):
-            yield Finding(
-                f"{path}: user {user} cannot read it", f"namei -l {path} shows what stands in the way"
-            )
 
 
 def _message(author: Mailbox) -> Message:

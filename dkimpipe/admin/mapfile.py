@@ -118,6 +118,24 @@ def entries_of(lines: Iterable[bytes], path: str, by: str = BY_SENDER) -> Iterat
         yield Line(first, key, tuple(parts), path, by)
 
 
+def lines_of_no_entry(path: str) -> list[int]:
+    """Return the numbers of the lines that would continue an entry, but stand before the first one.
+
+    Raises ConfigError.
+    """
+    numbers = []
+    descriptor, _ = open_file(path, "map")
+    with open(descriptor, "rb") as file:
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(_BYTE_ORDER_MARK.encode()) if number == 1 else line
+            if not text.strip() or text[:1] in b"#;":
+                continue
+            if text[:1] not in b" \t":
+                break
+            numbers.append(number)
+    return numbers
+
+
 def canonical(key: str) -> bytes:
     """Return a key in lower case and its domain in A-labels: so keys that match the same are the same."""
     local_part, at, domain = _lower(key).rpartition(b"@")

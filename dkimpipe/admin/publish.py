@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import ipaddress
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,7 +26,7 @@ import dns.update
 from dns.rdtypes.ANY.TXT import TXT
 
 from dkimpipe.address import is_domain
-from dkimpipe.admin import mapfile
+from dkimpipe.admin import mapfile, published
 from dkimpipe.admin.record import Record
 from dkimpipe.admin.zone import strings
 from dkimpipe.errors import ConfigError, printable
@@ -35,6 +34,7 @@ from dkimpipe.files import open_file, why
 
 PORT = 53
 TTL = 3600  # seconds
+_MAX_RECORD = 65000  # octets: less than a message holds, of which names and signature take a part
 _MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
 TIMEOUT = 10.0  # seconds for one question
 MAX_TIMEOUT = 3600.0
@@ -247,6 +247,8 @@ def _read_back(server: Server, change: Change) -> None:
 
 def _rdataset(value: str, ttl: int) -> dns.rdataset.Rdataset:
     octets = [string.encode() for string in strings(value)]
+    if sum(len(string) + 1 for string in octets) > _MAX_RECORD:
+        raise ConfigError(f"a record of {len(value)} octets is too long for DNS", "shorten --notes")
     return dns.rdataset.from_rdata(ttl, TXT(dns.rdataclass.IN, dns.rdatatype.TXT, octets))
 
 
@@ -315,13 +317,8 @@ def _seconds(text: str) -> float:
 
 
 def _server(text: str) -> tuple[str, int]:
-    address, mark, port = text.partition("#")
-    number = int(port) if port.isascii() and port.isdigit() else 0
     try:
-        ipaddress.ip_address(address)
-        if mark and not 0 < number < 65536:
-            raise ValueError("no port")
-    except ValueError:
-        words = f"'{text}' is no server: such as 192.0.2.1 or 192.0.2.1#5353"
-        raise argparse.ArgumentTypeError(words) from None
-    return address, number or PORT
+        found = published.server(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(f"{error}: {error.mend}") from None
+    return found.address, found.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
@@ -19,7 +20,7 @@ import dns.resolver
 
 from dkimpipe.admin import record
 from dkimpipe.admin.findings import Finding
-from dkimpipe.errors import ConfigError, printable
+from dkimpipe.errors import ConfigError, one_line, printable
 from dkimpipe.options import SignatureOptions
 
 TIME_OUT = 5  # seconds for one question, in two tries
@@ -91,10 +92,11 @@ def need(options: SignatureOptions, below: bool, local_part: str) -> Need:
 
 def server(text: str) -> Server:
     """Return the server of ``IP`` or ``IP#PORT``. Raises ConfigError."""
-    address, _, port = text.partition("#")
-    if not (port or str(PORT)).isdigit() or not dns.inet.is_address(address):
-        raise ConfigError(f"'{text}' is no server", "such as 192.0.2.1 or 192.0.2.1#5353")
-    return Server(text, address, int(port or PORT))
+    address, mark, port = text.partition("#")
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    if not dns.inet.is_address(address) or (mark and not 0 < number < 65536):
+        raise ConfigError(f"'{one_line(text)}' is no server", "such as 192.0.2.1 or 192.0.2.1#5353")
+    return Server(text, address, number or PORT)
 
 
 def servers_of(owner: str) -> list[Server]:
@@ -109,7 +111,8 @@ def servers_of(owner: str) -> list[Server]:
                 addresses = [str(each) for each in answer.rrset or () if kind == "A" or _has_way(str(each))]
                 found += [Server(f"{name.rstrip('.')} ({address})", address) for address in addresses]
     except dns.exception.DNSException as error:
-        raise ConfigError(f"cannot find the name servers of {owner}: {error}") from error
+        what = f"cannot find the name servers of {owner}: {one_line(str(error))}"
+        raise ConfigError(what, "does the resolver of /etc/resolv.conf answer?") from error
     return found
 
 
@@ -190,7 +193,7 @@ class Asker:
             for at, answer in self.answers(owner):
                 yield from _findings(owner, needs, answer, at)
         except ConfigError as error:
-            yield Finding(str(error))
+            yield Finding(str(error), error.mend)
 
     def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
         """Yield what each server says of a name. Raises ConfigError if they cannot be found."""
@@ -205,8 +208,8 @@ class Asker:
 
     def _servers_of(self, owner: str) -> list[Server]:
         if self._unanswered.get("", 0) >= PATIENCE:
-            what = f"the resolver gave no answer {PATIENCE} times"
-            raise ConfigError(f"cannot find the name servers of {owner}: {what}")
+            what = f"cannot find the name servers of {owner}: the resolver gave no answer {PATIENCE} times"
+            raise ConfigError(what, "does the resolver of /etc/resolv.conf answer?")
         try:
             return servers_of(owner)
         except ConfigError as error:
@@ -230,6 +233,8 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         found = {(what, "error"): needs[0]}
     for (what, level), each in found.items():
         mend = f"publish: {record.zone_line(owner, each.value)}"
+        if not answer.certain:
+            mend = f"does {at.address} answer at port {at.port}, by UDP and TCP?"
         yield Finding(f"{owner}: {what}, says {at.name}", mend, level)
 
 
@@ -278,6 +283,8 @@ def _fault_of_key(wanted: dict[bytes, bytes], tags: dict[bytes, bytes], text: by
     if tags[b"p"] != wanted[b"p"]:
         if wanted[b"p"] in text.translate(None, b'"\\ \t'):
             return "quotes, backslashes or blanks stand within the value, where it was split"
+        if _is_in_other_form(tags[b"p"], wanted[b"p"]):
+            return ""
         if wanted[b"p"].startswith(tags[b"p"]) or wanted[b"p"].endswith(tags[b"p"]):
             return f"p= is cut: {len(tags[b'p'])} of {len(wanted[b'p'])} characters are there"
         return "it is another key than the private key's"
@@ -286,9 +293,21 @@ def _fault_of_key(wanted: dict[bytes, bytes], tags: dict[bytes, bytes], text: by
     return ""
 
 
+def _is_in_other_form(there: bytes, wanted: bytes) -> bool:
+    """Tell whether a key is the wanted one as RSAPublicKey (RFC 8017 appendix A.1.1), without its type."""
+    try:
+        bare, whole = base64.b64decode(there, validate=True), base64.b64decode(wanted)
+    except ValueError:
+        return False
+    header = b"\x30\x82" + (len(bare) - 4).to_bytes(2, "big") if len(bare) > 259 else b"\x30"
+    return bare.startswith(header) and whole.endswith(b"\0" + bare)
+
+
 def _faults_of_tags(needed: Need, tags: dict[bytes, bytes]) -> Iterator[tuple[str, str]]:
     """Yield what in a record of the right key is against the signature (RFC 6376 3.6.1, RFC 4870 3.2.3)."""
-    values = {name: value.decode("ascii", "replace") for name, value in tags.items()}
+    values = {name: printable(value) for name, value in tags.items()}
+    if tags[b"p"] != _tags(needed.value.encode())[b"p"]:
+        yield "p= is the bare key (RSAPublicKey), which some verifiers refuse", "warning"
     hashes, services, flags = (values.get(tag, "").split(":") for tag in (b"h", b"s", b"t"))
     if b"h" in tags and needed.hash not in hashes:
         yield f"h={values[b'h']} does not allow {needed.hash}", "error"

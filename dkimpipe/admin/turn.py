@@ -16,7 +16,7 @@ from dkimpipe.admin.mapedit import Pair
 from dkimpipe.admin.record import Record
 from dkimpipe.admin.rotation import WAITING, Key
 from dkimpipe.config import Settings
-from dkimpipe.errors import ConfigError, NotSigned, Trouble
+from dkimpipe.errors import ConfigError, NotSigned, Trouble, one_line
 from dkimpipe.files import exists, why
 from dkimpipe.keys import read_key
 
@@ -325,4 +325,4 @@ def _tell(findings: Iterable[Finding], out: TextIO | None = None) -> None:
     """Say what is wrong, and each mend once."""
     mends = dict.fromkeys(finding.mend for finding in findings if finding.mend)
     for line in (*(finding.what for finding in findings), *mends):
-        print(line, file=out)
+        print(one_line(line), file=out)

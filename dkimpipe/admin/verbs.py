@@ -9,8 +9,8 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
-from dkimpipe.admin.findings import ERRORS_FOUND
-from dkimpipe.errors import Trouble
+from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
+from dkimpipe.errors import Trouble, one_line
 
 USAGE = 64  # sysexits(3)
 
@@ -18,7 +18,7 @@ USAGE = 64  # sysexits(3)
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
+        self.exit(USAGE, f"{self.prog}: {one_line(message)}\n")
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
@@ -41,10 +41,10 @@ def run_verb(arguments: list[str]) -> int:
         status: int = module.run(parser.parse_args(rest))
         return status
     except Trouble as trouble:
-        print(f"dkimpipe: {trouble}", *filter(None, [trouble.mend]), sep="\n", file=sys.stderr)
+        print(*error_lines(trouble), sep="\n", file=sys.stderr)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{one_line(str(error.filename))}: " if error.filename else ""
         print(f"dkimpipe: {place}{error.strerror}", file=sys.stderr)
     return ERRORS_FOUND

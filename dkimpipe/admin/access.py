@@ -1,0 +1,74 @@
+"""Who can read and write the files of the filter: its user must be able to read, and nobody else to write."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.errors import ConfigError
+
+
+def exposed(files: Iterable[str]) -> Iterator[Finding]:
+    """Yield the files, and directories above them, that others can write: they can say who signs, and how."""
+    files = dict.fromkeys(map(os.path.abspath, files))
+    directories = dict.fromkeys(map(os.path.dirname, files))
+    above = dict.fromkeys(str(each) for name in directories for each in (Path(name), *Path(name).parents))
+    for path in map(Path, [*files, *above]):
+        try:
+            mode = path.stat().st_mode & 0o7777
+        except OSError:  # the filter's own code tells why
+            continue
+        if mode & 0o002 and not mode & 0o1000:  # the sticky bit of /tmp keeps files from others
+            yield Finding(f"{path}: others can write it (mode {mode:04o})", f"chmod o-w {path}")
+
+
+def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
+    """Yield the files that a user of pipe(8), ``USER`` or ``USER:GROUP``, cannot read.
+
+    ``files``: each with where it is named, or nothing. Raises ConfigError if it cannot be found out.
+    """
+    name, _, group = user.partition(":")
+    try:
+        account = pwd.getpwnam(name)
+        number = grp.getgrnam(group).gr_gid if group else account.pw_gid
+        group = group or grp.getgrgid(number).gr_name
+    except KeyError:
+        yield Finding(f"there is no user {user} to read the files", "--user names that of the filter")
+        return
+    there = [path for path in files if os.path.lexists(path)]  # the filter's own code names the others
+    if os.geteuid() not in (0, account.pw_uid):
+        what = f"whether user {name} can read the files is not looked at: only root can"
+        yield Finding(what, "sudo dkimpipe check", "warning")
+        return
+    for path in _unreadable(there, account.pw_uid, number):
+        where = f"{files[path]}: key file " if files[path] else ""
+        mend = f"chgrp {group} {path} && chmod g+r {path}\nnamei -l {path} shows what else stands in the way"
+        yield Finding(f"{where}{path}: user {name} cannot read it", mend)
+
+
+def _unreadable(paths: list[str], user: int, group: int) -> list[str]:
+    """Return the paths that a user cannot read. Of his groups pipe(8) leaves him one."""
+    come, go = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(group, group, group)
+                os.setresuid(user, user, user)
+            with open(go, "wb") as out:
+                out.write(bytes(os.access(path, os.R_OK) for path in paths))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(go)
+    with open(come, "rb") as answers:
+        readable = answers.read()
+    if os.waitpid(child, 0)[1] or len(readable) != len(paths):
+        raise ConfigError(f"cannot become user {user} to look at the files")
+    return [path for path, answer in zip(paths, readable) if not answer]
