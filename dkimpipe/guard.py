@@ -20,7 +20,7 @@ _PF_EXITING = 4  # Linux, include/linux/sched.h
 
 
 def limit_time() -> None:
-    """Set the alarm. Children can be waited for, even if the parent ignored SIGCHLD."""
+    """Set the alarm. sendmail(1) can wait for its children, even if our parent ignored SIGCHLD."""
     signal(SIGCHLD, SIG_DFL)
     signal(SIGALRM, _out_of_time)
     alarm(TIME_LIMIT)

@@ -1,9 +1,8 @@
-"""Private keys: read, checked, and used for signing. The only file that knows OpenSSL.
+"""Private keys: read, checked, and used for signing. Here and in libcrypto alone is OpenSSL known.
 
 A key is read and checked here without OpenSSL, so that each fault has a name and a mend; the
-private-key operation itself is OpenSSL's, never Python's (whose integers leak time): a child process
-``openssl pkeyutl``, which costs a third of importing the cryptography package, or that package where
-there is no such program.
+private-key operation itself is OpenSSL's, never Python's (whose integers leak time): by its library, or
+by the cryptography package, which costs three times as much and brings its own, where there is none.
 """
 
 import posix
@@ -13,7 +12,6 @@ from binascii import a2b_base64
 from dkimpipe.errors import PrivateKeyError, SigningError
 from dkimpipe.files import open_file, why
 
-OPENSSL = "/usr/bin/openssl"
 MAX_FILE = 65536
 MIN_RSA_BITS = 1024  # RFC 8301 section 3.2
 
@@ -49,14 +47,14 @@ _REFUSED_TYPES = {
 class PrivateKey:
     """A key that can sign: ``type`` is rsa or ed25519, ``bits`` its size, ``path`` where it came from."""
 
-    __slots__ = ("_exponent", "_modulus", "_pem", "bits", "path", "type")
+    __slots__ = ("_exponent", "_modulus", "_pem", "_secret", "bits", "path", "type")
 
     def __init__(self, path: str, octets: bytes) -> None:
         """Take the first PEM block of the octets. Raises PrivateKeyError; never shows key material."""
         self.path = path
         try:
             label, self._pem, der = _pem_block(octets)
-            self.type, self._modulus, self._exponent = _parse(label, der)
+            self.type, self._secret, self._modulus, self._exponent = _parse(label, der)
         except _RefusedError as refused:
             fault = str(refused)
             raise PrivateKeyError(
@@ -70,11 +68,11 @@ class PrivateKey:
         Raises PrivateKeyError if OpenSSL fails, or makes a signature that the key's own public half refuses.
         """
         try:
-            signature, fault = self._sign_by_program(digest, hash_name), "failed"
-        except OSError as error:
-            signature, fault = b"", why(error)
+            signature, fault = self._sign_by_libcrypto(digest, hash_name), "it fails"
+        except (ImportError, OSError) as error:
+            signature, fault = b"", str(error)
         if not self._fits(signature, digest):
-            signature = self._sign_by_library(digest, hash_name, fault)
+            signature = self._sign_by_package(digest, hash_name, fault)
         if not self._fits(signature, digest):
             raise PrivateKeyError(
                 f"key file {self.path} is damaged: its public half refuses what it signs", _NEW_KEY
@@ -90,50 +88,23 @@ class PrivateKey:
         opened = pow(int.from_bytes(signature, "big"), self._exponent, self._modulus)
         return opened.to_bytes(self.bits // 8 + 1, "big").endswith(digest)
 
-    def _sign_by_program(self, digest: bytes, hash_name: str) -> bytes:
-        """Return what ``openssl pkeyutl`` prints; nothing if it fails, or is too old. Raises OSError."""
-        options = ("-rawin",) if self.type == "ed25519" else ("-pkeyopt", f"digest:{hash_name}")
-        key, data = _anonymous_file(self._pem), _anonymous_file(digest)
-        come, go = posix.pipe()
-        command = (
-            "openssl",
-            "pkeyutl",
-            "-sign",
-            "-inkey",
-            f"/dev/fd/{key}",
-            "-in",
-            f"/dev/fd/{data}",
-            *options,
-        )
-        actions = (
-            (posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0),
-            (posix.POSIX_SPAWN_OPEN, 2, "/dev/null", posix.O_WRONLY, 0),
-            (posix.POSIX_SPAWN_DUP2, go, 1),
-        )
-        try:
-            child = posix.posix_spawn(OPENSSL, command, {}, file_actions=actions)
-        except OSError:
-            posix.close(come)
-            raise
-        finally:
-            for descriptor in (key, data, go):
-                posix.close(descriptor)
-        signature = b""
-        while chunk := posix.read(come, MAX_FILE):
-            signature += chunk
-        posix.close(come)
-        _, status = posix.waitpid(child, 0)
-        return b"" if status else signature
+    def _sign_by_libcrypto(self, digest: bytes, hash_name: str) -> bytes:
+        """Return what OpenSSL's library makes; nothing if it refuses. Raises ImportError, OSError."""
+        from dkimpipe.libcrypto import Library
 
-    def _sign_by_library(self, digest: bytes, hash_name: str, fault: str) -> bytes:
-        """Return the same by the cryptography package; ``fault`` is why the program could not serve."""
+        if self.type == "ed25519":
+            return Library().sign_ed25519(self._secret, digest)
+        return Library().sign_rsa(self._secret, digest, hash_name)
+
+    def _sign_by_package(self, digest: bytes, hash_name: str, fault: str) -> bytes:
+        """Return the same by the cryptography package; ``fault`` is why the library could not serve."""
         try:
             from cryptography.hazmat.primitives import hashes
             from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
             from cryptography.hazmat.primitives.serialization import load_pem_private_key
         except (ImportError, OSError):
-            mend = "install the Debian package openssl, or cryptography beside dkimpipe"
-            raise SigningError(f"cannot sign by {OPENSSL}: {fault}", mend) from None
+            mend = "install OpenSSL's library (libssl3), or cryptography beside dkimpipe"
+            raise SigningError(f"cannot sign by libcrypto: {fault}", mend) from None
         try:
             key = load_pem_private_key(self._pem, None, unsafe_skip_rsa_key_validation=True)
             if isinstance(key, ed25519.Ed25519PrivateKey):
@@ -167,13 +138,6 @@ def read_key(path: str) -> PrivateKey:
     return PrivateKey(path, octets)
 
 
-def _anonymous_file(octets: bytes) -> int:
-    """Return the descriptor of a file that only a child can see, under /dev/fd."""
-    descriptor = posix.memfd_create("dkimpipe", 0)
-    posix.write(descriptor, octets)
-    return descriptor
-
-
 class _RefusedError(Exception):
     """What is wrong with a key, as the rest of a sentence that begins with its file."""
 
@@ -203,8 +167,11 @@ def _pem_block(octets: bytes) -> "tuple[bytes, bytes, bytes]":
     return label, b"-----BEGIN %s-----\n%s-----END %s-----\n" % (label, body, label), der
 
 
-def _parse(label: bytes, der: bytes) -> "tuple[str, int, int]":
-    """Return key type, modulus and public exponent (0 for Ed25519) of a PKCS#1 or PKCS#8 structure."""
+def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
+    """Return key type, key, modulus and public exponent (0 for Ed25519) of a PKCS#1 or PKCS#8 structure.
+
+    The key is RSAPrivateKey in DER, or the 32 octets of Ed25519 (RFC 8032 section 5.1.5).
+    """
     if label == b"PRIVATE KEY":  # RFC 5208: version, algorithm, the key in its own structure
         at, end = _element(der, 0, len(der), _SEQUENCE)
         _, at = _element(der, at, end, _INTEGER)
@@ -214,7 +181,8 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, int, int]":
         at, end = _element(der, at, end, _OCTET_STRING)
         der = der[at:end]
         if algorithm == _ED25519:
-            return "ed25519", 0, 0
+            start, end = _element(der, 0, len(der), _OCTET_STRING)
+            return "ed25519", der[start:end], 0, 0
         if algorithm != _RSA:
             raise _RefusedError(_REFUSED_TYPES.get(algorithm, "holds a key that DKIM does not know"))
     at, end = _element(
@@ -230,7 +198,7 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, int, int]":
     if modulus.bit_length() < MIN_RSA_BITS:
         bits = modulus.bit_length()
         raise _RefusedError(f"holds an RSA key of {bits} bits; verifiers refuse less than {MIN_RSA_BITS}")
-    return "rsa", modulus, exponent
+    return "rsa", der, modulus, exponent
 
 
 _INTEGER, _OCTET_STRING, _OID, _SEQUENCE = 2, 4, 6, 48

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from hashlib import sha1, sha256
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from dkimpipe import keys as dkimpipe_keys
+from dkimpipe import libcrypto
 from dkimpipe.errors import ConfigError, PrivateKeyError
 from dkimpipe.keys import PrivateKey, read_key
 
@@ -496,13 +497,14 @@ def test_public_half_of_another_key() -> None:
     )
 
 
-def test_structure_that_openssl_refuses() -> None:
+def test_structure_without_the_octets_of_the_key() -> None:
     octets = der(ED25519)
     with pytest.raises(PrivateKeyError) as raised:
-        PrivateKey("KEY", block("PRIVATE KEY", octets.replace(b"\x04\x20", b"\x05\x20"))).sign(
-            b"x" * 32, "sha256"
-        )
-    assert (str(raised.value), raised.value.mend) == ("key file KEY is damaged: OpenSSL refuses it", NEW_KEY)
+        PrivateKey("KEY", block("PRIVATE KEY", octets.replace(b"\x04\x20", b"\x05\x20")))
+    assert (str(raised.value), raised.value.mend) == (
+        "key file KEY is damaged: it is no key structure",
+        NEW_KEY,
+    )
 
 
 def test_no_message_shows_key_material(tmp_path: Path) -> None:
@@ -528,95 +530,96 @@ def test_no_message_shows_key_material(tmp_path: Path) -> None:
         assert not [piece for piece in pieces if piece in done.stderr]
 
 
-# OpenSSL, by its program and by its library.
+# OpenSSL, by its library and by the cryptography package.
+
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "missing": ("no-such-library.so",),
+    "another": ("libc.so.6",),  # which has none of the functions
+}
 
 
-def replace_openssl(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """Let another program, or none, stand in place of openssl."""
-    monkeypatch.setattr(dkimpipe_keys, "OPENSSL", str(path))
+def forbid_libcrypto(monkeypatch: pytest.MonkeyPatch, kind: str = "missing") -> None:
+    """Let another library, or none, stand in place of libcrypto."""
+    monkeypatch.setattr(libcrypto, "_NAMES", LIBRARIES[kind])
 
 
 @pytest.mark.parametrize("hash_name", DIGESTS)
 @pytest.mark.parametrize("name", SIGNERS)
-def test_program_and_library_sign_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hash_name: str
-) -> None:
+def test_library_and_package_sign_alike(monkeypatch: pytest.MonkeyPatch, name: str, hash_name: str) -> None:
     """Neither RSASSA-PKCS1-v1_5 nor Ed25519 has a random part."""
-    key = PrivateKey("KEY", SIGNERS[name][1])
-    by_program = key._sign_by_program(DIGESTS[hash_name], hash_name)
-    replace_openssl(monkeypatch, tmp_path / "openssl")
-    assert by_program == key.sign(DIGESTS[hash_name], hash_name)
-
-
-@pytest.mark.parametrize("hash_name", DIGESTS)
-@pytest.mark.parametrize("name", SIGNERS)
-def test_signature_is_the_one_of_the_cryptography_package(name: str, hash_name: str) -> None:
     made, text = SIGNERS[name]
     algorithm = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}[hash_name]
     if isinstance(made, rsa.RSAPrivateKey):
         expected = made.sign(DIGESTS[hash_name], padding.PKCS1v15(), Prehashed(algorithm))
     else:
         expected = made.sign(DIGESTS[hash_name])
-    assert PrivateKey("KEY", text).sign(DIGESTS[hash_name], hash_name) == expected
+    key = PrivateKey("KEY", text)
+    assert key._sign_by_libcrypto(DIGESTS[hash_name], hash_name) == expected
+    assert key.sign(DIGESTS[hash_name], hash_name) == expected
+    forbid_libcrypto(monkeypatch)
+    assert key.sign(DIGESTS[hash_name], hash_name) == expected
 
 
-# What stands in place of the openssl program.
-PROGRAMS = {
-    "fails": "exit 1",
-    "fails-and-talks": "echo 'no such command' >&2; exit 1",
-    "prints-nothing": "exit 0",
-    "prints-junk": "echo this is no signature",
-    "prints-much": "head -c 1000000 /dev/zero",
-    "prints-128-octets-and-fails": "head -c 128 /dev/zero; exit 1",
-    "prints-64-octets-and-fails": "head -c 64 /dev/zero; exit 1",
-    "dies": "kill -9 $$",
-    "does-not-read": "exec 0<&-; exit 3",
-}
-
-
-@pytest.mark.parametrize("script", PROGRAMS.values(), ids=PROGRAMS)
+@pytest.mark.parametrize("kind", LIBRARIES)
 @pytest.mark.parametrize("name", ["rsa1024-pkcs8", "ed25519"])
-def test_library_where_the_program_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, script: str
+def test_package_where_the_library_cannot_serve(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, kind: str
 ) -> None:
-    path = tmp_path / "openssl"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    replace_openssl(monkeypatch, path)
+    forbid_libcrypto(monkeypatch, kind)
     made, text = SIGNERS[name]
     assert verifies(made, PrivateKey("KEY", text).sign(DIGESTS["sha256"], "sha256"), "sha256")
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("kind", ["missing", "not-executable", "no-program", "directory"])
-@pytest.mark.parametrize("name", ["rsa1024-pkcs8", "ed25519"])
-def test_library_where_there_is_no_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
-) -> None:
-    path = tmp_path / "openssl"
-    if kind == "directory":
-        path.mkdir()
-    elif kind != "missing":
-        path.write_bytes(b"\x00\x01\x02")
-        path.chmod(0o755 if kind == "no-program" else 0o644)
-    replace_openssl(monkeypatch, path)
-    made, text = SIGNERS[name]
+@pytest.mark.parametrize("signature", [b"", b"x", bytes(64), bytes(128), bytes(129)])
+def test_package_where_the_library_fails(monkeypatch: pytest.MonkeyPatch, signature: bytes) -> None:
+    monkeypatch.setattr(libcrypto.Library, "sign_rsa", lambda *arguments: signature)
+    made, text = SIGNERS["rsa1024-pkcs8"]
     assert verifies(made, PrivateKey("KEY", text).sign(DIGESTS["sha256"], "sha256"), "sha256")
 
 
-def test_damaged_key_without_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_openssl(monkeypatch, tmp_path / "openssl")
+def test_without_ctypes_the_package_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some builds of Python have none."""
+    monkeypatch.setitem(sys.modules, "dkimpipe.libcrypto", None)
+    made, text = SIGNERS["rsa1024-pkcs8"]
+    assert verifies(made, PrivateKey("KEY", text).sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x30", b"\x30\x03\x02\x01\x00", bytes(1000)])
+def test_a_structure_that_is_no_key_is_refused_by_the_library(damage: bytes) -> None:
+    assert libcrypto.Library().sign_rsa(damage, DIGESTS["sha256"], "sha256") == b""
+    assert libcrypto.Library().sign_ed25519(damage, DIGESTS["sha256"]) == b""
+
+
+def test_the_longest_key_that_openssl_takes() -> None:
+    """A signature of 2048 octets; a longer one would not fit, and is not asked for."""
+    made = rsa.generate_private_key(65537, 8192)
+    assert verifies(made, PrivateKey("KEY", pem(made)).sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+def test_no_configuration_of_openssl_is_read(tmp_path: Path) -> None:
+    """A provider that it names would be code in our process, with the key in its hands."""
+    config = tmp_path / "openssl.cnf"
+    os.mkfifo(config)  # who reads it waits
+    path = write_key(tmp_path / "key", pem(SMALL))
+    arguments = ("--domain=example.com", "--selector=mail", f"--keyfile={path}")
+    done = run_filter(*arguments, env={"OPENSSL_CONF": str(config)})
+    assert done.stderr.startswith("dkimpipe: signed d=example.com ")
+
+
+def test_damaged_key_by_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid_libcrypto(monkeypatch)
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", block("RSA PRIVATE KEY", swapped_modulus())).sign(DIGESTS["sha256"], "sha256")
     assert str(raised.value).startswith("key file KEY is damaged: ")
 
 
-def test_signing_leaves_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signing_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) -> None:
     key = PrivateKey("KEY", pem(SMALL))
     key.sign(DIGESTS["sha256"], "sha256")
     before = os.listdir("/dev/fd")
     key.sign(DIGESTS["sha256"], "sha256")
-    replace_openssl(monkeypatch, tmp_path / "openssl")
+    forbid_libcrypto(monkeypatch)
     key.sign(DIGESTS["sha256"], "sha256")
     assert os.listdir("/dev/fd") == before
 

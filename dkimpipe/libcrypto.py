@@ -1,0 +1,117 @@
+"""The private-key operation, by a call of OpenSSL's own library: RSA_sign(3), EVP_DigestSign(3).
+
+A child process ``openssl`` costs half as much again, and the cryptography package three times as much, and
+so does ctypes, hence the module that it is made of. The functions are the same from OpenSSL 1.1 to 3.
+No configuration file of OpenSSL is read: it could name other code to sign with.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    _ctypes: Any
+else:
+    import _ctypes
+
+_NAMES = ("libcrypto.so.3", "libcrypto.so.1.1")
+_NOW = 2  # RTLD_NOW
+# OPENSSL_init_crypto(3): NO_LOAD_CONFIG, NO_ADD_ALL_CIPHERS, NO_ADD_ALL_DIGESTS, NO_ATEXIT. The lists are of
+# names, which nobody asks for here; they and their end cost a tenth of the signature.
+_BARE = 0x80 | 0x10 | 0x20 | 0x80000
+_HASHES = {"sha1": 64, "sha256": 672}  # NID_sha1, NID_sha256
+_ED25519 = 1087  # EVP_PKEY_ED25519
+
+
+# What C takes. An argument that is none of these is an int, a char * or NULL.
+class _Int(_ctypes._SimpleCData):
+    _type_ = "i"
+
+
+class _Long(_ctypes._SimpleCData):
+    _type_ = "L"  # pointers and size_t, too, on Linux
+
+
+class _Octets(_ctypes._SimpleCData):
+    _type_ = "z"
+
+
+class _Octet(_ctypes._SimpleCData):
+    _type_ = "c"
+
+
+class _Signature(_ctypes.Array):
+    _type_ = _Octet
+    _length_ = 2048  # by an RSA key of 16384 bits, the longest that OpenSSL takes
+
+
+class _IntFunction(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL
+    _restype_ = _Int
+
+
+class _PointerFunction(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL
+    _restype_ = _Long
+
+
+class Library:
+    """OpenSSL's library. Raises OSError, as all methods do, if there is none, or it lacks a function."""
+
+    def __init__(self) -> None:
+        self._handle = _load()
+        self._int("OPENSSL_init_crypto", _Long(_BARE), None)
+
+    def sign_rsa(self, key: bytes, digest: bytes, hash_name: str) -> bytes:
+        """Return the RSASSA-PKCS1-v1_5 signature (RFC 8017) of a digest, nothing if OpenSSL refuses.
+
+        ``key``: RSAPrivateKey in DER (RFC 8017 appendix A.1.2).
+        """
+        rsa = self._pointer("d2i_RSAPrivateKey", None, _address(_Octets(key)), _Long(len(key)))
+        signature, length = _Signature(), _Int()
+        outputs = _address(signature), _address(length)
+        done = rsa.value and self._int("RSA_sign", _HASHES[hash_name], digest, len(digest), *outputs, rsa)
+        self._int("RSA_free", rsa)
+        return signature.raw[: length.value] if done == 1 else b""
+
+    def sign_ed25519(self, seed: bytes, text: bytes) -> bytes:
+        """Return the Ed25519 signature (RFC 8032) of a text, nothing if OpenSSL refuses.
+
+        ``seed``: the 32 octets of the private key.
+        """
+        key = self._pointer("EVP_PKEY_new_raw_private_key", _ED25519, None, seed, _Long(len(seed)))
+        context = self._pointer("EVP_MD_CTX_new")
+        signature, length = _Signature(), _Long(_Signature._length_)
+        outputs = _address(signature), _address(length)
+        done = (
+            key.value
+            and self._int("EVP_DigestSignInit", context, None, None, None, key) == 1
+            and self._int("EVP_DigestSign", context, *outputs, text, _Long(len(text)))
+        )
+        self._int("EVP_MD_CTX_free", context)
+        self._int("EVP_PKEY_free", key)
+        return signature.raw[: length.value] if done == 1 else b""
+
+    def _int(self, name: str, *arguments: object) -> int:
+        """Call a function that returns an int, or nothing of interest."""
+        result: int = _IntFunction(_ctypes.dlsym(self._handle, name))(*arguments)
+        return result
+
+    def _pointer(self, name: str, *arguments: object) -> _Long:
+        """Call a function that returns a pointer; 0 is NULL."""
+        return _Long(_PointerFunction(_ctypes.dlsym(self._handle, name))(*arguments))
+
+
+def _address(variable: object) -> "Any":
+    address = _Long(_ctypes.addressof(variable))
+    address.variable = variable  # it lives as long as its address
+    return address
+
+
+def _load() -> "Any":
+    """Return a handle of the library. Raises OSError."""
+    for name in _NAMES[:-1]:
+        try:
+            return _ctypes.dlopen(name, _NOW)
+        except OSError:
+            continue
+    return _ctypes.dlopen(_NAMES[-1], _NOW)
