@@ -7,7 +7,7 @@ This file is compiled at every start, so it is short; its imports are guarded, t
 import posix
 import sys
 
-VERBS = ("check", "dns", "explain", "genkey", "postfix", "rotate", "setup")
+VERBS = ("check", "dns", "explain", "genkey", "index", "postfix", "rotate", "setup")
 
 
 def main(arguments: "list[str] | None" = None) -> int:

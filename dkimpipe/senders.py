@@ -14,11 +14,13 @@ from dkimpipe.files import open_file, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Callable
 
 _CHUNK = 65536
 _MAX_ENTRY = 65536
+_LONG = 1 << 20  # octets; a map of as many may have an index
+_LAST_OFFSET = (1 << 63) - 65536
 _BLANKS = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -82,9 +84,9 @@ def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
     If a key stands in the map more than once its last line counts, as in DKIMproxy. Raises ConfigError.
     """
     keys = [key for key in keys if key and key[:1] not in b"#; \t\r\n"]  # a blank or a comment is no key
-    descriptor, _ = open_file(path, "map")
+    descriptor, status = open_file(path, "map")
     try:
-        found = _scan(descriptor, keys)
+        found = _find(path, descriptor, status, keys)
         if not found:
             return None
         key, offset = found
@@ -154,6 +156,33 @@ def split(text: str) -> "list[str]":
     return items if items != [""] else []
 
 
+def _find(
+    path: str, descriptor: int, status: "posix.stat_result", keys: "Sequence[bytes]"
+) -> "tuple[bytes, int] | None":
+    """Return the first of these keys that the map has, and where its last line begins."""
+    if status.st_size >= _LONG:
+        from dkimpipe import mapindex
+
+        index = mapindex.load(path, status)
+        if index >= 0:
+            try:
+                return mapindex.find(index, keys, lambda key, at: _stands_at(descriptor, key, at))
+            finally:
+                posix.close(index)
+    return _scan(descriptor, keys)
+
+
+def _stands_at(descriptor: int, key: bytes, offset: int) -> bool:
+    """Tell whether the line at this offset is that of a key."""
+    if offset > _LAST_OFFSET:
+        return False
+    before = min(offset, len(_BYTE_ORDER_MARK))
+    octets = posix.pread(descriptor, before + len(key) + 1, offset - before)
+    begins = octets[:before] in (b"", _BYTE_ORDER_MARK) or octets[before - 1 : before] == b"\n"
+    line = octets[before:]
+    return begins and _lower(line[: len(key)]) == key and line[len(key) :] in (b"", b" ", b"\t", b"\r", b"\n")
+
+
 def _scan(descriptor: int, keys: "Sequence[bytes]") -> "tuple[bytes, int] | None":
     """Return the first of these keys that the map has, and where its last line begins.
 
@@ -193,6 +222,17 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
             return found
         start += whole if whole > 0 else len(octets)
         octets = posix.pread(descriptor, _CHUNK, start)
+
+
+def places(lines: "Iterable[bytes]") -> "Iterator[tuple[bytes, int]]":
+    """Yield each key of a map, in lower case, with the offset of its line: what the lookup can find."""
+    offset = 0
+    for line in lines:
+        at = len(_BYTE_ORDER_MARK) if not offset and line.startswith(_BYTE_ORDER_MARK) else 0
+        if line[at : at + 1] not in (b"", b"#", b";", b" ", b"\t", b"\r", b"\n"):
+            key = line[at:].replace(b"\t", b" ").replace(b"\r", b" ").replace(b"\n", b" ").partition(b" ")[0]
+            yield _lower(key), offset + at
+        offset += len(line)
 
 
 def _lower(octets: bytes) -> bytes:

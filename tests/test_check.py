@@ -498,6 +498,17 @@ def test_a_map_without_entries(keys: Keys, octets: bytes, expected: list[str]) -
     assert ("save the file as UTF-8" in done.stdout.decode()) == (b"\0" in octets)
 
 
+def test_an_index_that_is_out_of_date(keys: Keys) -> None:
+    old = keys.directory / "checked.index"
+    old.write_bytes(b"")
+    status, said = checked(keys, GOOD)
+    old.unlink()
+    assert (status, said) == (
+        0,
+        "dkimpipe: warning: SENDERS.index is out of date: the map is scanned\n    dkimpipe index\n",
+    )
+
+
 def test_a_key_file_without_a_directory(keys: Keys) -> None:
     """pipe(8) starts the filter elsewhere."""
     path = keys.senders("example.com dkim(s=a,key=rsa2048.pem)\n", "checked")

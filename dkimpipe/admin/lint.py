@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import os
 
-from dkimpipe import config
+from dkimpipe import config, mapindex
 from dkimpipe.address import Mailbox, is_at_or_below, is_domain
-from dkimpipe.admin import dkimproxy, mapfile, record
+from dkimpipe.admin import dkimproxy, index, mapfile, record
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.mapfile import BY_LIST, Line, Use
 from dkimpipe.body import BodyHashes
@@ -125,6 +125,8 @@ class Lint:
             seen[key] = line.number
             uses[key] = self._entry(line)
         self.uses += [use for each in uses.values() for use in each]
+        if exists(mapindex.path_of(path)) and not index.is_fresh(path, os.stat(path)):
+            self._warn(f"{mapindex.path_of(path)} is out of date: the map is scanned", "dkimpipe index")
         if empty:
             self._warn(f"{path}: there is no entry in it")
 

@@ -6,7 +6,7 @@ from dkimpipe import __version__
 
 HELP = """\
 usage: dkimpipe [OPTION]... [-f SENDER] [-- RECIPIENT...]
-       dkimpipe VERB [OPTION]...              setup postfix check explain dns genkey rotate verify;
+       dkimpipe VERB [OPTION]...              setup postfix check explain dns genkey rotate verify index;
                                               VERB --help tells more
 
 Reads a message on standard input and signs it with the keys that the senders file names. With

@@ -1,0 +1,79 @@
+"""The index of a long map, which ``dkimpipe index`` makes beside it: ``PATH.index`` tells where a key stands.
+
+It counts as long as the map is the very file that it was made from, untouched; else the map is scanned, so
+that an index can be missing or out of date, but never wrong. It holds, in numbers of 8 octets, least
+significant first: what marks it, inode, size, and times of modification and change of the map in
+nanoseconds; then a hash table, at most half full, of places in the map, each one more than the offset of
+a line, or 0. A key is looked for from the slot of its CRC-32 on.
+"""
+
+import posix
+from binascii import crc32
+
+from dkimpipe.errors import ConfigError
+from dkimpipe.files import open_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Callable
+
+LEAST = 1 << 20  # octets; below, scanning costs less
+_MARK = int.from_bytes(b"dkimpi1\n", "little")
+_NUMBER = 8  # octets
+_HEADER = 5 * _NUMBER
+
+
+def path_of(path: str) -> str:
+    """Return where the index of a map is."""
+    return path + ".index"
+
+
+def header(status: "posix.stat_result") -> bytes:
+    """Return what an index begins with if it is that of a map of this status."""
+    numbers = (_MARK, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return b"".join([number.to_bytes(_NUMBER, "little") for number in numbers])
+
+
+def table(places: "Iterable[tuple[bytes, int]]", slots: int) -> bytes:
+    """Return a hash table: of each key, in lower case, its offset in the map."""
+    octets = bytearray(slots * _NUMBER)
+    for key, offset in places:
+        at = crc32(key) % slots * _NUMBER
+        while any(octets[at : at + _NUMBER]):
+            at = (at + _NUMBER) % len(octets)
+        octets[at : at + _NUMBER] = (offset + 1).to_bytes(_NUMBER, "little")
+    return bytes(octets)
+
+
+def load(path: str, status: "posix.stat_result") -> int:
+    """Return a descriptor of the index of a map of this status, -1 if there is none that counts."""
+    try:
+        descriptor, own = open_file(path_of(path), "index")
+    except ConfigError:
+        return -1
+    size = own.st_size - _HEADER
+    if size >= _NUMBER and size % _NUMBER == 0 and posix.pread(descriptor, _HEADER, 0) == header(status):
+        return descriptor
+    posix.close(descriptor)
+    return -1
+
+
+def find(
+    index: int, keys: "Sequence[bytes]", stands_at: "Callable[[bytes, int], bool]"
+) -> "tuple[bytes, int] | None":
+    """Return the first of these keys that the map has, with its offset; None if it has none.
+
+    ``stands_at`` tells whether the line at an offset of the map is that of a key.
+    """
+    slots = (posix.fstat(index).st_size - _HEADER) // _NUMBER
+    for key in keys:
+        first = crc32(key) % slots
+        for number in range(first, first + slots):
+            place = posix.pread(index, _NUMBER, _HEADER + number % slots * _NUMBER)
+            offset = int.from_bytes(place, "little") - 1
+            if offset < 0:
+                break
+            if stands_at(key, offset):
+                return key, offset
+    return None
