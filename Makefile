@@ -1,6 +1,7 @@
 # make demo   sign a message with a throwaway key and verify it
 # make man    make the man pages again, from dkimpipe/man/*.md and the options of the commands
 # make test   everything: what the tests need, ruff, mypy, the whole test suite
+# make bench  what a message costs, beside other signers: tables, bars, a picture
 # make soak   what takes hours: faults, kills, load and fuzzing in their long form; it prints its counts
 
 # The system's interpreter: one in somebody's home cannot be run by the user that pipe(8) takes.
@@ -9,7 +10,7 @@ VENV = .venv
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
            bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc
 
-.PHONY: demo man test soak lint clean debian
+.PHONY: demo man test soak bench lint clean debian
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python tests/demo.py
@@ -23,10 +24,14 @@ test: debian $(VENV)/installed lint
 soak: debian $(VENV)/installed
 	$(VENV)/bin/python -m pytest -o python_files='soak_*.py' -s tests/soak
 
+# ROUNDS=n more or fewer rounds than 15; DKIMPROXY=path the source of DKIMproxy 1.4.1, to be measured, too.
+bench: debian $(VENV)/installed
+	$(VENV)/bin/python tests/bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(DKIMPROXY),--dkimproxy $(DKIMPROXY))
+
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	MYPYPATH=tests $(VENV)/bin/mypy
+	MYPYPATH=tests:tests/bench $(VENV)/bin/mypy
 
 # As root with apt at hand: the packages of the system tests. Elsewhere those tests say what they leave out.
 debian:

@@ -1,7 +1,7 @@
 """What commands cost as whole processes, children included: in pairs, so that only ratios are compared.
 
-Run as a program it starts one command and prints CPU seconds and peak memory in KiB. A process started by
-a large one inherits its parent's peak; this program is small.
+Run as a program it starts one command and prints CPU seconds, peak memory in KiB, and wall time in seconds.
+A process started by a large one inherits its parent's peak; this program is small.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """CPU time in seconds and peak resident memory in KiB of a command and its children."""
+    """CPU and wall time in seconds, peak resident memory in KiB, of a command and its children."""
 
     cpu: float
     memory: int
+    wall: float
 
 
 def cost(command: Sequence[str], message: Path) -> Cost:
@@ -56,9 +58,10 @@ def main() -> None:
     """Run the command of the arguments, its output thrown away, and print what it cost."""
     null = os.open(os.devnull, os.O_WRONLY)
     silence = [(os.POSIX_SPAWN_DUP2, null, output) for output in (1, 2)]
+    begin = time.perf_counter()
     child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=silence)
     _, status, used = os.wait4(child, 0)
-    print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
+    print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss, time.perf_counter() - begin]))
     raise SystemExit(bool(status))
 
 
