@@ -77,7 +77,7 @@ def _report(error: BaseException) -> int:
 
 
 def _end(status: int) -> "NoReturn":
-    """End. The filter has written all; that the interpreter tidies up first would cost a tenth of a message."""
+    """End. The filter has written all; the interpreter tidying up would cost a tenth of a message."""
     if "dkimpipe.admin" in sys.modules:
         raise SystemExit(status)
     posix._exit(status)
