@@ -182,6 +182,8 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
         der = der[at:end]
         if algorithm == _ED25519:
             start, end = _element(der, 0, len(der), _OCTET_STRING)
+            if end - start != 32:
+                raise _RefusedError(f"is damaged: it holds {end - start} octets of an Ed25519 key, not 32")
             return "ed25519", der[start:end], 0, 0
         if algorithm != _RSA:
             raise _RefusedError(_REFUSED_TYPES.get(algorithm, "holds a key that DKIM does not know"))

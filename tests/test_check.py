@@ -286,10 +286,10 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "is writable by the group (mode 0660)",
         "chmod 0640 PATH",
     ),
-    "what OpenSSL refuses": (
+    "no key structure": (
         lambda path: path.write_bytes(pem("PRIVATE KEY", NO_OCTET_STRING)),
-        "is damaged: OpenSSL refuses it",
-        "make a new one: dkimpipe genkey",
+        "is damaged: it is no key structure",
+        NEW_KEY,
     ),
 }
 
@@ -783,7 +783,7 @@ def test_a_key_that_cannot_be_read_hides_no_other_finding(keys: Keys, nameserver
     del nameserver.records[OWNER]
     assert in_dns(keys, nameserver, text + GOOD)[1] == [
         "error: SENDERS, line 1: key file KEYS/none.pem: No such file or directory",
-        "error: SENDERS, line 2: key file KEYS/damaged.pem is damaged: OpenSSL refuses it",
+        "error: SENDERS, line 2: key file KEYS/damaged.pem is damaged: it is no key structure",
         f"error: {OWNER}: there is no such name (NXDOMAIN)",
     ]
 
