@@ -166,7 +166,7 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
     list_id = to_lower(fields[0].value.rpartition(b"<")[2].partition(b">")[0].strip())
     if len(list_id) > _MAX_LIST_ID or list_id.split() != [list_id]:
         return None
-    entry = senders.lookup(path, _domain_keys(list_id))
+    entry = senders.lookup(path, _domain_keys(list_id), still=bool(settings.recipients))
     if not entry:
         return None
     domain = domain_of_list(entry.key, list_id, author)
@@ -194,7 +194,7 @@ def sender_map(settings: "Settings") -> str:
 def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
     path = sender_map(settings)
     for mailbox in candidates if path else ():
-        entry = senders.lookup(path, lookup_keys(mailbox))
+        entry = senders.lookup(path, lookup_keys(mailbox), still=bool(settings.recipients))
         if entry:
             domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
             return Choice(mailbox, entry.key, domain, senders.parse(entry.text, entry.place), settings)

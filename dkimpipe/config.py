@@ -164,7 +164,8 @@ def read_settings(arguments: "list[str]", settings: "Settings | None" = None) ->
     settings = read_command_line(arguments, settings)
     path = settings.get("conf_file")
     if path or exists(settings.conf_file):
-        for name, value, where in read_conf(path or settings.conf_file, settings.options):
+        still = bool(settings.recipients)
+        for name, value, where in read_conf(path or settings.conf_file, settings.options, still):
             if settings.where.get(name) != "command line":
                 settings.set(name, value, where)
     return settings
@@ -209,10 +210,15 @@ def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
     settings.set(name, value, "command line")
 
 
-def read_conf(path: str, options: "dict[str, tuple[str, ...]]" = OPTIONS) -> "list[tuple[str, str, str]]":
-    """Return name, value and ``PATH, line N`` of each directive in a conf file. Raises ConfigError."""
+def read_conf(
+    path: str, options: "dict[str, tuple[str, ...]]" = OPTIONS, still: bool = False
+) -> "list[tuple[str, str, str]]":
+    """Return name, value and ``PATH, line N`` of each directive in a conf file. Raises ConfigError.
+
+    ``still``: wait until nobody writes to it.
+    """
     directives = []
-    for name, value, where, line in conf_lines(path):
+    for name, value, where, line in conf_lines(path, still):
         if name in options and name != "conf_file":
             directives.append((name, value, where))
         elif name not in IGNORED:
@@ -220,9 +226,9 @@ def read_conf(path: str, options: "dict[str, tuple[str, ...]]" = OPTIONS) -> "li
     return directives
 
 
-def conf_lines(path: str) -> "Iterator[tuple[str, str, str, str]]":
+def conf_lines(path: str, still: bool = False) -> "Iterator[tuple[str, str, str, str]]":
     """Yield name, value, ``PATH, line N`` and text of each line that is no comment, known or not."""
-    text = read_file(path, "conf file").decode("utf-8", "surrogateescape")
+    text = read_file(path, "conf file", still).decode("utf-8", "surrogateescape")
     for number, line in enumerate(text.split("\n"), 1):
         line = line.replace("\t", " ").strip()
         if not line or line[0] in "#;":

@@ -10,7 +10,7 @@ import posix
 
 from dkimpipe.address import to_lower
 from dkimpipe.errors import ConfigError, shown
-from dkimpipe.files import open_file, why
+from dkimpipe.files import open_file, open_still_file, refuse_changed, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,29 +78,33 @@ class Signature:
         self.where = where
 
 
-def lookup(path: str, keys: "Sequence[bytes]") -> "Entry | None":
+def lookup(path: str, keys: "Sequence[bytes]", still: bool = False) -> "Entry | None":
     """Return the entry of the first of these keys (lower case) that the map has, None if it has none.
 
-    If a key stands in the map more than once its last line counts, as in DKIMproxy. Raises ConfigError.
+    If a key stands in the map more than once its last line counts, as in DKIMproxy. ``still``: wait until
+    nobody writes to the map. Raises ConfigError.
     """
     keys = [key for key in keys if key and key[:1] not in b"#; \t\r\n"]  # a blank or a comment is no key
-    descriptor, status = open_file(path, "map")
+    descriptor, status = open_still_file(path, "map") if still else open_file(path, "map")
     try:
         found = _find(path, descriptor, status, keys)
-        if not found:
-            return None
-        key, offset = found
-        entry = Entry(path, offset, key, "")
-        for line in _lines(descriptor, offset + len(key)):
-            entry.text += " " + without_comment(line)
-            if len(entry.text) > _MAX_ENTRY:
-                raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
-        entry.text = entry.text.strip()
+        entry = _entry(path, descriptor, *found) if found else None
+        refuse_changed(path, "map", descriptor, status)
         return entry
     except OSError as error:
         raise ConfigError(f"map {path}: {why(error)}") from None
     finally:
         posix.close(descriptor)
+
+
+def _entry(path: str, descriptor: int, key: bytes, offset: int) -> Entry:
+    entry = Entry(path, offset, key, "")
+    for line in _lines(descriptor, offset + len(key)):
+        entry.text += " " + without_comment(line)
+        if len(entry.text) > _MAX_ENTRY:
+            raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
+    entry.text = entry.text.strip()
+    return entry
 
 
 def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":

@@ -468,7 +468,7 @@ def test_a_directory_of_keys_that_others_can_write(keys: Keys) -> None:
 
 
 NO_ENTRIES = {
-    "empty": (b"", ["warning: SENDERS: there is no entry in it"]),
+    "empty": (b"", ["error: map SENDERS is empty"]),
     "comments": (b"# x\n\n", ["warning: SENDERS: there is no entry in it"]),
     "blank in front": (
         b"\xef\xbb\xbf# x\n  example.com dkim(s=a)\n\ta\n",
