@@ -83,7 +83,7 @@ def one_message(place: Place, rounds: int) -> Figures:
         "openssl dgst -sign": [OPENSSL, "dgst", "-sha256", "-sign", str(place.key("rsa2048"))],
     }
     figures = _in_turn(programs, dict.fromkeys(programs, message), rounds)
-    if shutil.which("valgrind"):
+    if shutil.which("valgrind") and rounds > 1:  # it takes half a minute
         for name, command in programs.items():
             figures[name]["instructions"] = [float(_instructions(command, message))]
     return {"message": figures}

@@ -1,0 +1,23 @@
+"""``make bench``: that it runs, and what it writes; what it measures is for people to judge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+from conftest import PROJECT
+
+
+def test_one_part_in_one_round(tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "tests/bench"), "--rounds=1", "--parts=message"]
+    done = subprocess.run([*command, f"--output={tmp_path}"], capture_output=True, text=True, check=False)
+    assert (done.returncode in (0, 1), done.stderr) == (True, "")  # 1: a bar is not kept, on a busy machine
+    assert (tmp_path / "result.md").read_text() == done.stdout
+    figures = json.loads((tmp_path / "result.json").read_text())["message"]
+    assert figures["python3 -I -c pass"]["cpu"][0] < figures["dkimpy's dkimsign"]["cpu"][0]
+    assert done.stdout.count("at most 2: ") == 1
+    texts = [each.text for each in ElementTree.parse(tmp_path / "result.svg").iter() if each.text]
+    assert set(figures) < set(texts)
