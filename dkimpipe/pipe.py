@@ -49,9 +49,10 @@ def _pass_on(settings: "Settings", parent: int) -> int:
 
     if settings.recipients:
         program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))
+        sendmail.feed(program, spool)
         guard.same_parent(parent)
         _log(signatures, settings)
-        sendmail.become(program, settings.sender or "", settings.recipients, spool)
+        sendmail.become(program, settings.sender or "", settings.recipients)
     spool.copy_to(1)
     _log(signatures, settings)
     return 0

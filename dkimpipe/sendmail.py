@@ -28,14 +28,21 @@ def find(path: str) -> str:
     return path
 
 
-def become(path: str, sender: str, recipients: "list[str]", spool: "Spool") -> "NoReturn":
-    """Become sendmail(1), with the message as its standard input. Raises HandoverError if that fails.
+def feed(path: str, spool: "Spool") -> None:
+    """Let the message be our standard input, for the program at this path. Raises HandoverError."""
+    try:
+        posix.dup2(spool.rewind(), 0)
+    except OSError as error:
+        raise HandoverError(f"cannot feed {path}: {why(error)}") from None
+
+
+def become(path: str, sender: str, recipients: "list[str]") -> "NoReturn":
+    """Become sendmail(1), with our standard input. Raises HandoverError if that fails.
 
     -G: no additions to the header, which is signed. -i: a line with a lone dot is text. No shell, and
     nothing behind -- is an option, whatever an address looks like.
     """
     try:
-        posix.dup2(spool.rewind(), 0)
         posix.execv(path, [path, "-G", "-i", "-f", sender, "--", *recipients])
     except OSError as error:
         raise HandoverError(f"cannot run {path}: {why(error)}") from None

@@ -84,9 +84,10 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
 
     if settings.recipients:
         program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))
+        sendmail.feed(program, spool)
         guard.same_parent(parent)
         _log(report.line(message, results), settings)
-        sendmail.become(program, settings.sender or "", settings.recipients, spool)
+        sendmail.become(program, settings.sender or "", settings.recipients)
     spool.copy_to(1)
     _log(report.line(message, results), settings)
     return 0

@@ -1,0 +1,116 @@
+"""Each system call of the filter made to fail, once, by strace(1); and what has come of the message then."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from conftest import INTERPRETER, MAIN, MESSAGE, Keys
+
+# What each can fail with that a machine in trouble would give.
+ERRORS = {
+    "access": ("EACCES",),
+    "alarm": (),
+    "brk": (),  # it gives no error, but an address, and strace(1) cannot give another
+    "close": ("EIO",),
+    "connect": ("ECONNREFUSED", "ENOENT"),
+    "dup2": ("EBADF", "EMFILE"),
+    "execve": ("ENOENT", "EACCES", "ENOMEM", "E2BIG"),
+    "fcntl": ("EINVAL",),
+    "fstat": ("EIO",),
+    "ftruncate": ("EIO",),
+    "futex": (),
+    "getcwd": ("ENOENT",),
+    "getdents64": ("EIO",),
+    "getpid": (),
+    "getppid": (),
+    "getrandom": ("ENOSYS",),
+    "ioctl": ("ENOTTY",),
+    "lseek": ("EINVAL",),
+    "lstat": ("EACCES",),
+    "memfd_create": ("EMFILE", "ENOMEM"),
+    "mmap": ("ENOMEM",),
+    "mprotect": ("ENOMEM",),
+    "munmap": ("ENOMEM",),
+    "newfstatat": ("EACCES", "EIO"),
+    "openat": ("EMFILE", "EACCES", "ENOENT", "EIO"),
+    "pread64": ("EIO",),
+    "pwrite64": ("ENOSPC", "EIO"),
+    "read": ("EIO",),
+    "readlink": ("EACCES",),
+    "rt_sigaction": ("EINVAL",),
+    "sendto": ("ECONNREFUSED",),
+    "socket": ("EMFILE",),
+    "stat": ("EIO",),
+    "write": ("EIO", "ENOSPC", "EPIPE"),
+}
+
+
+class Fault(NamedTuple):
+    """The n-th call of this name, in the life of the process, fails with this error."""
+
+    call: str
+    number: int
+    error: str
+
+
+class Place:
+    """A filter with recipients, and a sendmail(1) that keeps what it gets."""
+
+    def __init__(self, directory: Path, keys: Keys) -> None:
+        self.sent = directory / "sent"
+        sendmail = directory / "sendmail"
+        sendmail.write_text(f"#!/bin/sh\nexec cat > {self.sent}\n")
+        sendmail.chmod(0o755)
+        senders = directory / "faulty-senders"
+        senders.write_text(f"example.com dkim(t=no,s=rsa2048,key={keys.path('rsa2048')})\n")
+        os.utime(senders, (0, 0))  # nobody is writing to it
+        self.command = [INTERPRETER, "-IS", str(MAIN), f"--sender_map={senders}", f"--sendmail={sendmail}"]
+        self.command += ["-f", "alice@example.com", "--", "bob@example.net"]
+        self._trace = directory / "trace"
+
+    def run(self, *strace: str) -> tuple[int, str, bytes | None]:
+        """Run it under strace; return the exit status, what was said, and what was sent, if anything was."""
+        self.sent.unlink(missing_ok=True)
+        command = ["strace", "-o", str(self._trace), *strace, *self.command]
+        done = subprocess.run(command, input=MESSAGE, capture_output=True, check=False, timeout=60)
+        return done.returncode, done.stderr.decode(), self.sent.read_bytes() if self.sent.exists() else None
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield all that can fail from the first line of the filter until sendmail(1) takes its place."""
+        self.run()
+        seen: Counter[str] = Counter()
+        opened = begun = False
+        for line in self._trace.read_text().splitlines():
+            call = re.match(r"\w+", line)
+            if not call:
+                continue
+            if len(seen) or call[0] != "execve":  # the one that began it all is strace's own
+                seen[call[0]] += 1
+            opened = opened or (call[0] == "openat" and "/dkimpipe/__main__.py" in line)
+            begun = begun or (opened and re.match(r"(newf|f)stat(at)?\(0,", line) is not None)
+            for error in ERRORS[call[0]] if begun else ():
+                yield Fault(call[0], seen[call[0]], error)
+            if begun and call[0] == "execve":
+                return
+
+
+def outcome(place: Place, fault: Fault, whole: bytes) -> str:
+    """Return what came of a message: ``signed`` or ``deferred``; else what is wrong with that.
+
+    ``whole``: what is sent where nothing fails.
+    """
+    injected = f"inject={fault.call}:error={fault.error}:when={fault.number}"
+    status, said, sent = place.run("-e", f"trace={fault.call}", "-e", injected)
+    if status == 0 and sent == whole:
+        return "signed"
+    if status == 75 and sent is None and re.match(r"4\.3\.\d dkimpipe: [^\n]+\n", said):
+        return "deferred" if "Traceback" not in said else f"traceback: {said}"
+    if status == 75 and sent is None and fault.call == "execve":
+        return "deferred"  # the log line stands first: there is no later moment for it
+    return f"status {status}, {'nothing' if sent is None else len(sent)} sent, said {said!r}"
