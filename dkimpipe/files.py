@@ -34,10 +34,7 @@ def open_still_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
         descriptor, status = open_file(path, what)
         age = time.time() - status.st_mtime
         if not 0 <= age < _STILL:  # in the future: no clock tells
-            if status.st_size:
-                return descriptor, status
-            posix.close(descriptor)
-            raise empty(path, what)
+            return descriptor, status
         posix.close(descriptor)
         time.sleep(_STILL - age)
     raise ConfigError(f"{what} {path}: it changes again and again", "let mv(1) put a new file in its place")
@@ -50,11 +47,6 @@ def refuse_changed(path: str, what: str, descriptor: int, before: "posix.stat_re
         raise ConfigError(
             f"{what} {path}: it was changed at this moment", "let mv(1) put a new file in its place"
         )
-
-
-def empty(path: str, what: str) -> ConfigError:
-    """Return the error for a file without an octet: whoever writes it anew has not come far."""
-    return ConfigError(f"{what} {path} is empty", "if it is meant so, write a comment into it")
 
 
 def read_file(path: str, what: str, still: bool = False) -> bytes:

@@ -87,6 +87,8 @@ def lookup(path: str, keys: "Sequence[bytes]", still: bool = False) -> "Entry | 
     keys = [key for key in keys if key and key[:1] not in b"#; \t\r\n"]  # a blank or a comment is no key
     descriptor, status = open_still_file(path, "map") if still else open_file(path, "map")
     try:
+        if still:
+            refuse_empty(path, status)
         found = _find(path, descriptor, status, keys)
         entry = _entry(path, descriptor, *found) if found else None
         refuse_changed(path, "map", descriptor, status)
@@ -95,6 +97,12 @@ def lookup(path: str, keys: "Sequence[bytes]", still: bool = False) -> "Entry | 
         raise ConfigError(f"map {path}: {why(error)}") from None
     finally:
         posix.close(descriptor)
+
+
+def refuse_empty(path: str, status: "posix.stat_result") -> None:
+    """Raise ConfigError for a map without an octet: whoever is writing it anew has not come far."""
+    if not status.st_size:
+        raise ConfigError(f"map {path} is empty", "if it is meant so, write a comment into it")
 
 
 def _entry(path: str, descriptor: int, key: bytes, offset: int) -> Entry:

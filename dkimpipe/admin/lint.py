@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 
-from dkimpipe import config, files, mapindex
+from dkimpipe import config, mapindex, senders
 from dkimpipe.address import Mailbox, is_at_or_below, is_domain
 from dkimpipe.admin import dkimproxy, index, mapfile, record
 from dkimpipe.admin.findings import Finding
@@ -71,8 +71,6 @@ class Lint:
         if not path:
             return
         self.files.append(path)
-        if not os.stat(path).st_size:
-            self._error(files.empty(path, "conf file"))
         seen: dict[str, str] = {}
         for name, value, where, line in config.conf_lines(path):
             if name in config.IGNORED:
@@ -129,9 +127,8 @@ class Lint:
         self.uses += [use for each in uses.values() for use in each]
         if exists(mapindex.path_of(path)) and not index.is_fresh(path, os.stat(path)):
             self._warn(f"{mapindex.path_of(path)} is out of date: the map is scanned", "dkimpipe index")
-        if not os.stat(path).st_size:
-            self._error(files.empty(path, "map"))
-        elif empty:
+        senders.refuse_empty(path, os.stat(path))
+        if empty:
             self._warn(f"{path}: there is no entry in it")
 
     def _can_match(self, line: Line, key: bytes) -> bool:
