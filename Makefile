@@ -22,6 +22,7 @@ test: debian $(VENV)/installed lint
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 soak: debian $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[test,soak]'
 	$(VENV)/bin/python -m pytest -o python_files='soak_*.py' -s tests/soak
 
 # ROUNDS=n more or fewer rounds than 15; DKIMPROXY=path the source of DKIMproxy 1.4.1, to be measured, too.
@@ -31,7 +32,7 @@ bench: debian $(VENV)/installed
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	MYPYPATH=tests:tests/bench $(VENV)/bin/mypy
+	MYPYPATH=tests:tests/bench:tests/soak $(VENV)/bin/mypy
 
 # As root with apt at hand: the packages of the system tests. Elsewhere those tests say what they leave out.
 debian:
