@@ -13,15 +13,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import witness
 from conftest import PROJECT, Keys
 
-from postfix import Postfix, Sink, shared_directory
+from postfix import FRAGMENTS, Postfix, Sink, shared_directory
 
 PYTHON = "/usr/bin/python3"
+LIMIT = 40_000_000  # octets of a message
 TARGETS = ("python3", "pipe", "sendmail")
 _HEADER = b"From: Alice <alice@example.com>\r\nTo: bob@example.net\r\nSubject: number %d\r\nX-Number: %d\r\n"
 _REST = b"Date: Fri, 11 Jul 2003 21:00:37 -0700\r\nMessage-ID: <%d@example.com>\r\n\r\n"
@@ -50,22 +52,8 @@ class Storm:
 
     def submit_all(self, sessions: int) -> None:
         """Submit every message until it is taken, in so many sessions at once."""
-        numbers = iter(range(len(self.sizes)))
-        lock = threading.Lock()
-
-        def session() -> None:
-            while True:
-                with lock:
-                    number = next(numbers, None)
-                if number is None:
-                    return
-                self._submit(number)
-
-        threads = [threading.Thread(target=session) for _ in range(sessions)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(sessions) as pool:
+            list(pool.map(self._submit, range(len(self.sizes))))
 
     def _submit(self, number: int) -> None:
         deadline = time.monotonic() + 120
@@ -74,6 +62,10 @@ class Storm:
                 self.tries[number] += 1
                 octets = message(number, self.sizes[number])
                 self.postfix.submit("alice@example.com", ["bob@example.net"], octets)
+            except smtplib.SMTPResponseException as refusal:
+                if refusal.smtp_code >= 500:
+                    raise
+                time.sleep(0.1)
             except ConnectionRefusedError:
                 self.tries[number] -= 1
                 time.sleep(0.1)
@@ -131,7 +123,7 @@ class Storm:
 
 
 @contextlib.contextmanager
-def storm(keys: Keys, sizes: list[int], **settings: str) -> Iterator[Storm]:
+def storm(keys: Keys, sizes: list[int]) -> Iterator[Storm]:
     """Yield an instance that signs by the filter of this tree, and a sink."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(shared_directory())
@@ -146,8 +138,14 @@ def storm(keys: Keys, sizes: list[int], **settings: str) -> Iterator[Storm]:
         (directory / "postfix").mkdir()
         (directory / "postfix").chmod(0o755)
         sink = stack.enter_context(Sink())
-        limit = {"message_size_limit": "40000000", **settings}
-        postfix = Postfix(directory / "postfix", argv, sink.port, extra_main=limit)
+        shutil.copytree(FRAGMENTS, directory / "fragments")
+        master = directory / "fragments/master.cf"
+        text = master.read_text()
+        assert text.count("message_size_limit=10223616") == 1
+        master.write_text(text.replace("message_size_limit=10223616", f"message_size_limit={LIMIT - 16384}"))
+        limit = {"message_size_limit": f"{LIMIT}"}
+        where = directory / "postfix"
+        postfix = Postfix(where, argv, sink.port, extra_main=limit, fragments=directory / "fragments")
         yield Storm(stack.enter_context(postfix), sink, sizes)
 
 

@@ -29,7 +29,7 @@ def test_processes_that_are_killed_lose_nothing(keys: Keys, report: Report) -> N
     report(f"40 messages, killed {dict(storm.kills)}: {verdict}, {surplus} doubled")
     assert verdict == GOOD
     assert surplus <= sum(storm.kills.values())
-    assert sum(storm.kills.values()) > 5
+    assert sum(storm.kills.values()) > 2
 
 
 def test_many_at_once(keys: Keys, report: Report) -> None:

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -35,6 +36,7 @@ from dkimpipe.admin import atomic, publish, published, record, rotate, rotation
 from dkimpipe.admin.record import Record
 from dkimpipe.errors import Trouble
 from dkimpipe.keys import read_key
+from dkimpipe.verify.resolver import Resolver as Resolving
 
 HOUR, DAY = 3600, 86400
 START = 1_735_689_600  # 2025-01-01 00:00 UTC
@@ -694,6 +696,115 @@ def test_the_file_that_another_selector_uses_is_not_said_to_be_of_no_use(
     house.said(START + DAY)
     zone.obey(house.said(START + 32 * DAY))
     assert house.said(START + 33 * DAY) == "old._domainkey.example.com: revoked\n"
+
+
+# Anything, in any order.
+
+
+class Walk:
+    """An administrator who edits his maps at will, but publishes what he adds and does what he is told."""
+
+    def __init__(self, house: House, zone: Zone, chance: random.Random) -> None:
+        self.house, self.zone, self.chance = house, zone, chance
+        self.lines = {"a.example": ("old", f"{house.directory}/ed25519.pem")}
+        self.zone.records = {"old._domainkey.a.example": [self._value("a.example")]}
+        self._write()
+
+    def _value(self, domain: str) -> bytes:
+        return record.value(self.lines[domain][1]).encode()
+
+    def _write(self) -> None:
+        text = "".join(f"{domain} dkim(s={s},key={key})\n" for domain, (s, key) in self.lines.items())
+        self.house.senders.write_text(text)
+
+    def read(self) -> None:
+        """See what the map says now."""
+        found = re.findall(r"(\S+) dkim\(s=(\w+),key=(\S+)\)", self.house.senders.read_text())
+        self.lines = {domain: (selector, key) for domain, selector, key in found}
+
+    def add(self) -> None:
+        """Give another domain the key of one that there is."""
+        domain = f"d{self.chance.randrange(10**6)}.example"
+        self.lines[domain] = self.chance.choice(list(self.lines.values()))
+        self.zone.records[f"{self.lines[domain][0]}._domainkey.{domain}"] = [self._value(domain)]
+        self._write()
+
+    def remove(self) -> None:
+        """Take a domain away, if it is not the last."""
+        if len(self.lines) > 1:
+            del self.lines[self.chance.choice(list(self.lines))]
+            self._write()
+
+    def go_back(self) -> None:
+        """Let a domain have another key, if its record is there."""
+        domain = self.chance.choice(list(self.lines))
+        others = [
+            key.pair
+            for key in self.house.keys
+            if key.value and Path(key.keyfile).exists() and record.value(key.keyfile) == key.value
+            if self.zone.records.get(f"{key.selector}._domainkey.{domain}") == [key.value.encode()]
+        ]
+        if others:
+            self.lines[domain] = self.chance.choice(others)
+            self._write()
+
+    def lose_a_new_key(self) -> None:
+        """Remove or replace the file of a key that does not sign."""
+        for key in self.house.keys:
+            if key.state in rotation.WAITING and Path(key.keyfile).exists():
+                Path(key.keyfile).unlink()
+                if self.chance.random() < 0.5:
+                    shutil.copy2(self.house.directory / "rsa1024.pem", key.keyfile)
+
+    def lose_a_new_record(self) -> None:
+        """Take a record of a key that does not sign out of DNS."""
+        for key in self.house.keys:
+            if key.state in rotation.WAITING:
+                self.zone.records.pop(self.chance.choice(key.names), None)
+
+    def forget(self) -> None:
+        """Remove what rotate remembers."""
+        (self.house.directory / rotation.NAME).unlink(missing_ok=True)
+
+    def rest(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_done_every_signature_has_its_record(
+    keys: Keys, tmp_path: Path, zone: Zone, seed: int
+) -> None:
+    chance = random.Random(seed)
+    house = House(tmp_path, keys, "", zone.look_at, "--age=20d", "--keep=10d")
+    walk = Walk(house, zone, chance)
+    told: list[tuple[int, str]] = []
+    on_their_way: list[tuple[int, bytes]] = []
+    signed = 0
+    for now in range(START, START + 120 * DAY, 2 * DAY):
+        event = chance.choice(
+            (Walk.add, Walk.remove, Walk.go_back, Walk.lose_a_new_key, Walk.lose_a_new_record)
+            + (Walk.rest,) * 10
+            + (Walk.forget,) * (seed % 4 == 0)
+        )
+        event(walk)
+        done = house.rotate(now, *(["--now"] if chance.random() < 0.1 else []))
+        assert "Traceback" not in done.stderr
+        told.append((now + chance.choice((0, 2, 6)) * DAY, done.stdout.decode()))
+        for _, said in [each for each in told if each[0] <= now]:
+            still_said = [line for line in said.splitlines() if line in done.stdout.decode().splitlines()]
+            zone.obey("\n".join(still_said))
+        told = [each for each in told if each[0] > now]
+        walk.read()
+        on_their_way += [
+            (now + days * DAY, house.sign(now, domain.encode())) for domain in walk.lines for days in (0, 4)
+        ]
+        for message in [message for at, message in on_their_way if at <= now]:
+            known = {name: values[0] for name, values in zone.records.items()}
+            (judged,) = in_memory.verify(message, Resolving(known=known), now)
+            assert judged.word == "pass", (event, now, judged, house.keys, done)
+            signed += 1
+        on_their_way = [each for each in on_their_way if each[0] > now]
+    assert signed > 60
 
 
 # What is wrong, and is said.
