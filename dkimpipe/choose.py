@@ -10,8 +10,8 @@ from dkimpipe.address import (
     to_lower,
     to_u_labels,
 )
-from dkimpipe.config import SENDER_MAP
-from dkimpipe.errors import ConfigError, NotSigned, printable
+from dkimpipe.config import ARGV, SENDER_MAP
+from dkimpipe.errors import ConfigError, NotAllowed, NotSigned, printable
 from dkimpipe.files import exists
 from dkimpipe.options import SignatureOptions, given
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_LIST_ID = 255  # octets, RFC 2919 section 6
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
+_MAX_SHOWN = 64  # octets of a login or an envelope sender in the log: the place behind it is to be seen
 _MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 
@@ -36,9 +37,10 @@ class Choice:
     ``key``         the key of the map that matched, or the domain of the conf file
     ``domain``      the domain that stands for ``$key``, and for d= where the entry names none
     ``where``       gives the place of the entry, such as ``PATH, line N``
+    ``refused``     why other signatures of the entry are not among them
     """
 
-    __slots__ = ("domain", "key", "mailbox", "signatures", "where")
+    __slots__ = ("domain", "key", "mailbox", "refused", "signatures", "where")
 
     def __init__(
         self, mailbox: Mailbox, key: bytes, domain: bytes, signatures: "list[Signature]", settings: "Settings"
@@ -48,6 +50,7 @@ class Choice:
         self.key = key
         self.domain = domain
         self.where = signatures[0].where
+        self.refused: list[NotAllowed] = []
         self.signatures = []
         for signature in signatures:
             options = SignatureOptions(signature, settings)
@@ -170,7 +173,7 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
     if not entry:
         return None
     domain = domain_of_list(entry.key, list_id, author)
-    return Choice(author, entry.key, domain, senders.parse(entry.text, entry.place), settings)
+    return _allowed(author, entry.key, domain, senders.parse(entry.text, entry.place), settings)
 
 
 def domain_of_list(key: bytes, list_id: bytes, author: Mailbox) -> bytes:
@@ -197,7 +200,7 @@ def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None
         entry = senders.lookup(path, lookup_keys(mailbox), still=bool(settings.recipients))
         if entry:
             domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
-            return Choice(mailbox, entry.key, domain, senders.parse(entry.text, entry.place), settings)
+            return _allowed(mailbox, entry.key, domain, senders.parse(entry.text, entry.place), settings)
     return None
 
 
@@ -210,8 +213,64 @@ def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> Choice:
     for mailbox in candidates if signatures else ():
         for domain in _domain_keys(mailbox.domain) if len(given_domains) > 1 else given_domains:
             if domain in given_domains:
-                return Choice(mailbox, domain, domain, signatures, settings)
+                return _allowed(mailbox, domain, domain, signatures, settings)
     raise NotSigned(f"no entry for {printable(candidates[0].address)}")
+
+
+def _allowed(
+    mailbox: Mailbox, key: bytes, domain: bytes, signatures: "list[Signature]", settings: "Settings"
+) -> Choice:
+    """Return what whoever sends may have of an entry. Raises NotAllowed if it is nothing: no other counts."""
+    refusals = [_refusal(signature, settings) for signature in signatures]
+    refused = [refusal for refusal in refusals if refusal]
+    if len(refused) == len(signatures):
+        raise refused[0]
+    allowed = [signature for signature, refusal in zip(signatures, refusals) if not refusal]
+    choice = Choice(mailbox, key, domain, allowed, settings)
+    choice.refused = refused
+    return choice
+
+
+def _refusal(signature: "Signature", settings: "Settings") -> "NotAllowed | None":
+    """Return why whoever sends may not have a signature. Raises ConfigError if it is not told who sends."""
+    for option, (what, tell, is_one, mend) in _WHO_SENDS.items():
+        if option not in signature.options:
+            continue
+        told, rule = tell(settings), signature.options[option]
+        if told is None:
+            raise ConfigError(
+                f"{signature.where()}: {option}= is here, but the filter is told no {what}", mend
+            )
+        octets = told.encode("utf-8", "surrogateescape")
+        items = [item.strip().encode("utf-8", "surrogateescape") for item in rule.split(":")]
+        if not octets or not (b"*" in items or any(is_one(octets, item) for item in items)):
+            reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.where()}"
+            return NotAllowed(reason, f"{option}={rule}")
+    return None
+
+
+def _is_sender(sender: bytes, item: bytes) -> bool:
+    """Tell whether an envelope sender is an address, or at a domain.
+
+    Only the case of the domain does not matter: what is further taken for the same, such as letters of full
+    width, can be another account to whatever has let this sender pass.
+    """
+    local_part, at, domain = sender.rpartition(b"@")
+    only, _, item_domain = item.rpartition(b"@")
+    return bool(at) and domain.lower() in _spellings(_a_labels(item_domain)) and only in (b"", local_part)
+
+
+# Of each option that tells who may have a signature: what it names, who sends, whether that is one of
+# them, and the mend if nobody said who sends.
+_WHO_SENDS: "dict[str, tuple[str, Callable[[Settings], str | None], Callable[[bytes, bytes], bool], str]]" = {
+    "login": (
+        "login",
+        lambda settings: settings.values.get("login"),
+        lambda login, item: login == item,
+        "add --login=${sasl_username} to argv in master.cf",
+    ),
+    "envelope": ("envelope sender", lambda settings: settings.sender, _is_sender, ARGV),
+}
 
 
 def domains(settings: "Settings") -> "list[bytes]":

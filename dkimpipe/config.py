@@ -37,7 +37,9 @@ OPTIONS: "dict[str, tuple[str, ...]]" = {
     "sendmail": (),
     "syslog": _YES_OR_NO,
     "verbose": _YES_OR_NO,
+    "login": (),
 }
+COMMAND_LINE_ONLY = ("conf_file", "login")
 MATCHES = ("from", "sender", "envelope")
 
 # What only a server needs (DKIMproxy and the Perl module Net::Server): accepted, without effect.
@@ -143,7 +145,7 @@ class Settings:
             value = _SPELLINGS.get(value.lower(), value.lower())
         if allowed and value not in allowed:
             raise ConfigError(f"{where}: {name} is {' or '.join(allowed)}, not '{value}'")
-        if not value and allowed != _YES_OR_NO:
+        if not value and allowed != _YES_OR_NO and name != "login":  # who did not log in has an empty one
             raise ConfigError(f"{where}: {name} has no value")
         if name == "match":
             value = value.replace(" ", "").lower()
@@ -219,7 +221,7 @@ def read_conf(
     """
     directives = []
     for name, value, where, line in conf_lines(path, still):
-        if name in options and name != "conf_file":
+        if name in options and name not in COMMAND_LINE_ONLY:
             directives.append((name, value, where))
         elif name not in IGNORED:
             raise unknown_directive(where, line)

@@ -5,6 +5,10 @@ of the form ``4.x.x text``, as "try again later". No error here loses a message,
 that of ``dkimpipe verify`` for what is not wanted.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.log import Level
+
 
 class Trouble(Exception):
     """Why a message is neither signed nor handed on. ``str()`` is the cause, one line, no full stop.
@@ -86,6 +90,18 @@ class RejectedError(Trouble):
 
 class NotSigned(Exception):
     """Not a fault: the message passes on as it came, and ``str()`` is the reason for the log."""
+
+    level: "Level" = "info"
+
+
+class NotAllowed(NotSigned):
+    """Whoever sends may not have this signature: ``rule`` is the option of the entry that tells who may."""
+
+    level = "warning"
+
+    def __init__(self, reason: str, rule: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
 
 
 _LONG_WORD = 40  # letters and digits in a row: base64, and hardly anything else

@@ -29,14 +29,19 @@ LONG_NAMES = {
     "a": "algorithm",
     "c": "method",
     "d": "domain",
+    "envelope": "envelope",
     "h": "headers",
     "i": "identity",
     "key": "keyfile",
+    "login": "login",
     "s": "selector",
     "t": "timestamp",
     "x": "lifetime",
 }
 TYPES = ("dkim", "domainkeys")
+# Those that tell who may have it. Somebody must stand on each side of a colon: an empty login is that of
+# whoever did not log in.
+FOR_WHOM = ("login", "envelope")
 
 
 class Entry:
@@ -152,6 +157,8 @@ def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
             raise ConfigError(f"{where()}: no value: '{shown(option.strip())}'")
         if long_name in options:
             raise ConfigError(f"{where()}: given twice: '{shown(option.strip())}'")
+        if long_name in FOR_WHOM and not all(item.strip(" @") for item in value.split(":")):
+            raise ConfigError(f"{where()}: nobody on one side of a colon: '{shown(option.strip())}'")
         options[long_name] = value
     return options
 

@@ -36,6 +36,7 @@ class Signatures:
             self._begin(bodies)
         except NotSigned as reason:
             self._reasons.append(str(reason))
+            self.level = reason.level
         except (ConfigError, SigningError) as trouble:
             self._accept(trouble)
         self.room = len(self._making) * (_ROOM + 8 * len(message.header))
@@ -74,6 +75,7 @@ class Signatures:
             self._chosen_by = f"chosen by '{printable(choice.key)}', {choice.where()}"
         if self._settings.yes("normalize", True):
             self._message.break_long_lines()
+        self._reasons += dict.fromkeys(map(str, choice.refused))
         for options in choice.signatures:
             try:
                 self._making.append(self._signature(options, bodies))

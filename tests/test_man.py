@@ -18,7 +18,7 @@ from dkimpipe import __version__, choose, options, senders
 from dkimpipe.__main__ import VERBS
 from dkimpipe.address import Mailbox
 from dkimpipe.admin import mapfile
-from dkimpipe.config import IGNORED, OPTIONS, Settings, conf_lines, read_command_line
+from dkimpipe.config import COMMAND_LINE_ONLY, IGNORED, OPTIONS, Settings, conf_lines, read_command_line
 from dkimpipe.man import command, page, roff
 from dkimpipe.verify.options import VerifySettings
 
@@ -127,7 +127,8 @@ def terms(name: str, heading: str) -> dict[tuple[str, ...], str]:
 
 
 def test_each_option_of_a_signature_has_its_text() -> None:
-    assert set(terms("dkimpipe-senders.5", "OPTIONS OF A SIGNATURE")) == set(senders.LONG_NAMES.items())
+    names = {tuple(dict.fromkeys(pair)) for pair in senders.LONG_NAMES.items()}
+    assert set(terms("dkimpipe-senders.5", "OPTIONS OF A SIGNATURE")) == names
 
 
 def test_each_type_has_its_text() -> None:
@@ -150,7 +151,7 @@ VALUES = {
 @pytest.mark.parametrize(("name", "values"), VALUES.items(), ids=VALUES)
 def test_each_value_stands_in_the_text(name: str, values: set[str]) -> None:
     texts = {
-        short: text for (short, _), text in terms("dkimpipe-senders.5", "OPTIONS OF A SIGNATURE").items()
+        short: text for (short, *_), text in terms("dkimpipe-senders.5", "OPTIONS OF A SIGNATURE").items()
     }
     assert values <= set(re.findall(r"`([^`]+)`", texts[name]))
 
@@ -160,7 +161,7 @@ def test_each_directive_has_its_text() -> None:
     names = re.findall(
         r"^ {7}([a-z_]+)(?= |$)", section(render("dkimpipe.conf.5"), "DIRECTIVES"), re.MULTILINE
     )
-    assert sorted(names) == sorted({*OPTIONS} - {"conf_file"})
+    assert sorted(names) == sorted({*OPTIONS} - {*COMMAND_LINE_ONLY})
 
 
 def test_the_directives_without_effect_are_such() -> None:
@@ -322,6 +323,14 @@ def test_the_filter_says_what_the_page_says(place: Path) -> None:
         done = run_filter(f"--sender_map={place}/senders", message=f"From: {author}\n\n".encode())
         said.append(done.stderr.replace(f"from={author}", "from=..."))
     assert "".join(said) in roff.examples(PROSE["dkimpipe.1"])
+
+
+def test_a_refusal_reads_as_on_the_page(tmp_path: Path) -> None:
+    path = tmp_path / "senders"
+    path.write_text("# who  what\nexample.com dkim(login=alice)\n")
+    done = run_filter(f"--sender_map={path}", "--login=bob", message=b"From: a@example.com\n\n")
+    reason = done.stderr.removeprefix("dkimpipe: ").replace(str(path), "/etc/dkimpipe/senders")
+    assert reason.replace("; from=a@example.com", "") in roff.examples(PROSE["dkimpipe.1"])
 
 
 def test_explain_says_what_the_page_says(place: Path) -> None:

@@ -283,6 +283,10 @@ ENTRIES = {
     "blank-inside-value": ("dkim(key=/a b)", [("dkim", {"keyfile": "/a b"})]),
     "parentheses-inside-value": ("dkim(key=/a(1))", [("dkim", {"keyfile": "/a(1)"})]),
     "macro": ("dkim(i=$sender)", [("dkim", {"identity": "$sender"})]),
+    "who-may-have-it": (
+        "dkim(login=a:b@example.com: c d ,envelope=*)",
+        [("dkim", {"login": "a:b@example.com: c d", "envelope": "*"})],
+    ),
     "all-short-names": (
         "dkim(a=1,c=2,d=3,h=4,i=5,key=6,s=7,t=8,x=9)",
         [
@@ -330,7 +334,7 @@ def test_entry(text: str, expected: list[tuple[str, dict[str, str]]]) -> None:
 
 
 TYPES = "known are dkim and domainkeys"
-NAMES = "known are a c d h i key s t x"
+NAMES = "known are a c d envelope h i key login s t x"
 SUCH_AS = "such as: dkim(s=SELECTOR,key=FILE)"
 
 # Text of an entry, what is wrong, the mend.
@@ -360,6 +364,13 @@ WRONG = {
     "blank-value": ("dkim(s= ,key=/k)", "no value: 's='", ""),
     "no-equals": ("dkim(s)", "no value: 's'", ""),
     "twice": ("dkim(s=a,s=b)", "given twice: 's=b'", ""),
+    "nobody": ("dkim(login=)", "no value: 'login='", ""),
+    "nobody-before-a-colon": ("dkim(login=:a)", "nobody on one side of a colon: 'login=:a'", ""),
+    "nobody-behind-a-colon": ("dkim(login=a: )", "nobody on one side of a colon: 'login=a:'", ""),
+    "nobody-between-colons": ("dkim(login=a::b)", "nobody on one side of a colon: 'login=a::b'", ""),
+    "nobody-at-all": ("dkim(login=:)", "nobody on one side of a colon: 'login=:'", ""),
+    "at-of-nothing": ("dkim(envelope=a@b:@)", "nobody on one side of a colon: 'envelope=a@b:@'", ""),
+    "login-twice": ("dkim(login=a,login=b)", "given twice: 'login=b'", ""),
     "twice-short-and-long": ("dkim(s=a,selector=b)", "given twice: 'selector=b'", ""),
 }
 

@@ -14,7 +14,7 @@ from dkimpipe.address import Mailbox, is_at_or_below
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
-from dkimpipe.errors import NotSigned, Trouble, one_line, printable
+from dkimpipe.errors import NotAllowed, NotSigned, Trouble, one_line, printable, shown
 from dkimpipe.keys import read_key
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions
@@ -29,17 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "explain a message from this address; without, one on standard input"
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help=text)
     parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
+    parser.add_argument("--login", metavar="LOGIN", help="the SASL login, '' for none")
     parser.add_argument("--dns", action="store_true", help="tell the state of the records in DNS, too")
     parser.add_argument(
         "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
     )
-    for name in OPTIONS:
+    for name in OPTIONS.keys() - {"login"}:
         parser.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what the filter does with the message, and why; return 0, or 78 if it would be deferred."""
-    named = [f"--{name}={value}" for name, value in vars(options).items() if name in OPTIONS and value]
+    given = vars(options).items()
+    named = [f"--{name}={value}" for name, value in given if name in OPTIONS and value is not None]
     settings = read_settings([*named, *(["-f", options.sender] if options.sender is not None else [])])
     state = _state(options.server) if options.dns else None
     message = Message(_reader(options.address) if options.address else read_standard_input)
@@ -89,6 +91,10 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
             yield from _signature(options, author.domain)
             for text in state(options, choice.mailbox) if state else ():
                 yield f"{'':<10} DNS: {text}"
+        for refusal in choice.refused:
+            yield _refused(refusal)
+    except NotAllowed as refusal:
+        yield _refused(refusal)
     except (NotSigned, Trouble):
         pass  # told below, as on_error has it
     bodies = BodyHashes(large=False)
@@ -99,6 +105,10 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
     for text in signatures.fields(now).decode("ascii", "replace").splitlines():
         yield f"{'field:':<10} {text}"
     yield f"{'so:':<10} {signatures.report}"
+
+
+def _refused(refusal: NotAllowed) -> str:
+    return f"{'refused:':<10} {refusal}, which has {shown(refusal.rule)}"
 
 
 def _signature(options: SignatureOptions, author_domain: bytes) -> Iterator[str]:

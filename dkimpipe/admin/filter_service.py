@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dkimpipe
+from dkimpipe.admin import logins
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
 from dkimpipe.sendmail import SENDMAIL
 
@@ -159,12 +160,20 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield f"argv does not run {job.command}: nothing is {job.done}"
     elif not _passes_envelope(words):
         yield f"argv does not end in {ENVELOPE}: mail is refused, or goes astray"
+    if words is not None and job is SIGN:
+        yield from filter(None, [_login_fault(words)])
+
+
+def _login_fault(words: list[str]) -> str:
+    return logins.fault([word for word in words if word not in ENVELOPE.split()])
 
 
 def _mended(postconf: Postconf, service: Service, status_filter: str, job: Job) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
     runs = options(service, job) is not None
     command = service.command_line if runs else [_start(postconf, job)]
+    if runs and job is SIGN and _login_fault(options(service, job) or []):
+        command = [word for word in command if not word.startswith("--login=")] + [logins.TOLD]
     attributes = (word for word in service.attributes if not word.startswith(REPLACED))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
     arguments = [
@@ -189,7 +198,9 @@ def _start(postconf: Postconf, job: Job) -> str:
     words = [interpreter, job.python, str(main), *filter(None, [job.verb])]
     if os.path.realpath(sendmail) != os.path.realpath(SENDMAIL):
         words.append(f"--sendmail={sendmail}")
-    if job is VERIFY and postconf.value("myhostname") != socket.gethostname():
+    if job is SIGN:
+        words.append(logins.TOLD)
+    elif postconf.value("myhostname") != socket.gethostname():
         words.append(f"--hostname={postconf.value('myhostname')}")
     return " ".join(words)
 

@@ -16,7 +16,7 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.mapfile import BY_LIST, Line, Use
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import Choice
-from dkimpipe.config import CONF_FILE, OPTIONS, Settings
+from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
 from dkimpipe.errors import NotSigned, Trouble
@@ -76,7 +76,7 @@ class Lint:
             if name in config.IGNORED:
                 self._is_of_dkimproxy = True
                 self._warn(f"{where}: {name} is for a server; it has no effect here")
-            elif name not in OPTIONS or name == "conf_file":
+            elif name not in OPTIONS or name in COMMAND_LINE_ONLY:
                 self._error(config.unknown_directive(where, line))
             else:
                 if name in seen and name != "signature":
@@ -155,11 +155,23 @@ class Lint:
             self.findings += dkimproxy.entry(line)
         for _, signature, use in mapfile.every_signature([line], self.settings):
             if signature:
+                self._for_whom(signature)
                 if self._signature(line, signature) and isinstance(use, Use):
                     uses.append(use)
             elif isinstance(use, Trouble):
                 self._error(use)
         return uses
+
+    def _for_whom(self, signature: Signature) -> None:
+        """Look for what no login, or no envelope sender, is."""
+        for option in signature.options.keys() & set(senders.FOR_WHOM):
+            for item in map(str.strip, signature.options[option].split(":")):
+                domain = mapfile.canonical(item).rpartition(b"@")[2]
+                if "*" in item and item != "*":
+                    mend = "* alone is every login" if option == "login" else "example.com is all of a domain"
+                    self._warn(f"{signature.where()}: {option}={item}: * is no part of a pattern", mend)
+                elif option == "envelope" and item != "*" and not is_domain(domain):
+                    self._warn(f"{signature.where()}: {option}={item} is no address, and no domain")
 
     def _signature(self, line: Line, signature: Signature) -> bool:
         """Let the filter make this signature for a sender that the entry is for; return whether it does."""

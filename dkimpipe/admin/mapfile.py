@@ -13,7 +13,6 @@ from typing import Callable, NamedTuple
 
 from dkimpipe import choose, senders
 from dkimpipe.address import Mailbox, to_a_labels, to_lower
-from dkimpipe.admin import record
 from dkimpipe.choose import Choice
 from dkimpipe.config import CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, NotSigned, one_line
@@ -210,6 +209,8 @@ class Use(NamedTuple):
     @property
     def name(self) -> str:
         """Where its record stands, without the last dot (RFC 6376 section 3.6.2.1)."""
+        from dkimpipe.admin import record  # needs cryptography
+
         return record.name(self.options.selector.decode(), self.options.domain.decode())
 
 

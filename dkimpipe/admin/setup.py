@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
     if options.dry_run:
         return 0
-    status = _check(Postconf(options.directory), options.user, domains)
+    status = _check(Postconf(options.directory), options.user, domains, _senders(settings))
     for domain in domains:
         _tell_records(domain, settings)
     if options.reload and not status:
@@ -267,14 +267,18 @@ def _is_ours(line: str, domains: list[str]) -> bool:
     return bool(re.fullmatch(rf"\S+  {item}(, {item})*\n?", line)) and (not domains or domain in domains)
 
 
-def _check(postconf: Postconf, user: str, domains: list[str]) -> int:
-    """Look at the whole, and let the filter sign a message for each domain as its user."""
+def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int:
+    """Look at the whole, and let the filter sign a message for each domain as its user.
+
+    Where an entry tells who may have its signatures, it is enough that the filter runs.
+    """
     print()
     findings = doctor.findings(postconf, user)
     service = filter_service.find(postconf)
     if service:
         for domain in domains:
-            findings += trial(service, f"postmaster@{domain}", "signed ")
+            report = "signed " if _is_for_all(_entry(domain, path)) else ""
+            findings += trial(service, f"postmaster@{domain}", report)
     return tell(findings, f"Postfix is set up, and {', '.join(domains)} is signed for")
 
 
@@ -298,6 +302,12 @@ def _entry(domain: str, path: Path) -> senders.Entry | None:
     """Return what the senders file says for a domain itself."""
     keys = dict.fromkeys([domain.encode(), to_u_labels(domain.encode())])
     return senders.lookup(str(path), list(keys)) if path.exists() else None
+
+
+def _is_for_all(entry: senders.Entry | None) -> bool:
+    """Tell whether an entry has a signature for whoever sends."""
+    signatures = senders.parse(entry.text, entry.place) if entry else []
+    return any(each.options.keys().isdisjoint(senders.FOR_WHOM) for each in signatures)
 
 
 def _is_user(name: str) -> bool:

@@ -26,7 +26,7 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
         group = grp.getgrnam(group_name).gr_gid if group_name else user.pw_gid
         rights: dict[str, Any] = {"user": user.pw_uid, "group": group, "extra_groups": []}
         done = subprocess.run(  # noqa: S603 - what pipe(8) runs
-            command,
+            [*command, "-f", author],
             input=f"From: {author}\n\n".encode(),
             capture_output=True,
             check=False,

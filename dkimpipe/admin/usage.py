@@ -13,6 +13,7 @@ Reads a message on standard input and signs it with the keys that the senders fi
 recipients it hands the message to sendmail(1); without, it writes it to standard output.
 
   -f SENDER                  envelope sender, '' for the null sender
+  --login LOGIN              SASL login, '' for none: who may have a signature with login=
   --conf_file FILE           options, one "name value" a line (/etc/dkimpipe/dkimpipe.conf)
   --sender_map FILE          who gets which signatures (/etc/dkimpipe/senders)
   --listid_map FILE          the same by List-Id; looked up first

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable
 
 from dkimpipe import __version__
-from dkimpipe.config import OPTIONS
+from dkimpipe.config import COMMAND_LINE_ONLY, OPTIONS
 from dkimpipe.man import command, roff
 from dkimpipe.man.command import Command, Option
 
@@ -75,7 +75,7 @@ def _options(name: str) -> list[str]:
 
 def _directives(name: str) -> list[str]:
     """Return the options that can stand in the conf file, without hyphens."""
-    allowed = [f"--{each}" for each in OPTIONS if each != "conf_file"]
+    allowed = [f"--{each}" for each in OPTIONS if each not in COMMAND_LINE_ONLY]
     groups = {
         title: [option for option in options if option.names[0] in allowed]
         for title, options in command.read("").groups.items()
