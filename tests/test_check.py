@@ -73,6 +73,11 @@ GOOD_MAPS = {
     "parent domain": (f"mail.example.com dkim(d=example.com,s=a,{KEY})\n", 1),
     "extension": (f"a+b@example.com dkim(s=a,{KEY})\n", 1),
     "IDN": (f"b\u00fccher.example dkim(s=a,{KEY})\n", 1),
+    "who may have it": (
+        f"example.com dkim(s=a,{KEY},login=a:b c,envelope=b\u00fccher.example:a@b.example:@example.org:*)\n"
+        f". dkim(s=a,{KEY},login=*,d=$senderdomain)\n",
+        2,
+    ),
     "all options": (f"example.com dkim(c=simple,h=from:to,i=@example.com,x=30d,t=yes,s=a,{KEY})\n", 1),
 }
 
@@ -197,6 +202,26 @@ FAULTS = {
     "key with a star": (
         f"*@example.com dkim(s=a,{KEY})\n*.example.com dkim(s=a,{KEY})",
         ["warning: SENDERS, line 2: no address matches *.example.com"],
+    ),
+    "nobody": (
+        f"example.com dkim(s=a,{KEY},login=a:)",
+        ["error: SENDERS, line 1: nobody on one side of a colon: 'login=a:'"],
+    ),
+    "a pattern of logins": (
+        f"example.com dkim(s=a,{KEY},login=bob:*@example.com)",
+        ["warning: SENDERS, line 1: login=*@example.com: * is no part of a pattern"],
+    ),
+    "a pattern of envelope senders": (
+        f"example.com dkim(s=a,{KEY},envelope=*@example.com:*)",
+        ["warning: SENDERS, line 1: envelope=*@example.com: * is no part of a pattern"],
+    ),
+    "an envelope sender that can be none": (
+        f"example.com dkim(s=a,{KEY},envelope=bob:alice@:a b@exa mple.com:.example.com:bob@example.com)",
+        [
+            "warning: SENDERS, line 1: envelope=alice@ is no address, and no domain",
+            "warning: SENDERS, line 1: envelope=a b@exa mple.com is no address, and no domain",
+            "warning: SENDERS, line 1: envelope=.example.com is no address, and no domain",
+        ],
     ),
     "two keys on one selector": (
         f"example.com dkim(s=a,{KEY}), dkim(s=a,key=KEYS/ed25519.pem)",

@@ -1782,6 +1782,12 @@ SYSLOG: dict[str, tuple[tuple[Word, ...], bytes, int, str]] = {
         MAIL_WARNING,
         f"not signed: map /no/such: No such file or directory; {FROM}",
     ),
+    "not allowed": (
+        ("--domain=example.org", "--signature=dkim(login=alice)", "--login=eve\nx", *TO_BOB),
+        UNSIGNED,
+        MAIL_WARNING,
+        r"not signed: login 'eve\nx' may not use command line; from=Alice <alice@example.org>",
+    ),
     "per cent": (
         TO_BOB,
         b"From: %s%n <alice@example.com>\n\n",

@@ -75,6 +75,11 @@ RSA = "s=rsa1024,key=KEYS/rsa1024.pem"
 
 NAMES = {
     "one": (f"example.com dkim({ED})\n", [], ["ed25519._domainkey.example.com"]),
+    "for-some": (
+        f"a@example.com dkim({ED},login=alice)\n. dkim(d=example.org,{ED},login=*,envelope=example.org)\n",
+        [],
+        ["ed25519._domainkey.example.com", "ed25519._domainkey.example.org"],
+    ),
     "two": (
         f"example.com dkim({ED}), dkim({RSA})\n",
         [],

@@ -442,6 +442,18 @@ submission inet n - y - - smtpd
             "PROGRAM", f"/usr/bin/env PYTHONPATH=SITE {PYTHON} -m dkimpipe --conf_file SITE/conf"
         ),
     ),
+    "told who logged in": (
+        MAIN,
+        MASTER.replace("PROGRAM", "PROGRAM --sender_map SITE/for-some --login=$(sasl_username)"),
+    ),
+    "told who logged in, in two words": (
+        MAIN,
+        MASTER.replace("PROGRAM", "PROGRAM --login $sasl_username --sender_map SITE/for-some"),
+    ),
+    "told one login for all": (
+        MAIN,
+        MASTER.replace("PROGRAM", "PROGRAM --login=alice --sender_map SITE/for-some"),
+    ),
     "status filter and time limit elsewhere": (
         MAIN
         + r"""
@@ -572,7 +584,7 @@ FAULTS = {
         "-MX dkimpipe/unix\n-e default_destination_recipient_limit=1000",
         error(
             "dkimpipe/unix: there is no filter to give mail to",
-            NEW_SERVICE.replace("USER", "dkimpipe").replace("COMMAND", "START"),
+            NEW_SERVICE.replace("USER", "dkimpipe").replace("COMMAND", "START --login=${sasl_username}"),
         )
         + error("submission/inet/content_filter: there is no service dkimpipe in master.cf"),
     ),
@@ -580,7 +592,7 @@ FAULTS = {
         "argv=PROGRAM => argv=/opt/signer/sign",
         error(
             "dkimpipe/unix: argv does not run dkimpipe: nothing is signed",
-            SERVICE.replace("PROGRAM", "START"),
+            SERVICE.replace("PROGRAM", "START --login=${sasl_username}"),
         ),
         # and is not run: who knows what it does
     ),
@@ -657,6 +669,21 @@ FAULTS = {
             "dkimpipe/unix: chroot: the filter does not find its interpreter there;"
             " null_sender is not empty: bounces come back as from MAILER-DAEMON",
             SERVICE,
+        ),
+    ),
+    "not told who logged in": (
+        "PROGRAM => PROGRAM --sender_map SITE/for-some",
+        error(
+            "dkimpipe/unix: argv tells no login, and login= stands in SITE/for-some, line 3:"
+            " its mail is deferred",
+            SERVICE.replace("PROGRAM", "PROGRAM --sender_map SITE/for-some --login=${sasl_username}"),
+        ),
+    ),
+    "a login that whoever sends can choose": (
+        "PROGRAM => PROGRAM --login=$(sender) --verbose",
+        error(
+            "dkimpipe/unix: argv takes the login from ${sender}, which whoever sends can choose",
+            SERVICE.replace("PROGRAM", "PROGRAM --verbose --login=${sasl_username}"),
         ),
     ),
     # The user that it runs as.
@@ -1424,6 +1451,8 @@ def site() -> Iterator[Path]:
         copy_program(directory)
         files = {
             "senders": "example.com dkim(s=a,key=/nowhere)\n",
+            "for-some": "example.com dkim(s=a,key=/login)\nexample.net dkim(s=a\n"
+            "example.org dkim(s=a,key=/nowhere),\n dkim(s=b,key=/nowhere,login=alice)\n",
             "conf": "sender_map SITE/senders\n",
             "long-lines.conf": "sender_map SITE/senders\nnormalize no\n",
             "submitters": "root\nnobody, cron\n",

@@ -39,6 +39,8 @@ SIGNATURES = [
     "dkim(s=a,key=KEYS/ed25519.pem,a=rsa-sha256)",
     "dkim(s=a",
     "dkim(s=a,key=KEYS/ed25519.pem,q=1)",
+    "dkim(s=a,key=KEYS/ed25519.pem,login=alice)",
+    "dkim(s=a,key=KEYS/rsa1024.pem,login=*,envelope=example.com)",
 ]
 
 
@@ -84,6 +86,61 @@ def test_the_envelope_sender_is_an_option(keys: Keys) -> None:
     assert b"address:   x@example.com; looked up as " in done.stdout
     assert b"DMARC: not aligned with From: it does not count for example.net\n" in done.stdout
     assert b"so:        signed d=example.com " in done.stdout
+
+
+FOR_SOME = (
+    "alice@example.com dkim(s=a,key=KEYS/rsa2048.pem,login=alice:bob)\n"
+    "carol@example.com dkim(s=a,key=KEYS/rsa2048.pem), dkim(s=b,key=/none,login=carol,envelope=example.com)\n"
+)
+# Arguments, and what is said of refusal.
+REFUSED = {
+    "the one": (
+        ["alice@example.com", "--login=bob"],
+        ["so:        signed d=example.com s=a a=rsa-sha256; from=alice@example.com"],
+    ),
+    "another": (
+        ["alice@example.com", "--login", "eve"],
+        [
+            "refused:   login 'eve' may not use SENDERS, line 1, which has login=alice:bob",
+            "so:        not signed: login 'eve' may not use SENDERS, line 1; from=alice@example.com",
+        ],
+    ),
+    "nobody": (
+        ["alice@example.com", "--login="],
+        [
+            "refused:   login '' may not use SENDERS, line 1, which has login=alice:bob",
+            "so:        not signed: login '' may not use SENDERS, line 1; from=alice@example.com",
+        ],
+    ),
+    "one signature of two": (
+        ["carol@example.com", "--login=carol", "-f", "carol@example.net"],
+        [
+            "refused:   envelope sender 'carol@example.net' may not use SENDERS, line 2,"
+            " which has envelope=example.com",
+            "so:        signed d=example.com s=a a=rsa-sha256; not signed: envelope sender 'carol@example.net'"
+            " may not use SENDERS, line 2; from=carol@example.com",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), REFUSED.values(), ids=REFUSED)
+def test_who_may_not_have_a_signature_is_told(keys: Keys, arguments: list[str], expected: list[str]) -> None:
+    path = keys.senders(FOR_SOME, "explained")
+    done = verb(*arguments, f"--sender_map={path}")
+    assert (done.status, done.stderr) == (0, "")
+    lines = done.stdout.decode().replace(str(path), "SENDERS").splitlines()
+    assert [line for line in lines if line.startswith(("refused:", "so:"))] == expected
+
+
+def test_without_a_login_it_says_what_the_filter_says(keys: Keys) -> None:
+    path = keys.senders(FOR_SOME, "explained")
+    done = verb("alice@example.com", f"--sender_map={path}")
+    assert (done.status, done.stderr) == (
+        78,
+        f"dkimpipe: {path}, line 1: login= is here, but the filter is told no login\n"
+        "add --login=${sasl_username} to argv in master.cf\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +202,7 @@ def random_case(seed: int, keys: Keys) -> tuple[list[str], bytes]:
     lines = []
     for _ in range(choose.randrange(8)):
         key = choose.choice([*addresses, *DOMAINS, "com", ".", "alice@example.com"])
-        items = choose.sample(SIGNATURES[: choose.choice([4, 6, 10])], choose.randrange(1, 4))
+        items = choose.sample(SIGNATURES[: choose.choice([4, 6, 10, 12])], choose.randrange(1, 4))
         lines += [f"{key} {', '.join(items)}", choose.choice(["", "# a comment", "  , dkim", "  "])]
     path = keys.senders("\n".join(lines) + "\n", "random")
     options = [f"--sender_map={path}"]
@@ -153,6 +210,7 @@ def random_case(seed: int, keys: Keys) -> tuple[list[str], bytes]:
         [[], [], ["--match=sender,from"], ["--on_error=accept"], ["--match=envelope,from"]]
     )
     options += choose.choice([[], ["-f", choose.choice(addresses)], ["--verbose"]])
+    options += choose.choice([[], ["--login="], ["--login=alice"], ["--login=bob"]])
     header = [f"{name}: {choose.choice(addresses)}" for name in ("From", "Sender") if choose.random() < 0.9]
     header += choose.choice([[], ["From: two@example.com"], ["Subject: x"], ["List-Id: <l.example.com>"]])
     return options, "\n".join([*header, "", "body", ""]).encode()

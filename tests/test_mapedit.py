@@ -29,6 +29,10 @@ EDITS = {
         b"b.example dkim(s=a,key=/k/b.pem), dkim(s=b,key=/k/a.pem), dkim(s=aa,key=/k/a.pem)\n"
         b". dkim(d=a.example,s=202612,key=/k/new.pem)\n",
     ),
+    "who may have it": (
+        b"a.example dkim(login=s=a:b c,s=a,key=/k/a.pem,envelope=*), dkim(s=a,key=/k/a.pem,login=d)\n",
+        b"a.example dkim(login=s=a:b c,s=202612,key=/k/new.pem,envelope=*), dkim(s=202612,key=/k/new.pem,login=d)\n",
+    ),
     "comments, continuation lines, CRLF": (
         b"\xef\xbb\xbfb\xc3\xbccher.example # dkim(s=a,key=/k/a.pem)\r\n"
         b"# dkim(s=a,key=/k/a.pem)\r\n\r\n \t dkim(s=a, ; s=a\r\n\tkey=/k/a.pem) # key=/k/a.pem\r\n",

@@ -306,6 +306,75 @@ def test_senders_arrive_as_they_were_sent(relay: Relay) -> None:
     assert {tuple(new_fields(message)) for message in messages} == {("Received", *SIGNATURES, "Received")}
 
 
+# Who may have a signature
+
+ALLOWED = "dkim(s=rsa2048,key=KEYS/rsa2048.pem,login=%s)"
+XCLIENT = {"smtpd_authorized_xclient_hosts": "127.0.0.1"}
+# SASL login, the login that the entry names, whether it signs, and what pipe(8) logs of the login if not.
+LOGINS = {
+    "the one": (b"alice", b"bob:alice", ""),
+    "any": (b"alice", b"*", ""),
+    "another": (b"eve", b"bob:alice", "eve"),
+    "nobody": (b"", b"*:alice", ""),
+    "an option": (b"--sender_map=/etc/passwd", b"alice", "--sender_map=/etc/passwd"),
+    "a letter of an option": (b"-f", b"alice", "-f"),
+    "the end of the options": (b"--", b"-f", "--"),
+    "a macro": (b"${recipient}", b"bob@example.net", "${recipient}"),
+    "blanks": (b"a b", b"a b", ""),
+    "braces, which hold words together in master.cf": (b"{ a }", b"a", "{ a }"),
+    "a quote, which flags=q would quote": (b'a"b', b'"a"b"', 'a"b'),
+    "commas, colons, parentheses": (b"alice:x),dkim(s=a", b"alice", "alice:x),dkim(s=a"),
+    "another line": (b"alice\ndkimpipe: signed", b"alice", "alice?dkimpipe: signed"),
+    "UTF-8": ("\u00fc".encode(), "\u00fc".encode(), ""),
+    "no UTF-8": (b"\xff", b"\xff", "?"),
+}
+
+
+@pytest.fixture(scope="module")
+def for_some(template: Path, nameserver: NameServer) -> Iterator[Relay]:
+    """A relay that is told the login as the fragment says, and takes it by XCLIENT."""
+    with shared_directory() as directory:
+        site = Site(directory, template, nameserver)
+        with relay_through(site, site.argv("--login=${sasl_username}"), **XCLIENT) as relay:
+            yield relay
+
+
+@pytest.mark.parametrize(("login", "named", "refused"), LOGINS.values(), ids=LOGINS)
+def test_who_logged_in_has_what_the_entry_lets_him(
+    for_some: Relay, login: bytes, named: bytes, refused: str
+) -> None:
+    site, sink = for_some.site, for_some.sink
+    entry = ALLOWED.replace("KEYS", str(site.directory / "keys")).encode() % named
+    site.senders.write_bytes(
+        b"alice@example.com " + entry + b"\n. " + entry.replace(named, b"nobody") + b"\n"
+    )
+    sink.messages.clear()
+    queue_id = for_some.postfix.submit(SENDER, [RECIPIENT], MESSAGE, login=login)
+    said = for_some.filter_log(queue_id).removeprefix(
+        "dsn=2.0.0, status=sent (delivered via dkimpipe service ("
+    )
+    (out,) = for_some.arrived()
+    signed = ["DKIM-Signature"] if login and not refused else []
+    assert new_fields(out) == ["Received", *signed, "Received"]
+    if signed:
+        assert said.startswith("dkimpipe: signed d=example.com s=rsa2048 a=rsa-sha256; ")
+    else:
+        assert said.startswith(f"dkimpipe: not signed: login '{refused}' may not use {site.senders}"[:90])
+
+
+def test_mail_waits_until_the_filter_is_told_the_login(site: Site) -> None:
+    site.senders.write_text(
+        f"example.com {ENTRY.replace(')', ',login=*)')}\n".replace("KEYS", f"{site.directory}/keys")
+    )
+    with relay_through(site, **XCLIENT) as relay:
+        queue_id = relay.postfix.submit(SENDER, [RECIPIENT], MESSAGE, login=b"alice")
+        log = relay.filter_log(queue_id)
+        cause = f"dkimpipe: {site.senders}, line 1: login= is here, but the filter is told no login"
+        assert log.startswith(f"dsn=4.3.5, status=deferred ({cause}")
+        relay.postfix.set_argv(site.argv("--login=${sasl_username}"))
+        assert_leaves_signed(relay)
+
+
 def test_999_recipients_are_one_run_and_one_signature(relay: Relay) -> None:
     recipients = [f"user{number}@example.net" for number in range(999)]
     relay.submit(recipients=recipients)

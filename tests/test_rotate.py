@@ -350,6 +350,14 @@ def test_the_list_id_map_changes_too(keys: Keys, tmp_path: Path, zone: Zone) -> 
     assert house.states == {"old": "retiring", NEW: "active"}
 
 
+def test_who_may_have_a_signature_stays(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    entry = "example.com dkim(login=alice:*,s=old,key=KEYS/rsa1024.pem,envelope=example.com)\n"
+    house = House(tmp_path, keys, entry, zone.look_at)
+    at(house, zone, "active")
+    new = f"s={NEW},key={tmp_path}/example.com.{NEW}.pem"
+    assert house.senders.read_text() == f"example.com dkim(login=alice:*,{new},envelope=example.com)\n"
+
+
 def test_keys_of_two_types_get_a_selector_each(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     two = "example.com dkim(s=old,key=KEYS/rsa1024.pem), dkim(s=oldd,key=KEYS/ed25519.pem)\n"
     house = House(tmp_path, keys, two, zone.look_at)

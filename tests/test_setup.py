@@ -444,6 +444,29 @@ def test_a_senders_file_without_a_last_line_end_gets_one(signing: Machine) -> No
     assert senders(signing) == f"{SENDERS}# no more\n{line}"
 
 
+def test_a_domain_whose_entry_is_for_some_is_set_up(signing: Machine) -> None:
+    signing.shell("sed -i '/^example.com/s/)/,login=alice,envelope=example.net)/' /etc/dkimpipe/senders")
+    before = signing.changes()
+    done = setup(signing, "example.com")
+    assert (done.status, done.stderr) == (0, "")
+    assert "Postfix is set up, and example.com is signed for\n" in done.stdout
+    assert signing.changes() == before
+
+
+def test_a_filter_that_is_told_no_login_is_mended(signing: Machine) -> None:
+    """As one that was set up by a version that knew no login=."""
+    signing.shell(
+        "sed -i 's/ --login=[^ ]*//' /etc/postfix/master.cf\n"
+        "sed -i '/^example.com/s/)/,login=alice)/' /etc/dkimpipe/senders"
+    )
+    assert dkimpipe(signing, "check", "--postfix").status == 78
+    assert setup(signing, "example.com").status == 0
+    assert "--login=${sasl_username} -f ${sender} -- ${recipient}" in signing.shell(
+        "postconf -M dkimpipe/unix"
+    )
+    assert dkimpipe(signing, "check", "--postfix").status == 0
+
+
 # After an interruption.
 
 
