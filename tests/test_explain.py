@@ -117,8 +117,8 @@ REFUSED = {
         [
             "refused:   envelope sender 'carol@example.net' may not use SENDERS, line 2,"
             " which has envelope=example.com",
-            "so:        signed d=example.com s=a a=rsa-sha256; not signed: envelope sender 'carol@example.net'"
-            " may not use SENDERS, line 2; from=carol@example.com",
+            "so:        signed d=example.com s=a a=rsa-sha256; not signed: envelope sender"
+            " 'carol@example.net' may not use SENDERS, line 2; from=carol@example.com",
         ],
     ),
 }

@@ -31,7 +31,8 @@ EDITS = {
     ),
     "who may have it": (
         b"a.example dkim(login=s=a:b c,s=a,key=/k/a.pem,envelope=*), dkim(s=a,key=/k/a.pem,login=d)\n",
-        b"a.example dkim(login=s=a:b c,s=202612,key=/k/new.pem,envelope=*), dkim(s=202612,key=/k/new.pem,login=d)\n",
+        b"a.example dkim(login=s=a:b c,s=202612,key=/k/new.pem,envelope=*),"
+        b" dkim(s=202612,key=/k/new.pem,login=d)\n",
     ),
     "comments, continuation lines, CRLF": (
         b"\xef\xbb\xbfb\xc3\xbccher.example # dkim(s=a,key=/k/a.pem)\r\n"
