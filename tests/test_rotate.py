@@ -502,6 +502,17 @@ def test_a_dry_run_does_nothing(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_dry_run_takes_nothing_away(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "generated")
+    left = tmp_path / f".example.com.{NEW}.pem.new"
+    os.link(tmp_path / f"example.com.{NEW}.pem", left)  # as after a kill
+    house.said(now, "--dry-run")
+    assert left.exists()
+    house.said(now)
+    assert not left.exists()
+
+
 def test_only_the_domains_that_are_named(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     other = "example.org dkim(s=other,key=KEYS/rsa2048.pem)\n"
     house = House(tmp_path, keys, ONE + other, zone.look_at)

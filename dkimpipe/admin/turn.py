@@ -183,7 +183,8 @@ class Turn:
         if self._is_lost(key):
             self._give_up(key)
             return
-        atomic.tidy(Path(key.keyfile))
+        if not self._options.dry_run:
+            atomic.tidy(Path(key.keyfile))
         key.value = record.value(key.keyfile)
         self._sign_for_all(key)
         faults = self._records.faults(key.names, key.value)
