@@ -16,6 +16,7 @@ from conftest import Done, Keys, run_filter
 from dkimpipe import files, senders
 from dkimpipe.errors import ConfigError
 
+TO_BOB = ("-f", "", "--", "bob@x.example")
 OLD, NEW = ({f"old{n}" for n in range(2)}, {f"new{n}" for n in range(2)})
 
 
@@ -69,15 +70,7 @@ def test_a_map_that_is_edited(
     path = tmp_path / "senders"
     path.write_bytes(text_of(keys, OLD, 2000))
     os.utime(path, (0, 0))
-    arguments = (
-        f"--sender_map={path}",
-        f"--sendmail={sendmail}",
-        "--syslog=no",
-        "-f",
-        "",
-        "--",
-        "bob@x.example",
-    )
+    arguments = (f"--sender_map={path}", f"--sendmail={sendmail}", "--syslog=no", *TO_BOB)
     done = while_edited(lambda: write(path, text_of(keys, NEW, 2000)), 3, lambda: run_filter(*arguments))
     sent = [set(re.findall(rb" s=(\w+)", each.read_bytes())) for each in tmp_path.glob("sent.*")]
     states = [{name.encode() for name in names} for names in (OLD, NEW)]
@@ -100,7 +93,7 @@ def test_a_conf_file_that_is_edited(
 
     conf.write_bytes(text("old"))
     os.utime(conf, (0, 0))
-    arguments = (f"--conf_file={conf}", f"--sendmail={sendmail}", "-f", "", "--", "bob@x.example")
+    arguments = (f"--conf_file={conf}", f"--sendmail={sendmail}", *TO_BOB)
     while_edited(lambda: write(conf, text("new")), 3, lambda: run_filter(*arguments))
     sent = {b"".join(re.findall(rb" s=(\w+)", each.read_bytes())) for each in tmp_path.glob("sent.*")}
     assert sent == {b"old", b"new"}
@@ -115,15 +108,7 @@ def test_a_key_that_is_replaced(
     path = tmp_path / "senders"
     path.write_text(f"example.com dkim(s=a,key={key})\n")
     os.utime(path, (0, 0))
-    arguments = (
-        f"--sender_map={path}",
-        f"--sendmail={sendmail}",
-        "--syslog=no",
-        "-f",
-        "",
-        "--",
-        "bob@x.example",
-    )
+    arguments = (f"--sender_map={path}", f"--sendmail={sendmail}", "--syslog=no", *TO_BOB)
     mask = os.umask(0o077)
     done = while_edited(
         lambda: write(key, keys.path("rsa1024").read_bytes()), 3, lambda: run_filter(*arguments)
@@ -142,7 +127,7 @@ def test_an_emptied_map_keeps_the_mail_back(keys: Keys, tmp_path: Path, sendmail
     path = tmp_path / "senders"
     path.touch()
     os.utime(path, (0, 0))
-    done = run_filter(f"--sender_map={path}", f"--sendmail={sendmail}", "-f", "", "--", "bob@x.example")
+    done = run_filter(f"--sender_map={path}", f"--sendmail={sendmail}", *TO_BOB)
     assert done == Done(
         75,
         b"",

@@ -140,7 +140,7 @@ def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
     """Return the user that pipe(8) takes for the filter, and the group whose rights it gives him."""
     service = filter_service.find(postconf)
     user, _, group = ((service and service.attribute("user")) or wanted_user).partition(":")
-    if not group and _is_user(user):
+    if not group and filter_user.exists(user):
         group = grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
     return user, group or user
 
@@ -159,7 +159,7 @@ def _take(steps: Iterator[Step], dry_run: bool) -> None:
 def _add(
     postconf: Postconf, user: str, group: str, domains: list[str], options: argparse.Namespace, path: Path
 ) -> Iterator[Step]:
-    if not _is_user(user):
+    if not filter_user.exists(user):
         own_group = ["--gid", user] if _group_id(user) is not None else ["--user-group"]
         command = ["useradd", "--system", *own_group, "--no-create-home", "--home-dir", NO_HOME]
         command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false"]
@@ -231,7 +231,7 @@ def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> It
             print(f"# {left} stays")
             if left.stat().st_gid:
                 yield _command("for root only: the group goes", ["chown", "root:root", str(left)])
-    if _is_user(user):
+    if filter_user.exists(user):
         if pwd.getpwnam(user).pw_gecos == MADE:
             yield _command("the user", ["userdel", user])
         else:
@@ -308,14 +308,6 @@ def _is_for_all(entry: senders.Entry | None) -> bool:
     """Tell whether an entry has a signature for whoever sends."""
     signatures = senders.parse(entry.text, entry.place) if entry else []
     return any(each.options.keys().isdisjoint(senders.FOR_WHOM) for each in signatures)
-
-
-def _is_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _group_id(name: str) -> int | None:
