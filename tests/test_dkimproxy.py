@@ -628,7 +628,8 @@ FAULTS = {
     "first-signature": (
         "domain shop.example\nselector a\nkeyfile KEYS/rsa1024.pem\n"
         "signature dkim(q=dns)\n\nsignature domainkeys\n",
-        "4.3.5 dkimpipe: CONF, line 4: unknown option: 'q=dns'\nknown are a c d envelope h i key login s t x\n",
+        "4.3.5 dkimpipe: CONF, line 4: unknown option: 'q=dns'\n"
+        "known are a c d envelope h i key login s t x\n",
     ),
     "map-missing": (
         "sender_map /nowhere/senders\n",
