@@ -1,87 +1,24 @@
-"""dkimpipe: verb or filter, and the outermost guard.
+"""``python3 -m dkimpipe``, and ``python3 -IS .../dkimpipe/__main__.py``, the fastest start.
 
-This file is compiled at every start, so it is short; its imports are guarded, too. It runs as
-``dkimpipe``, as ``python3 -m dkimpipe``, and as ``python3 -IS .../dkimpipe/__main__.py``, the fastest start.
+Python compiles this file anew at every start, so nothing is in it but what finds the rest.
 """
 
 import posix
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
+if not __package__:  # started by path: dkimpipe and what it needs stand beside each other
+    here = __file__.rpartition("/")[0] or "."
+    if here in sys.path:  # our dkim.py would stand for dkimpy
+        sys.path.remove(here)
+    sys.path.append(here + "/..")
 
-VERBS = ("check", "dns", "explain", "genkey", "index", "postfix", "rotate", "setup")
-
-
-def main(arguments: "list[str] | None" = None) -> int:
-    """Run the filter or a verb and return the exit status; no traceback, for it would leak into bounces."""
+try:
+    from dkimpipe.command import end, main
+except (Exception, KeyboardInterrupt) as error:  # a broken installation keeps the mail back, too
     try:
-        _hold_descriptors()
-        if not __package__:  # started by path: dkimpipe and what it needs stand beside each other
-            here = __file__.rpartition("/")[0] or "."
-            if here in sys.path:  # our dkim.py would stand for dkimpy
-                sys.path.remove(here)
-            sys.path.append(here + "/..")
-        if arguments is None:
-            arguments = sys.argv[1:]
-        if arguments in (["--help"], ["--version"]):
-            from dkimpipe.admin.usage import usage
-
-            return usage(arguments[0])
-        if arguments and arguments[0] in VERBS:
-            from dkimpipe.admin.verbs import run_verb
-
-            return run_verb(arguments)
-        if arguments and arguments[0] == "verify":
-            from dkimpipe.verify.filter import verify
-
-            return verify(arguments[1:])
-        from dkimpipe.pipe import run
-
-        return run(arguments)
-    except (Exception, KeyboardInterrupt) as error:
-        return _report(error)
-
-
-def _hold_descriptors() -> None:
-    """Where 0, 1 or 2 is closed put something that fails, so that no file of ours comes to stand there."""
-    for descriptor, mode in enumerate((posix.O_WRONLY, posix.O_RDONLY, posix.O_WRONLY)):
-        try:
-            posix.fstat(descriptor)
-        except OSError:
-            posix.open("/dev/null", mode)
-
-
-def _report(error: BaseException) -> int:
-    """Say what is wrong as pipe(8) reads it, code and cause, and return the status that defers the mail."""
-    code, mend = getattr(error, "code", ""), getattr(error, "mend", "")
-    cause = str(error)
-    if not isinstance(code, str) or not code.startswith("4."):
-        code, place = "4.3.0", error.__traceback__
-        while place and place.tb_next:
-            place = place.tb_next
-        where = f" ({place.tb_frame.f_code.co_filename}, line {place.tb_lineno})" if place else ""
-        cause = (
-            "interrupted"
-            if isinstance(error, KeyboardInterrupt)
-            else f"{type(error).__name__}: {cause}{where}"
-        )
-    lines = [f"{code} dkimpipe: {cause}", mend] if mend else [f"{code} dkimpipe: {cause}"]
-    text = "".join("".join([c if c.isprintable() else "?" for c in line]) + "\n" for line in lines)
-    try:
-        posix.write(2, text.encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
-    return 75
-
-
-def _end(status: int) -> "NoReturn":
-    """End. The filter has written all; the interpreter tidying up would cost a tenth of a message."""
-    if "dkimpipe.admin" in sys.modules:
-        raise SystemExit(status)
-    posix._exit(status)
-
+        posix.write(2, f"4.3.0 dkimpipe: {error!a}\n".encode())
+    finally:
+        posix._exit(75)
 
 if __name__ == "__main__":
-    _end(main())
+    end(main())

@@ -29,7 +29,7 @@ from conftest import MAIN, MESSAGE, PROJECT, Done, Keys
 PYTHON = sys.executable
 BY_PATH = (PYTHON, "-IS", str(MAIN))
 AS_MODULE = (PYTHON, "-m", "dkimpipe")
-AS_SCRIPT = (PYTHON, "-c", "import sys; from dkimpipe.__main__ import main; sys.exit(main())")
+AS_SCRIPT = (PYTHON, "-c", "import sys; from dkimpipe.command import main; sys.exit(main())")
 TEMPORARY_FAILURE = 75
 LOG_LINE = "dkimpipe: signed d=example.com s=rsa2048 a=rsa-sha256; from=Alice <alice@example.com>\n"
 UNSIGNED = MESSAGE.replace(b"example.com", b"example.org")
@@ -93,7 +93,7 @@ def in_process(program: str) -> tuple[str, ...]:
         PYTHON,
         "-ISc",
         f"import sys; sys.path.append({str(PROJECT)!r})\n{program}\n"
-        "from dkimpipe.__main__ import main\nraise SystemExit(main(sys.argv[1:]))",
+        "from dkimpipe.command import main\nraise SystemExit(main(sys.argv[1:]))",
     )
 
 
@@ -792,7 +792,9 @@ def test_too_few_descriptors(place: Place, amount: int) -> None:
 
 def test_too_little_memory(place: Place) -> None:
     """From the least memory in which the interpreter compiles a program of our size, up to enough."""
-    program = MAIN.read_text().partition("\nif __name__")[0] + "\nimport time, binascii\nx = [0] * 20000\n"
+    program = (
+        f"__file__ = ''\n{MAIN.read_text().partition('try:')[0]}\nimport time, binascii\nx = [0] * 20000\n"
+    )
     least = 0
     statuses = []
     for megabytes in range(8, 400):
@@ -917,7 +919,7 @@ def test_the_console_script_is_the_main_function() -> None:
     setup = configparser.ConfigParser()
     setup.read(PROJECT / "setup.cfg")
     scripts = setup["options.entry_points"]["console_scripts"].split("\n")
-    assert "dkimpipe = dkimpipe.__main__:main" in scripts
+    assert "dkimpipe = dkimpipe.command:main" in scripts
 
 
 def test_a_directory_that_cannot_be_written_is_no_hindrance(place: Place) -> None:

@@ -31,9 +31,9 @@ from hypothesis import strategies as st
 from nameserver import NameServer
 
 from dkimpipe import senders
-from dkimpipe.__main__ import main
 from dkimpipe.address import to_lower
 from dkimpipe.admin import mapfile, publish, record, zone
+from dkimpipe.command import main
 from dkimpipe.errors import ConfigError
 
 KINDS = ("rsa1024", "rsa2048", "rsa4096", "ed25519")

@@ -15,9 +15,9 @@ import pytest
 from conftest import MAIN, PROJECT, Keys, run_filter
 
 from dkimpipe import __version__, choose, options, senders
-from dkimpipe.__main__ import VERBS
 from dkimpipe.address import Mailbox
 from dkimpipe.admin import mapfile
+from dkimpipe.command import VERBS
 from dkimpipe.config import COMMAND_LINE_ONLY, IGNORED, OPTIONS, Settings, conf_lines, read_command_line
 from dkimpipe.man import command, page, roff
 from dkimpipe.verify.options import VerifySettings
