@@ -629,11 +629,11 @@ FAULTS = {
     ),
     "no null_sender": (
         "null_sender= => ",
-        error("dkimpipe/unix: null_sender is not empty: bounces come back as from MAILER-DAEMON", SERVICE),
+        error("dkimpipe/unix: null_sender is not empty: the filter gets a name for the null sender", SERVICE),
     ),
     "a null_sender with a name": (
         "null_sender= => null_sender=MAILER-DAEMON",
-        error("dkimpipe/unix: null_sender is not empty: bounces come back as from MAILER-DAEMON", SERVICE),
+        error("dkimpipe/unix: null_sender is not empty: the filter gets a name for the null sender", SERVICE),
     ),
     "a limit of size": (
         "flags=q => size=1000000 flags=q",
@@ -667,7 +667,7 @@ FAULTS = {
         "-F dkimpipe/unix/chroot=y\nnull_sender= => ",
         error(
             "dkimpipe/unix: chroot: the filter does not find its interpreter there;"
-            " null_sender is not empty: bounces come back as from MAILER-DAEMON",
+            " null_sender is not empty: the filter gets a name for the null sender",
             SERVICE,
         ),
     ),

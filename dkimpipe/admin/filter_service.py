@@ -150,7 +150,7 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
     if "q" not in flags:
         yield 'flags without q: mail to "a b"@example.com goes to somebody else'
     if service.attribute("null_sender") != "":
-        yield "null_sender is not empty: bounces come back as from MAILER-DAEMON"
+        yield "null_sender is not empty: the filter gets a name for the null sender"
     if service.attribute("chroot"):
         yield "chroot=: the filter does not find its interpreter there"
     if service.attribute("size") not in (None, "", "0"):
