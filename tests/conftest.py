@@ -88,6 +88,7 @@ def copy_program(directory: Path) -> Path:
             shutil.copytree(found.parent, directory / name)
         else:
             shutil.copy(found, directory)
+    subprocess.run([INTERPRETER, "-m", "compileall", "-q", directory / "dkimpipe"], check=True)
     return directory / "dkimpipe" / "__main__.py"
 
 

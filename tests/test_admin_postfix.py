@@ -351,10 +351,19 @@ def test_without_a_last_line_end_nothing_is_glued(tmp_path: Path) -> None:
     assert content(directory) == before
 
 
+def with_program(fragment: Path, directory: Path) -> str:
+    """Return a fragment of master.cf that runs a program which is there."""
+    program = directory / "dkimpipe"
+    program.touch()
+    text = fragment.read_text()
+    assert text.count("argv=/opt/dkimpipe/bin/dkimpipe ") == 1
+    return text.replace("/opt/dkimpipe/bin/dkimpipe", str(program))
+
+
 def test_the_fragments_say_the_same(tmp_path: Path) -> None:
     """What postfix/ ships by hand and what the verb applies are one set of settings."""
     directory = write(tmp_path / "postfix", "internet site")
-    fragment = (PROJECT / "postfix" / "master.cf").read_text()
+    fragment = with_program(PROJECT / "postfix" / "master.cf", tmp_path)
     services = ("submission inet", "pickup", "dkimpipe")
     master = (directory / "master.cf").read_text()
     kept = [line for line in master.splitlines() if not line.startswith("pickup ")]
@@ -550,7 +559,7 @@ def test_without_a_user_of_its_own_verify_changes_nothing(
 
 def test_the_fragments_for_mail_from_outside_say_the_same(tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "internet site")
-    fragment = (PROJECT / "postfix" / "verify.master.cf").read_text()
+    fragment = with_program(PROJECT / "postfix" / "verify.master.cf", tmp_path)
     assert " user=dkimpipe-verify " in fragment
     master = (directory / "master.cf").read_text()
     kept = [line for line in master.splitlines() if not line.startswith(("pickup ", "smtp      inet "))]

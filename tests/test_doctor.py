@@ -23,6 +23,7 @@ from conftest import INTERPRETER, PROJECT, copy_program
 from conftest import MAIN as MAIN_FILE
 from test_admin_postfix import postconf_of
 
+from dkimpipe import __version__
 from dkimpipe.admin import doctor
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postconf import Postconf
@@ -596,6 +597,38 @@ FAULTS = {
         ),
         # and is not run: who knows what it does
     ),
+    "the program went with the Python of before": (
+        "SITE/dkimpipe/__main__.py => SITE/gone/dkimpipe/__main__.py",
+        error(
+            "dkimpipe/unix: argv: SITE/gone/dkimpipe/__main__.py is gone: mail waits",
+            SERVICE.replace("PROGRAM", "START --conf_file SITE/conf"),
+        )
+        + error(
+            f"as user nobody: {PYTHON}: can't open file 'SITE/gone/dkimpipe/__main__.py':"
+            " [Errno 2] No such file or directory"
+        ),
+    ),
+    "the program is one of before": (
+        "SITE/dkimpipe/__main__.py => SITE/old/dkimpipe/__main__.py",
+        warning(
+            f"dkimpipe/unix: argv runs dkimpipe 0.0.1, and this is {__version__}",
+            SERVICE.replace("PROGRAM", "START --conf_file SITE/conf"),
+        ),
+    ),
+    "the program is not compiled": (
+        "SITE/dkimpipe/__main__.py => SITE/source/dkimpipe/__main__.py",
+        warning(
+            f"SITE/source/dkimpipe is not compiled for {PYTHON}: each message costs several times as much",
+            f"{PYTHON} -m compileall -q SITE/source/dkimpipe",
+        ),
+    ),
+    "the program was compiled before it was changed": (
+        "SITE/dkimpipe/__main__.py => SITE/changed/dkimpipe/__main__.py",
+        warning(
+            f"SITE/changed/dkimpipe is not compiled for {PYTHON}: each message costs several times as much",
+            f"{PYTHON} -m compileall -q SITE/changed/dkimpipe",
+        ),
+    ),
     "unprivileged": (
         "-F dkimpipe/unix/unprivileged=y",
         error("dkimpipe/unix: unprivileged: pipe(8) cannot become the filter's user", SERVICE),
@@ -1130,7 +1163,11 @@ FAULTS = {
     # The filter itself.
     "an interpreter that there is not": (
         f"{PYTHON} => /usr/bin/python-none",
-        error("user nobody cannot run /usr/bin/python-none: No such file or directory"),
+        error(
+            "dkimpipe/unix: argv: /usr/bin/python-none is gone: mail waits",
+            SERVICE.replace("PROGRAM", "START --conf_file SITE/conf"),
+        )
+        + error("user nobody cannot run /usr/bin/python-none: No such file or directory"),
     ),
     "a senders file that there is not": (
         "PROGRAM => PROGRAM --sender_map SITE/none",
@@ -1464,6 +1501,12 @@ def site() -> Iterator[Path]:
         for name, text in files.items():
             (directory / name).write_text(text.replace("SITE", str(directory)))
         (directory / "bin" / "dkimpipe").chmod(0o755)
+        for name in ("old", "source", "changed"):
+            left_out = shutil.ignore_patterns("__pycache__" if name == "source" else "")
+            shutil.copytree(directory / "dkimpipe", directory / name / "dkimpipe", ignore=left_out)
+        (directory / "old" / "dkimpipe" / "__init__.py").write_text('__version__ = "0.0.1"\n')
+        with (directory / "changed" / "dkimpipe" / "pipe.py").open("a") as module:
+            module.write("# changed\n")
         yield directory
 
 

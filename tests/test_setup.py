@@ -492,6 +492,16 @@ def test_a_key_that_is_there_is_used(first: State, signing: Machine) -> None:
     assert listing(signing) == LISTING
 
 
+def test_a_filter_that_is_not_compiled_is_compiled(signing: Machine) -> None:
+    package = f"/{PACKAGES}/dkimpipe"
+    signing.shell(f"rm {package}/__pycache__/pipe.*.pyc")
+    steps = setup(signing, "example.com").stdout.partition("\n\n")[0]
+    assert steps.endswith(
+        f"\n# compiled once, so that no message has to\n{PYTHON} -m compileall -q {package}"
+    )
+    signing.shell(f"ls {package}/__pycache__/pipe.*.pyc")
+
+
 def test_a_run_that_was_killed_between_the_settings_of_postfix_is_completed_and_undone(
     machine: Machine,
 ) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dkimpipe.admin import filter_service, filter_user, roads, wanted
+from dkimpipe.admin import filter_service, filter_user, program, roads, wanted
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, of_change
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
@@ -55,7 +55,8 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
         before = f"{mend}\n" if change.option == FILE else ""
         if change.option != FILE:  # which the next one needs
             found.append(Finding(f"{change.what}: {change.why}", mend))
-    looks = [roads.findings, _milters, _second_pass, filter_user.findings, _filter_settings, _main]
+    looks = [roads.findings, _milters, _second_pass, filter_user.findings, program.findings]
+    looks += [_filter_settings, _main]
     if job is SIGN:
         looks[3:3] = [_smtp, _rewriting]
     for look in looks:

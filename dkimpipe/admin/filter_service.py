@@ -16,9 +16,11 @@ from typing import NamedTuple
 import dkimpipe
 from dkimpipe.admin import logins
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
+from dkimpipe.files import exists
 from dkimpipe.sendmail import SENDMAIL
 
 ENVELOPE = "-f ${sender} -- ${recipient}"
+MAIN = "/dkimpipe/__main__.py"
 REPLACED = ("flags=", "null_sender=", "chroot=", "size=")
 PYTHON = "/usr/bin/python3"  # the name that stays when the system gets another Python
 
@@ -104,18 +106,27 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys))]
 
 
-def options(service: Service, job: Job = SIGN) -> list[str] | None:
-    """Return what stands behind program and verb in the command line; None if it does not do this job."""
+def program(service: Service, job: Job = SIGN) -> list[str]:
+    """Return program and verb, with which the command line begins; nothing if it does not do this job."""
     argv = service.argv
     for at, word in enumerate(argv):
-        if word.endswith(("/dkimpipe", "/dkimpipe/__main__.py")) or argv[at - 1 : at + 1] == [
-            "-m",
-            "dkimpipe",
-        ]:
+        if word.endswith(("/dkimpipe", MAIN)) or argv[at - 1 : at + 1] == ["-m", "dkimpipe"]:
             verifies = argv[at + 1 : at + 2] == [VERIFY.verb]
-            words = [_macro(word) for word in argv[at + 1 + verifies :]]
-            return words if verifies is (job is VERIFY) else None
-    return None
+            return argv[: at + 1 + verifies] if verifies is (job is VERIFY) else []
+    return []
+
+
+def options(service: Service, job: Job = SIGN) -> list[str] | None:
+    """Return what stands behind program and verb in the command line; None if it does not do this job."""
+    words = len(program(service, job))
+    return [_macro(word) for word in service.argv[words:]] if words else None
+
+
+def renewed(service: Service, job: Job) -> Service:
+    """Return the service with this program, as it is installed here, in the place of that which it runs."""
+    words = [*installed(job), *service.command_line[len(program(service, job)) :]]
+    before = service.arguments.partition("argv=")[0]
+    return service._replace(arguments=f"{before}argv={' '.join(words)}")
 
 
 def command(service: Service) -> list[str]:
@@ -160,8 +171,16 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield f"argv does not run {job.command}: nothing is {job.done}"
     elif not _passes_envelope(words):
         yield f"argv does not end in {ENVELOPE}: mail is refused, or goes astray"
+    if gone := _gone(service, job):
+        yield f"argv: {gone} is gone: mail waits"
     if words is not None and job is SIGN:
         yield from filter(None, [_login_fault(words)])
+
+
+def _gone(service: Service, job: Job) -> str:
+    """Return the first file of the program that is not there, as after a change of Python; or nothing."""
+    files = (word for word in program(service, job) if word.startswith("/"))
+    return next((file for file in files if not exists(file)), "")
 
 
 def _login_fault(words: list[str]) -> str:
@@ -171,6 +190,8 @@ def _login_fault(words: list[str]) -> str:
 def _mended(postconf: Postconf, service: Service, status_filter: str, job: Job) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
     runs = options(service, job) is not None
+    if _gone(service, job):
+        service = renewed(service, job)
     command = service.command_line if runs else [_start(postconf, job)]
     if runs and job is SIGN and _login_fault(options(service, job) or []):
         command = [word for word in command if not word.startswith("--login=")] + [logins.TOLD]
@@ -187,15 +208,22 @@ def _mended(postconf: Postconf, service: Service, status_filter: str, job: Job) 
     return service._replace(unprivileged="n", chroot="n", arguments=" ".join(arguments))
 
 
-def _start(postconf: Postconf, job: Job) -> str:
-    """Return the start that costs least. To verify it is this interpreter, whose venv has the packages."""
-    interpreter, sendmail = sys.executable, postconf.value("sendmail_path")
+def installed(job: Job) -> list[str]:
+    """Return program and verb as they are here, by the start that costs least.
+
+    To verify it is this interpreter, whose venv has the packages.
+    """
+    interpreter = sys.executable
     if job is SIGN:
         interpreter = os.path.realpath(interpreter)
         if os.path.realpath(PYTHON) == interpreter:
             interpreter = PYTHON
     main = Path(dkimpipe.__file__).resolve().with_name("__main__.py")
-    words = [interpreter, job.python, str(main), *filter(None, [job.verb])]
+    return [interpreter, job.python, str(main), *filter(None, [job.verb])]
+
+
+def _start(postconf: Postconf, job: Job) -> str:
+    words, sendmail = installed(job), postconf.value("sendmail_path")
     if os.path.realpath(sendmail) != os.path.realpath(SENDMAIL):
         words.append(f"--sendmail={sendmail}")
     if job is SIGN:

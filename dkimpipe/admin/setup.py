@@ -29,6 +29,7 @@ from dkimpipe.admin import (
     filter_user,
     genkey,
     postfix,
+    program,
     record,
     roads,
     wanted,
@@ -176,6 +177,10 @@ def _add(
             print(f"# {domain} has an entry in {path} already, which stays as it is")
         else:
             yield from _add_domain(domain, group, options, path)
+    interpreter, _, main = filter_service.installed(SIGN)
+    package = Path(main).parent
+    if not program.is_compiled(package, interpreter):
+        yield _command("compiled once, so that no message has to", program.compiling(package, interpreter))
     changes = wanted.missing(postconf, options.user)
     if changes:
         commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
