@@ -64,6 +64,14 @@ def first_mailbox(value: bytes) -> Mailbox:
         raise NotSigned(f"no address in '{printable(value)}'") from None
 
 
+def holds_one_address(value: bytes) -> bool:
+    """Tell whether one address stands in an unfolded field value, and no other, not even as junk."""
+    try:
+        return [kind for kind, _ in _tokens(value)].count(b"@") == 1
+    except ValueError:
+        return False
+
+
 def is_at_or_below(domain: bytes, parent: bytes) -> bool:
     """Tell whether a domain is ``parent`` or a subdomain of it."""
     return domain == parent or domain.endswith(b"." + parent)
@@ -146,9 +154,11 @@ def _joined(words: "list[Token]") -> bytes:
 
 
 def _unquoted(quoted: bytes) -> bytes:
-    content = quoted[1:-1]
+    """Return a quoted string without needless quotes and backslashes: they mean nothing (RFC 5322 3.2.4)."""
+    octets = iter(quoted[1:-1])
+    content = bytes([next(octets, octet) if octet == ord("\\") else octet for octet in octets])
     plain = content and not any(octet in _ATOM_ENDS for octet in content.replace(b".", b""))
-    return content if plain else quoted
+    return content if plain else b'"%s"' % content.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
 def _tokens(value: bytes) -> "Iterator[Token]":

@@ -4,6 +4,7 @@ from dkimpipe import senders
 from dkimpipe.address import (
     Mailbox,
     first_mailbox,
+    holds_one_address,
     is_at_or_below,
     is_domain,
     to_a_labels,
@@ -118,8 +119,8 @@ def choose(message: "Message", settings: "Settings") -> Choice:
     candidates = candidates_of(message, settings, author)
     return (
         _by_list_id(message, settings, author)
-        or _by_map(settings, candidates)
-        or _by_domain(settings, candidates or [author])
+        or _by_map(message, settings, candidates)
+        or _by_domain(message, settings, candidates or [author])
     )
 
 
@@ -130,7 +131,7 @@ def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
     each domain with A-labels stands with U-labels too.
     """
     local_parts = [to_lower(mailbox.local_part)]
-    plain = local_parts[0].partition(b"+")[0]
+    plain = local_parts[0].partition(b"+")[0].lstrip(b'"')
     if plain and plain != local_parts[0]:
         local_parts.append(plain)
     keys = [local_part + b"@" + domain for local_part in local_parts for domain in _spellings(mailbox.domain)]
@@ -173,7 +174,8 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
     if not entry:
         return None
     domain = domain_of_list(entry.key, list_id, author)
-    return _allowed(author, entry.key, domain, senders.parse(entry.text, entry.place), settings)
+    signatures = senders.parse(entry.text, entry.place)
+    return _allowed(message, settings, author, entry.key, domain, signatures)
 
 
 def domain_of_list(key: bytes, list_id: bytes, author: Mailbox) -> bytes:
@@ -194,17 +196,18 @@ def sender_map(settings: "Settings") -> str:
     return path
 
 
-def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
+def _by_map(message: "Message", settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
     path = sender_map(settings)
     for mailbox in candidates if path else ():
         entry = senders.lookup(path, lookup_keys(mailbox), still=bool(settings.recipients))
         if entry:
             domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
-            return _allowed(mailbox, entry.key, domain, senders.parse(entry.text, entry.place), settings)
+            signatures = senders.parse(entry.text, entry.place)
+            return _allowed(message, settings, mailbox, entry.key, domain, signatures)
     return None
 
 
-def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> Choice:
+def _by_domain(message: "Message", settings: "Settings", candidates: "list[Mailbox]") -> Choice:
     """Return DKIMproxy's way without maps: ``domain`` tells whom to sign for, ``signature`` how."""
     given_domains = domains(settings)
     signatures = []
@@ -213,15 +216,20 @@ def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> Choice:
     for mailbox in candidates if signatures else ():
         for domain in _domain_keys(mailbox.domain) if len(given_domains) > 1 else given_domains:
             if domain in given_domains:
-                return _allowed(mailbox, domain, domain, signatures, settings)
+                return _allowed(message, settings, mailbox, domain, domain, signatures)
     raise NotSigned(f"no entry for {printable(candidates[0].address)}")
 
 
 def _allowed(
-    mailbox: Mailbox, key: bytes, domain: bytes, signatures: "list[Signature]", settings: "Settings"
+    message: "Message",
+    settings: "Settings",
+    mailbox: Mailbox,
+    key: bytes,
+    domain: bytes,
+    signatures: "list[Signature]",
 ) -> Choice:
     """Return what whoever sends may have of an entry. Raises NotAllowed if it is nothing: no other counts."""
-    refusals = [_refusal(signature, settings) for signature in signatures]
+    refusals = [_refusal(message, settings, signature) for signature in signatures]
     refused = [refusal for refusal in refusals if refusal]
     if len(refused) == len(signatures):
         raise refused[0]
@@ -231,8 +239,11 @@ def _allowed(
     return choice
 
 
-def _refusal(signature: "Signature", settings: "Settings") -> "NotAllowed | None":
-    """Return why whoever sends may not have a signature. Raises ConfigError if it is not told who sends."""
+def _refusal(message: "Message", settings: "Settings", signature: "Signature") -> "NotAllowed | None":
+    """Return why whoever sends may not have a signature. Raises ConfigError if it is not told who sends.
+
+    Who may speak for one address is not to speak for another that stands beside it in From.
+    """
     for option, (what, tell, is_one, mend) in _WHO_SENDS.items():
         if option not in signature.options:
             continue
@@ -245,6 +256,9 @@ def _refusal(signature: "Signature", settings: "Settings") -> "NotAllowed | None
         items = [item.strip().encode("utf-8", "surrogateescape") for item in rule.split(":")]
         if not octets or not (b"*" in items or any(is_one(octets, item) for item in items)):
             reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.where()}"
+            return NotAllowed(reason, f"{option}={rule}")
+        if not holds_one_address(message.by_name[b"from"][0].value):
+            reason = f"with more than one address in From nobody may use {signature.where()}"
             return NotAllowed(reason, f"{option}={rule}")
     return None
 

@@ -6,7 +6,14 @@ import time
 
 import pytest
 
-from dkimpipe.address import first_mailbox, is_at_or_below, is_domain, to_a_labels, to_u_labels
+from dkimpipe.address import (
+    first_mailbox,
+    holds_one_address,
+    is_at_or_below,
+    is_domain,
+    to_a_labels,
+    to_u_labels,
+)
 from dkimpipe.errors import NotSigned
 
 # Value of From, local part, domain.
@@ -64,6 +71,8 @@ MAILBOXES = {
     "local-quoted-at": (b'"m@example.org"@example.com', b'"m@example.org"', b"example.com"),
     "local-quoted-angle": (b'A <"<m@example.org>"@example.com>', b'"<m@example.org>"', b"example.com"),
     "local-quoted-escape": (b'"a\\"b\\\\"@example.com', b'"a\\"b\\\\"', b"example.com"),
+    "local-quoted-pairs": (b'"a\\l\\ice\\\\"@example.com', b'"alice\\\\"', b"example.com"),
+    "local-quoted-pairs-needlessly": (b'"a\\lice"@example.com', b"alice", b"example.com"),
     "local-quoted-empty": (b'""@example.com', b'""', b"example.com"),
     "local-quoted-needlessly": (b'"alice"@example.com', b"alice", b"example.com"),
     "local-quoted-dots": (b'"alice.b"@example.com', b"alice.b", b"example.com"),
@@ -152,6 +161,31 @@ NONE = {
 def test_first_mailbox(value: bytes, local_part: bytes, domain: bytes) -> None:
     mailbox = first_mailbox(value)
     assert (mailbox.local_part, mailbox.domain) == (local_part, domain)
+
+
+# From fields, each of alice's as the filter reads it, and whether a reader sees no other address in it.
+ALONE = {
+    b"alice@example.com": True,
+    b"Alice <alice@example.com>": True,
+    b'"boss@example.com" <alice@example.com>': True,  # a name
+    b"alice@example.com (boss@example.com)": True,
+    b'"a@b"@example.com': True,
+    b"alice@example.com, boss": True,
+    b"alice@example.com, boss@example.com": False,
+    b"Team: alice@example.com; , boss@example.com": False,
+    b"<alice@example.com> boss@example.com": False,
+    b"<alice@example.com> <boss@example.com>": False,
+    b"boss@example.com <alice@example.com>": False,
+    b"<@boss.example:alice@example.com>": False,
+    b'<alice@example.com> "': False,
+    b"<alice@example.com> \\": False,
+}
+
+
+@pytest.mark.parametrize(("value", "alone"), ALONE.items())
+def test_one_address_and_no_other(value: bytes, alone: bool) -> None:
+    assert holds_one_address(value) is alone
+    assert first_mailbox(value).domain == b"example.com"
 
 
 def test_address_is_local_part_and_domain() -> None:

@@ -1176,6 +1176,41 @@ def test_nothing_else_signs_for_whom_the_entry_is_not(
     assert done.stdout == message
 
 
+# What alice, who may be herself alone, writes into From to be taken for bob.
+DISGUISES = (
+    "bob@example.com",
+    "BOB@EXAMPLE.COM",
+    "Alice <bob@example.com>",
+    '"bob"@example.com',
+    '"b\\ob"@example.com',
+    "bob(alice)@example.com (alice@example.com)",
+    "bob @ example . com",
+    "bob@example.com.",
+    "bob+alice@example.com",
+    '"bob+ alice"@example.com',
+    "<bob@example.com> <alice@example.com>",
+    "<alice@example.com> <bob@example.com>",
+    "<alice@example.com> bob@example.com",
+    "bob@example.com <alice@example.com>",
+    "alice@example.com, bob@example.com",
+    "Team: alice@example.com, bob@example.com;",
+    "bob@\uff45xample.com",
+)
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_nobody_is_taken_for_another(place: Place, keys: Keys, disguise: str) -> None:
+    names = ("bob", "alice")
+    entry = "%s@example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem,login=%s)\n"
+    text = "".join([entry % (name, name) for name in names]) + entry.replace("%s@", "") % "*"
+    path = place.file("for-each", text.replace("KEYS", str(keys.directory)).encode())
+    message = MESSAGE.replace(b"Alice <alice@example.com>", disguise.encode())
+    assert message != MESSAGE
+    done = run("--sender_map", str(path), "--login=alice", message=message)
+    assert (done.status, done.stdout) == (0, message)
+    assert re.match(r"dkimpipe: not signed: (login 'alice'|with more than one address in From)", done.stderr)
+
+
 # Help
 
 
