@@ -619,14 +619,14 @@ FAULTS = {
         "SITE/dkimpipe/__main__.py => SITE/source/dkimpipe/__main__.py",
         warning(
             f"SITE/source/dkimpipe is not compiled for {PYTHON}: each message costs several times as much",
-            f"{PYTHON} -m compileall -q SITE/source/dkimpipe",
+            f"{PYTHON} -Im compileall -q SITE/source/dkimpipe",
         ),
     ),
     "the program was compiled before it was changed": (
         "SITE/dkimpipe/__main__.py => SITE/changed/dkimpipe/__main__.py",
         warning(
             f"SITE/changed/dkimpipe is not compiled for {PYTHON}: each message costs several times as much",
-            f"{PYTHON} -m compileall -q SITE/changed/dkimpipe",
+            f"{PYTHON} -Im compileall -q SITE/changed/dkimpipe",
         ),
     ),
     "unprivileged": (

@@ -497,7 +497,7 @@ def test_a_filter_that_is_not_compiled_is_compiled(signing: Machine) -> None:
     signing.shell(f"rm {package}/__pycache__/pipe.*.pyc")
     steps = setup(signing, "example.com").stdout.partition("\n\n")[0]
     assert steps.endswith(
-        f"\n# compiled once, so that no message has to\n{PYTHON} -m compileall -q {package}"
+        f"\n# compiled once, so that no message has to\n{PYTHON} -Im compileall -q {package}"
     )
     signing.shell(f"ls {package}/__pycache__/pipe.*.pyc")
 

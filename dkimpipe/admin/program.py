@@ -39,8 +39,8 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def compiling(package: Path, interpreter: str) -> list[str]:
-    """Return the command that compiles it."""
-    return [interpreter, "-m", "compileall", "-q", str(package)]
+    """Return the command that compiles it; without I the directory that root is in could give other code."""
+    return [interpreter, "-Im", "compileall", "-q", str(package)]
 
 
 def is_compiled(package: Path, interpreter: str) -> bool:
