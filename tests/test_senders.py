@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,7 +246,7 @@ def test_unreadable_map(open_directory: Path) -> None:
 def test_path_with_nul() -> None:
     with pytest.raises(ConfigError) as raised:
         lookup("/ma\x00p", [A])
-    assert str(raised.value).startswith("map /ma\x00p: embedded null ")  # the end is Python's own
+    assert re.match("map /ma\x00p: .*embedded null ", str(raised.value))  # the rest is Python's own
 
 
 def test_place_of_a_map_that_has_gone(tmp_path: Path) -> None:
