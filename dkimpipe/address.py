@@ -67,7 +67,7 @@ def first_mailbox(value: bytes) -> Mailbox:
 def holds_one_address(value: bytes) -> bool:
     """Tell whether one address stands in an unfolded field value, and no other, not even as junk."""
     try:
-        return [kind for kind, _ in _tokens(value)].count(b"@") == 1
+        return sum(kind == b"@" for kind, _ in _tokens(value)) == 1
     except ValueError:
         return False
 
