@@ -53,7 +53,10 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def write(directory: Path, name: str) -> Path:
     main, master = CONFIGURATIONS[name]
     directory.mkdir()
-    (directory / "main.cf").write_text((SHIPPED / "main.cf.debian").read_text() + "# ours\n" + main)
+    ours = {line.partition(" ")[0] for line in main.splitlines()}
+    shipped = (SHIPPED / "main.cf.debian").read_text().splitlines(keepends=True)
+    kept = [line for line in shipped if line.partition("=")[0].strip() not in ours]  # none stands twice
+    (directory / "main.cf").write_text("".join(kept) + "# ours\n" + main)
     (directory / "master.cf").write_text((SHIPPED / "master.cf.dist").read_text() + master)
     (directory / "master.cf").chmod(0o640)
     return directory

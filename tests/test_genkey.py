@@ -16,17 +16,27 @@ from pathlib import Path
 
 import pytest
 import witness
-from conftest import MAIN, Done, run_filter, write_key
+from conftest import INTERPRETER, MAIN, Done, copy_program, run_filter, write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from postfix import shared_directory
 
 GROUP = "root"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a key to a group")
 
 
-def verb(*arguments: str, user: str | None = None) -> Done:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Path]:
+    """The program where every user can run it: the project may be in a home that nobody else enters."""
+    with shared_directory() as directory:
+        yield copy_program(directory)
+
+
+def verb(*arguments: str, user: str | None = None, main: Path = MAIN) -> Done:
     """Run ``dkimpipe genkey ARGUMENTS``, as another user if one is named."""
-    command = [sys.executable, "-B", str(MAIN), "genkey", *arguments]
+    python = [INTERPRETER, "-IS"] if user else [sys.executable]
+    command = [*python, "-B", str(main), "genkey", *arguments]
     group = pwd.getpwnam(user).pw_gid if user else None
     groups: list[int] | None = [] if user else None
     done = subprocess.run(
@@ -91,8 +101,8 @@ def of_nobody() -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_who_is_not_root_makes_keys_for_himself(of_nobody: Path) -> None:
-    done = verb("example.com", f"--directory={of_nobody}", "--selector=mail", user="nobody")
+def test_who_is_not_root_makes_keys_for_himself(of_nobody: Path, shared: Path) -> None:
+    done = verb("example.com", f"--directory={of_nobody}", "--selector=mail", user="nobody", main=shared)
     assert (done.status, done.stderr) == (0, "")
     status = (of_nobody / "example.com.mail.pem").stat()
     assert (status.st_mode & 0o777, status.st_uid) == (0o400, pwd.getpwnam("nobody").pw_uid)
@@ -115,9 +125,12 @@ NOT_ROOT = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), NOT_ROOT.values(), ids=NOT_ROOT)
-def test_what_it_refuses_to_who_is_not_root(of_nobody: Path, arguments: list[str], message: str) -> None:
+def test_what_it_refuses_to_who_is_not_root(
+    of_nobody: Path, shared: Path, arguments: list[str], message: str
+) -> None:
     options = [f"--directory={of_nobody}", "--selector=mail", *arguments]
-    assert verb("example.com", *options, user="nobody") == Done(78, b"", f"dkimpipe: {message}\n")
+    done = verb("example.com", *options, user="nobody", main=shared)
+    assert done == Done(78, b"", f"dkimpipe: {message}\n")
     assert os.listdir(of_nobody) == []
 
 
