@@ -14,10 +14,13 @@ else:
     import _ctypes
 
 _NAMES = ("libcrypto.so.3", "libcrypto.so.1.1")
-_NOW = 2  # RTLD_NOW
+_FLAGS = 2 | 8  # RTLD_NOW, RTLD_DEEPBIND: it finds its own symbols sooner than among those of all others
 # OPENSSL_init_crypto(3): NO_LOAD_CONFIG, NO_ADD_ALL_CIPHERS, NO_ADD_ALL_DIGESTS, NO_ATEXIT. The lists are of
 # names, which nobody asks for here; they and their end cost a tenth of the signature.
 _BARE = 0x80 | 0x10 | 0x20 | 0x80000
+# The random numbers that blind the private-key operation, from a DRBG (NIST SP 800-90A) that needs no cipher:
+# the default one has OpenSSL 3 set up all ciphers first, which takes as long as the operation.
+_DRBG = (None, b"HASH-DRBG", None, None, b"SHA256")
 _HASHES = {"sha1": 64, "sha256": 672}  # NID_sha1, NID_sha256
 _ED25519 = 1087  # EVP_PKEY_ED25519
 
@@ -60,6 +63,10 @@ class Library:
     def __init__(self) -> None:
         self._handle = _load()
         self._int("OPENSSL_init_crypto", _Long(_BARE), None)
+        try:
+            self._int("RAND_set_DRBG_type", *_DRBG)
+        except OSError:  # OpenSSL 1.1 does not have it
+            pass
 
     def sign_rsa(self, key: bytes, digest: bytes, hash_name: str) -> bytes:
         """Return the RSASSA-PKCS1-v1_5 signature (RFC 8017) of a digest, nothing if OpenSSL refuses.
@@ -111,7 +118,7 @@ def _load() -> "Any":
     """Return a handle of the library. Raises OSError."""
     for name in _NAMES[:-1]:
         try:
-            return _ctypes.dlopen(name, _NOW)
+            return _ctypes.dlopen(name, _FLAGS)
         except OSError:
             continue
-    return _ctypes.dlopen(_NAMES[-1], _NOW)
+    return _ctypes.dlopen(_NAMES[-1], _FLAGS)

@@ -571,6 +571,23 @@ def test_package_where_the_library_cannot_serve(
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_library_without_a_choice_of_drbg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenSSL 1.1 is."""
+    find, asked = libcrypto._ctypes.dlsym, []
+
+    def dlsym(handle: int, name: str) -> object:
+        asked.append(name)
+        if name == "RAND_set_DRBG_type":
+            raise OSError(f"undefined symbol: {name}")
+        return find(handle, name)
+
+    monkeypatch.setattr(libcrypto._ctypes, "dlsym", dlsym)
+    made, text = SIGNERS["rsa1024-pkcs8"]
+    signature = PrivateKey("KEY", text)._sign_by_libcrypto(DIGESTS["sha256"], "sha256")
+    assert verifies(made, signature, "sha256")
+    assert "RAND_set_DRBG_type" in asked
+
+
 @pytest.mark.parametrize("signature", [b"", b"x", bytes(64), bytes(128), bytes(129)])
 def test_package_where_the_library_fails(monkeypatch: pytest.MonkeyPatch, signature: bytes) -> None:
     monkeypatch.setattr(libcrypto.Library, "sign_rsa", lambda *arguments: signature)
