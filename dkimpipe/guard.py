@@ -2,7 +2,6 @@
 
 import posix
 from _signal import SIG_DFL, SIGALRM, SIGCHLD, alarm, signal
-from _stat import S_ISFIFO
 
 from dkimpipe.config import ARGV
 from dkimpipe.errors import HandoverError, TimeLimitError, UsageError
@@ -12,10 +11,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 # Seconds. Postfix bounces what runs past dkimpipe_time_limit, mostly 1000 s; a deferral comes first.
-# The alarm outlives the exec: a sendmail(1) that hangs dies of it, and death by signal defers, too.
+# A sendmail(1) that hangs is killed then.
 TIME_LIMIT = 280
 
 _ENDED = "the program that sent this message ended before it was handed on"
+_FIFO = 0o010000  # inode(7), the type in st_mode
 _PF_EXITING = 4  # Linux, include/linux/sched.h
 
 
@@ -50,7 +50,7 @@ def _one_pipe(first: int, second: int) -> bool:
         one, other = posix.fstat(first), posix.fstat(second)
     except OSError:
         return False
-    return one.st_ino == other.st_ino and one.st_dev == other.st_dev and S_ISFIFO(one.st_mode)
+    return one.st_ino == other.st_ino and one.st_dev == other.st_dev and one.st_mode & 0o170000 == _FIFO
 
 
 def same_parent(parent: int) -> None:

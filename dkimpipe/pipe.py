@@ -6,14 +6,14 @@ Whatever goes wrong before the last step raises Trouble: the mail is deferred, a
 import posix
 import time
 
-from dkimpipe import guard, log, sendmail
+from dkimpipe import guard, log, spool
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
 from dkimpipe.errors import InputError, Trouble
 from dkimpipe.files import why
+from dkimpipe.handover import hand_over
 from dkimpipe.message import Message
 from dkimpipe.signatures import Signatures
-from dkimpipe.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: "list[str]") -> int:
-    """Filter one message and return exit status 0, or raise Trouble. With recipients it never returns."""
+    """Filter one message and return the exit status, 0 or that of sendmail(1), or raise Trouble."""
     parent = posix.getppid()
     guard.limit_time()
     settings = read_settings(arguments)
@@ -39,29 +39,15 @@ def _pass_on(settings: "Settings", parent: int) -> int:
     bodies = BodyHashes(large=not message.small)
     signatures = Signatures(message, settings, bodies)
 
-    spool = Spool(room=signatures.room + len(message.envelope_line))
-    spool.write(message.header)
+    complete = spool.new(message.small, room=signatures.room + len(message.envelope_line))
+    complete.write(message.header)
     for chunk in message.body():
-        spool.write(chunk)
+        complete.write(chunk)
         bodies.update(chunk)
     bodies.finish()
-    spool.put_on_top(message.envelope_line + signatures.fields(int(time.time())))
+    complete.put_on_top(message.envelope_line + signatures.fields(int(time.time())))
 
-    if settings.recipients:
-        program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))
-        sendmail.feed(program, spool)
-        guard.same_parent(parent)
-        _log(signatures, settings)
-        sendmail.become(program, settings.sender or "", settings.recipients)
-    spool.copy_to(1)
-    _log(signatures, settings)
-    return 0
-
-
-def _log(signatures: Signatures, settings: "Settings") -> None:
-    log.to_stderr(signatures.report)
-    if settings.yes("syslog", bool(settings.recipients)):
-        log.to_syslog(signatures.report, signatures.level)
+    return hand_over(complete, settings, parent, signatures.report, signatures.level)
 
 
 def read_standard_input(size: int) -> bytes:

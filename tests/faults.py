@@ -17,10 +17,13 @@ ERRORS = {
     "access": ("EACCES",),
     "alarm": (),
     "brk": (),  # it gives no error, but an address, and strace(1) cannot give another
+    "clone": ("EAGAIN", "ENOMEM"),
+    "clone3": ("EAGAIN", "ENOMEM"),
     "close": ("EIO",),
     "connect": ("ECONNREFUSED", "ENOENT"),
     "dup2": ("EBADF", "EMFILE"),
     "execve": ("ENOENT", "EACCES", "ENOMEM", "E2BIG"),
+    "exit_group": (),
     "fcntl": ("EINVAL",),
     "fstat": ("EIO",),
     "ftruncate": ("EIO",),
@@ -38,25 +41,37 @@ ERRORS = {
     "mprotect": ("ENOMEM",),
     "munmap": ("ENOMEM",),
     "newfstatat": ("EACCES", "EIO"),
+    "prlimit64": ("EPERM",),
+    "pipe2": ("EMFILE", "ENFILE"),
     "openat": ("EMFILE", "EACCES", "ENOENT", "EIO"),
     "pread64": ("EIO",),
     "pwrite64": ("ENOSPC", "EIO"),
     "read": ("EIO",),
     "readlink": ("EACCES",),
     "rt_sigaction": ("EINVAL",),
+    "rt_sigprocmask": ("EINVAL",),
     "sendto": ("ECONNREFUSED",),
     "socket": ("EMFILE",),
     "stat": ("EIO",),
+    "vfork": ("EAGAIN", "ENOMEM"),
+    "wait4": ("ECHILD",),
     "write": ("EIO", "ENOSPC", "EPIPE"),
 }
 
 
+EXPECTED = ("signed", "deferred", "sent, and deferred")
+
+
 class Fault(NamedTuple):
-    """The n-th call of this name, in the life of the process, fails with this error."""
+    """The n-th call of this name, in the life of the process, fails with this error.
+
+    ``late``: sendmail(1) runs by then, or has run.
+    """
 
     call: str
     number: int
     error: str
+    late: bool = False
 
 
 class Place:
@@ -82,10 +97,10 @@ class Place:
         return done.returncode, done.stderr.decode(), self.sent.read_bytes() if self.sent.exists() else None
 
     def faults(self) -> Iterator[Fault]:
-        """Yield all that can fail from the first line of the filter until sendmail(1) takes its place."""
+        """Yield all that can fail from the first line of the filter to its end."""
         self.run()
         seen: Counter[str] = Counter()
-        begun = False
+        begun = late = False
         for line in self._trace.read_text().splitlines():
             call = re.match(r"\w+", line)
             if not call:
@@ -93,14 +108,13 @@ class Place:
             if len(seen) or call[0] != "execve":  # the one that began it all is strace's own
                 seen[call[0]] += 1
             begun = begun or '/dkimpipe/.."' in line  # the filter looks for its other files
+            late = late or call[0] == "wait4"
             for error in ERRORS[call[0]] if begun else ():
-                yield Fault(call[0], seen[call[0]], error)
-            if begun and call[0] == "execve":
-                return
+                yield Fault(call[0], seen[call[0]], error, late)
 
 
 def outcome(place: Place, fault: Fault, whole: bytes) -> str:
-    """Return what came of a message: ``signed`` or ``deferred``; else what is wrong with that.
+    """Return what came of a message: ``signed``, ``deferred``, or both; otherwise what is wrong with that.
 
     ``whole``: what is sent where nothing fails.
     """
@@ -110,6 +124,6 @@ def outcome(place: Place, fault: Fault, whole: bytes) -> str:
         return "signed"
     if status == 75 and sent is None and re.match(r"4\.3\.\d dkimpipe: [^\n]+\n", said):
         return "deferred" if "Traceback" not in said else f"traceback: {said}"
-    if status == 75 and sent is None and fault.call == "execve":
-        return "deferred"  # the log line stands first: there is no later moment for it
+    if status == 75 and sent == whole and fault.late:
+        return "sent, and deferred"  # whether it was read cannot be seen, so it is sent again
     return f"status {status}, {'nothing' if sent is None else len(sent)} sent, said {said!r}"

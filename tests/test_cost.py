@@ -18,14 +18,13 @@ NOTHING = [PYTHON, "-I", "-c", "pass"]
 
 # Every message pays for each of these. A module more is a decision: the commit says what it costs.
 OURS = """
-    address body canonical choose command config digest dkim errors files guard keys libcrypto log longlines
-    message options pipe senders sendmail signatures spool tags
+    address body canonical choose command config digest dkim errors files guard handover keys libcrypto log
+    longlines message options pipe senders signatures spool tags
 """
 MODULES = {
     "dkimpipe",
     *(f"dkimpipe.{name}" for name in OURS.split()),
     "_ctypes",
-    "_stat",
     "binascii",
     "_sha2" if sys.version_info >= (3, 12) else "_sha256",
 }

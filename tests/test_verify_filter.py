@@ -176,7 +176,7 @@ TROUBLE = {
     "no sendmail": (
         ["--sendmail=/nowhere", "-f", "", "--", "a@example.com"],
         "4.3.0 dkimpipe: cannot run /nowhere\n"
-        "name Postfix's sendmail(1): --sendmail=PATH; postconf sendmail_path tells\n",
+        "name Postfix's sendmail(1): --sendmail=PATH; postconf sendmail_path prints it\n",
     ),
 }
 

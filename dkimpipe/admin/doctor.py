@@ -17,7 +17,7 @@ from dkimpipe.admin.findings import Finding, of_change
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
 from dkimpipe.config import Settings, read_settings
 from dkimpipe.errors import Trouble
-from dkimpipe.sendmail import SENDMAIL
+from dkimpipe.handover import SENDMAIL
 
 # Parameters of smtp(8) that change what it sends. Some are mostly used to drop a Received field: no harm.
 REWRITES = {

@@ -17,7 +17,7 @@ import dkimpipe
 from dkimpipe.admin import logins
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
 from dkimpipe.files import exists
-from dkimpipe.sendmail import SENDMAIL
+from dkimpipe.handover import SENDMAIL
 
 ENVELOPE = "-f ${sender} -- ${recipient}"
 MAIN = "/dkimpipe/__main__.py"

@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import time
 
-from dkimpipe import guard, log, sendmail
+from dkimpipe import guard, log, spool
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
 from dkimpipe.errors import HeaderError, RejectedError, Trouble, UsageError, one_line
+from dkimpipe.handover import hand_over
 from dkimpipe.message import Message
 from dkimpipe.pipe import read_standard_input
-from dkimpipe.spool import Spool
 from dkimpipe.verify import policy, report
 from dkimpipe.verify.check import Checks
 from dkimpipe.verify.options import VerifySettings
@@ -67,10 +67,10 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     if settings.yes("explain"):
         return _explain(message, bodies, checks, resolver)
 
-    spool = Spool(room=_ROOM + len(message.envelope_line))
-    spool.write(without_claims(message, hostname))
+    complete = spool.new(message.small, room=_ROOM + len(message.envelope_line))
+    complete.write(without_claims(message, hostname))
     for chunk in message.body():
-        spool.write(chunk)
+        complete.write(chunk)
         bodies.update(chunk)
     bodies.finish()
     judged = checks.judge(resolver, int(time.time()))
@@ -80,17 +80,9 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     field = write(hostname, results).replace(b"\n", message.line_end)
     # A message without a header may begin with a blank, and what it says there would continue our field.
     gap = b"" if message.header else message.line_end
-    spool.put_on_top(message.envelope_line + field + message.line_end + gap)
+    complete.put_on_top(message.envelope_line + field + message.line_end + gap)
 
-    if settings.recipients:
-        program = sendmail.find(settings.get("sendmail", sendmail.SENDMAIL))
-        sendmail.feed(program, spool)
-        guard.same_parent(parent)
-        _log(report.line(message, results), settings)
-        sendmail.become(program, settings.sender or "", settings.recipients)
-    spool.copy_to(1)
-    _log(report.line(message, results), settings)
-    return 0
+    return hand_over(complete, settings, parent, report.line(message, results), "info")
 
 
 def _read_header() -> Message:
@@ -111,9 +103,3 @@ def _explain(message: Message, bodies: BodyHashes, checks: Checks, resolver: Res
     lines = [f"{one_line(line)}\n" for line in explain(message, body, checks, judged, resolver)]
     os.write(1, "".join(lines).encode())
     return 0 if any(each.word == "pass" for each in judged) else _NONE_IS_GOOD
-
-
-def _log(line: str, settings: VerifySettings) -> None:
-    log.to_stderr(line)
-    if settings.yes("syslog", bool(settings.recipients)):
-        log.to_syslog(line, "info")

@@ -1,0 +1,109 @@
+"""The hand-over: the message goes back to Postfix through sendmail(1), or to standard output.
+
+Exit status 0 of sendmail(1) does not prove that it has read the message. Under SELinux the kernel gives a
+program of another domain the null device instead of a descriptor that this domain may not use; sendmail(1)
+then sends an empty message and exits 0. So the filter waits for it and checks: its standard input and our
+descriptor share one position, and nothing may be left to read there.
+"""
+
+import posix
+from _signal import SIGKILL
+
+from dkimpipe import guard, log
+from dkimpipe.errors import HandoverError, TimeLimitError
+from dkimpipe.files import is_regular, why
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.config import Settings
+    from dkimpipe.log import Level
+    from dkimpipe.spool import Spool
+
+SENDMAIL = "/usr/sbin/sendmail"
+_CHUNK = 65536
+
+
+def hand_over(spool: "Spool", settings: "Settings", parent: int, report: str, level: "Level") -> int:
+    """Hand a complete message over, log the report of what was done to it, and return the exit status.
+
+    The status is that of sendmail(1); without recipients the message goes to standard output. ``parent`` is
+    the process that started us. Raises HandoverError, SpoolError, OutputError and TimeLimitError.
+    """
+    status = 0
+    if settings.recipients:
+        program = find(settings.get("sendmail", SENDMAIL))
+        message = spool.reader()
+        guard.same_parent(parent)
+        status = _run(program, message, settings.sender or "", settings.recipients)
+        if not status:
+            _refuse_unread(program, message)
+    else:
+        spool.copy_to(1)
+    syslog = settings.yes("syslog", bool(settings.recipients))
+    if status:  # sendmail(1) itself has said why
+        report, level = f"not sent: {program} ended with exit status {status}", "error"
+    else:
+        log.to_stderr(report)
+    if syslog:
+        log.to_syslog(report, level)
+    return status
+
+
+def find(path: str) -> str:
+    """Return the path if there is a program. Raises HandoverError."""
+    try:
+        runs = is_regular(posix.stat(path)) and posix.access(path, posix.X_OK)
+    except (OSError, ValueError):
+        runs = False
+    if not runs:
+        raise HandoverError(
+            f"cannot run {path}",
+            "name Postfix's sendmail(1): --sendmail=PATH; postconf sendmail_path prints it",
+        )
+    return path
+
+
+def _run(path: str, message: int, sender: str, recipients: "list[str]") -> int:
+    """Run sendmail(1) with this descriptor as its standard input, and return its exit status.
+
+    -G: no additions to the header, which is signed. -i: a line with a lone dot is text. No shell, and
+    nothing after -- is an option, whatever an address looks like.
+    """
+    command = [path, "-G", "-i", "-f", sender, "--", *recipients]
+    try:
+        child = posix.posix_spawn(
+            path, command, posix.environ, file_actions=[(posix.POSIX_SPAWN_DUP2, message, 0)]
+        )
+    except OSError as error:
+        raise HandoverError(f"cannot run {path}: {why(error)}") from None
+    status = _wait(child)
+    if posix.WIFSIGNALED(status):
+        raise HandoverError(f"{path} was killed by signal {posix.WTERMSIG(status)}")
+    return posix.WEXITSTATUS(status)
+
+
+def _wait(child: int) -> int:
+    """Return how the child ended. When our time is up, its time is up too, unless it has just finished."""
+    try:
+        return posix.waitpid(child, 0)[1]
+    except (TimeLimitError, KeyboardInterrupt):
+        posix.kill(child, SIGKILL)
+        status = posix.waitpid(child, 0)[1]
+        if status == SIGKILL:
+            raise
+        return status
+
+
+def _refuse_unread(path: str, message: int) -> None:
+    """Raise HandoverError if sendmail(1) has left any of the message unread."""
+    try:
+        left = 0
+        while chunk := posix.read(message, _CHUNK):
+            left += len(chunk)
+    except OSError as error:
+        raise HandoverError(f"cannot see whether {path} has read the message: {why(error)}") from None
+    if left:
+        raise HandoverError(
+            f"{path} did not read the message to its end: {left} octets are left",
+            "as root: dkimpipe check names what SELinux takes away from it",
+        )
