@@ -85,8 +85,11 @@ class Storm:
                 self.kills[victim.name] += 1
 
     def watch(self) -> None:
-        """Note the most processes of a name that there were at once, and their memory in MiB."""
-        counts = Counter(process.name for process in self.postfix.processes())
+        """Note the most filters that there were at once, and their memory in MiB.
+
+        Each is in a session of its own; for a moment a second process of it is about to become sendmail(1).
+        """
+        counts = Counter(name for name, _ in {(each.name, each.session) for each in self.postfix.processes()})
         for name, count in counts.items():
             self.most[name] = max(self.most[name], count)
         for process in self.postfix.processes():

@@ -494,8 +494,8 @@ DAMAGE: dict[str, tuple[Callable[[Site], object], str]] = {
         "4.3.0 dkimpipe: SystemError: one?two (SITE/dkimpipe/",
     ),
     "no module": (
-        lambda site: (site.directory / "dkimpipe" / "spool.py").unlink(),
-        "4.3.0 dkimpipe: ModuleNotFoundError: No module named 'dkimpipe.spool'",
+        lambda site: (site.directory / "dkimpipe" / "signatures.py").unlink(),
+        "4.3.0 dkimpipe: ModuleNotFoundError: No module named 'dkimpipe.signatures'",
     ),
     "no package": (lambda site: shutil.rmtree(site.directory / "dkimpipe"), "4.3.0 "),
 }
