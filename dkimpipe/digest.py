@@ -1,6 +1,7 @@
 """Hash functions by the lightest way: the interpreter's own for small messages, OpenSSL's for large ones.
 
-To import hashlib costs a small message more than all of its hashing; OpenSSL hashes several times faster.
+OpenSSL hashes several times faster. hashlib is the last resort: to import it costs a small message more than
+all of its hashing, and it has OpenSSL read its configuration file, which can name other code to run.
 """
 
 import sys
@@ -24,11 +25,16 @@ def new(name: str, large: bool = False) -> "Hash":
     if not large:
         try:
             return _light(name)
-        except ImportError:  # an interpreter built with OpenSSL's hashes only
+        except (ImportError, AttributeError):  # an interpreter built with OpenSSL's hashes only, as RHEL's
             pass
-    import hashlib
+    try:
+        from dkimpipe.libcrypto import Library
 
-    return hashlib.new(name)
+        return Library().hash(name)
+    except (ImportError, OSError, AttributeError, TypeError):  # no such library, or another _ctypes
+        import hashlib
+
+        return hashlib.new(name)
 
 
 def _light(name: str) -> "Hash":

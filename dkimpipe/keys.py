@@ -69,7 +69,7 @@ class PrivateKey:
         """
         try:
             signature, fault = self._sign_by_libcrypto(digest, hash_name), "it fails"
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, AttributeError, TypeError) as error:  # _ctypes is CPython's own affair
             signature, fault = b"", str(error)
         if not self._fits(signature, digest):
             signature = self._sign_by_package(digest, hash_name, fault)
@@ -89,7 +89,10 @@ class PrivateKey:
         return opened.to_bytes(self.bits // 8 + 1, "big").endswith(digest)
 
     def _sign_by_libcrypto(self, digest: bytes, hash_name: str) -> bytes:
-        """Return what OpenSSL's library makes; nothing if it refuses. Raises ImportError, OSError."""
+        """Return what OpenSSL's library makes; nothing if it refuses.
+
+        Raises ImportError and OSError, and AttributeError and TypeError where _ctypes is not as we know it.
+        """
         from dkimpipe.libcrypto import Library
 
         if self.type == "ed25519":

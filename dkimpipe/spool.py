@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 _PIPE_CAPACITY = 65536  # octets, pipe(7); a user with many pipes may get less
 _F_SETPIPE_SZ = 1031  # fcntl(2); the module has the name from Python 3.10 on
+# The interpreter may have been built with older headers than this kernel's, and lack the name.
+_O_TMPFILE = getattr(posix, "O_TMPFILE", posix.O_DIRECTORY | 0o20000000)
 _DIRECTORIES = ("/var/tmp", "/tmp")  # noqa: S108 - a file without a name cannot be anybody's trap
 
 
@@ -161,13 +163,12 @@ def _file_without_name() -> "tuple[int, str]":
     """Return a descriptor for reading and writing, and the directory whose disk it is on."""
     for directory in _DIRECTORIES:
         try:
-            flags = posix.O_TMPFILE | posix.O_RDWR | posix.O_CLOEXEC
-            return posix.open(directory, flags, 0o600), directory
+            return posix.open(directory, _O_TMPFILE | posix.O_RDWR | posix.O_CLOEXEC, 0o600), directory
         except OSError:
             continue
     try:
         return posix.memfd_create("dkimpipe", posix.MFD_CLOEXEC), "memory"
-    except OSError as error:
+    except (OSError, AttributeError) as error:
         _fail(error)
 
 
@@ -184,7 +185,7 @@ def _settle(descriptor: int) -> None:
     posix.close(posix.dup(descriptor))
 
 
-def _fail(error: OSError, place: str = "") -> "NoReturn":
+def _fail(error: Exception, place: str = "") -> "NoReturn":
     where = f" in {place}" if place else ""
     raise SpoolError(f"cannot keep the message{where} until it is complete: {why(error)}") from None
 

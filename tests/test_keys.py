@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import random
 import re
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Union
 
 import pytest
-from conftest import Keys, run_filter, write_key
+import witness
+from conftest import INTERPRETER, PROJECT, Keys, run_filter, write_key
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa, x25519
@@ -595,11 +597,49 @@ def test_package_where_the_library_fails(monkeypatch: pytest.MonkeyPatch, signat
     assert verifies(made, PrivateKey("KEY", text).sign(DIGESTS["sha256"], "sha256"), "sha256")
 
 
-def test_without_ctypes_the_package_signs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some builds of Python have none."""
-    monkeypatch.setitem(sys.modules, "dkimpipe.libcrypto", None)
-    made, text = SIGNERS["rsa1024-pkcs8"]
-    assert verifies(made, PrivateKey("KEY", text).sign(DIGESTS["sha256"], "sha256"), "sha256")
+# Private names of CPython that another version, or another build, may do without.
+LACKING = {
+    "_ctypes": "sys.modules['_ctypes'] = None",
+    **{
+        f"_ctypes.{name}": f"import _ctypes; del _ctypes.{name}"
+        for name in ("CFuncPtr", "FUNCFLAG_CDECL", "_SimpleCData", "Array", "dlopen", "dlsym", "addressof")
+    },
+    "_ctypes.CFuncPtr that takes no class": "import _ctypes; _ctypes.CFuncPtr = 1",
+    "_ctypes.dlopen of one argument": "import _ctypes; _ctypes.dlopen = lambda name: 1",
+    "posix.O_TMPFILE": "import posix; del posix.O_TMPFILE",
+    "posix.memfd_create": "import posix; del posix.memfd_create",
+    "_stat": "sys.modules['_stat'] = None",
+    "_sha256, _sha2 and _sha1": "sys.modules.update(_sha256=None, _sha2=None, _sha1=None)",
+    "the functions of _sha256": "import types; sys.modules.update(_sha256=types, _sha2=types, _sha1=types)",
+    "hashes, and a library": ("sys.modules.update(_sha256=None, _sha2=None, _sha1=None, _ctypes=None)"),
+}
+SIZES = {"small": b"Hello.\n", "large": b"Hello.\n" * 100_000}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("lacking", LACKING)
+def test_a_python_that_lacks_a_private_name_signs(tmp_path: Path, lacking: str, size: str) -> None:
+    """In the venv, which has the cryptography package: what Debian's python3 -IS can do, too."""
+    path = write_key(tmp_path / "key", pem(SMALL))
+    main = "from dkimpipe.command import main; sys.exit(main())"
+    command = [sys.executable, "-c", f"import sys; {LACKING[lacking]}\n{main}"]
+    options = ["--domain=example.com", "--selector=mail", f"--keyfile={path}"]
+    options += ["--signature=dkim", "--signature=domainkeys"]
+    message = b"From: a@example.com\n\n" + SIZES[size]
+    done = subprocess.run([*command, *options], input=message, capture_output=True, check=False)
+    said = "dkimpipe: signed d=example.com s=mail a=rsa-sha256, d=example.com s=mail a=rsa-sha1 domainkeys; "
+    assert (done.returncode, done.stderr.decode()) == (0, f"{said}from=a@example.com\n")
+    records = {"mail._domainkey.example.com": [witness.record(pem(SMALL))]}
+    assert witness.dkimpy_verdicts([done.stdout], records) == [["pass"]]
+
+
+@pytest.mark.parametrize("name", ["sha1", "sha256"])
+def test_a_hash_by_the_library_is_that_of_hashlib(name: str) -> None:
+    ours, theirs = libcrypto.Library().hash(name), hashlib.new(name)
+    for octets in (b"", b"a\0b", b"x" * 100, b"", bytes(70_000), b"y"):
+        ours.update(octets)
+        theirs.update(octets)
+        assert ours.digest() == theirs.digest()
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x30", b"\x30\x03\x02\x01\x00", bytes(1000)])
@@ -614,14 +654,28 @@ def test_the_longest_key_that_openssl_takes() -> None:
     assert verifies(made, PrivateKey("KEY", pem(made)).sign(DIGESTS["sha256"], "sha256"), "sha256")
 
 
-def test_no_configuration_of_openssl_is_read(tmp_path: Path) -> None:
+NO_HASHES = "sys.modules.update(_sha256=None, _sha2=None, _sha1=None)"  # as RHEL builds its Python
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("lacking", ["pass", NO_HASHES], ids=["all modules", "no hashes"])
+def test_no_configuration_of_openssl_is_read(tmp_path: Path, size: str, lacking: str) -> None:
     """A provider that it names would be code in our process, with the key in its hands."""
     config = tmp_path / "openssl.cnf"
     os.mkfifo(config)  # who reads it waits
     path = write_key(tmp_path / "key", pem(SMALL))
-    arguments = ("--domain=example.com", "--selector=mail", f"--keyfile={path}")
-    done = run_filter(*arguments, env={"OPENSSL_CONF": str(config)})
-    assert done.stderr.startswith("dkimpipe: signed d=example.com ")
+    main = f"sys.path.append({str(PROJECT)!r}); from dkimpipe.command import main; sys.exit(main())"
+    arguments = ["--domain=example.com", "--selector=mail", f"--keyfile={path}"]
+    arguments += ["--signature=dkim", "--signature=domainkeys"]
+    done = subprocess.run(
+        [INTERPRETER, "-ISc", f"import sys; {lacking}; {main}", *arguments],
+        input=b"From: a@example.com\n\n" + SIZES[size],
+        capture_output=True,
+        env={"OPENSSL_CONF": str(config)},
+        timeout=20,
+        check=False,
+    )
+    assert done.stderr.startswith(b"dkimpipe: signed d=example.com ")
 
 
 def test_damaged_key_by_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
