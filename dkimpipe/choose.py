@@ -11,7 +11,7 @@ from dkimpipe.address import (
     to_lower,
     to_u_labels,
 )
-from dkimpipe.config import ARGV, SENDER_MAP
+from dkimpipe.config import ANY, ARGV, AUTHENTICATED, MYNETWORKS, SENDER_MAP
 from dkimpipe.errors import ConfigError, NotAllowed, NotSigned, printable
 from dkimpipe.files import exists
 from dkimpipe.options import SignatureOptions, given
@@ -116,12 +116,41 @@ def choose(message: "Message", settings: "Settings") -> Choice:
     Raises NotSigned when it is to pass as it is, ConfigError when its entry, or the settings, are wrong.
     """
     author = author_of(message)
+    refuse_stranger(settings)
     candidates = candidates_of(message, settings, author)
     return (
         _by_list_id(message, settings, author)
         or _by_map(message, settings, candidates)
         or _by_domain(message, settings, candidates or [author])
     )
+
+
+def refuse_stranger(settings: "Settings") -> None:
+    """Raise NotAllowed if the SMTP client is not one of ``sign_clients``.
+
+    Without one, because Postfix does not name it or no client sent the message, there is nothing to refuse.
+    """
+    client = settings.values.get("client")
+    if not client:
+        return
+    listed = settings.sign_clients
+    if ANY in listed or (AUTHENTICATED in listed and _login(settings)):
+        return
+    if MYNETWORKS in listed and (client == "::1" or client.startswith("127.")):  # in it by default
+        return
+    from dkimpipe.clients import refuse_stranger as look_up
+
+    look_up(settings, client)
+
+
+def _login(settings: "Settings") -> str:
+    """Return the login, empty if the client did not log in. Raises ConfigError if none was given."""
+    login = settings.values.get("login")
+    if login is None:
+        raise ConfigError(
+            "--client was given, but no --login", "add --login=${sasl_username} to argv in master.cf"
+        )
+    return login
 
 
 def lookup_keys(mailbox: Mailbox) -> "list[bytes]":

@@ -37,10 +37,16 @@ OPTIONS: "dict[str, tuple[str, ...]]" = {
     "sendmail": (),
     "syslog": _YES_OR_NO,
     "verbose": _YES_OR_NO,
+    "sign_clients": (),
     "login": (),
+    "client": (),
 }
-COMMAND_LINE_ONLY = ("conf_file", "login")
+COMMAND_LINE_ONLY = ("conf_file", "login", "client")
 MATCHES = ("from", "sender", "envelope")
+_MAY_BE_EMPTY = ("login", "client")  # of a client that did not log in, of mail that no client sent
+
+# The words of sign_clients; it lists addresses and networks, too.
+AUTHENTICATED, MYNETWORKS, ANY = "authenticated", "mynetworks", "any"
 
 # What only a server needs (DKIMproxy and the Perl module Net::Server): accepted, without effect.
 IGNORED = frozenset(
@@ -138,6 +144,11 @@ class Settings:
         """Which addresses choose the entry, in order."""
         return self.get("match", "from,sender").split(",")
 
+    @property
+    def sign_clients(self) -> "list[str]":
+        """Which SMTP clients have their mail signed: words, addresses and networks."""
+        return self.get("sign_clients", f"{AUTHENTICATED},{MYNETWORKS}").replace(",", " ").split()
+
     def set(self, name: str, value: str, where: str) -> None:
         """Take one option; raise ConfigError if its value cannot be."""
         allowed = self.options[name]
@@ -145,7 +156,7 @@ class Settings:
             value = _SPELLINGS.get(value.lower(), value.lower())
         if allowed and value not in allowed:
             raise ConfigError(f"{where}: {name} is {' or '.join(allowed)}, not '{value}'")
-        if not value and allowed != _YES_OR_NO and name != "login":  # who did not log in has an empty one
+        if not value and allowed != _YES_OR_NO and name not in _MAY_BE_EMPTY:
             raise ConfigError(f"{where}: {name} has no value")
         if name == "match":
             value = value.replace(" ", "").lower()

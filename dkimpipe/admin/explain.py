@@ -30,16 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help=text)
     parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
     parser.add_argument("--login", metavar="LOGIN", help="the SASL login, '' for none")
+    parser.add_argument("--client", metavar="ADDRESS", help="the address of the SMTP client")
     parser.add_argument("--dns", action="store_true", help="tell the state of the records in DNS, too")
     parser.add_argument(
         "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
     )
-    for name in OPTIONS.keys() - {"login"}:
+    for name in OPTIONS.keys() - {"login", "client"}:
         parser.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what the filter does with the message, and why; return 0, or 78 if it would be deferred."""
+    if options.client and options.login is None:
+        options.login = ""
     given = vars(options).items()
     named = [f"--{name}={value}" for name, value in given if name in OPTIONS and value is not None]
     settings = read_settings([*named, *(["-f", options.sender] if options.sender is not None else [])])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 
-from dkimpipe import config, mapindex, senders
+from dkimpipe import clients, config, mapindex, senders
 from dkimpipe.address import Mailbox, is_at_or_below, is_domain
 from dkimpipe.admin import dkimproxy, index, mapfile, record
 from dkimpipe.admin.findings import Finding
@@ -52,6 +52,7 @@ class Lint:
         try:
             self.settings = config.read_command_line(arguments)
             self._conf()
+            clients.networks(self.settings)
         except Trouble as trouble:
             self._error(trouble)
         if self._is_of_dkimproxy:

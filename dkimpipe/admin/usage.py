@@ -14,10 +14,13 @@ recipients it hands the message to sendmail(1); without, it writes it to standar
 
   -f SENDER                  envelope sender, '' for the null sender
   --login LOGIN              SASL login, '' for none: who may have a signature with login=
+  --client ADDRESS           address of the SMTP client, '' for none: it must be one of sign_clients
   --conf_file FILE           options, one "name value" a line (/etc/dkimpipe/dkimpipe.conf)
   --sender_map FILE          who gets which signatures (/etc/dkimpipe/senders)
   --listid_map FILE          the same by List-Id; looked up first
   --match WORD,...           which addresses choose the entry, in order: from, sender, envelope (from,sender)
+  --sign_clients WORD,...    which clients have mail signed: authenticated, mynetworks, any, addresses,
+                             networks (authenticated,mynetworks)
   --on_error defer|accept    after an error keep the mail back, or pass it on unsigned with a warning (defer)
   --normalize yes|no         break lines over 998 octets before signing, as Postfix would do after it (yes)
   --sendmail FILE            sendmail(1) (/usr/sbin/sendmail)
