@@ -53,8 +53,8 @@ FIRST = """\
 # the user that the filter runs as: it owns nothing and cannot log in
 useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin\
  --comment 'dkimpipe setup' dkimpipe
-# a directory for the senders file
-install -d -o root -g dkimpipe -m 0750 /etc/dkimpipe
+# a directory for conf files and the senders file
+install -d -o root -g root -m 0755 /etc/dkimpipe
 # a directory for the keys
 install -d -o root -g dkimpipe -m 0750 /etc/dkimpipe/keys
 # a key for example.com, RSA of 2048 bits
@@ -82,7 +82,7 @@ Let Postfix use it:
     postfix reload
 """
 LISTING = """\
-drwxr-x--- root:dkimpipe /etc/dkimpipe
+drwxr-xr-x root:root /etc/dkimpipe
 drwxr-x--- root:dkimpipe /etc/dkimpipe/keys
 -r--r----- root:dkimpipe /etc/dkimpipe/keys/example.com.s1.pem
 -rw-r----- root:dkimpipe /etc/dkimpipe/senders
@@ -195,7 +195,7 @@ def install(machine: Machine) -> None:
     machine.shell(f"{PYTHON} -m venv --without-pip /opt/dkimpipe")
     packages = machine.root / PACKAGES
     shutil.copytree(PROJECT / "dkimpipe", packages / "dkimpipe", ignore=shutil.ignore_patterns("*.pyc"))
-    for name in ("cryptography", "cffi"):
+    for name in ("cryptography", "cffi", "dnspython"):
         for file in metadata.files(name) or ():
             if ".." not in file.parts:
                 (packages / file).parent.mkdir(parents=True, exist_ok=True)
@@ -363,7 +363,7 @@ def test_a_dry_run_is_for_everybody(untouched: Machine) -> None:
 def test_a_dry_run_says_what_only_root_may_read(first: State, arguments: list[str]) -> None:
     done = first.machine.run(*AS_NOBODY, DKIMPIPE, "setup", *arguments, "--dry-run")
     assert done.status == 78
-    assert re.match(r"dkimpipe: .*/etc/dkimpipe\S*: Permission denied\n", done.stderr)
+    assert re.match(r"dkimpipe: .*/etc/\S*dkimpipe\S*: Permission denied\n", done.stderr)
 
 
 def test_what_a_dry_run_prints_does_the_same_in_a_shell(machine: Machine) -> None:
@@ -453,6 +453,13 @@ def test_a_domain_whose_entry_is_for_some_is_set_up(signing: Machine) -> None:
     assert signing.changes() == before
 
 
+def test_a_directory_of_an_earlier_version_lets_the_verifier_in(signing: Machine) -> None:
+    signing.shell("chgrp dkimpipe /etc/dkimpipe; chmod 0750 /etc/dkimpipe")
+    done = setup(signing, "example.com", "--selector", "s1")
+    assert "install -d -o root -g root -m 0755 /etc/dkimpipe\n" in done.stdout
+    assert signing.shell("stat -c '%A %U:%G' /etc/dkimpipe") == "drwxr-xr-x root:root\n"
+
+
 def test_a_filter_that_is_told_no_login_is_mended(signing: Machine) -> None:
     """As one that was set up by a version that knew no login=."""
     signing.shell(
@@ -514,6 +521,7 @@ def test_a_run_that_was_killed_between_the_settings_of_postfix_is_completed_and_
     killed = machine.run(DKIMPIPE, "setup", "example.com", environment={"PATH": f"/killing:{throwaway.PATH}"})
     assert killed.status == -signal.SIGKILL
     machine.shell(NO_WAIT)
+    time.sleep(1.1)  # what it left behind has a name of its own
     assert dkimpipe(machine, "check", "--postfix").status == 78
     assert setup(machine, "example.com").status == 0
     assert dkimpipe(machine, "check", "--postfix").status == 0
@@ -576,7 +584,7 @@ def test_the_user_is_gone(removed: State, machine: Machine, path: str) -> None:
 
 def test_the_keys_stay_for_root_only(removed: State) -> None:
     assert listing(removed.machine) == (
-        "drwxr-x--- root:root /etc/dkimpipe\n"
+        "drwxr-xr-x root:root /etc/dkimpipe\n"
         "drwxr-x--- root:root /etc/dkimpipe/keys\n"
         "-r--r----- root:root /etc/dkimpipe/keys/example.com.s1.pem\n"
     )
@@ -811,3 +819,57 @@ def test_it_verifies_with_the_record_that_was_printed(arrived: Arrived) -> None:
 
 def test_after_its_removal_mail_arrives_unsigned(arrived: Arrived) -> None:
     assert witness.dkimpy_verdicts([arrived.unsigned.data], {}) == [[]]
+
+
+def unfolded(message: bytes) -> bytes:
+    return re.sub(rb"\r\n[ \t]+", b" ", message)
+
+
+def test_a_verifier_that_may_not_look_for_its_conf_file_is_named(signing: Machine) -> None:
+    """/etc/dkimpipe as earlier versions made it: all mail from outside was deferred."""
+    signing.shell(
+        "\n".join(
+            [*printed_commands("With Postfix")[:2], "chgrp dkimpipe /etc/dkimpipe; chmod 0750 /etc/dkimpipe"]
+        )
+    )
+    done = dkimpipe(signing, "check", "--postfix")
+    what = "/etc/dkimpipe: user dkimpipe-verify may not look for verify.conf there: all its mail waits"
+    assert (done.status, done.stdout.splitlines()[:2]) == (
+        78,
+        [f"dkimpipe: error: {what}", "    chmod 0755 /etc/dkimpipe"],
+    )
+    signing.shell("chmod 0755 /etc/dkimpipe")
+    assert dkimpipe(signing, "check", "--postfix").stdout == "dkimpipe: Postfix is set up\n"
+
+
+def printed_commands(heading: str) -> list[str]:
+    """Return the commands that README.md prints under a heading."""
+    text = (PROJECT / "README.md").read_text().partition(f"# {heading}\n")[2].partition("\n#")[0]
+    return re.findall(r"^    (\S.*)$", text, re.MULTILINE)
+
+
+def test_signing_and_verifying_by_the_commands_of_the_readme(fresh: Path) -> None:
+    """As printed, one after the other; then one Postfix signs mail from users and verifies mail from outside."""
+    with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
+        with machine.network():
+            sink = stack.enter_context(Sink())
+        machine.shell(f"postconf -e 'relayhost=[127.0.0.1]:{sink.port}'\n{NO_WAIT}\npostfix start")
+        signing = [line for line in printed_commands("Five minutes to a signed message") if "setup" in line]
+        assert len(signing) == 1
+        verifying = printed_commands("With Postfix")
+        assert len(verifying) == 3
+        machine.shell("\n".join([*signing, "postfix reload", "sleep 1.1", *verifying]))
+        machine.shell(
+            "echo hostname mx.example.com > /etc/dkimpipe/verify.conf\n"
+            "until [ $(grep -c 'reload -- version' /var/log/mail.log) = 2 ]; do sleep 0.1; done"
+        )
+        swaks = "swaks --server 127.0.0.1 --silent 2 --to bob@example.net --from"
+        machine.shell(f"{swaks} eve@example.org --port 25\n{swaks} alice@example.com --port 587")
+        mail = {message.sender: message.data for message in sink.wait(2)}
+        log = (machine.root / "var/log/mail.log").read_text()
+    assert b"\r\nAuthentication-Results: mx.example.com; dkim=none\r\n" in unfolded(
+        mail["eve@example.org"]
+    ), log
+    assert b"DKIM-Signature: " not in mail["eve@example.org"]
+    assert re.search(rb"\r\nDKIM-Signature: .* d=example\.com;", unfolded(mail["alice@example.com"])), log
+    assert b"Authentication-Results: " not in mail["alice@example.com"]

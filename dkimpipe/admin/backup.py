@@ -61,7 +61,8 @@ def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
             )
     backup = _free_name(postconf.directory, job)
     making = backup.with_name(f".{backup.name}")
-    shutil.rmtree(making, ignore_errors=True)  # of one that was interrupted
+    for interrupted in postconf.directory.glob(f".{NAME}*"):
+        shutil.rmtree(interrupted, ignore_errors=True)
     try:
         making.mkdir(mode=0o700)
         for side in ("before", "after"):

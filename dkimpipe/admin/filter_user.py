@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import pwd
 from collections.abc import Iterator
+from pathlib import Path
 
 from dkimpipe.admin import filter_service
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
@@ -12,6 +13,7 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postconf import Postconf
 from dkimpipe.errors import ConfigError
 
+CONF_FILE = Path("/etc/dkimpipe/verify.conf")  # that of the filter that verifies
 _READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
 
 
@@ -41,6 +43,19 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     elif job is VERIFY and _reads_keys(postconf, name, group):
         mend = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
         yield Finding(f"{service.id}: {_READS_KEYS}", mend)
+    elif job is VERIFY and not _may_enter(CONF_FILE.parent, user.pw_uid, number):
+        what = f"{CONF_FILE.parent}: user {name} may not look for {CONF_FILE.name} there: all its mail waits"
+        yield Finding(what, f"chmod 0755 {CONF_FILE.parent}")
+
+
+def _may_enter(directory: Path, user: int, group: int) -> bool:
+    """Tell whether a program of this user and group may look up names in a directory, if there is one."""
+    try:
+        status = directory.stat()
+    except FileNotFoundError:
+        return True
+    bit = 0o100 if status.st_uid == user else 0o010 if status.st_gid == group else 0o001
+    return bool(status.st_mode & bit)
 
 
 def exists(name: str) -> bool:

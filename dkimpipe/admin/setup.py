@@ -166,10 +166,13 @@ def _add(
         command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false"]
         command += ["--comment", MADE, user]
         yield _command("the user that the filter runs as: it owns nothing and cannot log in", command)
-    for directory, what in ((DIRECTORY, "the senders file"), (KEYS, "the keys")):
-        if not (directory.exists() and _may(directory, group, 0o010)):
-            command = ["install", "-d", "-o", "root", "-g", group, "-m", "0750", str(directory)]
-            yield _command(f"a directory for {what}", command)
+    # Another user verifies, and has its conf file there, too; only the keys need a directory of their own.
+    if not (DIRECTORY.exists() and DIRECTORY.stat().st_mode & 0o001):
+        command = ["install", "-d", "-o", "root", "-g", "root", "-m", "0755", str(DIRECTORY)]
+        yield _command("a directory for conf files and the senders file", command)
+    if not (KEYS.exists() and _may(KEYS, group, 0o010)):
+        command = ["install", "-d", "-o", "root", "-g", group, "-m", "0750", str(KEYS)]
+        yield _command("a directory for the keys", command)
     if path.exists() and not _may(path, group, 0o040):
         yield _command("the senders file, for that user to read", ["chgrp", group, str(path)])
     for domain in domains:
