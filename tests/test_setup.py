@@ -849,7 +849,7 @@ def printed_commands(heading: str) -> list[str]:
 
 
 def test_signing_and_verifying_by_the_commands_of_the_readme(fresh: Path) -> None:
-    """As printed, one after the other; then one Postfix signs mail from users and verifies mail from outside."""
+    """As printed, one after the other; then Postfix signs mail from users and verifies mail from outside."""
     with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
         with machine.network():
             sink = stack.enter_context(Sink())
