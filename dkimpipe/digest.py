@@ -28,9 +28,9 @@ def new(name: str, large: bool = False) -> "Hash":
         except (ImportError, AttributeError):  # an interpreter built with OpenSSL's hashes only, as RHEL's
             pass
     try:
-        from dkimpipe.libcrypto import Library
+        from dkimpipe.libhash import LibraryHash
 
-        return Library().hash(name)
+        return LibraryHash(name)
     except (ImportError, OSError, AttributeError, TypeError):  # no such library, or another _ctypes
         import hashlib
 

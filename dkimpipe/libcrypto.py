@@ -1,13 +1,13 @@
-"""The private-key operation, and hashing, by calls of OpenSSL's own library.
+"""The private-key operation, by a call of OpenSSL's own library: RSA_sign(3), EVP_DigestSign(3).
 
-RSA_sign(3), EVP_DigestSign(3), SHA256_Init(3): the same from OpenSSL 1.1 to 3. A child process ``openssl``
-costs half as much again, the cryptography package three times as much, and so does ctypes, hence the module
-that it is made of. No configuration file of OpenSSL is read: it could name other code to run.
+A child process ``openssl`` costs half as much again, and the cryptography package three times as much, and
+so does ctypes, hence the module that it is made of. The functions are the same from OpenSSL 1.1 to 3.
+No configuration file of OpenSSL is read: it could name other code to sign with.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     _ctypes: Any
 else:
@@ -42,14 +42,9 @@ class _Octet(_ctypes._SimpleCData):
     _type_ = "c"
 
 
-class _Result(_ctypes.Array):
+class _Signature(_ctypes.Array):
     _type_ = _Octet
-    _length_ = 2048  # a signature by an RSA key of 16384 bits, the longest that OpenSSL takes
-
-
-class _HashState(_ctypes.Array):
-    _type_ = _Octet
-    _length_ = 256  # SHA256_CTX has 112 octets, SHA_CTX 96
+    _length_ = 2048  # by an RSA key of 16384 bits, the longest that OpenSSL takes
 
 
 class _IntFunction(_ctypes.CFuncPtr):
@@ -73,13 +68,18 @@ class Library:
         except OSError:  # OpenSSL 1.1 does not have it
             pass
 
+    def function(self, name: str) -> "Callable[..., int]":
+        """Return a function of the library that returns an int. Its pointers can be arrays of _ctypes."""
+        function: Callable[..., int] = _IntFunction(_ctypes.dlsym(self._handle, name))
+        return function
+
     def sign_rsa(self, key: bytes, digest: bytes, hash_name: str) -> bytes:
         """Return the RSASSA-PKCS1-v1_5 signature (RFC 8017) of a digest, nothing if OpenSSL refuses.
 
         ``key``: RSAPrivateKey in DER (RFC 8017 appendix A.1.2).
         """
         rsa = self._pointer("d2i_RSAPrivateKey", None, _address(_Octets(key)), _Long(len(key)))
-        signature, length = _Result(), _Int()
+        signature, length = _Signature(), _Int()
         outputs = _address(signature), _address(length)
         done = rsa.value and self._int("RSA_sign", _HASHES[hash_name], digest, len(digest), *outputs, rsa)
         self._int("RSA_free", rsa)
@@ -92,7 +92,7 @@ class Library:
         """
         key = self._pointer("EVP_PKEY_new_raw_private_key", _ED25519, None, seed, _Long(len(seed)))
         context = self._pointer("EVP_MD_CTX_new")
-        signature, length = _Result(), _Long(_Result._length_)
+        signature, length = _Signature(), _Long(_Signature._length_)
         outputs = _address(signature), _address(length)
         done = (
             key.value
@@ -103,42 +103,13 @@ class Library:
         self._int("EVP_PKEY_free", key)
         return signature.raw[: length.value] if done == 1 else b""
 
-    def hash(self, name: str) -> "LibraryHash":
-        """Return a hash object for ``sha1`` or ``sha256``. Raises OSError if the library has no such hash."""
-        functions = [f"{name.upper()}_{step}" for step in ("Init", "Update", "Final")]
-        return LibraryHash([_IntFunction(_ctypes.dlsym(self._handle, each)) for each in functions], name)
-
     def _int(self, name: str, *arguments: object) -> int:
         """Call a function that returns an int, or nothing of interest."""
-        result: int = _IntFunction(_ctypes.dlsym(self._handle, name))(*arguments)
-        return result
+        return self.function(name)(*arguments)
 
     def _pointer(self, name: str, *arguments: object) -> _Long:
         """Call a function that returns a pointer; 0 is NULL."""
         return _Long(_PointerFunction(_ctypes.dlsym(self._handle, name))(*arguments))
-
-
-class LibraryHash:
-    """A hash object like those of hashlib, by functions of OpenSSL that look for no provider and no file."""
-
-    __slots__ = ("_final", "_size", "_state", "_update")
-
-    def __init__(self, functions: "list[Any]", name: str) -> None:
-        initialize, self._update, self._final = functions
-        self._size = {"sha1": 20, "sha256": 32}[name]
-        self._state = _HashState()
-        initialize(self._state)
-
-    def update(self, octets: bytes, /) -> None:
-        """Hash some more octets."""
-        self._update(self._state, octets, _Long(len(octets)))
-
-    def digest(self) -> bytes:
-        """Return the hash of all octets so far; more may follow."""
-        result, state = _Result(), _HashState.from_buffer_copy(self._state)
-        self._final(result, state)
-        digest: bytes = result.raw[: self._size]
-        return digest
 
 
 def _address(variable: object) -> "Any":

@@ -889,13 +889,11 @@ def test_without_library_and_package_it_defers_and_tells_in_words(place: Place) 
     )
 
 
-@pytest.mark.parametrize("size", [1000, 1 << 20])
-def test_too_few_descriptors_are_told_in_words(place: Place, size: int) -> None:
+def test_too_few_descriptors_are_told_in_words(place: Place) -> None:
     options = ("--sender_map", str(place.senders), "--sendmail=/bin/true", "--syslog=no", *TO_BOB)
-    done = run(*options, message=of_size(size), limits=limit(resource.RLIMIT_NOFILE, 4))
+    done = run(*options, limits=limit(resource.RLIMIT_NOFILE, 4))
     assert_deferred(done)
-    assert not A_CLASS.search(done.stderr), done.stderr
-    assert "Too many open files" in done.stderr
+    assert done.stderr == "4.3.1 dkimpipe: cannot put the message into a pipe: Too many open files\n"
 
 
 # Surroundings
@@ -971,7 +969,7 @@ def test_a_module_in_the_directory_is_not_taken(place: Place) -> None:
 def test_no_file_is_left_behind(place: Place) -> None:
     spools = place.directory / "spools"
     spools.mkdir()
-    command = in_process(f"from dkimpipe import spool; spool._DIRECTORIES = ({str(spools)!r},)")
+    command = in_process(f"from dkimpipe import spoolfile; spoolfile._DIRECTORIES = ({str(spools)!r},)")
     done = run("--sender_map", str(place.senders), message=of_size(2 << 20), command=command)
     assert (done.status, done.stderr) == (0, LOG_LINE)
     assert not list(spools.iterdir())
@@ -1734,7 +1732,7 @@ def test_without_a_directory_the_spool_stays_in_memory(
     place: Place, keys: Keys, directories: tuple[str, ...]
 ) -> None:
     message = of_size(3 << 20)
-    command = in_process(f"from dkimpipe import spool; spool._DIRECTORIES = {directories!r}")
+    command = in_process(f"from dkimpipe import spoolfile; spoolfile._DIRECTORIES = {directories!r}")
     done = run("--sender_map", str(place.senders), message=message, command=command)
     assert (done.status, done.stderr) == (0, LOG_LINE)
     assert is_signed(done.stdout, message)
@@ -1748,7 +1746,7 @@ def test_what_goes_to_disk_has_no_name_and_no_other_reader(place: Place) -> None
         os.close(os.open(spools, os.O_TMPFILE | os.O_RDWR))
     except OSError:
         pytest.skip("a file system without O_TMPFILE")
-    command = in_process(f"from dkimpipe import spool; spool._DIRECTORIES = ({str(spools)!r},)")
+    command = in_process(f"from dkimpipe import spoolfile; spoolfile._DIRECTORIES = ({str(spools)!r},)")
     with subprocess.Popen(
         [*command, "--sender_map", place.senders],
         stdin=subprocess.PIPE,
@@ -1786,7 +1784,7 @@ def test_a_full_disk_defers(place: Place, sendmail: FakeSendmail, options: tuple
     disk = place.directory / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=4m none {disk} && exec "$@"'
-    command = in_process(f"from dkimpipe import spool; spool._DIRECTORIES = ({str(disk)!r},)")
+    command = in_process(f"from dkimpipe import spoolfile; spoolfile._DIRECTORIES = ({str(disk)!r},)")
     done = reinject(
         place,
         sendmail,

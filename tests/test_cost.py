@@ -26,6 +26,7 @@ MODULES = {
     *(f"dkimpipe.{name}" for name in OURS.split()),
     "_ctypes",
     "binascii",
+    "gc",
     "_sha2" if sys.version_info >= (3, 12) else "_sha256",
 }
 

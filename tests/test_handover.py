@@ -183,7 +183,7 @@ def bent(program: str) -> tuple[str, ...]:
 def test_without_proc_the_file_itself_is_handed_over(shim: Shim, size: int, program: str) -> None:
     """Without a pipe, too; and without a directory it is a file in memory."""
     replaced = {
-        "memfd_create": "from dkimpipe import spool; spool._DIRECTORIES = ()",
+        "memfd_create": "from dkimpipe import spoolfile; spoolfile._DIRECTORIES = ()",
         "open": (
             "import posix; real = posix.open\n"
             "def no_proc(path, *rest):\n"

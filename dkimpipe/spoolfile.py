@@ -1,0 +1,95 @@
+"""A large message, until it is complete, in a file without a name: memory does not grow with the message.
+
+Under SELinux the policies of Fedora and RHEL let sendmail(1) read such a file in /var/tmp if it is opened for
+reading only. A file opened for reading and writing, or one in memory, no policy lets it read.
+"""
+
+import posix
+
+from dkimpipe.errors import SpoolError
+from dkimpipe.files import why
+from dkimpipe.spool import write_out
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+_CHUNK = 65536
+_DIRECTORIES = ("/var/tmp", "/tmp")  # noqa: S108 - a file without a name cannot be anybody's trap
+# The interpreter may have been built with headers older than this kernel, and lack the name.
+_O_TMPFILE = getattr(posix, "O_TMPFILE", posix.O_DIRECTORY | 0o20000000)
+
+
+class SpoolFile:
+    """A message in a file.
+
+    The new fields are known last and come first: a hole at the top, which takes no space, is room for them.
+    """
+
+    __slots__ = ("_descriptor", "_end", "_place", "_start")
+
+    def __init__(self, room: int) -> None:
+        """Leave that many octets for what is put on top. Raises SpoolError, as all methods do."""
+        self._start = self._end = room
+        self._descriptor, self._place = _file_without_name()
+
+    def write(self, octets: bytes) -> None:
+        """Add octets at the end."""
+        self._write_at(self._end, octets)
+        self._end += len(octets)
+
+    def put_on_top(self, octets: bytes) -> None:
+        """Add octets at the beginning."""
+        if len(octets) > self._start:
+            raise SpoolError("the new header fields are larger than expected")
+        self._start -= len(octets)
+        self._write_at(self._start, octets)
+
+    def reader(self) -> int:
+        """Return a descriptor, for reading only, that gives the whole message and then ends."""
+        try:
+            reading = posix.open(f"/proc/self/fd/{self._descriptor}", posix.O_RDONLY | posix.O_CLOEXEC)
+        except OSError:  # without /proc this one has to do
+            reading = self._descriptor
+        try:
+            posix.lseek(reading, self._start, 0)
+        except OSError as error:
+            _fail(error, self._place)
+        return reading
+
+    def copy_to(self, descriptor: int) -> None:
+        """Write all of it to a descriptor. Raises OutputError unless every octet was taken."""
+        write_out(self._chunks(), descriptor)
+
+    def _chunks(self) -> "Iterator[bytes]":
+        at = self._start
+        while chunk := posix.pread(self._descriptor, _CHUNK, at):
+            yield chunk
+            at += len(chunk)
+
+    def _write_at(self, at: int, octets: bytes) -> None:
+        try:
+            while octets:
+                written = posix.pwrite(self._descriptor, octets, at)
+                octets = octets[written:]
+                at += written
+        except OSError as error:
+            _fail(error, self._place)
+
+
+def _file_without_name() -> "tuple[int, str]":
+    """Return a descriptor for reading and writing, and the directory whose disk it is on."""
+    for directory in _DIRECTORIES:
+        try:
+            return posix.open(directory, _O_TMPFILE | posix.O_RDWR | posix.O_CLOEXEC, 0o600), directory
+        except OSError:
+            continue
+    try:
+        return posix.memfd_create("dkimpipe", posix.MFD_CLOEXEC), "memory"
+    except (OSError, AttributeError) as error:
+        _fail(error, "memory")
+
+
+def _fail(error: Exception, place: str) -> "NoReturn":
+    raise SpoolError(f"cannot keep the message in {place} until it is complete: {why(error)}") from None
