@@ -68,7 +68,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "60 KB of semicolons": (lambda: signature(b";" * 60_000), permerror("not a list of tags")),
     "60 KB of blanks before each b": (
         lambda: signature((b"x=1;" + b" " * 1000) * 59 + b"y"),
-        permerror("x= stands twice"),
+        permerror("the tag x= appears twice"),
     ),
     "h= with 20,000 names": (
         lambda: like(b"h", b"from:" + b"to:" * 19_999 + b"x"),

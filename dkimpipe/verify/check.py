@@ -130,7 +130,7 @@ def _keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
             record = keyrecord.parse(text)
             if record.type != check.signature.key_type:
                 raise PermanentError("key record: k= is not for a=")
-            if record.hashes and check.signature.hash_name.encode() not in record.hashes:
+            if not record.allows_hash(check.signature.hash_name):
                 raise PermanentError(f"key record: h= does not allow {check.signature.hash_name}")
             check.refuse_key(record)
             usable.append(record)

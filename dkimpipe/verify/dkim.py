@@ -44,7 +44,7 @@ class DkimCheck:
 
     def refuse_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (section 6.1.2)."""
-        if record.services.isdisjoint((b"*", b"email")):
+        if not record.allows_email:
             raise PermanentError("key record: s= is not for email")
         host = self.signature.identity.rpartition(b"@")[2]
         if b"s" in record.flags and host != self.signature.domain:

@@ -44,12 +44,7 @@ class DomainKeysCheck:
 
     def refuse_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (RFC 4870 section 3.2.3)."""
-        begin, star, end = (record.granularity or b"*").partition(b"*")  # one *: RFC 4871 section 3.6.1
-        local_part = self._sending.local_part
-        fits = (
-            len(begin + end) <= len(local_part) and local_part.startswith(begin) and local_part.endswith(end)
-        )
-        if not (fits if star else local_part == begin):
+        if not record.allows_local_part(self._sending.local_part):
             raise PermanentError("key record: g= is for another address")
 
     def digest(self) -> bytes:

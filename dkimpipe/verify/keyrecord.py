@@ -17,14 +17,30 @@ PublicKey = Union[rsa.RSAPublicKey, ed25519.Ed25519PublicKey]
 
 _MAX_RSA_BITS = 16384  # OpenSSL takes no more
 _MAX_TEXT = 16384  # octets; such a key has 3000 of them
+NO_KEY = "no key record: it has no p="
+REVOKED = "key is revoked"
 _HASHES = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
+
+
+class KeyRecordError(PermanentError):
+    """A record that is not a key that can be used.
+
+    ``tag``    the tag at fault, empty if it is the record as a whole
+    ``value``  its value, which can be anything, where that says more
+    """
+
+    def __init__(self, what: str, tag: bytes = b"", value: bytes = b"") -> None:
+        super().__init__(what)
+        self.tag = tag
+        self.value = value
 
 
 class KeyRecord(NamedTuple):
     """A key record that can be used.
 
     ``type``         rsa or ed25519
-    ``hashes``       h=: the only hashes that are good; none for any
+    ``tags``         as they are there; those named below in lower case
+    ``hashes``       h=: the only hashes that are allowed; None if it is not there: any
     ``services``     s=
     ``flags``        t=
     ``granularity``  g=, which DomainKeys minds and DKIM does not; None if it is not there
@@ -33,7 +49,8 @@ class KeyRecord(NamedTuple):
 
     key: PublicKey
     type: str
-    hashes: frozenset[bytes]
+    tags: dict[bytes, bytes]
+    hashes: frozenset[bytes] | None
     services: frozenset[bytes]
     flags: frozenset[bytes]
     granularity: bytes | None
@@ -43,6 +60,23 @@ class KeyRecord(NamedTuple):
     def bits(self) -> int:
         """The size of the key."""
         return self.key.key_size if isinstance(self.key, rsa.RSAPublicKey) else 256
+
+    def allows_hash(self, name: str) -> bool:
+        """Tell whether the key may sign a hash such as sha256 (RFC 6376 section 3.6.1, h=)."""
+        return self.hashes is None or name.encode() in self.hashes
+
+    @property
+    def allows_email(self) -> bool:
+        """Whether the key is for email (RFC 6376 section 3.6.1, s=)."""
+        return not self.services.isdisjoint((b"*", b"email"))
+
+    def allows_local_part(self, local_part: bytes) -> bool:
+        """Tell whether the key is for this sender; DomainKeys only (RFC 4870 section 3.2.3, g=)."""
+        begin, star, end = (self.granularity or b"*").partition(b"*")  # one *: RFC 4871 section 3.6.1
+        if not star:
+            return local_part == begin
+        fits = local_part.startswith(begin) and local_part.endswith(end)
+        return fits and len(begin + end) <= len(local_part)
 
     def verifies(self, signature: bytes, digest: bytes, hash_name: str) -> bool:
         """Tell whether a signature is this key's: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA (RFC 8463)."""
@@ -68,24 +102,29 @@ class KeyRecord(NamedTuple):
 
 
 def parse(text: bytes) -> KeyRecord:
-    """Return what a TXT record says. Raises PermanentError, in words, if it is no key that can be used."""
+    """Return what a TXT record says.
+
+    Raises KeyRecordError if it is not a key that can be used; its cause is a TagListError if it is not a list
+    of tags.
+    """
     if len(text) > _MAX_TEXT:
-        raise PermanentError("key record is too large")
+        raise KeyRecordError("key record is too large")
     try:
         tags = taglist.parse(text)
-    except ValueError as error:
-        raise PermanentError(f"key record: {error}") from None
+    except taglist.TagListError as error:
+        raise KeyRecordError(f"key record: {error}") from error
     if b"p" not in tags:
-        raise PermanentError("no key record: it has no p=")
-    if b"v" in tags and (tags[b"v"] != b"DKIM1" or next(iter(tags)) != b"v"):
-        raise PermanentError("key record: v= is not DKIM1, or does not stand first")
+        raise KeyRecordError(NO_KEY)
+    _refuse_version(tags)
     kind = tags.get(b"k", b"rsa").decode("utf-8").lower()
     if kind not in ("rsa", "ed25519"):
-        raise PermanentError("key record: k= is unknown")
+        raise KeyRecordError("key record: k= is unknown", b"k", tags[b"k"])
     return KeyRecord(
         _public_key(kind, tags[b"p"]),
         kind,
-        frozenset(taglist.words(tags.get(b"h", b""))) - {b""},
+        tags,
+        # An empty h= allows no hash: RFC 6376 section 3.2, an empty value is the empty string.
+        frozenset(taglist.words(tags[b"h"])) - {b""} if b"h" in tags else None,
         frozenset(taglist.words(tags.get(b"s", b"*"))),
         frozenset(taglist.words(tags.get(b"t", b""))),
         tags.get(b"g"),
@@ -93,20 +132,28 @@ def parse(text: bytes) -> KeyRecord:
     )
 
 
+def _refuse_version(tags: dict[bytes, bytes]) -> None:
+    """Raise KeyRecordError if v= is there, but is not DKIM1 or not the first tag (RFC 6376 section 3.6.1)."""
+    if tags.get(b"v", b"DKIM1") != b"DKIM1":
+        raise KeyRecordError("key record: v= is not DKIM1", b"v", tags[b"v"])
+    if b"v" in tags and next(iter(tags)) != b"v":
+        raise KeyRecordError("key record: v=DKIM1 must be first", b"v")
+
+
 def _public_key(kind: str, base64: bytes) -> PublicKey:
     if not base64:
-        raise PermanentError("key is revoked")
+        raise KeyRecordError(REVOKED)
     try:
         octets = taglist.base64(base64)
         if kind == "ed25519":
             return ed25519.Ed25519PublicKey.from_public_bytes(octets)
         key = load_der_public_key(octets)  # a SubjectPublicKeyInfo, or an RSAPublicKey alone
     except (ValueError, UnsupportedAlgorithm):
-        raise PermanentError("key record: p= holds no key") from None
+        raise KeyRecordError("key record: p= holds no key", b"p", base64) from None
     if not isinstance(key, rsa.RSAPublicKey):
-        raise PermanentError("key record: p= holds a key of another type than k=")
-    if key.key_size < MIN_RSA_BITS:
-        raise PermanentError(f"key has {key.key_size} bits, less than {MIN_RSA_BITS}")  # RFC 8301 section 3.2
+        raise KeyRecordError("key record: p= holds a key of another type than k=", b"p", base64)
+    if key.key_size < MIN_RSA_BITS:  # RFC 8301 section 3.2
+        raise KeyRecordError(f"key has {key.key_size} bits, less than {MIN_RSA_BITS}")
     if key.key_size > _MAX_RSA_BITS:
-        raise PermanentError(f"key has {key.key_size} bits, more than {_MAX_RSA_BITS}")
+        raise KeyRecordError(f"key has {key.key_size} bits, more than {_MAX_RSA_BITS}")
     return key

@@ -5,43 +5,60 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 
-_FWS = b" \t\r\n"
+NO_TAG = "not a list of tags"
+FWS = b" \t\r\n"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
 # VALCHAR and folding white space between; above US-ASCII only UTF-8 (RFC 8616), which parse() sees to.
 _VALUE = re.compile(rb"[\x21-\x3a\x3c-\x7e\x80-\xff \t\r\n]*")
 
 
+class TagListError(ValueError):
+    """What is wrong with a tag list, in words that hold nothing of it.
+
+    ``piece``  the text at fault, which can be anything; empty where the words say all
+    ``place``  which of the pieces between semicolons it is in, from 0
+    ``left``   how many pieces follow
+    """
+
+    def __init__(self, what: str, piece: bytes, place: int, left: int) -> None:
+        super().__init__(what)
+        self.piece = piece
+        self.place = place
+        self.left = left
+
+
 def parse(text: bytes) -> dict[bytes, bytes]:
     """Return the value of each tag, without the white space round it, in order.
 
-    ``text`` may be folded, in any way. Raises ValueError, in words: a duplicate tag makes the list invalid.
+    ``text`` may be folded, in any way. Raises TagListError: a duplicate tag makes the list invalid.
     """
     tags: dict[bytes, bytes] = {}
-    specs = text.strip(_FWS).split(b";")
-    if len(specs) > 1 and not specs[-1].strip(_FWS):
+    specs = text.strip(FWS).split(b";")
+    if len(specs) > 1 and not specs[-1].strip(FWS):
         specs.pop()
-    for spec in specs:
+    for place, spec in enumerate(specs):
+        where = (place, len(specs) - place - 1)
         name, equals, value = spec.partition(b"=")
-        name, value = name.strip(_FWS), value.strip(_FWS)
+        name, value = name.strip(FWS), value.strip(FWS)
         if not equals or not _NAME.fullmatch(name):
-            raise ValueError("not a list of tags")
+            raise TagListError(NO_TAG, spec, *where)
         if not _VALUE.fullmatch(value) or not _is_utf8(value):
-            raise ValueError(f"{name.decode()}= holds what no tag can hold")
+            raise TagListError(f"{name.decode()}= holds what no tag can hold", value, *where)
         if name in tags:
-            raise ValueError(f"{name.decode()}= stands twice")
+            raise TagListError(f"the tag {name.decode()}= appears twice", b"", *where)
         tags[name] = value
     return tags
 
 
 def unfolded(value: bytes) -> bytes:
     """Return a value without any white space, for which it means nothing: base64, or quoted-printable."""
-    return value.translate(None, _FWS)
+    return value.translate(None, FWS)
 
 
 def words(value: bytes) -> list[bytes]:
     """Return the words of a list with colons, in lower case, without the white space round each."""
-    return [word.strip(_FWS) for word in value.lower().split(b":")]
+    return [word.strip(FWS) for word in value.lower().split(b":")]
 
 
 def base64(value: bytes) -> bytes:
