@@ -17,7 +17,7 @@ the last dot, to TXT values.
     key record: h= without the hash      accepted         refused             refused
     key record: t=s, i= in a subdomain   accepted         refused             refused
     key record: g= (RFC 6376 drops it)   not minded       minded              not minded
-    several TXT records at one name      the first        the first           the first
+    several TXT records at one name      the first        the first           refused
     From not in h=                       accepted         accepted            refused
     duplicate tag in the signature       unreadable       accepted            accepted
     x= passed                            after 10 hours   refused             refused
@@ -244,7 +244,7 @@ def opendkim_verdicts(messages: Sequence[bytes], records: Records) -> list[list[
 
     It is the library of Debian's opendkim, called as the opendkim milter calls it (field by field, then the
     body), in a process of its own because it ends its process by assert(3) where it meets a fault in
-    itself. Keys come from `records`, the first TXT value of a name, 1024 octets at most. `opendkim -t` is
+    itself. Keys come from `records`, the only TXT value of a name, 1024 octets at most. `opendkim -t` is
     no substitute: its own reader loses NULs, fields with nothing on the first line and the missing blank of
     `From:a`, and stops at long fields.
     """
@@ -307,7 +307,7 @@ class _OpenDkim:
         found = self.records.get(name.decode("latin-1").lower())
         if not found:
             return _KEY_NOT_FOUND
-        if len(found[0]) >= size:
+        if len(found) > 1 or len(found[0]) >= size:  # its own look-up wants one: DKIM_STAT_MULTIDNSREPLY
             return _KEY_ERROR
         ctypes.memmove(buffer, found[0] + b"\0", len(found[0]) + 1)
         return _KEY_FOUND

@@ -59,11 +59,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
     """Compare each key with its record, once a name."""
-    from dkimpipe.admin.published import Need, need
+    from dkimpipe.admin import record
+    from dkimpipe.admin.recordfaults import Need, need_of
 
     needs: dict[str, list[Need]] = {}
     for use in uses:
-        local_part, at, _ = use.line.key.rpartition("@")
-        needs.setdefault(use.name, []).append(need(use.options, use.below, local_part if at else ""))
+        needs.setdefault(use.name, []).append(need_of(use, record.value(use.options.keyfile)))
     for name, each in needs.items():
         yield from asker.findings(name, each)

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _state(server: str | None) -> State:
     """Return what tells the state of the record of a signature, a line each; it needs cryptography."""
-    from dkimpipe.admin import published, record
+    from dkimpipe.admin import published, record, recordfaults
 
     asker = published.Asker([published.server(server)] if server else ())
 
@@ -63,7 +63,8 @@ def _state(server: str | None) -> State:
         name = record.name(options.selector.decode(), options.domain.decode())
         host = options.identity.rpartition(b"@")[2] or options.domain
         local_part = sender.local_part.decode("utf-8", "replace")
-        needs = [published.need(options, host != options.domain, local_part)]
+        value = record.value(options.keyfile)
+        needs = [recordfaults.need(options, host != options.domain, local_part, value)]
         found = [finding.what for finding in asker.findings(name, needs)]
         yield from found or [f"{name}: the record is right"]
 

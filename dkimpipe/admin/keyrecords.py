@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
-from dkimpipe.admin import publish, published
+from dkimpipe.admin import publish, published, recordfaults
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.publish import Server
-from dkimpipe.admin.published import Answer, Need
+from dkimpipe.admin.published import Answer
 from dkimpipe.admin.record import Record
+from dkimpipe.admin.recordfaults import Holds, Need
 from dkimpipe.errors import ConfigError
 
 _LEAST_WAIT = 3600  # seconds; a zone that says 0 may still have servers that are late
@@ -23,25 +24,29 @@ class KeyRecords:
         self._options = options
         self._asker = published.Asker(options.look_at or ())
 
-    def faults(self, names: Iterable[str], value: str) -> list[Finding]:
-        """Return what keeps these names from having this record, at any server.
+    def faults(self, needs: Mapping[str, Sequence[Need]]) -> list[Finding]:
+        """Return what keeps these names from having the record that is needed there, at any server.
 
         What is not there is published first, if that is wished. Raises ConfigError, also if something else
         is there.
         """
-        found = {name: self._errors(name, value) for name in names}
+        found = {name: self._errors(name, each) for name, each in needs.items()}
         missing = [name for name, errors in found.items() if errors]
         if missing and self._options.publish:
-            self._publish([Record(name, value) for name in missing])
-            found.update((name, self._errors(name, value)) for name in missing)
+            self._publish([Record(name, needs[name][0].value) for name in missing])
+            found.update((name, self._errors(name, needs[name])) for name in missing)
         return [finding for errors in found.values() for finding in errors]
 
-    def _errors(self, name: str, value: str) -> list[Finding]:
-        return [each for each in self._asker.findings(name, [Need(value)]) if each.level == "error"]
+    def _errors(self, name: str, needs: Sequence[Need]) -> list[Finding]:
+        return [each for each in self._asker.findings(name, list(needs)) if each.level == "error"]
 
     def are_free(self, names: Iterable[str]) -> bool:
-        """Tell whether no server has a key at any of these names. Raises ConfigError if one does not say."""
-        return not any(answer.keys for name in names for answer in self._sure_answers(name))
+        """Tell whether no server has a key at any of these names. Raises ConfigError if one does not say.
+
+        A record that is not valid may be somebody's key: then the name is not free.
+        """
+        texts = [text for name in names for answer in self._sure_answers(name) for text in answer.texts]
+        return all(recordfaults.holds(text) is Holds.NOTHING for text in texts)
 
     def wait(self, names: Iterable[str], others: Iterable[str]) -> int:
         """Return the seconds for which resolvers may keep what was said of these names, or of others.
@@ -60,28 +65,33 @@ class KeyRecords:
         return [answer for _, answer in answers]
 
     def there(self, names: Iterable[str], value: str) -> list[str]:
-        """Return the names at which a server has this key, or may have it: it is at a loss, or silent.
+        """Return the names at which a server has this key, or may have it.
 
-        An empty value is any key.
+        It may, if it is at a loss, or silent, or has a record that is not valid. An empty value is any key.
         """
-        wanted = published.keys_of(value.encode())
+        gone = (Holds.NOTHING, Holds.OTHER)
         return [
             name
             for name in names
             if any(
-                not answer.certain or (answer.keys & wanted if wanted else answer.keys)
+                not answer.certain
+                or any(recordfaults.holds(text, value) not in gone for text in answer.texts)
                 for _, answer in self._asker.answers(name)
             )
         ]
 
     def withdraw(self, there: Record) -> None:
-        """Take a record out of DNS, or revoke it. Raises ConfigError, also if another key is there."""
+        """Take a record out of DNS, or revoke it.
+
+        Raises ConfigError, also if the server that takes updates has another key there, or a record that is
+        not valid and may hold one.
+        """
         server = publish.server(self._options)
-        at = published.Server(str(server), server.address, server.port)
-        if published.ask(there.name, at).keys - published.keys_of(there.value.encode()):
-            raise ConfigError(
-                f"{there.name} holds another key than the one that was there", "look what it is for"
-            )
+        for text in publish.texts(server, there.name, self._options.zone or ""):
+            found = recordfaults.holds(text, there.value)
+            if found not in (Holds.OURS, Holds.NOTHING):
+                what = f"{there.name} holds {found.value} than the one that was there"
+                raise ConfigError(what, "look what it is for")
         if self._options.revoke:
             revoked = re.sub(r"\bp=.*", "p=", there.value)
             self._publish([Record(there.name, revoked)], server, replace=True)

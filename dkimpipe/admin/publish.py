@@ -209,6 +209,13 @@ def delete(server: Server, records: Sequence[Record], zone: str, replace: bool) 
     _carry_out(server, [(record, None) for record in records], zone, replace)
 
 
+def texts(server: Server, name: str, zone: str) -> list[bytes]:
+    """Return all TXT records of a name, as the server that takes updates has them. Raises ConfigError."""
+    owner = dns.name.from_text(name)
+    there = server.texts(owner, _zone(server, owner, zone))
+    return _values(there) if there else []
+
+
 def _carry_out(
     server: Server, wanted: Sequence[tuple[Record, dns.rdataset.Rdataset | None]], zone: str, replace: bool
 ) -> None:

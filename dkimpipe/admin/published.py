@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import socket
@@ -18,10 +17,10 @@ import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
-from dkimpipe.admin import record
+from dkimpipe.admin import record, recordfaults
 from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.recordfaults import Need
 from dkimpipe.errors import ConfigError, one_line, printable
-from dkimpipe.options import SignatureOptions
 
 TIME_OUT = 5  # seconds for one question, in two tries
 PATIENCE = 3  # questions without an answer, then a server is asked no more
@@ -56,38 +55,9 @@ class Answer(NamedTuple):
     alias: str = ""
 
     @property
-    def keys(self) -> set[bytes]:
-        """The keys in the records. One that is revoked is none (RFC 6376 section 3.6.1)."""
-        return keys_of(*self.texts)
-
-    @property
     def certain(self) -> bool:
         """Whether it says for certain what is there."""
         return bool(self.texts) or self.absent
-
-
-class Need(NamedTuple):
-    """What a record has to say so that a signature verifies.
-
-    ``value``       the record as ``dkimpipe dns`` writes it
-    ``hash``        sha256, or sha1 for DomainKeys and a=rsa-sha1
-    ``below``       i= can be in a subdomain of d=
-    ``domainkeys``  it is a DomainKeys signature
-    ``local_part``  of the only sender, if there is only one
-    """
-
-    value: str
-    hash: str = "sha256"
-    below: bool = False
-    domainkeys: bool = False
-    local_part: str = ""
-
-
-def need(options: SignatureOptions, below: bool, local_part: str) -> Need:
-    """Return what the record of a signature has to say. Raises ConfigError if its key cannot be read."""
-    domainkeys = options.type == "domainkeys"
-    sha1 = domainkeys or options.algorithm == "rsa-sha1"
-    return Need(record.value(options.keyfile), "sha1" if sha1 else "sha256", below, domainkeys, local_part)
 
 
 def server(text: str) -> Server:
@@ -226,7 +196,7 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         elsewhere = _elsewhere(owner, at) if answer.absent else ""
         found[elsewhere or answer.failure, "error"] = needs[0]
     for each in needs if answer.texts else ():
-        for fault in _faults(each, answer.texts):
+        for fault in recordfaults.faults(each, answer.texts):
             found.setdefault(fault, each)
     if answer.texts and "error" in [level for _, level in found] and _is_wildcard(owner, answer, at):
         what = f"a wildcard record answers, there is none of this name: '{printable(answer.texts[0], 40)}'"
@@ -262,81 +232,3 @@ def _elsewhere(owner: str, at: Server) -> str:
     if ask(f"{owner}.{domain}", at).failure:
         return ""
     return f"the record stands at {owner}.{domain}; leave the domain out where it is entered"
-
-
-def _faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
-    """Return what is wrong with the records of a name, and how bad it is."""
-    if len(texts) > 1:
-        what = f"{len(texts)} TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)"
-        return [(what, "error")]
-    tags = _tags(texts[0])
-    what = _fault_of_key(_tags(needed.value.encode()), tags, texts[0])
-    return [(what, "error")] if what else list(_faults_of_tags(needed, tags))
-
-
-def _fault_of_key(wanted: dict[bytes, bytes], tags: dict[bytes, bytes], text: bytes) -> str:
-    """Return what keeps a record from holding the wanted key, nothing if it holds it."""
-    if b"p" not in tags:
-        return f"it is no key record: '{printable(text)}'"
-    if not tags[b"p"]:
-        return "the key is revoked: p= is empty"
-    if tags[b"p"] != wanted[b"p"]:
-        if wanted[b"p"] in text.translate(None, b'"\\ \t'):
-            return "quotes, backslashes or blanks stand within the value, where it was split"
-        if _is_in_other_form(tags[b"p"], wanted[b"p"]):
-            return ""
-        if wanted[b"p"].startswith(tags[b"p"]) or wanted[b"p"].endswith(tags[b"p"]):
-            return f"p= is cut: {len(tags[b'p'])} of {len(wanted[b'p'])} characters are there"
-        return "it is another key than the private key's"
-    if tags.get(b"v", b"DKIM1") != b"DKIM1" or tags.get(b"k", b"rsa") != wanted[b"k"]:
-        return f"v= or k= is wrong: '{printable(text, 40)}'"
-    return ""
-
-
-def _is_in_other_form(there: bytes, wanted: bytes) -> bool:
-    """Tell whether a key is the wanted one as RSAPublicKey (RFC 8017 appendix A.1.1), without its type."""
-    try:
-        bare, whole = base64.b64decode(there, validate=True), base64.b64decode(wanted)
-    except ValueError:
-        return False
-    header = b"\x30\x82" + (len(bare) - 4).to_bytes(2, "big") if len(bare) > 259 else b"\x30"
-    return bare.startswith(header) and whole.endswith(b"\0" + bare)
-
-
-def _faults_of_tags(needed: Need, tags: dict[bytes, bytes]) -> Iterator[tuple[str, str]]:
-    """Yield what in a record of the right key is against the signature (RFC 6376 3.6.1, RFC 4870 3.2.3)."""
-    values = {name: printable(value) for name, value in tags.items()}
-    if tags[b"p"] != _tags(needed.value.encode())[b"p"]:
-        yield "p= is the bare key (RSAPublicKey), which some verifiers refuse", "warning"
-    hashes, services, flags = (values.get(tag, "").split(":") for tag in (b"h", b"s", b"t"))
-    if b"h" in tags and needed.hash not in hashes:
-        yield f"h={values[b'h']} does not allow {needed.hash}", "error"
-    if b"s" in tags and not needed.domainkeys and not {"*", "email"}.intersection(services):
-        yield f"s={values[b's']} does not allow email", "error"
-    if "s" in flags and needed.domainkeys:
-        yield (
-            "t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)",
-            "warning",
-        )
-    if "s" in flags and needed.below and not needed.domainkeys:
-        yield "t=s does not allow i= in a subdomain of d=", "error"
-    if "y" in flags:
-        yield "t=y is left on: verifiers treat the mail as unsigned", "warning"
-    granularity = values.get(b"g", "")
-    begin, star, end = granularity.partition("*")
-    fits = (
-        needed.local_part.startswith(begin) and needed.local_part.endswith(end) if star else not granularity
-    )
-    if needed.domainkeys and not fits and granularity != needed.local_part:
-        yield f"g={granularity}: DomainKeys verifies mail of this local part only", "warning"
-
-
-def keys_of(*texts: bytes) -> set[bytes]:
-    """Return the keys in these records: p= in base64."""
-    return {key for text in texts if (key := _tags(text).get(b"p", b""))}
-
-
-def _tags(text: bytes) -> dict[bytes, bytes]:
-    """Return the tags of a record (RFC 6376 section 3.2), without the blanks that may stand anywhere."""
-    pairs = (part.partition(b"=") for part in text.split(b";"))
-    return {name.strip(): b"".join(value.split()) for name, _, value in pairs if name.strip()}

@@ -80,7 +80,7 @@ def public(path: str) -> tuple[str, str]:
         private = load_pem_private_key(_pem(path), None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, UnsupportedAlgorithm):
         raise PrivateKeyError(f"key file {path} is damaged: OpenSSL refuses it", _NEW_KEY) from None
-    return kind, _base64(private.public_key())
+    return kind, base64_of(private.public_key())
 
 
 @functools.cache
@@ -105,13 +105,14 @@ def public_key_file(path: str) -> tuple[str, str]:
     except (OSError, ValueError, UnsupportedAlgorithm):
         raise ConfigError(f"key file {path} holds no public key") from None
     if isinstance(key, RSAPublicKey):
-        return "rsa", _base64(key)
+        return "rsa", base64_of(key)
     if isinstance(key, Ed25519PublicKey):
-        return "ed25519", _base64(key)
+        return "ed25519", base64_of(key)
     raise ConfigError(f"key file {path} holds a key that is neither RSA nor Ed25519")
 
 
-def _base64(key: PublicKeyTypes) -> str:
+def base64_of(key: PublicKeyTypes) -> str:
+    """Return a public key as p= has it."""
     if isinstance(key, Ed25519PublicKey):
         octets = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     else:

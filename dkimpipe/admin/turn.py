@@ -13,7 +13,9 @@ from dkimpipe.admin import atomic, genkey, mapedit, mapfile, record, rotation
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding
 from dkimpipe.admin.keyrecords import KeyRecords
 from dkimpipe.admin.mapedit import Pair
+from dkimpipe.admin.mapfile import Use
 from dkimpipe.admin.record import Record
+from dkimpipe.admin.recordfaults import Need, need_of
 from dkimpipe.admin.rotation import WAITING, Key
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned, Trouble, one_line
@@ -24,10 +26,19 @@ _MOST_TRIES = 20  # selectors in one month
 
 
 class _Use(NamedTuple):
-    """What signs with a pair: the names of its records, and whether these are all, whoever the sender is."""
+    """What signs with a pair.
 
-    names: set[str]
+    ``signatures``  by the name of the record that they need
+    ``depends``     why there are more names, which depend on the sender
+    """
+
+    signatures: dict[str, list[Use]]
     depends: set[str]
+
+    @property
+    def names(self) -> set[str]:
+        """The names of its records."""
+        return set(self.signatures)
 
 
 def _what_signs(settings: Settings) -> dict[Pair | None, _Use]:
@@ -41,11 +52,11 @@ def _what_signs(settings: Settings) -> dict[Pair | None, _Use]:
         if isinstance(use, ConfigError):
             raise use
         pair = mapedit.pair(signature) if signature and line.path in maps else None
-        found = uses.setdefault(pair, _Use(set(), set()))
+        found = uses.setdefault(pair, _Use({}, set()))
         if isinstance(use, NotSigned):
             found.depends.add(str(use))
         else:
-            found.names.add(use.name)
+            found.signatures.setdefault(use.name, []).append(use)
     return uses
 
 
@@ -187,7 +198,7 @@ class Turn:
             atomic.tidy(Path(key.keyfile))
         key.value = record.value(key.keyfile)
         self._sign_for_all(key)
-        faults = self._records.faults(key.names, key.value)
+        faults = self._records.faults(self._needs(key))
         if faults:
             _tell(faults)
         else:
@@ -202,12 +213,22 @@ class Turn:
         if self._sign_for_all(key):
             self._generated(key)
             return
-        faults = self._records.faults(key.names, key.value)
+        faults = self._records.faults(self._needs(key))
         if faults:
             _tell(faults)
             key.become("generated", self._now)
         elif key.switching or self._now - key.since > key.wait:
             self._switch(key)
+
+    def _needs(self, key: Key) -> dict[str, list[Need]]:
+        """Return what each record of a key must say, for all that signs with it, or will."""
+        needs: dict[str, list[Need]] = {name: [] for name in key.names}
+        for pair in (Pair(*key.replaces), key.pair) if key.state in WAITING else (key.pair,):
+            signatures = self._signing[pair].signatures if pair in self._signing else {}
+            for old_name, uses in signatures.items():
+                name = record.name(key.selector, _domain(old_name))
+                needs.setdefault(name, []).extend(need_of(use, key.value) for use in uses)
+        return {name: needs[name] or [Need(key.value)] for name in key.names}
 
     def _is_lost(self, key: Key) -> bool:
         """Tell whether a record's key is no longer in its file. Raises ConfigError if that cannot be read."""
@@ -238,7 +259,7 @@ class Turn:
         """Put a key into the maps. What they say is read again: they may have been edited meanwhile."""
         old = Pair(*key.replaces)
         before = {path: Path(path).read_bytes() for path in self._maps}
-        use = _what_signs(self._settings).get(old, _Use(set(), set()))
+        use = _what_signs(self._settings).get(old, _Use({}, set()))
         for reason in sorted(use.depends):
             mend = "give it a d=, or a selector and a key of its own"
             raise ConfigError(f"{_who(key)}: cannot take the place of s={old.selector}: {reason}", mend)
@@ -258,7 +279,7 @@ class Turn:
     def _active(self, key: Key) -> None:
         """Keep what its records say: they outlive the key's file. Report those that are not right."""
         key.value = record.value(key.keyfile)
-        self._report(self._records.faults(key.names, key.value))
+        self._report(self._records.faults(self._needs(key)))
 
     def _retiring(self, key: Key) -> None:
         """Let the records go, if mail on its way needs them no longer."""
