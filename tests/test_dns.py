@@ -206,6 +206,25 @@ def test_tags(keys: Keys, type: str, option: str, arguments: list[str], tags: st
     assert done.status == 0
 
 
+def test_granularity_is_not_for_dkim(keys: Keys) -> None:
+    """RFC 6376 dropped g=, but a verifier enforces it: the signatures of all others would fail."""
+    path = keys.senders(f"example.com dkim({RSA}), domainkeys({RSA})\n")
+    done = run("--sender_map", path, "--format", "plain", "--granularity", "news*")
+    name = "rsa1024._domainkey.example.com"
+    assert done.stdout.decode() == f"{name}\n{value(keys, 'rsa1024')}\n"
+    why = f"{path}, line 1 is for DKIM, where Mail::DKIM enforces it"
+    assert (done.status, done.stderr) == (0, f"dkimpipe: {name}: g= is left out: {why}\n")
+
+
+def test_a_record_that_verifiers_would_refuse_is_told(keys: Keys) -> None:
+    path = keys.senders(f"example.com dkim({ED})\n")
+    done = run("--sender_map", path, "--format", "plain", "--notes", "x" * 1000)
+    assert done.stderr == (
+        "dkimpipe: ed25519._domainkey.example.com: more than 1024 octets: OpenDKIM would refuse it\n"
+    )
+    assert done.status == 0
+
+
 def test_tags_serve_the_entries_that_nobody_asked_for_too(keys: Keys) -> None:
     path = keys.senders(f"example.com dkim({RSA})\na@example.com domainkeys({RSA})\n")
     done = run("--sender_map", path, "--format", "plain", "--hash", "sha256", "--strict", "example.com")
@@ -704,7 +723,9 @@ def test_a_record_that_is_too_long_for_dns(keys: Keys, bind: Bind) -> None:
     done = update(bind, path, "--notes", "x" * 70000)
     assert (done.status, done.stdout) == (78, b"")
     assert re.fullmatch(
-        r"dkimpipe: a record of 70\d\d\d octets is too long for DNS\nshorten --notes\n", done.stderr
+        r"dkimpipe: \S+: key record is too large\n"
+        r"dkimpipe: a record of 70\d\d\d octets is too long for DNS\nshorten --notes\n",
+        done.stderr,
     )
 
 

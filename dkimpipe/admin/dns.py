@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Callable
 
 from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
-from dkimpipe.admin import filter_files, mapfile, publish, record, zone
+from dkimpipe.admin import filter_files, mapfile, publish, record, recordfaults, zone
 from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.admin.mapfile import Line, Use
 from dkimpipe.admin.record import Record
@@ -174,7 +174,15 @@ class Needed:
                 what = "another key" if key[0] == kind else f"a key for {kind}, and here one for {key[0]},"
                 cause = f"{use.line.place()}: {name} has {what} in {place}"
                 raise ConfigError(cause, "give each key a selector of its own")
-        return Record(name, record.key_record(kind, octets, self._tags(name, uses, options)))
+        value = record.key_record(kind, octets, self._tags(name, uses, options))
+        self._note_faults(name, uses, value)
+        return Record(name, value)
+
+    def _note_faults(self, name: str, uses: list[Use], value: str) -> None:
+        """Say what ``check --dns`` would call an error, such as --notes that are too long for a verifier."""
+        needs = dict.fromkeys(recordfaults.need_of(use, value) for use in uses)
+        found = [fault for each in needs for fault in recordfaults.faults(each, [value.encode()])]
+        self.notes += dict.fromkeys(f"{name}: {what}" for what, level in found if level == "error")
 
     def _key(self, use: Use) -> tuple[str, str]:
         """Return k= and p= for a signature. Raises ConfigError, also if its algorithm is for another type."""
@@ -203,10 +211,16 @@ class Needed:
             self.notes.append(f"{name}: t=s is left out: {why}")
         elif options.strict:
             tags["t"] = "y:s" if options.testing else "s"
-        if domainkeys:
+        dkim = _first_place(use for use in uses if use.options.type == "dkim")
+        if options.granularity and (dkim or not domainkeys):
+            why = (
+                f"{dkim} is for DKIM, where Mail::DKIM enforces it"
+                if domainkeys
+                else "nothing signs with DomainKeys"
+            )
+            self.notes.append(f"{name}: g= is left out: {why}")
+        else:
             tags["g"] = options.granularity
-        elif options.granularity:
-            self.notes.append(f"{name}: g= is left out: nothing signs with DomainKeys")
         return {tag: value for tag, value in tags.items() if value}
 
     def _policies(self, domain: str, options: argparse.Namespace) -> list[Record]:
