@@ -31,6 +31,7 @@ import witness
 from bind import SOA, Bind, needs_bind, serving
 from conftest import MAIN, Done, Keys, Report
 from nameserver import NameServer
+from records import SAMPLES
 
 from dkimpipe.admin import atomic, publish, published, record, rotate, rotation
 from dkimpipe.admin.record import Record
@@ -717,6 +718,122 @@ def test_the_file_that_another_selector_uses_is_not_said_to_be_of_no_use(
     assert house.said(START + 33 * DAY) == "old._domainkey.example.com: revoked\n"
 
 
+# Records of the new key, right and wrong. Each begins where the new key waits for its time.
+
+RECORDS = {name: sample for name, sample in SAMPLES.items() if sample.key == "rsa2048"}
+
+
+class Waiting(NamedTuple):
+    """A house whose new key waits, and what can be brought back after each step."""
+
+    house: House
+    zone: Zone
+    value: bytes
+    now: int
+    files: dict[Path, bytes]
+
+    def turn(self, records: list[bytes], now: int) -> tuple[str | None, Done]:
+        """Run rotate with these records in DNS; return the state of the new key, and bring all back."""
+        self.zone.records[NAME] = records
+        done = self.house.rotate(now)
+        state = self.house.states.get(NEW)
+        assert (b"signs from now on" in done.stdout) == (state == "active")
+        for path, octets in self.files.items():
+            path.write_bytes(octets)
+        return state, done
+
+
+@pytest.fixture(scope="module", params=["generated", "published"])
+def waiting(
+    keys: Keys, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Waiting]:
+    directory = tmp_path_factory.mktemp("waiting")
+    zone = Zone({"old._domainkey.example.com": keys.records["rsa1024._domainkey.example.com"]})
+    with zone:
+        house = House(directory, keys, ONE, zone.look_at)
+        now = at(house, zone, request.param)
+        files = {path: path.read_bytes() for path in (house.senders, directory / rotation.NAME)}
+        yield Waiting(house, zone, zone.records[NAME][0], now, files)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_that_verifiers_refuse_is_waited_for(waiting: Waiting, name: str) -> None:
+    """As long as it is so: it is told each time, with the right one, and the old key goes on signing."""
+    error = RECORDS[name].error
+    was = waiting.house.states[NEW]
+    state, done = waiting.turn(RECORDS[name].make(waiting.value), waiting.now + 2 * DAY)
+    if not error:
+        assert state == {"generated": "published", "published": "active"}[was]
+        return
+    assert state == "generated"
+    assert f"{NAME}: {error}, says 127.0.0.1#{waiting.zone.port}\n" in done.stdout.decode()
+    assert orders(done.stdout.decode()) == [Order(NAME, waiting.value.decode())]
+
+
+def test_a_record_must_serve_all_that_will_sign(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    """As check --dns has it: DomainKeys needs sha1, and t=s is in the way of i= below d=."""
+    key = "s=old,key=KEYS/rsa1024.pem"
+    senders = f"example.com dkim(i=@news.example.com,{key}), domainkeys({key})\n"
+    house = House(tmp_path, keys, senders, zone.look_at)
+    now = at(house, zone, "published")
+    (right,) = zone.records[NAME]
+    for tag, words in (
+        (b"h=sha256", "h=sha256 does not allow sha1"),
+        (b"t=s", "t=s does not allow i= in a subdomain of d="),
+    ):
+        zone.records[NAME] = [right.replace(b"; p=", b"; " + tag + b"; p=")]
+        now += DAY
+        assert f"{NAME}: {words}, says " in house.said(now)
+        assert house.states == {"old": "active", NEW: "generated"}
+
+
+TAKEN_BY = {
+    "a comment behind it": b"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=; <br>",
+    "a type of key that we do not know": b"v=DKIM1; k=dsa; p=AAAA",
+    "a byte order mark": b"\xef\xbb\xbfv=DKIM1; p=AAAA",
+    "text": b"hello",
+}
+
+
+@pytest.mark.parametrize("text", TAKEN_BY.values(), ids=TAKEN_BY)
+def test_a_selector_with_a_record_that_is_not_valid_is_not_free(
+    keys: Keys, tmp_path: Path, zone: Zone, text: bytes
+) -> None:
+    zone.records[NAME] = [text]
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    house.said(BEGIN)
+    assert set(house.states) == {"old", f"{NEW}r"}
+
+
+@pytest.mark.parametrize("text", [b"v=spf1 -all", b"v=DKIM1; p="])
+def test_a_selector_with_a_record_without_a_key_is_free(
+    keys: Keys, tmp_path: Path, zone: Zone, text: bytes
+) -> None:
+    """As a wildcard may have it."""
+    zone.records[NAME] = [text]
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    house.said(BEGIN)
+    assert set(house.states) == {"old", NEW}
+
+
+GOING = {name: SAMPLES[name] for name in ("<br> after ;", "p twice same", "bom8", "utf16", "v last", "bare")}
+
+
+@pytest.mark.parametrize("name", GOING)
+def test_a_record_of_an_old_key_is_not_gone_because_it_is_not_valid(
+    keys: Keys, tmp_path: Path, zone: Zone, name: str
+) -> None:
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    now = at(house, zone, "active")
+    old = "old._domainkey.example.com"
+    zone.records[old] = GOING[name].make(zone.records[old][0])
+    said = house.said(now + 31 * DAY)
+    assert orders(said) == [Order(old, "")]
+    zone.obey(said)
+    house.said(now + 32 * DAY)
+    assert house.states == {"old": "revoked", NEW: "active"}
+
+
 # Anything, in any order.
 
 
@@ -1084,6 +1201,39 @@ def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> 
         house.said(BEGIN + 41 * DAY, f"--look-at={bind.server}", late.look_at)
         assert house.states == {"old": "revoked", NEW: "active"}
         assert bind.dig(old) == [other]
+
+
+ED25519 = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+# What is at the name of a key that retires, with VALUE for its record; what is left, and what is said.
+WITHDRAWN: dict[str, tuple[str, list[str] | None, str]] = {
+    "a comment": ("VALUE; <br>", [], ""),
+    "twice": ("VALUE; VALUE", [], ""),
+    "and another key": (f"VALUE; {ED25519}", None, "a record that may be of another key"),
+    "another key, a comment": (f"{ED25519}; <br>", None, "a record that may be of another key"),
+}
+
+
+@needs_bind
+@pytest.mark.parametrize(("text", "left", "words"), WITHDRAWN.values(), ids=WITHDRAWN)
+def test_only_our_key_is_withdrawn(
+    keys: Keys, tmp_path: Path, text: str, left: list[str] | None, words: str
+) -> None:
+    with serving(tmp_path) as bind:
+        update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key")
+        senders = ONE.replace("example.com", "dynamic.example")
+        house = House(tmp_path, keys, senders, f"--look-at={bind.server}", *update)
+        old = "old._domainkey.dynamic.example"
+        value = record.value(str(tmp_path / "rsa1024.pem"))
+        obey(bind, Order(old, value))
+        for days in (0, 2, 4):
+            house.said(BEGIN + days * DAY)
+        there = text.replace("VALUE", value)
+        obey(bind, Order(old, there))
+        done = house.rotate(BEGIN + 40 * DAY)
+        assert bind.dig(old) == ([there] if left is None else left)
+        assert house.states == {"old": "retiring" if words else "revoked", NEW: "active"}
+        error = f"dkimpipe: {old} holds {words} than the one that was there\nlook what it is for\n"
+        assert (done.status, done.stderr) == ((78, error) if words else (0, ""))
 
 
 # Killed at any moment.
