@@ -237,6 +237,9 @@ SAMPLES: dict[str, Sample] = {
     "h twice other": S(tag(b"h=sha1; h=sha256"), "the tag h= appears twice"),
     "t twice": S(tag(b"t=s; t=s"), "the tag t= appears twice"),
     "n twice": S(tag(b"n=a; n=b"), "the tag n= appears twice"),
+    "long name twice": S(
+        tag(b"x" * 200 + b"=; " + b"x" * 200 + b"="), "the tag xxxxxxxxxxxxxxxxxxxx= appears twice"
+    ),
     "unknown twice": S(tag(b"x=a; x=b"), "the tag x= appears twice"),
     "whole twice": S(lambda v: [v + b"; " + v], "the tag v= appears twice"),
     "whole twice, no ;": S(lambda v: [v + v], "the tag k= appears twice"),

@@ -12,8 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from dkimpipe.admin import record
@@ -34,6 +33,8 @@ _INVISIBLE = {"\u00a0": "non-breaking space", "\u200b": "zero-width space", "\u0
 _SPLIT_MARKS = b'"\\ \t\r\n'  # what is left where a value was split, or joined
 _NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
 _NO_CHARACTER_OF_TAGS = re.compile(rb"[^\x20-\x7e\t\r\n]+")
+# How a certificate of version 3 begins (RFC 5280 section 4.1): loading one may print warnings.
+_CERTIFICATE = re.compile(rb"(?s)\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02")
 _LIKE_A_KEY = re.compile(rb"[A-Za-z0-9+/]{40}")  # the shortest, of Ed25519, has 43
 
 
@@ -224,21 +225,15 @@ def _what_is_in_p(value: bytes, wanted: bytes) -> str:
 
 
 def _other_object(key: bytes) -> str:
-    """Return what a file of the wrong kind was pasted into p=, nothing if it is none that we know."""
+    """Return what kind of file was pasted into p= by mistake, nothing if it is none that we know."""
     try:
         octets = taglist.base64(key)
-    except ValueError:
-        return ""
-    try:
+        if _CERTIFICATE.match(octets):
+            return "p= is a certificate, not a key"
         load_der_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
-        return "p= is a private key, which everyone can read now; it must not sign any more"
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        pass
-    try:
-        x509.load_der_x509_certificate(octets)
-    except ValueError:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         return ""
-    return "p= is a certificate, not a key"
+    return "p= is a private key, which everyone can read now; it must not sign any more"
 
 
 def _quoted(octets: bytes) -> str:

@@ -44,9 +44,9 @@ def parse(text: bytes) -> dict[bytes, bytes]:
         if not equals or not _NAME.fullmatch(name):
             raise TagListError(NO_TAG, spec, *where)
         if not _VALUE.fullmatch(value) or not _is_utf8(value):
-            raise TagListError(f"{name.decode()}= holds what no tag can hold", value, *where)
+            raise TagListError(f"{_short(name)}= holds what no tag can hold", value, *where)
         if name in tags:
-            raise TagListError(f"the tag {name.decode()}= appears twice", b"", *where)
+            raise TagListError(f"the tag {_short(name)}= appears twice", b"", *where)
         tags[name] = value
     return tags
 
@@ -67,6 +67,11 @@ def base64(value: bytes) -> bytes:
     if not _BASE64.fullmatch(text) or len(text) % 4:
         raise ValueError("no base64")
     return a2b_base64(text)
+
+
+def _short(name: bytes) -> str:
+    """Return the name of a tag for a message: a name is US-ASCII, but can be of any length."""
+    return name[:20].decode("ascii")
 
 
 def _is_utf8(value: bytes) -> bool:

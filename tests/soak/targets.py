@@ -22,7 +22,7 @@ import in_memory  # noqa: E402
 
 from dkimpipe import canonical, config, senders  # noqa: E402
 from dkimpipe.address import first_mailbox, to_a_labels  # noqa: E402
-from dkimpipe.admin import mapfile, record  # noqa: E402
+from dkimpipe.admin import mapfile, record, recordfaults  # noqa: E402
 from dkimpipe.errors import NotSigned, Trouble  # noqa: E402
 from dkimpipe.keys import PrivateKey  # noqa: E402
 from dkimpipe.message import Message  # noqa: E402
@@ -55,6 +55,15 @@ def _message(octets: bytes) -> None:
     message = Message(in_memory.reader(octets, cuts))
     whole = message.envelope_line + message.header + b"".join(message.body())
     assert whole == octets
+
+
+def _faults(octets: bytes) -> None:
+    """Whatever is in DNS, it is put into words that a terminal can show, and it is ours or not."""
+    ours = record.value(str(_KEY))
+    for what, _ in recordfaults.faults(recordfaults.Need(ours), [octets]):
+        assert what.isprintable()
+        assert len(what) < 130
+    recordfaults.holds(octets, ours)
 
 
 def _senders(octets: bytes) -> None:
@@ -144,6 +153,9 @@ TARGETS = {
     "tag list": Target(taglist.parse, (b"v=1; a=rsa-sha256;\r\n b=ab c=; h=From : To",), ValueError),
     "key record": Target(
         keyrecord.parse, (b"v=DKIM1; k=rsa; h=sha256; t=s:y; p=MIGfMA0", record.value(str(_KEY)).encode())
+    ),
+    "record in DNS": Target(
+        _faults, (record.value(str(_KEY)).encode() + b"; <br>", b"\xef\xbb\xbfv=DKIM 1;; h=:; p=MIGf\\ MA0")
     ),
     "results": Target(_results, (_AUTH, _AUTH.replace(b"mx.", b'"mx.').replace(b".com 1", b'.com" 1'))),
     "sign": Target(
