@@ -190,7 +190,7 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     if not service:
         return
     try:
-        settings = read_settings(options(service, job), _no_settings(job))
+        settings = settings_of(service, job)
     except Trouble:
         return  # the trial names it
     yield from _sendmail(postconf, settings)
@@ -206,13 +206,13 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield Finding(what, level="warning")
 
 
-def _no_settings(job: Job) -> Settings:
-    """Return the settings of a job, with nothing said yet."""
+def settings_of(service: Service, job: Job) -> Settings:
+    """Return the settings of a service: its command line and conf file. Raises Trouble."""
     if job is SIGN:
-        return Settings()
+        return read_settings(options(service))
     from dkimpipe.verify.options import VerifySettings  # needs dnspython
 
-    return VerifySettings()
+    return read_settings(options(service, job), VerifySettings())
 
 
 def options(service: Service, job: Job = SIGN) -> list[str]:
