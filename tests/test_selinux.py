@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import throwaway
+from conftest import MAIN
 from selinuxfs import LABEL, Policy, Selinuxfs
+from throwaway import Machine
 
 from dkimpipe.admin import selinux
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
@@ -842,4 +846,34 @@ def test_what_was_found_before_such_an_answer_is_kept(site: Site) -> None:
     assert site.findings() == [
         *FAULTS["a key that was moved from a home"][1],
         unchecked("ROOT/selinux/create: unexpected answer 'x'"),
+    ]
+
+
+# The verbs that ask.
+
+FILTER = f"dkimpipe unix - n n - 4 pipe user=dkimpipe argv={sys.executable} -IS {MAIN}\n"
+VERBS = {
+    "check": ["check", "--sender_map=/srv/senders"],
+    "check --postfix": ["check", "--postfix"],
+    "postfix --check": ["postfix", "--check"],
+    "setup": ["setup", "example.com"],
+}
+
+
+@pytest.mark.skipif(bool(throwaway.why_not()), reason="no copy of this machine")
+@pytest.mark.parametrize("name", VERBS)
+def test_this_verb_asks_where_there_is_selinux(name: str) -> None:
+    """Here the kernel does not answer, and a warning says so."""
+    verb, *arguments = VERBS[name]
+    with Machine() as machine:
+        machine.shell("rm -rf /etc/dkimpipe && mkdir -p /srv/postfix /sys/fs/selinux && touch /srv/senders")
+        (machine.root / "srv/postfix/main.cf").write_text("compatibility_level = 3.6\n")
+        (machine.root / "srv/postfix/master.cf").write_text(FILTER)
+        machine.shell("touch -d @0 /srv/postfix/main.cf")
+        command = [sys.executable, str(MAIN), verb, "-c", "/srv/postfix", *arguments]
+        assert "SELinux" not in machine.run(*command).stdout
+        (machine.root / "sys/fs/selinux/enforce").write_text("1")
+        warnings = [line for line in machine.run(*command).stdout.splitlines() if "SELinux" in line]
+    assert [line.partition("checked: ")[0] for line in warnings] == [
+        "dkimpipe: warning: SELinux: not everything was "
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from dkimpipe.admin import access, doctor, filter_files, filter_service, filter_user, postfix
+from dkimpipe.admin import access, doctor, filter_files, filter_service, filter_user, postfix, selinux
 from dkimpipe.admin.filter_service import SIGN
 from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Postconf
@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     user = (service and service.attribute("user")) or options.user
     if user or filter_user.exists(SIGN.name):
         findings += access.unreadable(files, user or SIGN.name)
+    if postconf:
+        findings += selinux.findings(postconf, SIGN, files)
     if asker:
         findings += _dns(lint.uses, asker)
     return tell(findings, f"{', '.join(lint.files)} and {lint.good} signatures are good", options.json)

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 
-from dkimpipe.admin import backup, doctor, filter_service, filter_user, roads, wanted
+from dkimpipe.admin import backup, doctor, filter_service, filter_user, roads, selinux, wanted
 from dkimpipe.admin.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Change, Postconf
@@ -114,6 +114,7 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
         found = doctor.findings(postconf, user or job.name, job)
         service = filter_service.find(postconf, job)
         found += trial(service) if service else []
+        found += selinux.findings(postconf, job)
         findings += [each for each in found if _same(each) not in known]
     return tell(findings, "Postfix is set up", as_json)
 

@@ -32,6 +32,7 @@ from dkimpipe.admin import (
     program,
     record,
     roads,
+    selinux,
     wanted,
 )
 from dkimpipe.admin.filter_service import SIGN
@@ -287,6 +288,7 @@ def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int
         for domain in domains:
             report = "signed " if _is_for_all(_entry(domain, path)) else ""
             findings += trial(service, f"postmaster@{domain}", report)
+    findings += selinux.findings(postconf, SIGN, map(str, KEYS.glob("*.pem")))
     return tell(findings, f"Postfix is set up, and {', '.join(domains)} is signed for")
 
 
