@@ -23,7 +23,7 @@ from dkimpipe.admin.postconf import Postconf, Service
 from dkimpipe.admin.selinux_hints import CODE, CONFIG, PROGRAM, SHIPPED, Refusal, Types, Use
 from dkimpipe.admin.selinuxfs import Kernel, type_of, with_type
 from dkimpipe.errors import ConfigError, Trouble
-from dkimpipe.sendmail import SENDMAIL
+from dkimpipe.handover import SENDMAIL
 
 _ALL = "all mail stays in the queue"
 _LARGE = "messages over the size of a pipe stay in the queue"
