@@ -225,10 +225,8 @@ TRANSIT: dict[str, bytes] = {
         "From: alice@example.com\nContent-Type: application/pdf; name=Grüße.pdf\nMIME-Version: 1.0\n\nhello\n"
     ).encode(),
     "incomplete-to": header(b"To: bob\n"),
-    "incomplete-from": b"From: alice\nTo: bob@example.net\n\nhello\n",
-    "incomplete-from-with-name": b'From: "Alice, A." <alice>\nTo: bob@example.net\n\nhello\n',
     "incomplete-many": header(
-        b"Sender: alice\nReply-To: bob (the one)\nTo: bob,\n carol@example.net, Dave  <dave> , \n\t(x) eve\n"
+        b"Reply-To: bob (the one)\nTo: bob,\n carol@example.net, Dave  <dave> , \n\t(x) eve\n"
         b'Cc: friends: bob, carol;, "a b", undisclosed:;\nErrors-To: bob\nReturn-Receipt-To: bob\n'
         b"Disposition-Notification-To: bob\nX-To: bob\nMail-Followup-To: bob\n"
     ),
@@ -284,14 +282,13 @@ TRANSIT: dict[str, bytes] = {
 }
 
 # By default cleanup(8) cuts a field that reaches header_size_limit, 102,400 octets. These have not reached
-# that when they come to the filter, or are beyond it, and are longer when cleanup(8) sees them again:
-# the filter has folded them, or the first pass has completed their addresses after it looked at their size.
+# that when they come to the filter, or are beyond it, and are longer when cleanup(8) sees them again: the
+# filter has folded them.
 GROWING = {
     "folded": header(b"Subject: " + (b"word " * 20500)[:102291] + b"\n"),
     "folded-in-word": header(b"Subject: " + b"x" * 102291 + b"\n"),
     "cut-then-folded": header(b"Subject: " + b"word " * 40000 + b"\n"),
     "cut-then-folded-unsigned": LARGE["header-1000000-of-one-line"],
-    "addresses-completed": header(b"To: " + b", ".join(b"bobby%d" % n for n in range(4500)) + b"\n"),
 }
 
 ALL = {
@@ -310,6 +307,7 @@ OPENDKIM_CANNOT = [
 ]
 MAIL_DKIM_CANNOT = [
     ("subject-vt-ff", "dkim(c=relaxed/*", "takes VT and FF for white space"),
+    ("from-route-long", "domainkeys*", "does not read a long route"),
 ]
 if witness.mail_dkim_on_ed25519() != "dkim:pass":
     MAIL_DKIM_CANNOT.append(("*", "dkim(c=*,s=ed25519)", "does not know ed25519-sha256"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dkimpipe.admin import filter_service
+from dkimpipe.admin import cleanup_service, filter_service
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postconf import Change, Postconf, Service
 from dkimpipe.guard import TIME_LIMIT
@@ -34,6 +34,8 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
     changes = filter_service.missing(postconf, user, job)
     for service in services(postconf, job):
         changes += _overrides(service.id, _first_pass(postconf, service.id, job))
+    if job is SIGN:
+        changes += cleanup_service.missing(postconf, submission_services(postconf))
     if pickup(postconf) in postconf.services:
         changes += _overrides(pickup(postconf), _pickup(postconf, pickup(postconf), job))
     lacks = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
@@ -175,12 +177,7 @@ def _first_pass(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
 
 
 def _submission(postconf: Postconf, service: str) -> Iterator[Lack]:
-    """Yield what a service lacks whose mail is complete, and no more than ASCII, before it is signed."""
-    clients = postconf.words("local_header_rewrite_clients", service)
-    adds = {"static:all", "permit_sasl_authenticated"}.intersection(clients)
-    if not adds and postconf.value("always_add_missing_headers", service) != "yes":
-        why = "missing Date and Message-ID stay missing, and unsigned"
-        yield Lack("local_header_rewrite_clients", "static:all", why)
+    """Yield the EHLO keywords that a service for mail from users should not offer."""
     words = ["dsn", "smtputf8"] if _smtputf8(postconf, service) else ["dsn"]
     why = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
     yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
