@@ -65,10 +65,11 @@ PORT_25 = "smtp      inet  n       -       y       -       -       smtpd\n"
 OPTIONS = """\
   -o content_filter=dkimpipe:dummy
   -o receive_override_options=no_address_mappings
-  -o local_header_rewrite_clients=static:all
+  -o cleanup_service_name=dkimpipe-cleanup
   -o smtpd_discard_ehlo_keywords=dsn,smtputf8,silent-discard
   -o message_size_limit=10223616
 """
+OWN_CLEANUP = "  -o cleanup_service_name=dkimpipe-cleanup\n"
 SUBMISSION = f"""\
 submission inet n       -       y       -       -       smtpd
   -o syslog_name=postfix/submission
@@ -81,6 +82,8 @@ pickup    unix  n       -       y       60      1       pickup
   -o smtputf8_autodetect_classes=verify
 """
 FILTER = r"""
+dkimpipe-cleanup unix n -       y       -       0       cleanup
+  -o always_add_missing_headers=yes
 dkimpipe  unix  -       n       n       -       4       pipe
   -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}}
   flags=q null_sender= user=nobody argv=PROGRAM -f ${sender} -- ${recipient}
@@ -161,7 +164,7 @@ submission\tinet\tn\t-\ty\t-\t-\tsmtpd
 \t-o receive_override_options=no_address_mappings
 
    # for mail programs without a clock
-\t-o\tlocal_header_rewrite_clients=static:all -o smtpd_discard_ehlo_keywords=dsn,smtputf8
+\t-o\tcleanup_service_name=dkimpipe-cleanup -o smtpd_discard_ehlo_keywords=dsn,smtputf8
 \t-o message_size_limit=10223616
 #submissions inet n - y - - smtpd
 {PICKUP}{FILTER}
@@ -171,6 +174,7 @@ submission\tinet\tn\t-\ty\t-\t-\tsmtpd
         f"""{MAIN}
 mua_client_restrictions = permit_sasl_authenticated, reject
 mua_discarded = dsn, smtputf8
+mua_cleanup = dkimpipe-cleanup
 """,
         f"""
 {PORT_25}{PICKUP}{FILTER}
@@ -178,7 +182,7 @@ submission inet n       -       y       -       -       smtpd
   -o smtpd_client_restrictions=$mua_client_restrictions
   -o content_filter=dkimpipe:dummy
   -o receive_override_options=no_address_mappings,no_unknown_recipient_checks
-  -o local_header_rewrite_clients=static:all
+  -o cleanup_service_name=$mua_cleanup
   -o smtpd_discard_ehlo_keywords=$mua_discarded
   -o message_size_limit=10223616
 """,
@@ -190,7 +194,7 @@ submission inet n       -       y       -       -       smtpd
 submission inet n - y - - smtpd
   -o {{ content_filter = dkimpipe:dummy }}
   -o {{ receive_override_options = no_address_mappings, no_unknown_recipient_checks }}
-  -o {{ local_header_rewrite_clients = permit_mynetworks, static:all }}
+  -o {{ cleanup_service_name = dkimpipe-cleanup }}
   -o {{ smtpd_discard_ehlo_keywords = CHUNKING, DSN, SMTPUTF8, silent-discard }}
   -o {{ message_size_limit = 10223616 }}
 pickup unix n - y 60 1 pickup
@@ -230,13 +234,28 @@ header_size_limit = 1048576
 """,
         MASTER.replace("  -o message_size_limit=10223616\n", ""),
     ),
-    "header fields added for those who log in": (
-        MAIN,
-        MASTER.replace("static:all", "permit_inet_interfaces,permit_sasl_authenticated"),
-    ),
-    "header fields added for all": (
+    "header fields added to all mail": (
         f"{MAIN}always_add_missing_headers = yes\n",
-        MASTER.replace("  -o local_header_rewrite_clients=static:all\n", ""),
+        MASTER.replace(OWN_CLEANUP, ""),
+    ),
+    "header fields added by a cleanup service of the owner": (
+        MAIN,
+        MASTER.replace("dkimpipe-cleanup", "subcleanup").replace(
+            "-o always_add_missing_headers=yes",
+            "-o header_checks=regexp:/etc/postfix/checks -o { always_add_missing_headers = yes }",
+        ),
+    ),
+    "a cleanup service for all mail, with another name": (
+        f"{MAIN}cleanup_service_name = clean\nalways_add_missing_headers = yes\n",
+        f"{MASTER.replace(OWN_CLEANUP, '')}clean unix n - y - 0 cleanup\n",
+    ),
+    "header addresses rewritten for clients on this host alone": (
+        f"{MAIN}local_header_rewrite_clients = permit_inet_interfaces\n",
+        MASTER,
+    ),
+    "header addresses rewritten for nobody": (
+        f"{MAIN}local_header_rewrite_clients = permit_mynetworks, static:all\n",
+        MASTER.replace(OWN_CLEANUP, f"{OWN_CLEANUP}  -o local_header_rewrite_clients=\n"),
     ),
     "keywords discarded on all ports": (
         f"{MAIN}smtpd_discard_ehlo_keywords = dsn, smtputf8, etrn, silent-discard\n",
@@ -579,6 +598,25 @@ ASK = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts ta
 NO_LIMIT = "postconf -c DIR -e smtp_line_length_limit=0"
 GROWS = "mail grows past the limit by its signatures"
 
+INCOMPLETE = "messages without Date or Message-ID are signed without them"
+NO_CLEANUP = "there is no cleanup service that adds missing header fields before signing"
+ADDED = "missing header fields are added to mail that is not signed here: its signatures may break"
+DAMAGE = (
+    "names such as 'Doe, Jane <jane@example.com>' in From and To become 'Doe@host, Jane <...>',"
+    " and mail goes unsigned"
+)
+NEW_CLEANUP = (
+    "postconf -c DIR -M 'dkimpipe-cleanup/unix=dkimpipe-cleanup unix n - y - 0 cleanup"
+    " -o always_add_missing_headers=yes'"
+)
+OUR_CLEANUP = "postconf -c DIR -P submission/inet/cleanup_service_name=dkimpipe-cleanup"
+ADD = "postconf -c DIR -P dkimpipe-cleanup/unix/always_add_missing_headers=yes"
+NOT_REWRITTEN = "postconf -c DIR -PX submission/inet/local_header_rewrite_clients"
+REWRITE_NOTHING = "postconf -c DIR -P submission/inet/local_header_rewrite_clients="
+SUBCLEANUP = (
+    "-M 'subcleanup/unix=subcleanup unix n - y - 5 cleanup -o {header_checks=regexp:{{/^X:/ IGNORE}}}'"
+)
+
 FAULTS = {
     # The service that runs the filter.
     "there is no filter": (
@@ -761,7 +799,7 @@ FAULTS = {
     "a second port for submission": (
         "-M '[::1]:465/inet=[::1]:465 inet n - n - - smtpd'\n"
         "-P [::1]:465/inet/receive_override_options=no_address_mappings\n"
-        "-P [::1]:465/inet/local_header_rewrite_clients=static:all\n"
+        "-P [::1]:465/inet/cleanup_service_name=dkimpipe-cleanup\n"
         "-P [::1]:465/inet/smtpd_discard_ehlo_keywords=dsn,smtputf8\n"
         "-P [::1]:465/inet/message_size_limit=5000000",
         error(
@@ -817,11 +855,131 @@ FAULTS = {
         ),
     ),
     "no Date and Message-ID": (
-        "-PX submission/inet/local_header_rewrite_clients",
+        "-PX submission/inet/cleanup_service_name",
+        error(f"submission/inet/cleanup_service_name: {INCOMPLETE}", OUR_CLEANUP),
+    ),
+    "the cleanup service adds nothing": (
+        "-P dkimpipe-cleanup/unix/always_add_missing_headers=no",
+        error(f"dkimpipe-cleanup/unix/always_add_missing_headers: {INCOMPLETE}", ADD),
+    ),
+    "the cleanup service was edited": (
+        "-PX dkimpipe-cleanup/unix/always_add_missing_headers\n"
+        "-P dkimpipe-cleanup/unix/header_checks=regexp:/x",
+        error(f"dkimpipe-cleanup/unix/always_add_missing_headers: {INCOMPLETE}", ADD),
+    ),
+    "the cleanup service is gone": (
+        "-MX dkimpipe-cleanup/unix",
+        error(f"dkimpipe-cleanup/unix: {NO_CLEANUP}", NEW_CLEANUP)
+        + error("submission/inet/cleanup_service_name: there is no service dkimpipe-cleanup in master.cf"),
+    ),
+    "no cleanup service, and none is named": (
+        "-MX dkimpipe-cleanup/unix\n-PX submission/inet/cleanup_service_name",
+        error(f"dkimpipe-cleanup/unix: {NO_CLEANUP}", NEW_CLEANUP)
+        + error(f"submission/inet/cleanup_service_name: {INCOMPLETE}", OUR_CLEANUP),
+    ),
+    "a cleanup service of the owner adds nothing": (
+        f"{SUBCLEANUP}\n-P submission/inet/cleanup_service_name=subcleanup",
         error(
-            "submission/inet/local_header_rewrite_clients:"
-            " missing Date and Message-ID stay missing, and unsigned",
-            "postconf -c DIR -P submission/inet/local_header_rewrite_clients=static:all",
+            f"subcleanup/unix/always_add_missing_headers: {INCOMPLETE}",
+            "postconf -c DIR -P subcleanup/unix/always_add_missing_headers=yes",
+        ),
+    ),
+    "a cleanup service of the owner, and port 25 has it as well": (
+        f"{SUBCLEANUP}\n-P submission/inet/cleanup_service_name=subcleanup"
+        "\n-P smtp/inet/cleanup_service_name=subcleanup",
+        error(
+            f"dkimpipe-cleanup-subcleanup/unix: {NO_CLEANUP}",
+            "postconf -c DIR -M 'dkimpipe-cleanup-subcleanup/unix=dkimpipe-cleanup-subcleanup unix n - y - 5"
+            " cleanup -o {header_checks=regexp:{{/^X:/ IGNORE}}} -o always_add_missing_headers=yes'",
+        )
+        + error(
+            f"submission/inet/cleanup_service_name: {INCOMPLETE}",
+            "postconf -c DIR -P submission/inet/cleanup_service_name=dkimpipe-cleanup-subcleanup",
+        ),
+    ),
+    "port 25 has the cleanup service of submission": (
+        "-P smtp/inet/cleanup_service_name=dkimpipe-cleanup",
+        warning(
+            f"smtp/inet/cleanup_service_name: {ADDED}", "postconf -c DIR -PX smtp/inet/cleanup_service_name"
+        ),
+    ),
+    "port 25 has the cleanup service of submission, which adds nothing": (
+        "-P smtp/inet/cleanup_service_name=dkimpipe-cleanup\n"
+        "-PX dkimpipe-cleanup/unix/always_add_missing_headers",
+        error(f"dkimpipe-cleanup/unix/always_add_missing_headers: {INCOMPLETE}", ADD)
+        + warning(
+            f"smtp/inet/cleanup_service_name: {ADDED}", "postconf -c DIR -PX smtp/inet/cleanup_service_name"
+        ),
+    ),
+    "pickup has the cleanup service of submission": (
+        "-P pickup/unix/cleanup_service_name=dkimpipe-cleanup",
+        warning(
+            f"pickup/unix/cleanup_service_name: {ADDED}",
+            "postconf -c DIR -PX pickup/unix/cleanup_service_name",
+        ),
+    ),
+    # Header addresses rewritten.
+    "as earlier versions set it": (
+        "-P submission/inet/local_header_rewrite_clients=static:all",
+        error(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", NOT_REWRITTEN),
+    ),
+    "as earlier versions set it, in braces, and nothing else": (
+        "-PX submission/inet/cleanup_service_name\n-MX dkimpipe-cleanup/unix\n"
+        "  -o syslog_name=postfix/submission =>   -o { local_header_rewrite_clients = static:all }",
+        error(f"dkimpipe-cleanup/unix: {NO_CLEANUP}", NEW_CLEANUP)
+        + error(f"submission/inet/cleanup_service_name: {INCOMPLETE}", OUR_CLEANUP)
+        + error(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", NOT_REWRITTEN),
+    ),
+    **{
+        f"rewritten for {clients}": (
+            f"-P submission/inet/local_header_rewrite_clients={clients}",
+            warning(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", REWRITE_NOTHING),
+        )
+        for clients in (
+            "permit_mynetworks,static:all",
+            "permit_inet_interfaces,permit_sasl_authenticated",
+            "permit_mynetworks",
+            "check_address_map,hash:/etc/postfix/clients",
+        )
+    },
+    "rewritten for all in main.cf": (
+        "-e local_header_rewrite_clients=static:all",
+        warning(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", REWRITE_NOTHING),
+    ),
+    "rewritten by a macro": (
+        "-e all_clients=static:all\n  -o syslog_name=postfix/submission =>"
+        "   -o local_header_rewrite_clients=$all_clients",
+        warning(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", REWRITE_NOTHING),
+    ),
+    "rewritten and so added to": (
+        "-PX submission/inet/cleanup_service_name\n"
+        "-P submission/inet/local_header_rewrite_clients=permit_sasl_authenticated",
+        warning(
+            f"submission/inet/local_header_rewrite_clients: {DAMAGE}", f"{OUR_CLEANUP}\n{REWRITE_NOTHING}"
+        ),
+    ),
+    "rewritten for some, and added to nothing": (
+        "-PX submission/inet/cleanup_service_name\n"
+        "-P submission/inet/local_header_rewrite_clients=permit_mynetworks",
+        error(f"submission/inet/cleanup_service_name: {INCOMPLETE}", OUR_CLEANUP)
+        + warning(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", REWRITE_NOTHING),
+    ),
+    "rewritten before another filter": (
+        f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
+        "-P submission/inet/local_header_rewrite_clients=static:all\n"
+        "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+        " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
+        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
+        warning(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", REWRITE_NOTHING),
+    ),
+    "nothing added behind another filter": (
+        f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
+        "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+        " -o receive_override_options=no_address_mappings"
+        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
+        error(
+            f"127.0.0.1:10025/inet/cleanup_service_name: {INCOMPLETE}",
+            "postconf -c DIR -P 127.0.0.1:10025/inet/cleanup_service_name=dkimpipe-cleanup",
         ),
     ),
     "all EHLO keywords": (
@@ -1016,7 +1174,7 @@ FAULTS = {
             "take the filter out of it",
         ),
     ),
-    "a cleanup service that there is not": (
+    "a cleanup service of the owner that there is not": (
         "-P submission/inet/cleanup_service_name=cleanup2",
         error("submission/inet/cleanup_service_name: there is no service cleanup2 in master.cf"),
     ),
@@ -1213,7 +1371,7 @@ FAULTS = {
     "amavis before dkimpipe, and after it": (
         f"{AMAVIS}\n-e content_filter=smtp-amavis:[127.0.0.1]:10024\n-PX submission/inet/content_filter\n"
         "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
-        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
@@ -1224,7 +1382,7 @@ FAULTS = {
     "amavis, and nothing behind it": (
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
         "-M '465/inet=465 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
-        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
             "submission/inet/content_filter: smtp-amavis:[127.0.0.1]:10026 gets this mail,"

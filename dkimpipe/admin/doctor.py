@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dkimpipe.admin import filter_service, filter_user, program, roads, wanted
+from dkimpipe.admin import cleanup_service, filter_service, filter_user, program, roads, wanted
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, of_change
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
@@ -58,7 +58,8 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
     looks = [roads.findings, _milters, _second_pass, filter_user.findings, program.findings]
     looks += [_filter_settings, _main]
     if job is SIGN:
-        looks[3:3] = [_smtp, _rewriting]
+        looks[1:1] = [_first_pass]
+        looks[4:4] = [_smtp, _rewriting]
     for look in looks:
         found += look(postconf, job)
     return found
@@ -91,6 +92,18 @@ def _opendkim_verifies() -> bool:
     except OSError:
         return False
     return bool(re.search(r"^\s*Mode\s+v\s*(#.*)?$", text, re.MULTILINE | re.IGNORECASE))
+
+
+def _first_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look at what cleanup(8) does to header fields before the filter, and to which mail."""
+    signed = wanted.submission_services(postconf)
+    for service in postconf.running("smtpd", "pickup", "qmqpd"):
+        from_users = service.port in wanted.SUBMISSION_PORTS  # another filter may be first
+        if service in signed or from_users:
+            yield from cleanup_service.rewriting(postconf, service, signed)
+        elif cleanup_service.is_ours(postconf.own("cleanup_service_name", service.id)):
+            why = "missing header fields are added to mail that is not signed here: its signatures may break"
+            yield of_change(postconf, "-PX", f"{service.id}/cleanup_service_name", why, "warning")
 
 
 def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
