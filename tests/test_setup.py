@@ -474,6 +474,23 @@ def test_a_filter_that_is_told_no_login_is_mended(signing: Machine) -> None:
     assert dkimpipe(signing, "check", "--postfix").status == 0
 
 
+def test_what_an_earlier_version_set_on_submission_is_replaced_and_undone(
+    machine: Machine, signing: Machine
+) -> None:
+    """It added header fields by a setting that damages From and To, and made no cleanup service."""
+    before = postfix_files(machine)
+    signing.shell(
+        "sed -i 's/cleanup_service_name=dkimpipe-cleanup/local_header_rewrite_clients=static:all/;"
+        " /^dkimpipe-cleanup /,+1d' /etc/postfix/master.cf /etc/postfix/dkimpipe-backup-*/after/master.cf"
+    )
+    assert dkimpipe(signing, "check", "--postfix").status == 78
+    assert setup(signing, "example.com").status == 0
+    assert "rewrite_clients" not in signing.shell("postconf -P")
+    assert dkimpipe(signing, "check", "--postfix") == Done(0, "dkimpipe: Postfix is set up\n", "")
+    assert setup(signing, "--remove").status == 0
+    assert postfix_files(signing) == before
+
+
 # After an interruption.
 
 

@@ -132,6 +132,9 @@ def _way_back(before: Postconf, after: Postconf, now: Postconf) -> Iterator[Chan
             for name, value in after.overrides[service.id].items():
                 if now.overrides[service.id].get(name) == value != earlier.get(name):
                     yield _set("-P", f"{service.id}/{name}", earlier.get(name))
+            removed = earlier.keys() - after.overrides[service.id].keys()
+            for name in sorted(removed - now.overrides[service.id].keys()):
+                yield _set("-P", f"{service.id}/{name}", earlier[name])
 
 
 def _set(option: str, name: str, value: str | None) -> Change:
