@@ -49,13 +49,13 @@ class Service(NamedTuple):
     @property
     def attributes(self) -> list[str]:
         """What a pipe service says before ``argv=``, such as ``flags=q``, without its ``-o`` options."""
-        words = _split(self.arguments.partition("argv=")[0])
+        words = split(self.arguments.partition("argv=")[0])
         return [word for at, word in enumerate(words) if "-o" not in words[max(0, at - 1) : at + 1]]
 
     @property
     def command_line(self) -> list[str]:
         """What a pipe service runs, word by word, as it stands there."""
-        return _split(self.arguments.partition("argv=")[2])
+        return split(self.arguments.partition("argv=")[2])
 
     @property
     def argv(self) -> list[str]:
@@ -100,6 +100,7 @@ class Postconf:
 
     def __init__(self, directory: str | Path | None = None) -> None:
         """Raise ConfigError if there is no Postfix, or no such configuration."""
+        self._found: dict[tuple[str, str], str] = {}
         self._choice = ["-c", str(Path(directory).absolute())] if directory else []
         # Not to be asked for if it is known: the answer of 3.11 is wrong while main.cf is fresh.
         self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
@@ -129,9 +130,11 @@ class Postconf:
 
     def lookup(self, table: str, key: str) -> str:
         """Return what a lookup table has for a key, by postmap(1); nothing if it has none, or fails."""
-        command = ["postmap", *self._choice, "-q", key, table]
-        done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
-        return done.stdout.decode(errors="surrogateescape").strip()
+        if (table, key) not in self._found:  # each is a process
+            command = ["postmap", *self._choice, "-q", key, table]
+            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+            self._found[table, key] = done.stdout.decode(errors="surrogateescape").strip()
+        return self._found[table, key]
 
     def run(self, *arguments: str) -> str:
         """Return what postconf(1) prints; raise ConfigError with its words if it fails."""
@@ -174,7 +177,7 @@ class Postconf:
 
     def words(self, parameter: str, service: str = "") -> list[str]:
         """Return the words of a list, which commas or blanks divide, but not within braces."""
-        return _split(self.value(parameter, service), ",")
+        return split(self.value(parameter, service), ",")
 
     def number(self, parameter: str, service: str = "") -> int:
         """Return a number. Raises ConfigError where Postfix itself would not start."""
@@ -198,7 +201,7 @@ class Postconf:
         return [service for service in self.services.values() if service.command in commands]
 
 
-def _split(text: str, divider: str = "") -> list[str]:
+def split(text: str, divider: str = "") -> list[str]:
     """Return words, which blanks and dividers divide, but not within braces."""
     words, depth = [""], 0
     for letter in text:

@@ -1,0 +1,431 @@
+"""Which services take mail from strangers: said by dkimpipe, and by a real smtpd(8), which is the judge.
+
+In the tables DIR is the directory of the instance. Its clients come by XCLIENT from the addresses of strangers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import smtplib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dkimpipe.admin import strangers
+from dkimpipe.admin.postconf import Postconf
+from postfix import Postfix, Sink, shared_directory
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("postconf"), reason="needs Debian's package postfix"),
+    pytest.mark.skipif("os.geteuid() != 0", reason="needs root to start a Postfix"),
+]
+
+OPEN, CLOSED = True, False
+LOGIN = "permit_sasl_authenticated,reject"
+MAIN = {
+    "mynetworks": "10.0.0.0/8",
+    "mydestination": "local.test",
+    "inet_protocols": "ipv4",
+    "smtpd_authorized_xclient_hosts": "127.0.0.1",
+    "smtpd_soft_error_limit": "1000",
+    "smtpd_hard_error_limit": "1000",
+    "smtpd_junk_command_limit": "1000",
+    "smtpd_client_connection_count_limit": "0",  # there is no anvil(8)
+}
+FILES = {
+    "nets.cidr": "10.0.0.0/8 OK\n0.0.0.0/0 REJECT not from here\n",
+    "ours.cidr": "10.0.0.0/8 OK\n",
+    "some.cidr": "203.0.113.0/24 OK\n",
+    "prefixes": "192 REJECT\n93 DEFER\n",
+    "pattern": "/^192$/ REJECT\n/^93$/ REJECT\n",
+    "unknown": "unknown REJECT\n",
+    "all": "unknown REJECT\nmail.example.net REJECT\n",
+    "net": "unknown REJECT\nnet REJECT\n",
+    "networks": "# ours\n10.0.0.0/8 192.168.0.0/16\n",
+    "world": "!10.0.0.1, 0.0.0.0/0\n",
+    "senders": "local.test REJECT\nexample.net REJECT\n<> REJECT\n",
+    "few-senders": "local.test REJECT\nexample.net REJECT\n",
+    "postmaster": "postmaster@ OK\n",
+    "class": "192.0.2.1 login_only\n93.184.215.14 permit_sasl_authenticated, reject\n",
+    "digits": "192.0.2.1 1234567890\n",
+    "code": "unknown 554 go away\nmail.example.net 450 4.7.1 later\n",
+    "if-permit": "unknown DEFER_IF_PERMIT\nmail.example.net DEFER_IF_PERMIT later\n",
+    "if-reject": "unknown DEFER_IF_REJECT\nmail.example.net DEFER_IF_REJECT later\n",
+}
+# What a service says, an option a line, and whether strangers can send there.
+SERVICES = {
+    # As tutorials and distributions have it.
+    "a login and nothing else": ("smtpd_sasl_auth_enable=yes", OPEN),
+    "Debian, as uncommented without the macros that it needs": (
+        "smtpd_sasl_auth_enable=yes\nsmtpd_client_restrictions=$mua_client_restrictions\n"
+        "smtpd_helo_restrictions=$mua_helo_restrictions\nsmtpd_sender_restrictions=$mua_sender_restrictions\n"
+        "smtpd_recipient_restrictions=",
+        OPEN,
+    ),
+    "Debian, whole": (
+        "smtpd_sasl_auth_enable=yes\nsmtpd_client_restrictions=$mua_client_restrictions\n"
+        f"smtpd_recipient_restrictions=\nsmtpd_relay_restrictions={LOGIN}",
+        CLOSED,
+    ),
+    "with its macro": (
+        f"mua={LOGIN}\nsmtpd_client_restrictions=$mua",
+        CLOSED,
+    ),
+    "Red Hat": (
+        "smtpd_sasl_auth_enable=yes\n"
+        "smtpd_recipient_restrictions=permit_mynetworks,permit_sasl_authenticated,reject\n"
+        "milter_macro_daemon_name=ORIGINATING",
+        CLOSED,
+    ),
+    "iRedMail": (
+        "smtpd_sasl_auth_enable=yes\nsmtpd_client_restrictions=permit_mynetworks,permit_sasl_authenticated,reject",
+        CLOSED,
+    ),
+    "Mailcow": (
+        "smtpd_client_restrictions=permit_mynetworks,permit_sasl_authenticated,reject\n"
+        "smtpd_relay_restrictions=permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
+        CLOSED,
+    ),
+    "ISPmail": (
+        "smtpd_sasl_auth_enable=yes\nsmtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject\n"
+        "smtpd_sender_restrictions=reject_sender_login_mismatch,permit_sasl_authenticated,reject",
+        CLOSED,
+    ),
+    "an old one": (f"smtpd_client_restrictions={LOGIN}", CLOSED),
+    "by recipient": (f"smtpd_recipient_restrictions={LOGIN}", CLOSED),
+    "by sender": (f"smtpd_sender_restrictions={LOGIN}", CLOSED),
+    "by the usual list for port 25": (
+        "smtpd_recipient_restrictions=permit_mynetworks,permit_sasl_authenticated,reject_unauth_destination",
+        OPEN,
+    ),
+    "relay access only": (
+        "smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,defer_unauth_destination",
+        OPEN,
+    ),
+    "senders must log in, if they have an address here": (
+        "smtpd_sasl_auth_enable=yes\nsmtpd_sender_login_maps=static:alice\n"
+        "smtpd_sender_restrictions=reject_sender_login_mismatch",
+        OPEN,
+    ),
+    # What passes, and what closes.
+    "at HELO, which may be left out": (f"smtpd_helo_restrictions={LOGIN}", OPEN),
+    "at HELO, which must be said": (f"smtpd_helo_restrictions={LOGIN}\nsmtpd_helo_required=yes", CLOSED),
+    "at DATA": (f"smtpd_data_restrictions={LOGIN}", CLOSED),
+    "at the end of DATA": (f"smtpd_end_of_data_restrictions={LOGIN}", CLOSED),
+    "deferred": ("smtpd_recipient_restrictions=permit_sasl_authenticated,defer", CLOSED),
+    "deferred if permitted": (
+        "smtpd_client_restrictions=permit_sasl_authenticated,defer_if_permit\n"
+        "smtpd_recipient_restrictions=permit",
+        CLOSED,
+    ),
+    "deferred if rejected": ("smtpd_client_restrictions=defer_if_reject", OPEN),
+    "deferred if permitted, at DATA": ("smtpd_data_restrictions=defer_if_permit", CLOSED),
+    "permit before it": ("smtpd_recipient_restrictions=permit_auth_destination,reject", OPEN),
+    "permit for backups": ("smtpd_recipient_restrictions=permit_mx_backup,reject", OPEN),
+    "permit all": ("smtpd_client_restrictions=permit\nsmtpd_recipient_restrictions=permit", OPEN),
+    "closed by one of several lists": (
+        f"smtpd_client_restrictions=permit\nsmtpd_sender_restrictions={LOGIN}\n"
+        "smtpd_recipient_restrictions=permit",
+        CLOSED,
+    ),
+    "only a warning": (
+        "smtpd_client_restrictions=permit_sasl_authenticated,warn_if_reject,reject",
+        OPEN,
+    ),
+    "a warning, and then a reject": (
+        "smtpd_client_restrictions=warn_if_reject,reject_unknown_client_hostname,"
+        "permit_sasl_authenticated,reject",
+        CLOSED,
+    ),
+    "a warning for a class": (
+        f"smtpd_restriction_classes=login_only\nlogin_only={LOGIN}\n"
+        "smtpd_client_restrictions=warn_if_reject,login_only",
+        OPEN,
+    ),
+    "case does not matter": ("smtpd_client_restrictions=Permit_SASL_Authenticated,Reject", CLOSED),
+    "certificates, which strangers have not": (
+        "smtpd_client_restrictions=permit_tls_clientcerts,permit_tls_all_clientcerts,reject",
+        CLOSED,
+    ),
+    # mynetworks.
+    "mynetworks of the whole world": (
+        "mynetworks=0.0.0.0/0\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        OPEN,
+    ),
+    "mynetworks of half of it": (
+        "mynetworks=127.0.0.0/8,0.0.0.0/1\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        OPEN,
+    ),
+    "mynetworks in a file": (
+        "mynetworks=DIR/networks\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        CLOSED,
+    ),
+    "mynetworks of all but one, in a file": (
+        "mynetworks=DIR/world\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        OPEN,
+    ),
+    "mynetworks in a table": (
+        "mynetworks=cidr:DIR/ours.cidr\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        CLOSED,
+    ),
+    "mynetworks without them": (
+        "mynetworks=!192.0.2.0/24,!93.0.0.0/8,0.0.0.0/0\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        CLOSED,
+    ),
+    "mynetworks by name": (
+        "mynetworks=mail.example.net\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        OPEN,
+    ),
+    "mynetworks by domain": (
+        "mynetworks=example.net\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        OPEN,
+    ),
+    "mynetworks by domain, with a dot": (
+        "mynetworks=.example.net\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        CLOSED,
+    ),
+    "mynetworks by domain, with a dot as it must have if": (
+        "mynetworks=.example.net\nparent_domain_matches_subdomains=\n"
+        "smtpd_client_restrictions=permit_mynetworks,reject",
+        OPEN,
+    ),
+    "a domain in a table, with a dot as it must have if": (
+        "parent_domain_matches_subdomains=\n"
+        "smtpd_client_restrictions=check_client_access,inline:{.net=ok},reject",
+        OPEN,
+    ),
+    "a domain in a table, without a dot as it must have if": (
+        "parent_domain_matches_subdomains=\n"
+        "smtpd_client_restrictions=check_client_access,inline:{net=ok},reject",
+        CLOSED,
+    ),
+    # Tables.
+    "a table that rejects all": ("smtpd_client_restrictions=check_client_access,static:reject", CLOSED),
+    "a table without a word before it": ("smtpd_client_restrictions=static:reject", CLOSED),
+    "a table that means the recipient": ("smtpd_recipient_restrictions=static:reject", CLOSED),
+    "a table where there is nothing to look up": ("smtpd_data_restrictions=static:OK", CLOSED),
+    "networks, and then all": ("smtpd_client_restrictions=check_client_access,cidr:DIR/nets.cidr", CLOSED),
+    "networks only": ("smtpd_client_restrictions=check_client_access,cidr:DIR/ours.cidr", OPEN),
+    "a few let in, and then a reject": (
+        "smtpd_client_restrictions=check_client_access,cidr:DIR/some.cidr,reject",
+        CLOSED,
+    ),
+    "by the first octet": ("smtpd_client_restrictions=check_client_access,texthash:DIR/prefixes", CLOSED),
+    "by the first octet, which patterns do not see": (
+        "smtpd_client_restrictions=check_client_access,regexp:DIR/pattern",
+        OPEN,
+    ),
+    "those without a name": ("smtpd_client_restrictions=check_client_access,texthash:DIR/unknown", OPEN),
+    "those with a name, and those without": (
+        "smtpd_client_restrictions=check_client_access,texthash:DIR/all",
+        CLOSED,
+    ),
+    "by the last label": ("smtpd_client_restrictions=check_client_access,texthash:DIR/net", CLOSED),
+    "reply codes": ("smtpd_client_restrictions=check_client_access,texthash:DIR/code", CLOSED),
+    "digits, as POP before SMTP writes them": (
+        "smtpd_client_restrictions=check_client_access,texthash:DIR/digits,reject",
+        OPEN,
+    ),
+    "an action that defers if permitted": (
+        "smtpd_client_restrictions=check_client_access,texthash:DIR/if-permit",
+        CLOSED,
+    ),
+    "an action that defers if rejected": (
+        "smtpd_client_restrictions=check_client_access,texthash:DIR/if-reject",
+        OPEN,
+    ),
+    "an action behind a warning": (
+        "smtpd_client_restrictions=warn_if_reject,check_client_access,static:reject",
+        OPEN,
+    ),
+    "restrictions in a table": (
+        f"smtpd_restriction_classes=login_only\nlogin_only={LOGIN}\n"
+        "smtpd_client_restrictions=check_client_access,texthash:DIR/class",
+        CLOSED,
+    ),
+    "HELO in a table, which may be left out": (
+        "smtpd_client_restrictions=check_helo_access,static:reject",
+        OPEN,
+    ),
+    "HELO in a table that lets in": ("smtpd_recipient_restrictions=check_helo_access,static:ok,reject", OPEN),
+    "all senders": ("smtpd_sender_restrictions=check_sender_access,static:reject", CLOSED),
+    "all senders that there may be": (
+        "smtpd_sender_restrictions=check_sender_access,texthash:DIR/senders",
+        CLOSED,
+    ),
+    "all senders but the null one": (
+        "smtpd_sender_restrictions=check_sender_access,texthash:DIR/few-senders",
+        OPEN,
+    ),
+    "some recipient": (
+        f"smtpd_recipient_restrictions=check_recipient_access,texthash:DIR/postmaster,{LOGIN}",
+        OPEN,
+    ),
+    "recipients at DATA, where several are none": (
+        "smtpd_data_restrictions=check_recipient_access,static:reject",
+        OPEN,
+    ),
+    "logins, which they have not": (
+        "smtpd_sasl_auth_enable=yes\nsmtpd_client_restrictions=check_sasl_access,static:reject",
+        OPEN,
+    ),
+    # Classes, braces, and what is known when.
+    "a class": (
+        f"smtpd_restriction_classes=login_only\nlogin_only={LOGIN}\nsmtpd_sender_restrictions=login_only",
+        CLOSED,
+    ),
+    "a class in a class": (
+        f"smtpd_restriction_classes=outer,inner\nouter=inner\ninner={LOGIN}\nsmtpd_client_restrictions=outer",
+        CLOSED,
+    ),
+    "a class that ends without a word": (
+        "smtpd_restriction_classes=login_only\nlogin_only=permit_sasl_authenticated\n"
+        "smtpd_client_restrictions=login_only",
+        OPEN,
+    ),
+    "a table in braces": (
+        "smtpd_client_restrictions = check_client_access inline:{ {192.0.2.1 = REJECT}, {93 = REJECT no} }",
+        CLOSED,
+    ),
+    "rejected at once": (f"smtpd_delay_reject=no\nsmtpd_client_restrictions={LOGIN}", CLOSED),
+    "rejected at once, when the recipient is not yet known": (
+        "smtpd_delay_reject=no\nsmtpd_client_restrictions=permit_auth_destination,reject",
+        CLOSED,
+    ),
+    "the recipient known to all lists": (
+        "smtpd_client_restrictions=permit_auth_destination,reject",
+        OPEN,
+    ),
+    "a sender asked for too early": (
+        "smtpd_delay_reject=no\nsmtpd_client_restrictions=check_sender_access,static:reject",
+        OPEN,
+    ),
+    "no relaying, and no other list": (
+        "smtpd_relay_restrictions=\nsmtpd_recipient_restrictions=reject_unauth_destination",
+        OPEN,
+    ),
+    "all hosts without a name rejected": (
+        "smtpd_client_restrictions=permit_sasl_authenticated,reject_unknown_reverse_client_hostname",
+        OPEN,
+    ),
+}
+# The same with other domains: what main.cf has, what the service says, and whether strangers can send there.
+NOTHING_LOCAL = {"mydestination": "", "relay_domains": ""}
+DOMAINS = {
+    "nothing local but the addresses of the host": (NOTHING_LOCAL, "", OPEN),
+    "no local delivery": ({**NOTHING_LOCAL, "local_transport": "error:none here"}, "", CLOSED),
+    "no local delivery, and recipients not checked": (
+        {**NOTHING_LOCAL, "local_transport": "error:none here"},
+        "receive_override_options=no_unknown_recipient_checks",
+        OPEN,
+    ),
+    "no local delivery, and a domain to relay for": (
+        {"mydestination": "", "relay_domains": "relay.test", "local_transport": "error:none here"},
+        "",
+        OPEN,
+    ),
+    "no local delivery, and a virtual domain": (
+        {**NOTHING_LOCAL, "local_transport": "error:none", "virtual_mailbox_domains": "virtual.test"},
+        "",
+        OPEN,
+    ),
+}
+
+
+def service(name: str, options: str, directory: Path) -> str:
+    """Return a service of master.cf that says this."""
+    lines = "".join(f"  -o {{ {line} }}\n" for line in options.replace("DIR", str(directory)).splitlines())
+    return f"{name} inet n - n - - smtpd\n{lines}"
+
+
+@contextlib.contextmanager
+def judged(
+    main: dict[str, str], services: dict[str, str]
+) -> Iterator[tuple[Postfix, dict[str, int], Postconf]]:
+    """Yield a Postfix, the ports of these services, and the same configuration with them on all interfaces."""
+    with shared_directory() as directory, Sink() as sink:
+        for name, text in FILES.items():
+            (directory / name).write_text(text)
+        ports = dict(zip(services, free_ports(len(services))))
+        master = "".join(
+            service(f"127.0.0.1:{ports[each]}", text, directory) for each, text in services.items()
+        )
+        postfix = Postfix(
+            directory, ["/bin/cat"], sink.port, extra_main={**MAIN, **main}, extra_master=master
+        )
+        public = directory / "public"
+        shutil.copytree(directory / "etc", public)
+        (public / "master.cf").write_text((public / "master.cf").read_text().replace("127.0.0.1:", ""))
+        subprocess.run(["postconf", "-c", str(public), "-e", "inet_interfaces=all"], check=True)
+        os.utime(public / "main.cf", (0, 0))
+        with postfix:
+            yield postfix, ports, Postconf(public)
+
+
+def free_ports(count: int) -> list[int]:
+    import socket
+
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def smtpd_lets_in(port: int) -> bool:
+    """Tell whether smtpd(8) takes a message from a stranger."""
+    clients = ("NAME=[UNAVAILABLE] ADDR=192.0.2.1", "NAME=mail.example.net ADDR=93.184.215.14")
+    return any(
+        session_lets_in(port, client, helo)
+        for client, helo in itertools.product(clients, ("EHLO mail.example.net", ""))
+    )
+
+
+def session_lets_in(port: int, client: str, helo: str) -> bool:
+    domains = ("local.test", "relay.test", "virtual.test", "[127.0.0.1]")
+    recipients = [f"{name}@{domain}" for domain in domains for name in ("postmaster", "someone")]
+    with (
+        contextlib.suppress(smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError),
+        smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp,
+    ):
+        smtp.docmd(f"XCLIENT {client}")
+        if helo:
+            smtp.docmd(helo)
+        for sender, some in itertools.product(
+            ("", "someone@example.net", "postmaster@local.test"), [*recipients, recipients[:2]]
+        ):
+            smtp.docmd(f"MAIL FROM:<{sender}>")
+            to = [some] if isinstance(some, str) else some
+            if all(smtp.docmd(f"RCPT TO:<{each}>")[0] == 250 for each in to):
+                try:
+                    if smtp.data(b"From: boss@local.test\r\n\r\n")[0] == 250:
+                        return True
+                except smtplib.SMTPDataError:
+                    pass
+            smtp.docmd("RSET")
+    return False
+
+
+@pytest.fixture(scope="module")
+def all_services() -> Iterator[tuple[Postfix, dict[str, int], Postconf]]:
+    with judged({}, {name: options for name, (options, _) in SERVICES.items()}) as site:
+        yield site
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_it_says_what_smtpd_does(name: str, all_services: tuple[Postfix, dict[str, int], Postconf]) -> None:
+    _, ports, postconf = all_services
+    said = strangers.are_let_in(postconf, postconf.services[f"{ports[name]}/inet"])
+    assert (said, smtpd_lets_in(ports[name])) == (SERVICES[name][1],) * 2
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_it_says_what_smtpd_does_with_other_domains(name: str) -> None:
+    main, options, is_open = DOMAINS[name]
+    with judged(main, {name: options}) as (_, ports, postconf):
+        said = strangers.are_let_in(postconf, postconf.services[f"{ports[name]}/inet"])
+        assert (said, smtpd_lets_in(ports[name])) == (is_open, is_open)
