@@ -63,6 +63,7 @@ maildrop  unix  -       n       n       -       -       pipe
 """
 PORT_25 = "smtp      inet  n       -       y       -       -       smtpd\n"
 OPTIONS = """\
+  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
   -o content_filter=dkimpipe:dummy
   -o receive_override_options=no_address_mappings
   -o cleanup_service_name=dkimpipe-cleanup
@@ -81,12 +82,13 @@ pickup    unix  n       -       y       60      1       pickup
   -o receive_override_options=no_header_body_checks,no_milters
   -o smtputf8_autodetect_classes=verify
 """
+TOLD = "--login=${sasl_username} --client=${client_address}"
 FILTER = r"""
 dkimpipe-cleanup unix n -       y       -       0       cleanup
   -o always_add_missing_headers=yes
 dkimpipe  unix  -       n       n       -       4       pipe
   -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}}
-  flags=q null_sender= user=nobody argv=PROGRAM -f ${sender} -- ${recipient}
+  flags=q null_sender= user=nobody argv=PROGRAM TOLD -f ${sender} -- ${recipient}
 """
 MAIN = """
 compatibility_level = 3.6
@@ -159,6 +161,7 @@ submissions     inet  n       -       y       -       -       smtpd
 {PORT_25}#submission inet n - y - - smtpd
 #  -o smtpd_reject_unlisted_recipient=no
 submission\tinet\tn\t-\ty\t-\t-\tsmtpd
+\t-o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
 \t-o content_filter=dkimpipe:dummy
 # aliases: once
 \t-o receive_override_options=no_address_mappings
@@ -192,6 +195,7 @@ submission inet n       -       y       -       -       smtpd
         f"""
 {PORT_25}{FILTER}
 submission inet n - y - - smtpd
+  -o {{ smtpd_relay_restrictions = permit_sasl_authenticated, reject }}
   -o {{ content_filter = dkimpipe:dummy }}
   -o {{ receive_override_options = no_address_mappings, no_unknown_recipient_checks }}
   -o {{ cleanup_service_name = dkimpipe-cleanup }}
@@ -277,6 +281,7 @@ header_size_limit = 1048576
 {PORT_25}{PICKUP}{FILTER}
 submission inet n       -       y       -       -       smtpd
   -o content_filter=smtp-amavis:[127.0.0.1]:10026
+  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
 smtp-amavis unix -      -       n       -       2       smtp
   -o smtp_data_done_timeout=1200
   -o smtp_send_xforward_command=yes
@@ -423,7 +428,9 @@ smtp_header_checks = $no_checks
 {FILTER}
 submission inet n - y - - smtpd
   -o content_filter=smtp-amavis:[127.0.0.1]:10026
+  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
 submissions inet n - y - - smtpd
+  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
   -o smtpd_tls_wrappermode=yes
   -o smtpd_sasl_auth_enable=yes
 smtp-amavis unix - - n - 2 smtp
@@ -439,6 +446,7 @@ smtp-amavis unix - - n - 2 smtp
 {PORT_25}{PICKUP}{FILTER}
 submission inet n - y - - smtpd
   -o smtpd_proxy_filter=127.0.0.1:10024
+  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
 127.0.0.1:10025 inet n - n - - smtpd
 {OPTIONS}
 """,
@@ -464,15 +472,21 @@ submission inet n - y - - smtpd
     ),
     "told who logged in": (
         MAIN,
-        MASTER.replace("PROGRAM", "PROGRAM --sender_map SITE/for-some --login=$(sasl_username)"),
+        MASTER.replace(
+            "PROGRAM TOLD",
+            "PROGRAM --sender_map SITE/for-some --login=$(sasl_username) --client=$client_address",
+        ),
     ),
     "told who logged in, in two words": (
         MAIN,
-        MASTER.replace("PROGRAM", "PROGRAM --login $sasl_username --sender_map SITE/for-some"),
+        MASTER.replace(
+            "PROGRAM TOLD",
+            "PROGRAM --login $sasl_username --client $client_address --sender_map SITE/for-some",
+        ),
     ),
     "told one login for all": (
         MAIN,
-        MASTER.replace("PROGRAM", "PROGRAM --login=alice --sender_map SITE/for-some"),
+        MASTER.replace("--login=${sasl_username}", "--login=alice --sender_map SITE/for-some"),
     ),
     "status filter and time limit elsewhere": (
         MAIN
@@ -577,12 +591,19 @@ NEW_SERVICE = (
     r" -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}} flags=q null_sender= user=USER"
     " argv=COMMAND -f ${sender} -- ${recipient}'"
 )
-SERVICE = NEW_SERVICE.replace("PROCESSES", "4").replace("USER", "nobody").replace("COMMAND", "PROGRAM")
+SERVICE = NEW_SERVICE.replace("PROCESSES", "4").replace("USER", "nobody").replace("COMMAND", "PROGRAM TOLD")
 NEW_SUBMISSION = (
     "postconf -c DIR -M 'submission/inet=submission inet n - y - - smtpd"
     " -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt"
     " -o smtpd_sasl_auth_enable=yes -o smtpd_relay_restrictions=permit_sasl_authenticated,reject'"
 )
+NO_CLIENT = "argv does not pass the client address: mail from strangers is signed if Postfix lets it in"
+SIGNED = "clients that do not log in may send here, and their mail is signed"
+CLOSE = (
+    "postconf -c DIR -P submission/inet/smtpd_relay_restrictions="
+    "permit_mynetworks,permit_sasl_authenticated,reject"
+)
+UNSIGNED = "the filter leaves mail unsigned from clients that this lets in without a login"
 AMAVIS = "-M 'smtp-amavis/unix=smtp-amavis unix - - n - 2 smtp'"
 SENT_SO_OFTEN = "one message to many is signed and sent once per"
 NOT_CONVERTED = "8-bit text is converted after signing for old next hops"
@@ -623,7 +644,7 @@ FAULTS = {
         "-MX dkimpipe/unix\n-e default_destination_recipient_limit=1000",
         error(
             "dkimpipe/unix: there is no filter to give mail to",
-            NEW_SERVICE.replace("USER", "dkimpipe").replace("COMMAND", "START --login=${sasl_username}"),
+            NEW_SERVICE.replace("USER", "dkimpipe").replace("COMMAND", "START TOLD"),
         )
         + error("submission/inet/content_filter: there is no service dkimpipe in master.cf"),
     ),
@@ -631,7 +652,7 @@ FAULTS = {
         "argv=PROGRAM => argv=/opt/signer/sign",
         error(
             "dkimpipe/unix: argv does not run dkimpipe: nothing is signed",
-            SERVICE.replace("PROGRAM", "START --login=${sasl_username}"),
+            SERVICE.replace("PROGRAM", "START"),
         ),
         # and is not run: who knows what it does
     ),
@@ -743,18 +764,113 @@ FAULTS = {
         ),
     ),
     "not told who logged in": (
-        "PROGRAM => PROGRAM --sender_map SITE/for-some",
+        "PROGRAM TOLD => PROGRAM --sender_map SITE/for-some",
         error(
             "dkimpipe/unix: argv tells no login, and login= stands in SITE/for-some, line 3:"
-            " its mail is deferred",
-            SERVICE.replace("PROGRAM", "PROGRAM --sender_map SITE/for-some --login=${sasl_username}"),
+            f" its mail is deferred; {NO_CLIENT}",
+            SERVICE.replace("PROGRAM", "PROGRAM --sender_map SITE/for-some"),
         ),
     ),
     "a login that whoever sends can choose": (
-        "PROGRAM => PROGRAM --login=$(sender) --verbose",
+        "PROGRAM --login=${sasl_username} => PROGRAM --login=$(sender) --verbose",
         error(
             "dkimpipe/unix: argv takes the login from ${sender}, which whoever sends can choose",
-            SERVICE.replace("PROGRAM", "PROGRAM --verbose --login=${sasl_username}"),
+            SERVICE.replace("PROGRAM", "PROGRAM --verbose"),
+        ),
+    ),
+    "a client address that the sender can choose": (
+        "--client=${client_address} => --client=${client_helo}",
+        error(
+            "dkimpipe/unix: argv takes the client address from ${client_helo}, which the sender can choose",
+            SERVICE,
+        ),
+    ),
+    "the client address, and no login": (
+        "--login=${sasl_username} => --verbose",
+        error(
+            "dkimpipe/unix: argv passes the client address and no login:"
+            " mail from those who log in is not signed",
+            SERVICE.replace("PROGRAM", "PROGRAM --verbose"),
+        ),
+    ),
+    "no client address": (
+        " --client=${client_address} => ",
+        warning(f"dkimpipe/unix: {NO_CLIENT}", SERVICE),
+    ),
+    "neither client address nor login": (
+        "PROGRAM TOLD => PROGRAM",
+        warning(f"dkimpipe/unix: {NO_CLIENT}", SERVICE),
+    ),
+    "no client address, and a login by name": (
+        "PROGRAM TOLD => PROGRAM --login=alice",
+        warning(
+            f"dkimpipe/unix: {NO_CLIENT}",
+            SERVICE.replace("PROGRAM TOLD", "PROGRAM --login=alice --client=${client_address}"),
+        ),
+    ),
+    # Strangers.
+    "strangers may send, and the filter knows them": (
+        "-PX submission/inet/smtpd_relay_restrictions",
+        warning(
+            "submission/inet: clients that do not log in may send here,"
+            " and only --client= in argv keeps their mail unsigned",
+            CLOSE,
+        ),
+    ),
+    "strangers may send, and the filter does not know them": (
+        "-PX submission/inet/smtpd_relay_restrictions\n --client=${client_address} => ",
+        warning(f"dkimpipe/unix: {NO_CLIENT}", SERVICE) + error(f"submission/inet: {SIGNED}", CLOSE),
+    ),
+    "strangers may send, and all are signed for": (
+        "-PX submission/inet/smtpd_relay_restrictions\n--conf_file SITE/conf => --conf_file SITE/any.conf",
+        error(f"submission/inet: {SIGNED}", CLOSE),
+    ),
+    "strangers may send by a filter before ours": (
+        f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
+        "-PX submission/inet/smtpd_relay_restrictions\n"
+        "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
+        error(f"submission/inet: {SIGNED}", CLOSE),
+    ),
+    "mail from outside comes back to be signed": (
+        f"{AMAVIS}\n-P smtp/inet/content_filter=smtp-amavis:[127.0.0.1]:10024\n-MX submission/inet\n"
+        "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
+        error(
+            f"smtp/inet: {SIGNED}",
+            "let mail from outside come back on a port of its own, without content_filter=dkimpipe:dummy",
+        ),
+    ),
+    "all mail from outside gets a FILTER": (
+        "-P smtp/inet/smtpd_client_restrictions=check_client_access,cidr:SITE/filter.cidr",
+        warning(
+            "smtp/inet: clients that do not log in may send here,"
+            " and only --client= in argv keeps their mail unsigned",
+            "FILTER dkimpipe: must be for your own clients only",
+        ),
+    ),
+    # Clients whom the owner lets in on purpose, without a login.
+    "a certificate instead of a login": (
+        "-P submission/inet/smtpd_tls_ask_ccert=yes\n"
+        "-P submission/inet/smtpd_relay_restrictions=permit_tls_clientcerts,permit_sasl_authenticated,reject",
+        warning(f"submission/inet/permit_tls_clientcerts: {UNSIGNED}", "sign_clients any, in SITE/conf"),
+    ),
+    "a table instead of a login": (
+        "-P submission/inet/smtpd_relay_restrictions="
+        "check_client_access,cidr:SITE/some.cidr,permit_sasl_authenticated,reject",
+        warning(f"submission/inet/check_client_access: {UNSIGNED}", "sign_clients any, in SITE/conf"),
+    ),
+    "addresses by XFORWARD": (
+        f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
+        "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+        " -o smtpd_authorized_xforward_hosts=127.0.0.0/8"
+        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
+        warning(
+            f"127.0.0.1:10025/inet/smtpd_authorized_xforward_hosts: {UNSIGNED}",
+            "sign_clients any, in SITE/conf",
         ),
     ),
     # The user that it runs as.
@@ -1374,6 +1490,10 @@ FAULTS = {
         " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
+            f"smtp/inet: {SIGNED}",
+            "let mail from outside come back on a port of its own, without content_filter=dkimpipe:dummy",
+        )
+        + error(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
             " and gives it back to be signed: it loops",
             "postconf -c DIR -P pickup/unix/content_filter=",
@@ -1382,6 +1502,7 @@ FAULTS = {
     "amavis, and nothing behind it": (
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
         "-M '465/inet=465 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+        " -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject"
         " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
@@ -1447,7 +1568,7 @@ FAULTS = {
 
 
 NEW_VERIFIER = SERVICE.replace("dkimpipe/unix=dkimpipe", "dkimpipe-verify/unix=dkimpipe-verify").replace(
-    "user=nobody argv=PROGRAM", "user=daemon argv=VERIFIER"
+    "user=nobody argv=PROGRAM TOLD", "user=daemon argv=VERIFIER"
 )
 READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
 ANOTHER = "gets this mail, and a service has one filter only"
@@ -1649,6 +1770,10 @@ def site() -> Iterator[Path]:
             "for-some": "example.com dkim(s=a,key=/login)\nexample.net dkim(s=a\n"
             "example.org dkim(s=a,key=/nowhere),\n dkim(s=b,key=/nowhere,login=alice)\n",
             "conf": "sender_map SITE/senders\n",
+            "any.conf": "sender_map SITE/senders\nsign_clients any\n",
+            "filter.cidr": "0.0.0.0/0 FILTER dkimpipe:dummy\n::/0 FILTER dkimpipe:dummy\n",
+            "some.cidr": "192.0.2.0/28 OK\n",
+            "none.cidr": "192.0.2.0/28 REJECT\n",
             "long-lines.conf": "sender_map SITE/senders\nnormalize no\n",
             "submitters": "root\nnobody, cron\n",
             "status.regexp": "# status codes\n/^5(\\.3\\..*)/ 4$1\n",
@@ -1677,6 +1802,7 @@ def words(site: Path) -> dict[str, str]:
     if interpreter == os.path.realpath(PYTHON):
         interpreter = PYTHON
     return {
+        "TOLD": TOLD,
         "PROGRAM": PROGRAM,
         "START": f"{interpreter} -IS {MAIN_FILE}",
         "JUDGE": f"{sys.executable} -I {MAIN_FILE} verify --hostname=mx.example.com",
@@ -1716,7 +1842,7 @@ def edit(directory: Path, edits: str, words: dict[str, str]) -> None:
             assert old in master.read_text()
             master.write_text(master.read_text().replace(old, new))
         else:
-            subprocess.run(["postconf", "-c", str(directory), *shlex.split(line)], check=True)
+            subprocess.run(["postconf", "-c", str(directory), *shlex.split(fill(line, words))], check=True)
             settled(directory)
 
 
@@ -1831,7 +1957,8 @@ def test_nothing_is_found_in_the_fragments_as_shipped(tmp_path: Path, words: dic
 
 def test_nothing_is_found_in_what_apply_wrote(tmp_path: Path, words: dict[str, str]) -> None:
     service = "dkimpipe unix - n n - - pipe user=nobody argv=PROGRAM"
-    bare = f"{PORT_25}pickup unix n - y 60 1 pickup\nsubmission inet n - y - - smtpd\n{service}\n"
+    login = "-o smtpd_relay_restrictions=permit_sasl_authenticated,reject"
+    bare = f"{PORT_25}pickup unix n - y 60 1 pickup\nsubmission inet n - y - - smtpd {login}\n{service}\n"
     directory = write(tmp_path / "postfix", "compatibility_level = 3.6\n", bare, words)
     run(directory, "postfix", "--apply")
     assert check(settled(directory)) == GOOD

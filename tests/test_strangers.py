@@ -1,6 +1,6 @@
 """Which services take mail from strangers: said by dkimpipe, and by a real smtpd(8), which is the judge.
 
-In the tables DIR is the directory of the instance. Its clients come by XCLIENT from the addresses of strangers.
+In the tables DIR is the directory of the instance. Its clients have the addresses of strangers by XCLIENT.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import smtplib
 import subprocess
@@ -42,8 +41,8 @@ FILES = {
     "nets.cidr": "10.0.0.0/8 OK\n0.0.0.0/0 REJECT not from here\n",
     "ours.cidr": "10.0.0.0/8 OK\n",
     "some.cidr": "203.0.113.0/24 OK\n",
-    "prefixes": "192 REJECT\n93 DEFER\n",
-    "pattern": "/^192$/ REJECT\n/^93$/ REJECT\n",
+    "prefixes": "198 REJECT\n93 DEFER\n",
+    "pattern": "/^198$/ REJECT\n/^93$/ REJECT\n",
     "unknown": "unknown REJECT\n",
     "all": "unknown REJECT\nmail.example.net REJECT\n",
     "net": "unknown REJECT\nnet REJECT\n",
@@ -52,8 +51,8 @@ FILES = {
     "senders": "local.test REJECT\nexample.net REJECT\n<> REJECT\n",
     "few-senders": "local.test REJECT\nexample.net REJECT\n",
     "postmaster": "postmaster@ OK\n",
-    "class": "192.0.2.1 login_only\n93.184.215.14 permit_sasl_authenticated, reject\n",
-    "digits": "192.0.2.1 1234567890\n",
+    "class": "198.41.0.4 login_only\n93.184.215.14 permit_sasl_authenticated, reject\n",
+    "digits": "198.41.0.4 1234567890\n",
     "code": "unknown 554 go away\nmail.example.net 450 4.7.1 later\n",
     "if-permit": "unknown DEFER_IF_PERMIT\nmail.example.net DEFER_IF_PERMIT later\n",
     "if-reject": "unknown DEFER_IF_REJECT\nmail.example.net DEFER_IF_REJECT later\n",
@@ -175,7 +174,7 @@ SERVICES = {
         CLOSED,
     ),
     "mynetworks without them": (
-        "mynetworks=!192.0.2.0/24,!93.0.0.0/8,0.0.0.0/0\nsmtpd_client_restrictions=permit_mynetworks,reject",
+        "mynetworks=!198.41.0.0/24,!93.0.0.0/8,0.0.0.0/0\nsmtpd_client_restrictions=permit_mynetworks,reject",
         CLOSED,
     ),
     "mynetworks by name": (
@@ -290,7 +289,7 @@ SERVICES = {
         OPEN,
     ),
     "a table in braces": (
-        "smtpd_client_restrictions = check_client_access inline:{ {192.0.2.1 = REJECT}, {93 = REJECT no} }",
+        "smtpd_client_restrictions = check_client_access inline:{ {198.41.0.4 = REJECT}, {93 = REJECT no} }",
         CLOSED,
     ),
     "rejected at once": (f"smtpd_delay_reject=no\nsmtpd_client_restrictions={LOGIN}", CLOSED),
@@ -348,7 +347,7 @@ def service(name: str, options: str, directory: Path) -> str:
 def judged(
     main: dict[str, str], services: dict[str, str]
 ) -> Iterator[tuple[Postfix, dict[str, int], Postconf]]:
-    """Yield a Postfix, the ports of these services, and the same configuration with them on all interfaces."""
+    """Yield a Postfix, the ports of these services, and its configuration with them on all interfaces."""
     with shared_directory() as directory, Sink() as sink:
         for name, text in FILES.items():
             (directory / name).write_text(text)
@@ -378,7 +377,7 @@ def free_ports(count: int) -> list[int]:
 
 def smtpd_lets_in(port: int) -> bool:
     """Tell whether smtpd(8) takes a message from a stranger."""
-    clients = ("NAME=[UNAVAILABLE] ADDR=192.0.2.1", "NAME=mail.example.net ADDR=93.184.215.14")
+    clients = ("NAME=[UNAVAILABLE] ADDR=198.41.0.4", "NAME=mail.example.net ADDR=93.184.215.14")
     return any(
         session_lets_in(port, client, helo)
         for client, helo in itertools.product(clients, ("EHLO mail.example.net", ""))

@@ -11,7 +11,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dkimpipe.admin import cleanup_service, filter_service, filter_user, program, roads, wanted
+from dkimpipe.admin import (
+    cleanup_service,
+    filter_service,
+    filter_user,
+    logins,
+    openings,
+    program,
+    roads,
+    wanted,
+)
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, of_change
 from dkimpipe.admin.postconf import FILE, Change, Postconf, Service
@@ -54,7 +63,8 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
         mend = before + postconf.command(change)
         before = f"{mend}\n" if change.option == FILE else ""
         if change.option != FILE:  # which the next one needs
-            found.append(Finding(f"{change.what}: {change.why}", mend))
+            found.append(Finding(f"{change.what}: {change.why}", mend, change.level))
+    found += openings.findings(postconf) if job is SIGN else []
     looks = [roads.findings, _milters, _second_pass, filter_user.findings, program.findings]
     looks += [_filter_settings, _main]
     if job is SIGN:
@@ -214,6 +224,12 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
             f"{settings.where['normalize']}: normalize no: lines over 998 octets break after signing",
             postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
         )
+    by = wanted.guests(postconf)
+    if by and logins.is_locked(options(service, job)):
+        what = f"{by}: the filter leaves mail unsigned from clients that this lets in without a login"
+        yield Finding(
+            what, f"sign_clients any, in {settings.get('conf_file', settings.conf_file)}", "warning"
+        )
     if settings.get("on_error") == "accept":
         what = f"{settings.where['on_error']}: on_error accept: after an error mail leaves unsigned"
         yield Finding(what, level="warning")
@@ -230,8 +246,7 @@ def settings_of(service: Service, job: Job) -> Settings:
 
 def options(service: Service, job: Job = SIGN) -> list[str]:
     """Return the options in the filter's command line."""
-    envelope = filter_service.ENVELOPE.split()
-    return [word for word in filter_service.options(service, job) or [] if word not in envelope]
+    return filter_service.own_options(service, job)
 
 
 def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:

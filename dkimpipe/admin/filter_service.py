@@ -27,6 +27,7 @@ PYTHON = "/usr/bin/python3"  # the name that stays when the system gets another 
 # What the filter cannot catch, a missing interpreter or the time limit, is 5.3.x and would bounce.
 STATUS_PATTERN = r"/^5(\.3\..*)/ 4$1"
 STATUS_FILE = "dkimpipe-status.regexp"
+NO_CLIENT = "argv does not pass the client address: mail from strangers is signed if Postfix lets it in"
 
 
 class Job(NamedTuple):
@@ -82,11 +83,18 @@ def find(postconf: Postconf, job: Job = SIGN) -> Service | None:
     return postconf.services.get(f"{name(postconf, job)}/unix")
 
 
-def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
-    """Return the edits that make the service, or mend what is wrong with it; none if it is good."""
-    service = find(postconf, job)
+def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = False) -> list[Change]:
+    """Return the edits that make the service, or mend what is wrong with it; none if it is good.
+
+    The filter that signs gets the address of the client as well, if it is to have it.
+    """
+    service, level = find(postconf, job), "error"
     if service:
         whys = list(_faults(postconf, service, job))
+        with_client = with_client and logins.lacks_client(own_options(service))
+        if with_client and options(service, job) is not None:
+            level = "error" if whys else "warning"
+            whys.append(NO_CLIENT)
     else:
         processes = str(2 * (os.cpu_count() or 1) + job.waiting)
         arguments = f"user={user} argv={_start(postconf, job)}"
@@ -102,8 +110,8 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
             changes.append(
                 Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the line that follows")
             )
-    line = _mended(postconf, service, status_filter, job).line
-    return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys))]
+    line = _mended(postconf, service, status_filter, job, with_client).line
+    return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys), level)]
 
 
 def program(service: Service, job: Job = SIGN) -> list[str]:
@@ -134,6 +142,11 @@ def command(service: Service) -> list[str]:
     argv = [_macro(word) for word in service.argv]
     is_ours = any(options(service, job) is not None for job in JOBS)
     return [word for word in argv if word not in ENVELOPE.split()] if is_ours else []
+
+
+def own_options(service: Service, job: Job = SIGN) -> list[str]:
+    """Return the options without the envelope."""
+    return [word for word in options(service, job) or [] if word not in ENVELOPE.split()]
 
 
 def _macro(word: str) -> str:
@@ -187,14 +200,29 @@ def _login_fault(words: list[str]) -> str:
     return logins.fault([word for word in words if word not in ENVELOPE.split()])
 
 
-def _mended(postconf: Postconf, service: Service, status_filter: str, job: Job) -> Service:
+def _told(command: list[str], words: list[str], with_client: bool) -> list[str]:
+    """Return a command line that passes login and client, if one of them is wrong or to be added."""
+    is_wrong = bool(_login_fault(words))
+    told = [logins.TOLD] if is_wrong or not _names("login", words) else []
+    if with_client or (is_wrong and _names("client", words)):
+        told.append(logins.CLIENT)
+    wrong = ("--login=", "--client=") if is_wrong else ()
+    kept = [word for word in command if not word.startswith(wrong)]
+    return [*kept, *told] if is_wrong or with_client else command
+
+
+def _names(option: str, words: list[str]) -> bool:
+    return any(word.partition("=")[0] == f"--{option}" for word in words)
+
+
+def _mended(postconf: Postconf, service: Service, status_filter: str, job: Job, with_client: bool) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
     runs = options(service, job) is not None
     if _gone(service, job):
         service = renewed(service, job)
     command = service.command_line if runs else [_start(postconf, job)]
-    if runs and job is SIGN and _login_fault(options(service, job) or []):
-        command = [word for word in command if not word.startswith("--login=")] + [logins.TOLD]
+    if job is SIGN:
+        command = _told(command, (options(service, job) or []) if runs else [logins.TOLD], with_client)
     attributes = (word for word in service.attributes if not word.startswith(REPLACED))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
     arguments = [

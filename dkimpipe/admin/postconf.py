@@ -74,11 +74,13 @@ class Change(NamedTuple):
     ``option``  -e a parameter of main.cf, -P one of a service in master.cf, -M a service; -X, -PX, -MX
                 remove one; FILE: a file beside them, of one line
     ``why``     what goes wrong without it
+    ``level``   error, or warning if nothing goes wrong yet
     """
 
     option: str
     argument: str
     why: str
+    level: str = "error"
 
     @property
     def what(self) -> str:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 
-from dkimpipe.admin import backup, doctor, filter_service, filter_user, roads, selinux, wanted
+from dkimpipe.admin import backup, doctor, filter_service, filter_user, openings, roads, selinux, wanted
 from dkimpipe.admin.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, tell
 from dkimpipe.admin.postconf import Change, Postconf
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--check", action="store_true", help="tell what is wrong, and run the filter as its user"
     )
+    add_open(parser)
     parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
 
 
@@ -45,6 +46,13 @@ def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None
     parser.add_argument("--user", default=user, help=f"the user that runs the filter ({names})")
 
 
+def add_open(parser: argparse.ArgumentParser) -> None:
+    """Describe the option that lets an open service be."""
+    parser.add_argument(
+        "--open", action="store_true", help="connect a service even if strangers may send there"
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Print, make, undo or check the changes; return 0, or 78 if the check finds errors."""
     postconf = Postconf(options.directory)
@@ -54,16 +62,21 @@ def run(options: argparse.Namespace) -> int:
     if options.revert:
         revert(postconf, job)
     else:
-        apply(postconf, options.user or job.name, job, make=options.apply)
+        apply(postconf, options.user or job.name, job, options.apply, options.open)
     if options.reload:
         reload(postconf)
     return 0
 
 
-def apply(postconf: Postconf, user: str, job: Job, make: bool) -> None:
-    """Print the changes, and make them if wanted. Raises ConfigError where they would do harm."""
+def apply(postconf: Postconf, user: str, job: Job, make: bool, is_open: bool) -> None:
+    """Print the changes, and make them if wanted. Raises ConfigError where they would do harm.
+
+    With ``is_open`` strangers may send where mail is to be signed.
+    """
     changes = wanted.missing(postconf, user, job)
     roads.refuse_another_filter(postconf, job)
+    if job is SIGN and not is_open:
+        openings.refuse(postconf)
     if job is VERIFY:
         filter_user.refuse_reader_of_keys(postconf, user)
     if not changes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from dkimpipe.admin import filter_service, wanted
+from dkimpipe.admin import filter_service, strangers, wanted
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding, of_change
 from dkimpipe.admin.postconf import Change, Postconf, Service
@@ -106,7 +106,7 @@ def _submission(postconf: Postconf) -> str:
     line = (
         "submission inet n - y - - smtpd"
         " -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt"
-        " -o smtpd_sasl_auth_enable=yes -o smtpd_relay_restrictions=permit_sasl_authenticated,reject"
+        f" -o smtpd_sasl_auth_enable=yes -o {strangers.relay_list(postconf)}=permit_sasl_authenticated,reject"
     )
     return postconf.command(Change("-M", f"submission/inet={line}", ""))
 

@@ -28,6 +28,7 @@ from dkimpipe.admin import (
     filter_service,
     filter_user,
     genkey,
+    openings,
     postfix,
     program,
     record,
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--selector", help="the name of the keys in DNS; year and month if not given")
     parser.add_argument("--ed25519", action="store_true", help="a second key a domain, of type Ed25519")
     parser.add_argument("--dry-run", action="store_true", help="print each step, and take none")
+    postfix.add_open(parser)
     parser.add_argument("--remove", action="store_true", help="undo it: for these domains, or for all")
     parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
 
@@ -90,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
         if not domains:
             raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
         roads.refuse_another_filter(postconf)
+        if not options.open:
+            openings.refuse(postconf)
         filter_user.refuse_user(postconf, user, group)
         _take(_add(postconf, user, group, domains, options, _senders(settings)), options.dry_run)
     except PermissionError as error:

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from dkimpipe.admin.postconf import Change, Postconf, Service
 from dkimpipe.admin.restrictions import PERMIT, REJECTS, UNAUTH_DESTINATION, Restrictions, Session, each
 
-# One in each half of the address space of IPv4, for a mynetworks of 0.0.0.0/1.
+# Addresses in nobody's mynetworks, unless all are: a root server's, and the one of example.com. Laboratories
+# use those for documentation. One is in each half of IPv4, for a mynetworks of 0.0.0.0/1.
 _CLIENTS = {
-    "ipv4": (("unknown", "192.0.2.1"), ("mail.example.net", "93.184.215.14")),
-    "ipv6": (("unknown", "2001:db8::1"),),
+    "ipv4": (("unknown", "198.41.0.4"), ("mail.example.net", "93.184.215.14")),
+    "ipv6": (("unknown", "2001:503:ba3e::2:30"),),
 }
 _HELO = "mail.example.net"
 _DOMAINS = ("virtual_alias_domains", "virtual_mailbox_domains", "relay_domains")
+RELAY, RECIPIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
 _ELSEWHERE = "someone@example.net"
 _LOOPBACK = ("loopback-only", "localhost")
 
@@ -141,13 +143,15 @@ def closing(postconf: Postconf, service: str) -> Change:
     It ends the list that decides who may relay in a reject. What else lets clients in there stays, unless it
     lets strangers in, too.
     """
-    relay, recipient = (f"smtpd_{stage}_restrictions" for stage in ("relay", "recipient"))
-    is_there = relay in postconf.effective  # from Postfix 2.10
-    words = (postconf.words(relay, service) if is_there else []) or postconf.words(recipient, service)
+    words = postconf.words(RELAY, service) or postconf.words(RECIPIENT, service)
     kept = _kept(postconf, service, words)
     login = [] if "permit_sasl_authenticated" in map(str.lower, kept) else ["permit_sasl_authenticated"]
-    parameter = relay if is_there else recipient
-    return Change("-P", f"{service}/{parameter}={','.join([*kept, *login, 'reject'])}", "")
+    return Change("-P", f"{service}/{relay_list(postconf)}={','.join([*kept, *login, 'reject'])}", "")
+
+
+def relay_list(postconf: Postconf) -> str:
+    """Return the list that decides who may relay: one of its own from Postfix 2.10."""
+    return RELAY if RELAY in postconf.effective else RECIPIENT
 
 
 def _kept(postconf: Postconf, service: str, words: list[str]) -> list[str]:

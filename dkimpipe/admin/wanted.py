@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dkimpipe.admin import cleanup_service, filter_service
+from dkimpipe.admin import cleanup_service, filter_service, strangers
 from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postconf import Change, Postconf, Service
 from dkimpipe.guard import TIME_LIMIT
@@ -31,7 +31,7 @@ class Lack(NamedTuple):
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
     """Return the edits that this configuration needs for a job; none if all stands there already."""
-    changes = filter_service.missing(postconf, user, job)
+    changes = filter_service.missing(postconf, user, job, job is SIGN and not guests(postconf))
     for service in services(postconf, job):
         changes += _overrides(service.id, _first_pass(postconf, service.id, job))
     if job is SIGN:
@@ -63,6 +63,15 @@ def in_use(postconf: Postconf) -> list[Job]:
 def services(postconf: Postconf, job: Job) -> list[Service]:
     """Return the services whose mail a job is for."""
     return submission_services(postconf) if job is SIGN else inbound_services(postconf)
+
+
+def guests(postconf: Postconf) -> str:
+    """Return the first setting that lets others send mail to be signed than those who log in or are near.
+
+    That mail has to be signed, and pipe(8) passes neither a login of theirs nor an address in mynetworks.
+    """
+    found = ((each.id, strangers.guests(postconf, each)) for each in submission_services(postconf))
+    return next((f"{service}/{setting}" for service, setting in found if setting), "")
 
 
 def inbound_services(postconf: Postconf) -> list[Service]:
@@ -103,11 +112,8 @@ def submission_services(postconf: Postconf) -> list[Service]:
 
 
 def _is_public(postconf: Postconf, service: Service) -> bool:
-    """Tell whether strangers can send here: on port 25, if no list of restrictions ends in a reject."""
-    lists = (f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender", "relay", "recipient"))
-    return service.port in PUBLIC_PORTS and not any(
-        postconf.words(each, service.id)[-1:] == ["reject"] for each in lists
-    )
+    """Tell whether strangers can send here, on port 25."""
+    return service.port in PUBLIC_PORTS and strangers.are_let_in(postconf, service)
 
 
 def goes_elsewhere(postconf: Postconf, service: Service, job: Job = SIGN) -> bool:
