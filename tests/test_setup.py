@@ -42,7 +42,11 @@ if not all(NEEDS.values()):
 DKIMPIPE = "/opt/dkimpipe/bin/dkimpipe"
 PACKAGES = f"opt/dkimpipe/lib/{VERSION}/site-packages"
 MAIN = "mynetworks = 127.0.0.0/8\nmaillog_file = /var/log/mail.log\n"
-SUBMISSION = "submission inet n - y - - smtpd\n  -o syslog_name=postfix/submission\n"
+SUBMISSION = """\
+submission inet n - y - - smtpd
+  -o syslog_name=postfix/submission
+  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
+"""
 NO_WAIT = "touch -d @0 /etc/postfix/main.cf"  # Postfix waits until it is two seconds old
 KEY = "etc/dkimpipe/keys/example.com.s1.pem"
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -468,8 +472,9 @@ def test_a_filter_that_is_told_no_login_is_mended(signing: Machine) -> None:
     )
     assert dkimpipe(signing, "check", "--postfix").status == 78
     assert setup(signing, "example.com").status == 0
-    assert "--login=${sasl_username} -f ${sender} -- ${recipient}" in signing.shell(
-        "postconf -M dkimpipe/unix"
+    assert (
+        "--login=${sasl_username} --client=${client_address} -f ${sender} -- ${recipient}"
+        in signing.shell("postconf -M dkimpipe/unix")
     )
     assert dkimpipe(signing, "check", "--postfix").status == 0
 
@@ -772,6 +777,28 @@ def test_it_does_not_take_the_place_of_another_filter(machine: Machine) -> None:
         "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail comes back from there\n",
     )
     assert machine.changes() == before
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["taken", "dry run"])
+def test_a_service_that_is_open_to_strangers_is_refused(machine: Machine, options: list[str]) -> None:
+    machine.shell("postconf -PX submission/inet/smtpd_relay_restrictions")
+    before = machine.changes()
+    assert setup(machine, "example.com", *options) == Done(
+        78,
+        "",
+        "dkimpipe: submission/inet: clients that do not log in may send here, and their mail is signed\n"
+        "postconf -c /etc/postfix -P submission/inet/smtpd_relay_restrictions="
+        "permit_mynetworks,permit_sasl_authenticated,reject\n"
+        "--open connects it as it is\n",
+    )
+    assert machine.changes() == before
+
+
+def test_told_to_it_connects_an_open_service(machine: Machine) -> None:
+    machine.shell("postconf -PX submission/inet/smtpd_relay_restrictions")
+    done = setup(machine, "example.com", "--open")
+    assert (done.status, done.stderr) == (0, "")
+    assert "dkimpipe: warning: submission/inet: clients that do not log in may send here" in done.stdout
 
 
 @pytest.mark.parametrize(
