@@ -8,7 +8,7 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV = .venv
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
-           bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc
+           bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules
 
 .PHONY: demo man test soak bench lint clean debian
 

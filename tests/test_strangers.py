@@ -10,9 +10,11 @@ import itertools
 import os
 import shutil
 import smtplib
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -31,6 +33,7 @@ MAIN = {
     "mynetworks": "10.0.0.0/8",
     "mydestination": "local.test",
     "inet_protocols": "ipv4",
+    "smtpd_sasl_auth_enable": "yes",
     "smtpd_authorized_xclient_hosts": "127.0.0.1",
     "smtpd_soft_error_limit": "1000",
     "smtpd_hard_error_limit": "1000",
@@ -340,47 +343,66 @@ DOMAINS = {
 def service(name: str, options: str, directory: Path) -> str:
     """Return a service of master.cf that says this."""
     lines = "".join(f"  -o {{ {line} }}\n" for line in options.replace("DIR", str(directory)).splitlines())
-    return f"{name} inet n - n - - smtpd\n{lines}"
+    return f"{name} n - n - - smtpd\n{lines}"
+
+
+class Site(NamedTuple):
+    """A Postfix that runs, and what dkimpipe reads of it.
+
+    ``ports``     by the names of the services
+    ``postconf``  its configuration with the services on all interfaces, and not on loopback as here
+    """
+
+    ports: dict[str, int]
+    postconf: Postconf
+
+    def lets_in(self, name: str) -> bool:
+        """Tell what dkimpipe says of strangers."""
+        return strangers.are_let_in(self.postconf, self.postconf.services[f"{self.ports[name]}/inet"])
 
 
 @contextlib.contextmanager
-def judged(
-    main: dict[str, str], services: dict[str, str]
-) -> Iterator[tuple[Postfix, dict[str, int], Postconf]]:
-    """Yield a Postfix, the ports of these services, and its configuration with them on all interfaces."""
+def judged(main: dict[str, str], services: dict[str, str], closed: bool = False) -> Iterator[Site]:
+    """Yield a site with these services, closed by the command that dkimpipe has for it, or as they are."""
     with shared_directory() as directory, Sink() as sink:
         for name, text in FILES.items():
             (directory / name).write_text(text)
         ports = dict(zip(services, free_ports(len(services))))
         master = "".join(
-            service(f"127.0.0.1:{ports[each]}", text, directory) for each, text in services.items()
+            service(f"127.0.0.1:{ports[each]} inet", text, directory) for each, text in services.items()
         )
-        postfix = Postfix(
-            directory, ["/bin/cat"], sink.port, extra_main={**MAIN, **main}, extra_master=master
-        )
+        main = {**MAIN, **main}
+        postfix = Postfix(directory, ["/bin/cat"], sink.port, extra_main=main, extra_master=master)
         public = directory / "public"
         shutil.copytree(directory / "etc", public)
         (public / "master.cf").write_text((public / "master.cf").read_text().replace("127.0.0.1:", ""))
         subprocess.run(["postconf", "-c", str(public), "-e", "inet_interfaces=all"], check=True)
         os.utime(public / "main.cf", (0, 0))
+        postconf = Postconf(public)
+        for port in ports.values() if closed else ():
+            change = strangers.closing(postconf, f"{port}/inet")
+            postconf.edit(change)
+            postconf.edit(change._replace(argument=f"127.0.0.1:{change.argument}"), directory / "etc")
         with postfix:
-            yield postfix, ports, Postconf(public)
+            yield Site(ports, Postconf(public))
 
 
 def free_ports(count: int) -> list[int]:
-    import socket
-
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def smtpd_lets_in(port: int) -> bool:
-    """Tell whether smtpd(8) takes a message from a stranger."""
-    clients = ("NAME=[UNAVAILABLE] ADDR=198.41.0.4", "NAME=mail.example.net ADDR=93.184.215.14")
+STRANGERS = ("NAME=[UNAVAILABLE] ADDR=198.41.0.4", "NAME=mail.example.net ADDR=93.184.215.14")
+USER = "NAME=[UNAVAILABLE] ADDR=198.41.0.4 LOGIN=alice"
+NEAR = "NAME=[UNAVAILABLE] ADDR=10.0.0.1"
+
+
+def smtpd_lets_in(port: int, *clients: str) -> bool:
+    """Tell whether smtpd(8) takes a message from one of these clients, or from a stranger."""
     return any(
         session_lets_in(port, client, helo)
-        for client, helo in itertools.product(clients, ("EHLO mail.example.net", ""))
+        for client, helo in itertools.product(clients or STRANGERS, ("EHLO mail.example.net", ""))
     )
 
 
@@ -410,21 +432,130 @@ def session_lets_in(port: int, client: str, helo: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def all_services() -> Iterator[tuple[Postfix, dict[str, int], Postconf]]:
+def as_they_are() -> Iterator[Site]:
     with judged({}, {name: options for name, (options, _) in SERVICES.items()}) as site:
         yield site
 
 
+@pytest.fixture(scope="module")
+def closed() -> Iterator[Site]:
+    services = {name: options for name, (options, is_open) in SERVICES.items() if is_open}
+    with judged({}, services, closed=True) as site:
+        yield site
+
+
 @pytest.mark.parametrize("name", SERVICES)
-def test_it_says_what_smtpd_does(name: str, all_services: tuple[Postfix, dict[str, int], Postconf]) -> None:
-    _, ports, postconf = all_services
-    said = strangers.are_let_in(postconf, postconf.services[f"{ports[name]}/inet"])
-    assert (said, smtpd_lets_in(ports[name])) == (SERVICES[name][1],) * 2
+def test_it_says_what_smtpd_does(name: str, as_they_are: Site) -> None:
+    is_open = SERVICES[name][1]
+    assert (as_they_are.lets_in(name), smtpd_lets_in(as_they_are.ports[name])) == (is_open, is_open)
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_it_says_what_smtpd_does_with_other_domains(name: str) -> None:
     main, options, is_open = DOMAINS[name]
-    with judged(main, {name: options}) as (_, ports, postconf):
-        said = strangers.are_let_in(postconf, postconf.services[f"{ports[name]}/inet"])
-        assert (said, smtpd_lets_in(ports[name])) == (is_open, is_open)
+    with judged(main, {name: options}) as site:
+        assert (site.lets_in(name), smtpd_lets_in(site.ports[name])) == (is_open, is_open)
+
+
+OPEN_SERVICES = [name for name, (_, is_open) in SERVICES.items() if is_open]
+
+
+@pytest.mark.parametrize("name", OPEN_SERVICES)
+def test_the_fix_closes_it_to_strangers(name: str, closed: Site) -> None:
+    assert (closed.lets_in(name), smtpd_lets_in(closed.ports[name])) == (False, False)
+
+
+@pytest.mark.parametrize("name", OPEN_SERVICES)
+def test_the_fix_locks_out_nobody_who_logs_in(name: str, closed: Site, as_they_are: Site) -> None:
+    assert smtpd_lets_in(closed.ports[name], USER) == smtpd_lets_in(as_they_are.ports[name], USER)
+
+
+@pytest.mark.parametrize("name", OPEN_SERVICES)
+def test_the_fix_locks_out_nobody_in_mynetworks_who_may_relay(
+    name: str, closed: Site, as_they_are: Site
+) -> None:
+    options = SERVICES[name][0]
+    may_relay = "mynetworks=" not in options and "smtpd_relay_restrictions=\n" not in options
+    before = may_relay and smtpd_lets_in(as_they_are.ports[name], NEAR)
+    assert smtpd_lets_in(closed.ports[name], NEAR) == before
+
+
+def test_those_who_log_in_and_those_in_mynetworks_are_let_in_at_all(closed: Site) -> None:
+    port = closed.ports["a login and nothing else"]
+    assert (smtpd_lets_in(port, USER), smtpd_lets_in(port, NEAR)) == (True, True)
+
+
+# What no session shows.
+
+# Where a service listens, by main.cf and by its own name, and what it says.
+TLS = "smtpd_tls_req_ccert=yes\n"
+ALL = "inet_interfaces = all"
+CLOSED_OTHERWISE = {
+    "a certificate is required": (ALL, "587 inet", f"{TLS}smtpd_tls_security_level=encrypt"),
+    "a certificate is required, by TLS at once": (ALL, "587 inet", f"{TLS}smtpd_tls_wrappermode=yes"),
+    "on loopback": (ALL, "127.0.0.1:587 inet", ""),
+    "on loopback of IPv6": (ALL, "[::1]:587 inet", ""),
+    "on loopback by name": (ALL, "localhost:587 inet", ""),
+    "all on loopback": ("inet_interfaces = loopback-only", "587 inet", ""),
+    "all on these addresses of loopback": ("inet_interfaces = 127.0.0.1, [::1]", "587 inet", ""),
+    "a socket in the file system": (ALL, "submission unix", ""),
+}
+OPEN_OTHERWISE = {
+    "a certificate is required of those who use TLS": (
+        ALL,
+        "587 inet",
+        f"{TLS}smtpd_tls_security_level=may",
+    ),
+    "an address of the network": ("inet_interfaces = loopback-only", "192.0.2.1:587 inet", ""),
+    "on loopback, behind a proxy for all": (
+        ALL,
+        "127.0.0.1:587 inet",
+        "smtpd_upstream_proxy_protocol=haproxy",
+    ),
+    "behind postscreen": (ALL, "smtpd pass", ""),
+    "only addresses of IPv4 are rejected": (
+        "inet_protocols = all",
+        "587 inet",
+        "smtpd_client_restrictions=check_client_access,cidr:DIR/nets.cidr",
+    ),
+}
+
+
+def configuration(directory: Path, main: str, master: str) -> Postconf:
+    """Return a configuration that is not run."""
+    (directory / "main.cf").write_text(f"compatibility_level = 3.6\nmydestination = local.test\n{main}\n")
+    (directory / "master.cf").write_text(master)
+    os.utime(directory / "main.cf", (0, 0))
+    return Postconf(directory)
+
+
+@pytest.mark.parametrize("name", [*CLOSED_OTHERWISE, *OPEN_OTHERWISE])
+def test_it_knows_who_can_connect(name: str, tmp_path: Path) -> None:
+    (tmp_path / "nets.cidr").write_text(FILES["nets.cidr"])
+    main, where, options = {**CLOSED_OTHERWISE, **OPEN_OTHERWISE}[name]
+    postconf = configuration(tmp_path, main, service(where, options, tmp_path))
+    (only,) = postconf.running("smtpd")
+    assert strangers.are_let_in(postconf, only) is (name in OPEN_OTHERWISE)
+
+
+def test_before_postfix_2_10_the_fix_is_another_list(tmp_path: Path) -> None:
+    main = "smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination"
+    postconf = configuration(tmp_path, main, service("587 inet", "", tmp_path))
+    del postconf.effective[strangers.RELAY]
+    assert strangers.closing(postconf, "587/inet").argument == (
+        "587/inet/smtpd_recipient_restrictions=permit_mynetworks,permit_sasl_authenticated,reject"
+    )
+
+
+def test_what_lets_some_in_stays_and_what_lets_all_in_goes(tmp_path: Path) -> None:
+    main = "smtpd_restriction_classes = all\nall = permit"
+    words = (
+        "warn_if_reject,reject_unknown_client_hostname,check_client_access,static:ok,permit_tls_clientcerts,"
+        "Permit_SASL_Authenticated,permit_mynetworks,all,warn_if_reject,reject,permit_auth_destination,defer"
+    )
+    options = f"smtpd_relay_restrictions={words}"
+    postconf = configuration(tmp_path, main, service("587 inet", options, tmp_path))
+    assert strangers.closing(postconf, "587/inet").argument == (
+        "587/inet/smtpd_relay_restrictions=warn_if_reject,reject_unknown_client_hostname,"
+        "permit_tls_clientcerts,Permit_SASL_Authenticated,permit_mynetworks,reject"
+    )
