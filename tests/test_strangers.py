@@ -150,6 +150,11 @@ SERVICES = {
         "smtpd_client_restrictions=warn_if_reject,login_only",
         OPEN,
     ),
+    "a warning for a class that goes on behind the reject": (
+        "smtpd_restriction_classes=both\nboth=permit_sasl_authenticated,reject,permit\n"
+        "smtpd_client_restrictions=warn_if_reject,both,reject",
+        OPEN,
+    ),
     "case does not matter": ("smtpd_client_restrictions=Permit_SASL_Authenticated,Reject", CLOSED),
     "certificates, which strangers have not": (
         "smtpd_client_restrictions=permit_tls_clientcerts,permit_tls_all_clientcerts,reject",

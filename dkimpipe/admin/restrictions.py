@@ -106,8 +106,6 @@ class Restrictions:
         for stage in LISTS:
             if stage == "helo" and not session.helo:
                 continue
-            if stage == "data" and self._is_deferred:
-                return False
             words = self._postconf.words(f"smtpd_{stage}_restrictions", self._service)
             if all(self.result(words, known, stage) == REJECT for known in self._known(session, stage)):
                 return False
