@@ -543,6 +543,61 @@ def test_it_knows_who_can_connect(name: str, tmp_path: Path) -> None:
     assert strangers.are_let_in(postconf, only) is (name in OPEN_OTHERWISE)
 
 
+# What a service says, and the setting by which its owner lets others in on purpose.
+RULE = f"smtpd_relay_restrictions={LOGIN}"
+GUESTS = {
+    "programs on this host": ("127.0.0.1:587 inet", "", ""),
+    "programs on this host, which are not in mynetworks": (
+        "127.0.0.1:587 inet",
+        "mynetworks=10.0.0.0/8",
+        "mynetworks",
+    ),
+    "what another filter gives back": (
+        "127.0.0.1:10025 inet",
+        "smtpd_authorized_xforward_hosts=127.0.0.0/8",
+        "smtpd_authorized_xforward_hosts",
+    ),
+    "a proxy whose clients log in": (
+        "127.0.0.1:587 inet",
+        f"smtpd_authorized_xclient_hosts=127.0.0.1\n{RULE}",
+        "",
+    ),
+    "a proxy that decides itself": (
+        "127.0.0.1:587 inet",
+        "smtpd_authorized_xclient_hosts=127.0.0.1",
+        "smtpd_authorized_xclient_hosts",
+    ),
+    "all who like, and nobody on purpose": ("587 inet", "", ""),
+    "those who log in": ("587 inet", RULE, ""),
+    "a table that lets some in": (
+        "587 inet",
+        f"smtpd_relay_restrictions=check_client_access,cidr:DIR/some.cidr,{LOGIN}",
+        "check_client_access",
+    ),
+    "a table that lets nobody in": (
+        "587 inet",
+        f"smtpd_relay_restrictions=check_client_access,texthash:DIR/unknown,{LOGIN}",
+        "",
+    ),
+    "a table that names a class": (
+        "587 inet",
+        "smtpd_restriction_classes=some\nsome=permit_tls_clientcerts\n"
+        f"smtpd_relay_restrictions=check_sender_access,inline:{{a=some}},{LOGIN}",
+        "check_sender_access",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_it_knows_whom_the_owner_lets_in_on_purpose(name: str, tmp_path: Path) -> None:
+    where, options, setting = GUESTS[name]
+    for file in ("some.cidr", "unknown"):
+        (tmp_path / file).write_text(FILES[file])
+    postconf = configuration(tmp_path, "inet_interfaces = all", service(where, options, tmp_path))
+    (only,) = postconf.running("smtpd")
+    assert strangers.guests(postconf, only) == setting
+
+
 def test_before_postfix_2_10_the_fix_is_another_list(tmp_path: Path) -> None:
     main = "smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination"
     postconf = configuration(tmp_path, main, service("587 inet", "", tmp_path))
@@ -558,7 +613,8 @@ def test_what_lets_some_in_stays_and_what_lets_all_in_goes(tmp_path: Path) -> No
         "warn_if_reject,reject_unknown_client_hostname,check_client_access,static:ok,permit_tls_clientcerts,"
         "Permit_SASL_Authenticated,permit_mynetworks,all,warn_if_reject,reject,permit_auth_destination,defer"
     )
-    options = f"smtpd_relay_restrictions={words}"
+    table = "check_client_access inline:{ {10.0.0.1 = OK to relay} }"  # no option of postconf -P
+    options = f"smtpd_relay_restrictions={table},{words}"
     postconf = configuration(tmp_path, main, service("587 inet", options, tmp_path))
     assert strangers.closing(postconf, "587/inet").argument == (
         "587/inet/smtpd_relay_restrictions=warn_if_reject,reject_unknown_client_hostname,"
