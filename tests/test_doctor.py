@@ -848,7 +848,7 @@ FAULTS = {
         warning(
             "smtp/inet: clients that do not log in may send here,"
             " and only --client= in argv keeps their mail unsigned",
-            "FILTER dkimpipe: must be for your own clients only",
+            "a table has FILTER dkimpipe for strangers: limit it to your own clients",
         ),
     ),
     # Clients whom the owner lets in on purpose, without a login.

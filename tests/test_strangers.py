@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 OPEN, CLOSED = True, False
+SHIPPED = "as postfix/master.cf has it"
 LOGIN = "permit_sasl_authenticated,reject"
 MAIN = {
     "mynetworks": "10.0.0.0/8",
@@ -389,7 +390,7 @@ def judged(main: dict[str, str], services: dict[str, str], closed: bool = False)
             postconf.edit(change)
             postconf.edit(change._replace(argument=f"127.0.0.1:{change.argument}"), directory / "etc")
         with postfix:
-            yield Site(ports, Postconf(public))
+            yield Site({**ports, SHIPPED: postfix.submission_port}, Postconf(public))
 
 
 def free_ports(count: int) -> list[int]:
@@ -483,6 +484,11 @@ def test_the_fix_locks_out_nobody_in_mynetworks_who_may_relay(
     may_relay = "mynetworks=" not in options and "smtpd_relay_restrictions=\n" not in options
     before = may_relay and smtpd_lets_in(as_they_are.ports[name], NEAR)
     assert smtpd_lets_in(closed.ports[name], NEAR) == before
+
+
+def test_the_fragment_lets_in_no_strangers(as_they_are: Site) -> None:
+    port = as_they_are.ports[SHIPPED]
+    assert [smtpd_lets_in(port), smtpd_lets_in(port, USER), smtpd_lets_in(port, NEAR)] == [False, True, True]
 
 
 def test_those_who_log_in_and_those_in_mynetworks_are_let_in_at_all(closed: Site) -> None:

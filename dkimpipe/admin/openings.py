@@ -19,8 +19,8 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
 
     It is a warning only if the filter gets the address of the client, and does not sign for strangers.
     """
-    service = filter_service.find(postconf)
-    is_locked = service is not None and logins.is_locked(filter_service.own_options(service))
+    signer = filter_service.find(postconf)
+    is_locked = signer is not None and logins.is_locked(filter_service.own_options(signer))
     signs = filter_service.name(postconf)
     for service in postconf.running("smtpd"):
         roads = strangers.roads(postconf, service)
@@ -45,7 +45,7 @@ def _fix(postconf: Postconf, service: Service, roads: list[str]) -> str:
         return postconf.command(strangers.closing(postconf, service.id))
     by_table = (road for road in roads if road != postconf.value("content_filter", service.id))
     if any(road.partition(":")[0] == signs for road in by_table):
-        return f"FILTER {signs}: must be for your own clients only"
+        return f"a table has FILTER {signs} for strangers: limit it to your own clients"
     if not wanted.goes_elsewhere(postconf, service):
         return ""
     if service.port not in wanted.PUBLIC_PORTS:

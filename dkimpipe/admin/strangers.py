@@ -2,7 +2,7 @@
 
 What a stranger may choose is tried: a few names and addresses of clients, HELO or none, senders, and
 recipients. One session that is let in is enough. Bare ``postmaster`` is left out: smtpd(8) takes mail for it
-from everybody, whatever the lists say (RFC 5321 section 4.5.1).
+from everybody, whatever the lists before DATA say (RFC 5321 section 4.5.1).
 """
 
 from __future__ import annotations
