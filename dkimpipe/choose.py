@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MAX_LIST_ID = 255  # octets, RFC 2919 section 6
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
+_IPV6 = "ipv6:"  # Postfix writes an address of IPv6 as RFC 5321 section 4.1.3 does
 _MAX_SHOWN = 64  # octets of a login or an envelope sender in the log: the place behind it is to be seen
 _MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
@@ -133,6 +134,8 @@ def refuse_stranger(settings: "Settings") -> None:
     client = settings.values.get("client")
     if not client:
         return
+    if client[:5].lower() == _IPV6:
+        client = client[5:]
     listed = settings.sign_clients
     if ANY in listed or (AUTHENTICATED in listed and _login(settings)):
         return

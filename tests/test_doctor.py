@@ -811,7 +811,7 @@ FAULTS = {
     # Strangers.
     "strangers may send, and the filter knows them": (
         "-PX submission/inet/smtpd_relay_restrictions",
-        warning(
+        error(
             "submission/inet: clients that do not log in may send here,"
             " and only --client= in argv keeps their mail unsigned",
             CLOSE,
@@ -829,14 +829,14 @@ FAULTS = {
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
         "-PX submission/inet/smtpd_relay_restrictions\n"
         "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
-        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(f"submission/inet: {SIGNED}", CLOSE),
     ),
     "mail from outside comes back to be signed": (
         f"{AMAVIS}\n-P smtp/inet/content_filter=smtp-amavis:[127.0.0.1]:10024\n-MX submission/inet\n"
         "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
-        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
             f"smtp/inet: {SIGNED}",
@@ -845,7 +845,7 @@ FAULTS = {
     ),
     "all mail from outside gets a FILTER": (
         "-P smtp/inet/smtpd_client_restrictions=check_client_access,cidr:SITE/filter.cidr",
-        warning(
+        error(
             "smtp/inet: clients that do not log in may send here,"
             " and only --client= in argv keeps their mail unsigned",
             "a table has FILTER dkimpipe for strangers: limit it to your own clients",
@@ -857,6 +857,10 @@ FAULTS = {
         "-P submission/inet/smtpd_relay_restrictions=permit_tls_clientcerts,permit_sasl_authenticated,reject",
         warning(f"submission/inet/permit_tls_clientcerts: {UNSIGNED}", "sign_clients any, in SITE/conf"),
     ),
+    "clients by name, which pipe(8) does not pass": (
+        "-e 'mynetworks=127.0.0.0/8 printer.example.com'",
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "sign_clients any, in SITE/conf"),
+    ),
     "a table instead of a login": (
         "-P submission/inet/smtpd_relay_restrictions="
         "check_client_access,cidr:SITE/some.cidr,permit_sasl_authenticated,reject",
@@ -866,7 +870,7 @@ FAULTS = {
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
         "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
         " -o smtpd_authorized_xforward_hosts=127.0.0.0/8"
-        " -o receive_override_options=no_address_mappings -o local_header_rewrite_clients=static:all"
+        " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         warning(
             f"127.0.0.1:10025/inet/smtpd_authorized_xforward_hosts: {UNSIGNED}",

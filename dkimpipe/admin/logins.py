@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkimpipe.admin import mapfile
-from dkimpipe.config import Settings, read_settings
+from dkimpipe.config import ANY, Settings, read_settings
 from dkimpipe.errors import ConfigError, Trouble
 
 TOLD = "--login=${sasl_username}"
@@ -52,7 +52,7 @@ def is_locked(arguments: list[str]) -> bool:
 
 
 def _signs_for_any(settings: Settings) -> bool:
-    return "any" in settings.get("sign_clients").replace(",", " ").split()
+    return ANY in settings.sign_clients
 
 
 def _asked_for(settings: Settings) -> str:

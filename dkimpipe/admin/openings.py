@@ -17,7 +17,8 @@ OPEN = "--open connects it as it is"
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield each service that lets strangers in, with the command that closes it.
 
-    It is a warning only if the filter gets the address of the client, and does not sign for strangers.
+    It is an error even if the filter, by the address of the client, leaves their mail unsigned: that is a
+    second lock, and no submission service is meant for strangers.
     """
     signer = filter_service.find(postconf)
     is_locked = signer is not None and logins.is_locked(filter_service.own_options(signer))
@@ -27,15 +28,13 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
         fix = roads and _fix(postconf, service, roads)
         if fix:
             is_connected = signs in [road.partition(":")[0] for road in roads]
-            level, why = ("warning", LOCKED) if is_locked and is_connected else ("error", WHY)
-            yield Finding(f"{service.id}: {why}", fix, level)
+            yield Finding(f"{service.id}: {LOCKED if is_locked and is_connected else WHY}", fix)
 
 
 def refuse(postconf: Postconf) -> None:
     """Raise ConfigError if mail from strangers would be signed."""
     for finding in findings(postconf):
-        if finding.level == "error":
-            raise ConfigError(finding.what, f"{finding.mend}\n{OPEN}")
+        raise ConfigError(finding.what, f"{finding.mend}\n{OPEN}")
 
 
 def _fix(postconf: Postconf, service: Service, roads: list[str]) -> str:

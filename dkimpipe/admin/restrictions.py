@@ -191,8 +191,8 @@ class Restrictions:
             pattern = word.lstrip("!")
             if pattern.startswith("/"):
                 found = self._matches(_words_of(pattern), dot, name, address)
-            elif network := _network(pattern):
-                found = ipaddress.ip_address(address) in network
+            elif listed := network(pattern):
+                found = ipaddress.ip_address(address) in listed
             elif ":" in pattern:
                 found = any(self._postconf.lookup(pattern, key) for key in (name, address))
             else:
@@ -266,7 +266,8 @@ def _parents(domain: str, dot: str) -> Iterator[tuple[str, bool]]:
     yield from ((dot + ".".join(labels[start:]), False) for start in range(1, len(labels)))
 
 
-def _network(pattern: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+def network(pattern: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """Return the network, or address, that a pattern of a list is; None if it is another kind of pattern."""
     try:
         return ipaddress.ip_network(pattern.replace("[", "").replace("]", ""), strict=False)
     except ValueError:

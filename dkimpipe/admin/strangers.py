@@ -12,7 +12,15 @@ import itertools
 from collections.abc import Iterator
 
 from dkimpipe.admin.postconf import Change, Postconf, Service
-from dkimpipe.admin.restrictions import PERMIT, REJECTS, UNAUTH_DESTINATION, Restrictions, Session, each
+from dkimpipe.admin.restrictions import (
+    PERMIT,
+    REJECTS,
+    UNAUTH_DESTINATION,
+    Restrictions,
+    Session,
+    each,
+    network,
+)
 
 # Addresses in nobody's mynetworks, unless all are: a root server's, and the one of example.com. Laboratories
 # use those for documentation. One is in each half of IPv4, for a mynetworks of 0.0.0.0/1.
@@ -48,7 +56,8 @@ def guests(postconf: Postconf, service: Service) -> str:
     """Return the setting by which the owner lets others in on purpose; empty if there is none.
 
     They are clients that pipe(8) shows with neither a login nor an address in mynetworks: with a certificate,
-    in a table, or behind another filter that tells their address by XFORWARD, and not their login.
+    in a table, in mynetworks by name, or behind another filter that passes their address by XFORWARD, and not
+    their login.
     """
     if is_inside(postconf, service):
         if postconf.value("smtpd_authorized_xforward_hosts", service.id):
@@ -60,6 +69,8 @@ def guests(postconf: Postconf, service: Service) -> str:
             return ""
         if any(restrictions.let_in(session) for session in _sessions(postconf, service)):
             return "smtpd_authorized_xclient_hosts"
+    if any(map(_is_host_name, postconf.words("mynetworks", service.id))):
+        return "mynetworks"
     restrictions = Restrictions(postconf, service.id, guest=True)
     for session in _sessions(postconf, service):
         if restrictions.let_in(session):
@@ -68,6 +79,12 @@ def guests(postconf: Postconf, service: Service) -> str:
             if restrictions.by:
                 return restrictions.by
     return ""
+
+
+def _is_host_name(pattern: str) -> bool:
+    """Tell whether an item of mynetworks is neither a network, nor a file or table of such items."""
+    pattern = pattern.lstrip("!")
+    return not (pattern.startswith("/") or ":" in pattern or network(pattern))
 
 
 def is_inside(postconf: Postconf, service: Service) -> bool:
