@@ -12,6 +12,7 @@ import shutil
 import smtplib
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -602,6 +603,17 @@ def test_it_knows_whom_the_owner_lets_in_on_purpose(name: str, tmp_path: Path) -
     postconf = configuration(tmp_path, "inet_interfaces = all", service(where, options, tmp_path))
     (only,) = postconf.running("smtpd")
     assert strangers.guests(postconf, only) == setting
+
+
+def test_a_table_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
+    """postmap(1) waits for a second before it ends in an error."""
+    tables = ",".join(f"check_{each}_access,hash:/nowhere" for each in ("client", "sender", "recipient"))
+    options = f"smtpd_recipient_restrictions={tables},{LOGIN}"
+    postconf = configuration(tmp_path, "", service("587 inet", options, tmp_path))
+    (only,) = postconf.running("smtpd")
+    began = time.monotonic()
+    assert not strangers.are_let_in(postconf, only)
+    assert time.monotonic() - began < 5
 
 
 def test_before_postfix_2_10_the_fix_is_another_list(tmp_path: Path) -> None:

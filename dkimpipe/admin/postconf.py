@@ -103,6 +103,7 @@ class Postconf:
     def __init__(self, directory: str | Path | None = None) -> None:
         """Raise ConfigError if there is no Postfix, or no such configuration."""
         self._found: dict[tuple[str, str], str] = {}
+        self._broken: set[str] = set()
         self._choice = ["-c", str(Path(directory).absolute())] if directory else []
         # Not to be asked for if it is known: the answer of 3.11 is wrong while main.cf is fresh.
         self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
@@ -132,11 +133,13 @@ class Postconf:
 
     def lookup(self, table: str, key: str) -> str:
         """Return what a lookup table has for a key, by postmap(1); nothing if it has none, or fails."""
-        if (table, key) not in self._found:  # each is a process
+        if (table, key) not in self._found and table not in self._broken:  # each is a process
             command = ["postmap", *self._choice, "-q", key, table]
             done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
             self._found[table, key] = done.stdout.decode(errors="surrogateescape").strip()
-        return self._found[table, key]
+            if b"fatal: " in done.stderr:  # as for each key, and each time it waits for a second
+                self._broken.add(table)
+        return self._found.get((table, key), "")
 
     def run(self, *arguments: str) -> str:
         """Return what postconf(1) prints; raise ConfigError with its words if it fails."""
