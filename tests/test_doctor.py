@@ -488,6 +488,14 @@ submission inet n - y - - smtpd
         MAIN,
         MASTER.replace("--login=${sasl_username}", "--login=alice --sender_map SITE/for-some"),
     ),
+    "all are signed for, and no client address": (
+        MAIN,
+        MASTER.replace("PROGRAM TOLD", "PROGRAM --conf_file SITE/any.conf --login=${sasl_username}"),
+    ),
+    "all are signed for, and no login": (
+        MAIN,
+        MASTER.replace("PROGRAM TOLD", "PROGRAM --conf_file SITE/any.conf --client=${client_address}"),
+    ),
     "status filter and time limit elsewhere": (
         MAIN
         + r"""
