@@ -796,9 +796,12 @@ FAULTS = {
     "the client address, and no login": (
         "--login=${sasl_username} => --verbose",
         error(
-            "dkimpipe/unix: argv passes the client address and no login:"
-            " mail from those who log in is not signed",
+            "dkimpipe/unix: argv passes the client address and no login: mail to be signed is deferred",
             SERVICE.replace("PROGRAM", "PROGRAM --verbose"),
+        )
+        + error(
+            "as user nobody: 4.3.5 dkimpipe: --client was given, but no --login",
+            "add --login=${sasl_username} to argv in master.cf",
         ),
     ),
     "no client address": (

@@ -794,11 +794,12 @@ def test_a_service_that_is_open_to_strangers_is_refused(machine: Machine, option
     assert machine.changes() == before
 
 
-def test_told_to_it_connects_an_open_service(machine: Machine) -> None:
+def test_told_to_it_connects_an_open_service_and_reports_it(machine: Machine) -> None:
     machine.shell("postconf -PX submission/inet/smtpd_relay_restrictions")
     done = setup(machine, "example.com", "--open")
-    assert (done.status, done.stderr) == (0, "")
-    assert "dkimpipe: warning: submission/inet: clients that do not log in may send here" in done.stdout
+    assert (done.status, done.stderr) == (78, "")
+    assert machine.shell("postconf -Ph submission/inet/content_filter") == "dkimpipe:dummy\n"
+    assert "dkimpipe: error: submission/inet: clients that do not log in may send here" in done.stdout
 
 
 @pytest.mark.parametrize(

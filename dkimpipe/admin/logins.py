@@ -24,7 +24,7 @@ def fault(arguments: list[str]) -> str:
         if "$" in client.replace("${client_address}", ""):
             return f"argv takes the client address from {client}, which the sender can choose"
         if not told and client and not _signs_for_any(settings):
-            return "argv passes the client address and no login: mail from those who log in is not signed"
+            return "argv passes the client address and no login: mail to be signed is deferred"
         if not told:
             place = _asked_for(settings)
             return f"argv tells no login, and login= stands in {place}: its mail is deferred" if place else ""
