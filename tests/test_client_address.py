@@ -1,4 +1,4 @@
-"""What pipe(8) passes to the filter as the address of the client and the login: postfix/README.md has it."""
+"""What pipe(8) passes to the filter of client and login, as postfix/README.md has it; and who is signed for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, Keys
 
 from postfix import Postfix, Sink, shared_directory
 
@@ -137,3 +137,68 @@ def test_of_a_notice_of_postfix_itself(site: Site) -> None:
     runs = site.runs()
     site.postfix.submit("alice@example.com", ["bounce@local.test"], b"From: alice@example.com\r\n\r\n")
     assert site.next(runs + 1) == ["--login=", "--client=", "-f", "", "--", "alice@example.com"]
+
+
+# A submission service without a login rule, and the filter: what the client says first, and the filter's log.
+SIGNED = "signed d=example.com s=rsa2048 a=rsa-sha256"
+WHO = {
+    "a stranger": (["XCLIENT ADDR=192.0.2.1"], "not signed: client 192.0.2.1 did not log in and is not in"),
+    "a stranger by IPv6": (
+        ["XCLIENT ADDR=IPV6:2001:db8::1"],
+        "not signed: client 2001:db8::1 did not log in and is not in mynetworks",
+    ),
+    "who logged in": (["XCLIENT ADDR=192.0.2.1 LOGIN=alice"], SIGNED),
+    "who is in mynetworks": (["XCLIENT ADDR=10.1.2.3"], SIGNED),
+    "who is in mynetworks by IPv6": (["XCLIENT ADDR=IPV6:2001:db8:1::5"], SIGNED),
+    "this host": ([], SIGNED),
+}
+
+
+@pytest.fixture(scope="module")
+def open_to_strangers(keys: Keys) -> Iterator[tuple[Postfix, Sink]]:
+    with shared_directory() as directory, Sink() as sink:
+        shutil.copytree(PROJECT / "dkimpipe", directory / "dkimpipe")
+        key = Path(shutil.copy(keys.path("rsa2048"), directory / "key.pem"))
+        shutil.chown(key, group="nogroup")
+        key.chmod(0o440)
+        senders = directory / "senders"
+        senders.write_text(f"example.com dkim(s=rsa2048,key={key})\n")
+        program = ["/usr/bin/python3", "-IS", f"{directory}/dkimpipe/__main__.py", f"--sender_map={senders}"]
+        fragments = directory / "fragments"
+        shutil.copytree(PROJECT / "postfix", fragments)
+        master = (fragments / "master.cf").read_text()
+        assert "smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject" in master
+        (fragments / "master.cf").write_text(
+            master.replace("permit_mynetworks,permit_sasl_authenticated,reject", "reject_unauth_destination")
+        )
+        main = {
+            **MAIN,
+            "mynetworks": "127.0.0.0/8 [::1]/128 10.0.0.0/8 [2001:db8:1::]/48",
+            "smtpd_relay_restrictions": "reject_unauth_destination",
+        }
+        postfix = Postfix(
+            directory, [*program, *TOLD], sink.port, extra_main=main, fragments=fragments, concurrency=2
+        )
+        with postfix:
+            yield postfix, sink
+
+
+@pytest.mark.parametrize(("said", "log"), WHO.values(), ids=WHO)
+def test_strangers_get_no_signature(
+    said: list[str], log: str, open_to_strangers: tuple[Postfix, Sink]
+) -> None:
+    """They write to a local user, in the name of another; mail passes, and nobody can replay a signature."""
+    postfix, sink = open_to_strangers
+    before = len(sink.messages)
+    with smtplib.SMTP("127.0.0.1", postfix.submission_port, "client.test", timeout=20) as smtp:
+        for line in said:
+            assert smtp.docmd(line)[0] in (220, 250)
+        smtp.docmd("MAIL FROM:<eve@example.org>")
+        assert smtp.docmd("RCPT TO:<someone@local.test>")[0] == 250
+        queue_id = smtp.data(b"From: boss@example.com\r\n\r\nx\r\n")[1].decode().rpartition(" ")[2]
+    line = postfix.wait_for_log(rf" {queue_id}: .*status=sent \(delivered via dkimpipe service \((.*)").group(
+        1
+    )
+    assert line.startswith(f"dkimpipe: {log}")
+    data = sink.wait(before + 1)[-1].data
+    assert (b"DKIM-Signature: " in data) is (log == SIGNED)
