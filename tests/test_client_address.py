@@ -1,4 +1,4 @@
-"""What pipe(8) passes to the filter of client and login, as postfix/README.md has it; and who is signed for."""
+"""What pipe(8) passes to the filter of client and login, as postfix/README.md has it; who is signed for."""
 
 from __future__ import annotations
 
