@@ -18,11 +18,11 @@ def main(arguments: "list[str] | None" = None) -> int:
         if arguments is None:
             arguments = sys.argv[1:]
         if arguments in (["--help"], ["--version"]):
-            from dkimpipe.admin.usage import usage
+            from dkimpipe.usage import usage
 
             return usage(arguments[0])
         if arguments and arguments[0] in VERBS:
-            from dkimpipe.admin.verbs import run_verb
+            from dkimpipe.admin.cli import run_verb
 
             return run_verb(arguments)
         # The filter is gone before there would be much garbage; to look for it costs 2 % of a message.

@@ -7,7 +7,9 @@ that of ``dkimpipe verify`` for what is not wanted.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dkimpipe.log import Level
+    from typing import Literal
+
+    Level = Literal["info", "warning", "error"]
 
 
 class Trouble(Exception):

@@ -16,7 +16,7 @@ from dkimpipe.files import is_regular, why
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dkimpipe.config import Settings
-    from dkimpipe.log import Level
+    from dkimpipe.errors import Level
     from dkimpipe.spool import Spool
 
 SENDMAIL = "/usr/sbin/sendmail"

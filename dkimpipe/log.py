@@ -6,9 +6,7 @@ from dkimpipe.errors import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
-
-    Level = Literal["info", "warning", "error"]
+    from dkimpipe.errors import Level
 
 
 def to_stderr(text: str) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dkimpipe.body import BodyHashes
     from dkimpipe.config import Settings
     from dkimpipe.domainkeys import DomainKeysSignature
-    from dkimpipe.log import Level
+    from dkimpipe.errors import Level
     from dkimpipe.message import Message
     from dkimpipe.options import SignatureOptions
 

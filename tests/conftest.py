@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,13 @@ MAIN = PROJECT / "dkimpipe" / "__main__.py"
 INTERPRETER = os.path.realpath(sys.executable)  # the venv may be where the filter's user cannot go
 FIGURE = "measured"
 MESSAGE = b"From: Alice <alice@example.com>\nTo: bob@example.net\nSubject: hello\n\nHello, Bob.\n"
+
+
+# What tests rely on, whoever started them: nohup(1), cron and shells in the background ignore signals.
+os.umask(0o022)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -9,7 +9,7 @@ from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_command_line
 from dkimpipe.message import Message
 from dkimpipe.signatures import Signatures
-from dkimpipe.verify.check import Checks, Judged
+from dkimpipe.verify.judge import Checks, Judged
 from dkimpipe.verify.resolver import Resolver
 
 

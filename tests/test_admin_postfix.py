@@ -15,7 +15,7 @@ import pytest
 from conftest import MAIN, PROJECT, Done
 
 import postfix as harness
-from dkimpipe.admin.filter_service import ENVELOPE
+from dkimpipe.admin.postfix.filter_service import ENVELOPE
 
 pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="needs Debian's package postfix")
 

@@ -30,7 +30,7 @@ from nameserver import NameServer
 from records import SAMPLES
 from throwaway import Machine
 
-from dkimpipe.admin import published, recordfaults, zone
+from dkimpipe.admin.dns import compare, formats, lookup
 from postfix import shared_directory
 
 GOOD = "example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem)\n"
@@ -876,14 +876,14 @@ class Silent:
 
 def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names there are, the silence of a server costs three times the time of a question."""
-    monkeypatch.setattr(published, "TIME_OUT", 0.2)
+    monkeypatch.setattr(lookup, "TIME_OUT", 0.2)
     begin = time.monotonic()
     with Silent() as server:
-        asker = published.Asker([published.server(f"127.0.0.1#{server.port}")])
+        asker = lookup.Asker([lookup.server(f"127.0.0.1#{server.port}")])
         found = [
             finding.what.replace(f"127.0.0.1#{server.port}", "SERVER")
             for name in "abcde"
-            for finding in asker.findings(name, [recordfaults.Need("v=DKIM1; k=rsa; p=AA==")])
+            for finding in asker.findings(name, [compare.Need("v=DKIM1; k=rsa; p=AA==")])
         ]
     assert found == [
         *(f"{name}: no answer within 0.2 s, says SERVER" for name in "abc"),
@@ -956,7 +956,7 @@ def test_every_name_server_of_the_zone_is_asked(keys: Keys, tmp_path: Path) -> N
     """
     items = f"dkim(s=rsa2048,{KEY}), dkim(s=alias,{KEY})"
     path = keys.senders(f"example.com {items}\nexample.net dkim(s=a,{KEY})\n", "checked")
-    value = zone.quoted(keys.records[OWNER][0].decode())
+    value = formats.quoted(keys.records[OWNER][0].decode())
     files = {
         "zone.127.0.0.1": f"{ZONE}{ALIAS}rsa2048._domainkey IN TXT ( {value} )\n",
         "127.0.0.1.conf": NAMED.format("/srv", "127.0.0.1") + ANOTHER_ZONE,

@@ -30,9 +30,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nameserver import NameServer
 
-from dkimpipe import senders
+from dkimpipe import publickey, senders
 from dkimpipe.address import to_lower
-from dkimpipe.admin import mapfile, publish, record, zone
+from dkimpipe.admin.dns import formats, record
+from dkimpipe.admin.dns import update as publish
+from dkimpipe.admin.maps import entries
 from dkimpipe.command import main
 from dkimpipe.errors import ConfigError
 
@@ -455,7 +457,7 @@ def test_damaged_key(tmp_path: Path, keys: Keys) -> None:
     der = der.replace(b"\x04\x22\x04\x20", b"\x04\x21\x04\x1f")[:-1]
     path = write_key(tmp_path / "key.pem", b"\n".join([begin, base64.b64encode(der), *end]))
     with pytest.raises(ConfigError) as error:
-        record.public(str(path))
+        publickey.public(str(path))
     assert str(error.value) == f"key file {path} is damaged: it holds 31 octets of an Ed25519 key, not 32"
 
 
@@ -523,24 +525,26 @@ FORMATS = {
 
 @pytest.mark.parametrize(("name", "text"), FORMATS.items(), ids=FORMATS)
 def test_format(name: str, text: str) -> None:
-    assert zone.FORMATS[name](SAMPLE, 60) == text
+    assert formats.FORMATS[name](SAMPLE, 60) == text
 
 
 def test_json() -> None:
-    first, second = json.loads(zone.as_json(SAMPLE, 60))
+    first, second = json.loads(formats.as_json(SAMPLE, 60))
     assert second == {"name": "example.org", "ttl": 60, "type": "TXT", "value": "y", "strings": ["y"]}
     assert first["value"] == SAMPLE[0].value == "".join(first["strings"])
     assert [len(string) for string in first["strings"]] == [255, 53]
 
 
 def test_tinydns_escapes_what_is_no_printable_letter() -> None:
-    assert zone.tinydns([record.Record("a", "\r\n\t ü\x7f")], 1) == "'a:\\015\\012\\011 \\303\\274\\177:1\n"
+    assert (
+        formats.tinydns([record.Record("a", "\r\n\t ü\x7f")], 1) == "'a:\\015\\012\\011 \\303\\274\\177:1\n"
+    )
 
 
 @given(st.text(min_size=1))
 def test_tinydns_line_parses_back(text: str) -> None:
     text = text.encode("utf-8", "replace").decode()
-    name, octets, ttl = zone.tinydns([record.Record("a.example", text)], 60).split(":")
+    name, octets, ttl = formats.tinydns([record.Record("a.example", text)], 60).split(":")
     assert (name, ttl) == ("'a.example", "60\n")
     assert re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1], 8)]), octets.encode()) == text.encode()
 
@@ -554,7 +558,7 @@ RELATIVE = {
 
 @pytest.mark.parametrize(("origin", "first", "second"), RELATIVE.values(), ids=RELATIVE)
 def test_relative_names(origin: str, first: str, second: str) -> None:
-    assert [line.split()[0] for line in zone.bind(SAMPLE, 60, origin).splitlines()] == [first, second]
+    assert [line.split()[0] for line in formats.bind(SAMPLE, 60, origin).splitlines()] == [first, second]
 
 
 @given(st.text(max_size=20))
@@ -582,7 +586,7 @@ _maps = st.builds(
 def test_entries_are_what_the_filter_finds(keys: Keys, octets: bytes, junk: bytes) -> None:
     path = keys.directory / "map"
     path.write_bytes(octets + junk)
-    last = {to_lower(_octets(line.key)): line for line in mapfile.entries(str(path))}
+    last = {to_lower(_octets(line.key)): line for line in entries.entries(str(path))}
     for key, line in last.items():
         if not line.key.strip():
             continue  # U+00A0 and the like: no address has such a key
@@ -597,7 +601,7 @@ def test_entries_are_what_the_filter_finds(keys: Keys, octets: bytes, junk: byte
 
 def test_a_map_that_cannot_be_read() -> None:
     with pytest.raises(ConfigError, match="map /proc/self/mem: Input/output error"):
-        list(mapfile.entries("/proc/self/mem"))
+        list(entries.entries("/proc/self/mem"))
 
 
 def test_a_key_that_is_no_text(tmp_path: Path, keys: Keys) -> None:
@@ -611,7 +615,7 @@ def test_a_key_that_is_no_text(tmp_path: Path, keys: Keys) -> None:
 
 
 def test_a_record_without_wishes(keys: Keys) -> None:
-    line = record.zone_line("a.example", record.value(str(keys.path("ed25519"))))
+    line = record.zone_line("a.example", publickey.record_value(str(keys.path("ed25519"))))
     assert line == f'a.example. IN TXT ( "{value(keys, "ed25519")}" )'
 
 

@@ -24,10 +24,10 @@ from conftest import MAIN as MAIN_FILE
 from test_admin_postfix import postconf_of
 
 from dkimpipe import __version__
-from dkimpipe.admin import doctor
+from dkimpipe.admin.cli import run_verb
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postconf import Postconf
-from dkimpipe.admin.verbs import run_verb
+from dkimpipe.admin.postfix import doctor
+from dkimpipe.admin.postfix.postconf import Postconf
 from postfix import shared_directory
 
 PYTHON = "/usr/bin/python3"

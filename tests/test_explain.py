@@ -11,7 +11,7 @@ from conftest import MAIN, MESSAGE, Done, Keys, run_filter
 from in_memory import reader
 from nameserver import NameServer
 
-from dkimpipe.admin.explain import explain
+from dkimpipe.admin.verbs.explain import explain
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_command_line
 from dkimpipe.errors import Trouble

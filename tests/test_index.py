@@ -13,7 +13,7 @@ import pytest
 from conftest import MAIN, Done, Keys, run_filter
 
 from dkimpipe import mapindex, senders
-from dkimpipe.admin import index
+from dkimpipe.admin.maps import index
 
 PIECES = [
     b"a",

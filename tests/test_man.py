@@ -16,11 +16,11 @@ from conftest import MAIN, PROJECT, Keys, run_filter
 
 from dkimpipe import __version__, choose, options, senders
 from dkimpipe.address import Mailbox
-from dkimpipe.admin import mapfile
+from dkimpipe.admin.maps import entries
 from dkimpipe.command import VERBS
 from dkimpipe.config import COMMAND_LINE_ONLY, IGNORED, OPTIONS, Settings, conf_lines, read_command_line
 from dkimpipe.man import command, page, roff
-from dkimpipe.verify.options import VerifySettings
+from dkimpipe.verify.settings import VerifySettings
 
 PROSE = page.prose()
 COMMANDS = {name: name.rpartition(".")[0].partition("-")[2] for name in PROSE if name.endswith(".1")}
@@ -356,7 +356,7 @@ def test_each_example_of_a_senders_file_is_good(tmp_path: Path, text: str) -> No
     settings = Settings()
     settings.set("selector", "mail", "here")
     settings.set("keyfile", "/etc/dkimpipe/keys/mail.pem", "here")
-    lines = list(mapfile.entries(str(path)))
+    lines = list(entries.entries(str(path)))
     assert lines
     for line in lines:
         for signature in line.signatures():

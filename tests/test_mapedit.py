@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dkimpipe.admin import mapedit
-from dkimpipe.admin.mapedit import Pair
+from dkimpipe.admin.maps import edit
+from dkimpipe.admin.maps.edit import Pair
 from dkimpipe.errors import ConfigError
 
 OLD, NEW = Pair("a", "/k/a.pem"), Pair("202612", "/k/new.pem")
@@ -53,7 +53,7 @@ def test_only_selector_and_key_change(tmp_path: Path, before: bytes, after: byte
     path = tmp_path / "senders"
     path.write_bytes(before)
     path.chmod(0o640)
-    mapedit.replace(str(path), before, OLD, NEW)
+    edit.replace(str(path), before, OLD, NEW)
     assert path.read_bytes() == after
     assert path.stat().st_mode & 0o777 == 0o640
 
@@ -62,7 +62,7 @@ def test_who_reads_meanwhile_reads_the_old_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "senders"
     path.write_bytes(EDITS["one"][0])
     with path.open("rb") as reader:
-        mapedit.replace(str(path), EDITS["one"][0], OLD, NEW)
+        edit.replace(str(path), EDITS["one"][0], OLD, NEW)
         assert reader.read() == EDITS["one"][0]
 
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_found_stays_and_is_told(tmp_path: Path, text: str) -> No
     path = tmp_path / "senders"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        mapedit.replace(str(path), text.encode(), Pair("a", "/k/(a).pem"), NEW)
+        edit.replace(str(path), text.encode(), Pair("a", "/k/(a).pem"), NEW)
     assert (str(caught.value), caught.value.mend) == (
         f"{path}: cannot find where s=a and key=/k/(a).pem stand",
         "write s=202612 and key=/k/new.pem in their place",
@@ -90,7 +90,7 @@ def test_an_edit_meanwhile_is_not_lost(tmp_path: Path) -> None:
     before = EDITS["one"][0]
     path.write_bytes(before + b"example.net dkim(s=b,key=/k/b.pem)\n")
     with pytest.raises(ConfigError) as caught:
-        mapedit.replace(str(path), before, OLD, NEW)
+        edit.replace(str(path), before, OLD, NEW)
     assert (str(caught.value), caught.value.mend) == (
         f"{path} was changed at this moment, and is left as it is",
         "try again",

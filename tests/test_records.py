@@ -21,9 +21,9 @@ from conftest import MESSAGE, Keys, Report, write_key
 from nameserver import NameServer
 from records import SAMPLES, Sample
 
-from dkimpipe.admin import recordfaults
-from dkimpipe.admin.published import Asker, Server
-from dkimpipe.admin.recordfaults import Holds, Need
+from dkimpipe.admin.dns import compare
+from dkimpipe.admin.dns.compare import Holds, Need
+from dkimpipe.admin.dns.lookup import Asker, Server
 from dkimpipe.verify import keyrecord
 from dkimpipe.verify.resolver import Resolver
 
@@ -123,7 +123,7 @@ def test_each_is_put_into_words(right: dict[str, tuple[Path, bytes]], name: str)
     """Words that a terminal can show, on one line that is not endless."""
     sample = SAMPLES[name]
     value = right[sample.key][1]
-    found = recordfaults.faults(Need(value.decode()), sample.make(value))
+    found = compare.faults(Need(value.decode()), sample.make(value))
     assert [what for what, level in found if level == "error"] == ([sample.error] if sample.error else [])
     assert all(what.isprintable() and len(what) < 120 for what, _ in found)
 
@@ -154,7 +154,7 @@ def test_who_refuses_what_the_rfc_allows(
 
 def test_each_stricter_rule_has_a_sample() -> None:
     found = {SAMPLES[name].error.partition(": ")[0] for name in STRICTER}
-    assert found == {what for what, _, _ in recordfaults._STRICTER}
+    assert found == {what for what, _, _ in compare._STRICTER}
 
 
 # DomainKeys: only Mail::DKIM verifies it. g= is its own tag, and s= has no meaning in it.
@@ -164,7 +164,7 @@ def test_each_stricter_rule_has_a_sample() -> None:
 def test_rules_of_dkim_alone(right: dict[str, tuple[Path, bytes]], tag: str) -> None:
     value = right["rsa2048"][1]
     need = Need(value.decode(), "sha1", domainkeys=True, local_part="alice")
-    assert recordfaults.faults(need, records.tag(tag.encode())(value)) == []
+    assert compare.faults(need, records.tag(tag.encode())(value)) == []
 
 
 # Whose key it is.
@@ -190,9 +190,9 @@ NOT_OURS = {
 
 @pytest.mark.parametrize(("text", "expected"), NOT_OURS.values(), ids=NOT_OURS)
 def test_what_is_not_ours(right: dict[str, tuple[Path, bytes]], text: bytes, expected: Holds) -> None:
-    assert recordfaults.holds(text, right["rsa2048"][1].decode()) is expected
+    assert compare.holds(text, right["rsa2048"][1].decode()) is expected
     unknown = Holds.NOTHING if expected is Holds.NOTHING else Holds.UNCLEAR
-    assert recordfaults.holds(text) is recordfaults.holds(text, "damaged") is unknown
+    assert compare.holds(text) is compare.holds(text, "damaged") is unknown
 
 
 OURS = {
@@ -214,14 +214,14 @@ def test_what_is_ours_however_it_is_written(
 ) -> None:
     value = right["rsa2048"][1]
     (text,) = change(value)
-    assert recordfaults.holds(text, value.decode()) is Holds.OURS
+    assert compare.holds(text, value.decode()) is Holds.OURS
 
 
 @pytest.mark.parametrize("name", ["p twice, other last", "<br> within", "utf16", "base64url"])
 def test_what_may_be_ours_or_not(right: dict[str, tuple[Path, bytes]], name: str) -> None:
     value = right["rsa2048"][1]
     (text,) = SAMPLES[name].make(value)
-    assert recordfaults.holds(text, value.decode()) is Holds.UNCLEAR
+    assert compare.holds(text, value.decode()) is Holds.UNCLEAR
 
 
 def test_no_record_of_our_key_leaves_its_name_free(right: dict[str, tuple[Path, bytes]]) -> None:
@@ -231,5 +231,5 @@ def test_no_record_of_our_key_leaves_its_name_free(right: dict[str, tuple[Path, 
     of_ours = [name for name, texts in made.items() if any(begin in text for text in texts)]
     assert len(of_ours) > 250
     assert [
-        name for name in of_ours if all(recordfaults.holds(text) is Holds.NOTHING for text in made[name])
+        name for name in of_ours if all(compare.holds(text) is Holds.NOTHING for text in made[name])
     ] == []

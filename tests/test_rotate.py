@@ -33,8 +33,13 @@ from conftest import MAIN, Done, Keys, Report
 from nameserver import NameServer
 from records import SAMPLES
 
-from dkimpipe.admin import atomic, publish, published, record, rotate, rotation
-from dkimpipe.admin.record import Record
+from dkimpipe import publickey
+from dkimpipe.admin import atomic
+from dkimpipe.admin.dns import lookup
+from dkimpipe.admin.dns import update as publish
+from dkimpipe.admin.dns.record import Record
+from dkimpipe.admin.rotation import state as rotation
+from dkimpipe.admin.verbs import rotate
 from dkimpipe.errors import Trouble
 from dkimpipe.keys import read_key
 from dkimpipe.verify.resolver import Resolver as Resolving
@@ -236,7 +241,7 @@ def obey(bind: Bind, order: Order) -> None:
 def a_domain_comes(house: House, bind: Bind, key: rotation.Key) -> None:
     """Somebody gives another domain the key that signs, and publishes its record there."""
     old, path = key.replaces
-    obey(bind, Order(f"{old}._domainkey.new.dynamic.example", record.value(path)))
+    obey(bind, Order(f"{old}._domainkey.new.dynamic.example", publickey.record_value(path)))
     entry = f"new.dynamic.example dkim(s={old},key={path})\n"
     house.senders.write_text(house.senders.read_text() + entry)
 
@@ -264,7 +269,7 @@ def test_a_year(keys: Keys, tmp_path: Path, report: Report, by_hand: bool) -> No
             ("olde._domainkey.dynamic.example", "ed25519"),
             ("old._domainkey.list.dynamic.example", "rsa1024"),
         ):
-            obey(bind, Order(name, record.value(str(tmp_path / f"{kind}.pem"))))
+            obey(bind, Order(name, publickey.record_value(str(tmp_path / f"{kind}.pem"))))
         resolver = Resolver(bind.port)
         on_their_way: list[tuple[int, bytes]] = []
         told: list[tuple[int, Order]] = []
@@ -847,7 +852,7 @@ class Walk:
         self._write()
 
     def _value(self, domain: str) -> bytes:
-        return record.value(self.lines[domain][1]).encode()
+        return publickey.record_value(self.lines[domain][1]).encode()
 
     def _write(self) -> None:
         text = "".join(f"{domain} dkim(s={s},key={key})\n" for domain, (s, key) in self.lines.items())
@@ -877,7 +882,7 @@ class Walk:
         others = [
             key.pair
             for key in self.house.keys
-            if key.value and Path(key.keyfile).exists() and record.value(key.keyfile) == key.value
+            if key.value and Path(key.keyfile).exists() and publickey.record_value(key.keyfile) == key.value
             if self.zone.records.get(f"{key.selector}._domainkey.{domain}") == [key.value.encode()]
         ]
         if others:
@@ -1059,7 +1064,7 @@ def test_a_silent_server_does_not_hold_up_a_run(
     keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many keys there are: three questions, then no more."""
-    monkeypatch.setattr(published, "TIME_OUT", 0.2)
+    monkeypatch.setattr(lookup, "TIME_OUT", 0.2)
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         entries = "".join(f"{n}.example.com dkim(s=old{n},key=KEYS/ed25519.pem)\n" for n in range(50))
@@ -1167,7 +1172,7 @@ def test_the_end_of_a_record(keys: Keys, tmp_path: Path, revoke: tuple[str, ...]
         senders = ONE.replace("example.com", "dynamic.example")
         house = House(tmp_path, keys, senders, f"--look-at={bind.server}", *update)
         old = "old._domainkey.dynamic.example"
-        value = record.value(str(tmp_path / "rsa1024.pem"))
+        value = publickey.record_value(str(tmp_path / "rsa1024.pem"))
         obey(bind, Order(old, value))
         for days in (0, 2, 4):
             house.said(BEGIN + days * DAY)
@@ -1180,7 +1185,9 @@ def test_the_end_of_a_record(keys: Keys, tmp_path: Path, revoke: tuple[str, ...]
 def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> None:
     """Somebody took the selector for a key that we do not know; one server has not noticed yet."""
     old = "old._domainkey.dynamic.example"
-    value = record.value(str(tmp_path / shutil.copy2(keys.path("rsa1024"), tmp_path / "rsa1024.pem")))
+    value = publickey.record_value(
+        str(tmp_path / shutil.copy2(keys.path("rsa1024"), tmp_path / "rsa1024.pem"))
+    )
     late = Zone({old: [value.encode()], f"{NEW}._domainkey.dynamic.example": []})
     with serving(tmp_path) as bind, late:
         update = ("--publish", f"--server={bind.server}", f"--tsig={tmp_path}/good.key")
@@ -1189,7 +1196,7 @@ def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> 
         for days in (0, 2, 4):
             house.said(BEGIN + days * DAY, f"--look-at={bind.server}")
         assert house.states == {"old": "retiring", NEW: "active"}
-        other = record.value(str(tmp_path / "rsa2048.pem"))
+        other = publickey.record_value(str(tmp_path / "rsa2048.pem"))
         obey(bind, Order(old, other))
         late.records[f"{NEW}._domainkey.dynamic.example"] = [house.keys[1].value.encode()]
         done = house.rotate(BEGIN + 40 * DAY, f"--look-at={bind.server}", late.look_at)
@@ -1223,7 +1230,7 @@ def test_only_our_key_is_withdrawn(
         senders = ONE.replace("example.com", "dynamic.example")
         house = House(tmp_path, keys, senders, f"--look-at={bind.server}", *update)
         old = "old._domainkey.dynamic.example"
-        value = record.value(str(tmp_path / "rsa1024.pem"))
+        value = publickey.record_value(str(tmp_path / "rsa1024.pem"))
         obey(bind, Order(old, value))
         for days in (0, 2, 4):
             house.said(BEGIN + days * DAY)
@@ -1269,7 +1276,7 @@ def test_a_killed_run_is_gone_on_with(keys: Keys, tmp_path: Path, report: Report
         lists = tmp_path / "lists"
         lists.write_text(f"news.{entry}".replace("(", "(d=dynamic.example,").replace("KEYS", str(tmp_path)))
         house = House(tmp_path, keys, entry, look_at, f"--listid_map={lists}", *update)
-        old = Order("old._domainkey.dynamic.example", record.value(str(tmp_path / "ed25519.pem")))
+        old = Order("old._domainkey.dynamic.example", publickey.record_value(str(tmp_path / "ed25519.pem")))
         obey(bind, old)
         kills = 0
         for number, now in enumerate(times):

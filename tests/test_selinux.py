@@ -18,11 +18,11 @@ from conftest import MAIN
 from selinuxfs import LABEL, Policy, Selinuxfs
 from throwaway import Machine
 
-from dkimpipe.admin import selinux
-from dkimpipe.admin.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postconf import Postconf
-from dkimpipe.admin.selinux import System
+from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.selinux import survey
+from dkimpipe.admin.selinux.survey import System
 from postfix import shared_directory
 
 NEEDS = {"Debian's package postfix": shutil.which("postconf"), "root": os.geteuid() == 0}
@@ -195,7 +195,7 @@ class Site:
         with Selinuxfs(self.root / "selinux", self.policy, self.garble) as stand_in:
             os.seteuid(effective_user)
             try:
-                found = selinux.findings(postconf, job, keys, system)
+                found = survey.findings(postconf, job, keys, system)
             finally:
                 os.seteuid(0)
         self.queries = stand_in.queries
@@ -803,7 +803,7 @@ def test_without_selinux_nothing_is_found(enforce: str, site: Site) -> None:
 
 def test_without_selinuxfs_nothing_is_found(site: Site) -> None:
     system = System(str(site.root / "none"))
-    assert selinux.findings(Postconf(site.root / "postfix"), SIGN, (), system) == []
+    assert survey.findings(Postconf(site.root / "postfix"), SIGN, (), system) == []
 
 
 @pytest.mark.parametrize("argv", ["/bin/cat", ""], ids=["another program", "no service"])

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
-from dkimpipe.admin import strangers
-from dkimpipe.admin.postconf import Postconf
+from dkimpipe.admin.postfix import strangers
+from dkimpipe.admin.postfix.postconf import Postconf
 from postfix import Postfix, Sink, shared_directory
 
 pytestmark = [

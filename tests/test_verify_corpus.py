@@ -24,7 +24,7 @@ from dkimpipe import canonical
 from dkimpipe.body import EMPTY
 from dkimpipe.dkim import signed_data
 from dkimpipe.message import Message
-from dkimpipe.verify.check import Judged
+from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.resolver import Resolver
 
 NOW = 1_700_000_000

@@ -14,7 +14,7 @@ import witness
 from conftest import Keys, Report
 from nameserver import NameServer
 
-from dkimpipe.verify.check import Judged
+from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.resolver import Resolver
 
 NAME = "sel._domainkey.example.com"

@@ -20,9 +20,9 @@ from dkimpipe.config import read_command_line
 from dkimpipe.errors import RejectedError, UnverifiedError
 from dkimpipe.message import Field, Message
 from dkimpipe.verify import policy, signature
-from dkimpipe.verify.check import Judged
-from dkimpipe.verify.options import VerifySettings
+from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.resolver import Answer, Resolver
+from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.verdict import TemporaryError
 from postfix import Postfix, Sink, shared_directory
 

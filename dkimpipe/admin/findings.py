@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dkimpipe.admin.postconf import Change, Postconf
 from dkimpipe.errors import Trouble, one_line
 
 ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
@@ -23,12 +22,6 @@ class Finding(NamedTuple):
     what: str
     mend: str = ""
     level: str = "error"
-
-
-def of_change(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:
-    """Return what a change of Postfix's configuration mends, with the command for it."""
-    change = Change(option, argument, why)
-    return Finding(f"{change.what}: {why}", postconf.command(change), level)
 
 
 def tell(findings: Sequence[Finding], good: str, as_json: bool = False) -> int:

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from dkimpipe.admin.verbs import parser_of
+from dkimpipe.admin.cli import parser_of
 
 
 class Option(NamedTuple):
@@ -54,7 +54,7 @@ def read(verb: str) -> Command:
 
 def parser_if_any(verb: str) -> argparse.ArgumentParser | None:
     """Return the parser of a verb, None for what reads its command line itself."""
-    name = f"dkimpipe.admin.{verb}"
+    name = f"dkimpipe.admin.verbs.{verb}"
     has_one = verb and find_spec(name) and hasattr(import_module(name), "add_arguments")
     return parser_of(verb) if has_one else None
 

@@ -19,8 +19,8 @@ from dkimpipe.canonical import Body
 from dkimpipe.errors import printable
 from dkimpipe.message import Field, LineEnds, Message
 from dkimpipe.verify import second_opinion
-from dkimpipe.verify.check import Check, Checks, Judged
 from dkimpipe.verify.dkim import DkimCheck
+from dkimpipe.verify.judge import Check, Checks, Judged
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.signature import Signature
 

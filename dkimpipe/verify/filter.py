@@ -18,11 +18,11 @@ from dkimpipe.errors import HeaderError, RejectedError, Trouble, UsageError, one
 from dkimpipe.handover import hand_over
 from dkimpipe.message import Message
 from dkimpipe.pipe import read_standard_input
-from dkimpipe.verify import policy, report
-from dkimpipe.verify.check import Checks
-from dkimpipe.verify.options import VerifySettings
+from dkimpipe.verify import policy, summary
+from dkimpipe.verify.judge import Checks
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.results import without_claims, write
+from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.usage import HELP
 
 # Octets. Postfix bounds a field by header_size_limit, and the header as a whole by nothing but the size of a
@@ -76,13 +76,13 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     judged = checks.judge(resolver, int(time.time()))
     # With time of its own: else slow servers of many keys would be a way round every policy.
     policy.reject(message, judged, settings.resolver(), settings)
-    results = report.results(judged, checks.left_out)
+    results = summary.results(judged, checks.left_out)
     field = write(hostname, results).replace(b"\n", message.line_end)
     # A message without a header may begin with a blank, and what it says there would continue our field.
     gap = b"" if message.header else message.line_end
     complete.put_on_top(message.envelope_line + field + message.line_end + gap)
 
-    return hand_over(complete, settings, parent, report.line(message, results), "info")
+    return hand_over(complete, settings, parent, summary.line(message, results), "info")
 
 
 def _read_header() -> Message:

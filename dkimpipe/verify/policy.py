@@ -35,10 +35,10 @@ from dkimpipe.address import first_mailbox, is_at_or_below, is_domain, to_a_labe
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.message import Message
 from dkimpipe.verify import taglist
-from dkimpipe.verify.check import Judged
-from dkimpipe.verify.options import VerifySettings
+from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.results import NAME, claims, parts
+from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.verdict import TemporaryError
 
 _MAX_AUTHORS = 4  # domains whose policies are asked for

@@ -20,9 +20,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[depth]) for depth in (1, 2)
 
 import in_memory  # noqa: E402
 
-from dkimpipe import canonical, config, senders  # noqa: E402
+from dkimpipe import canonical, config, publickey, senders  # noqa: E402
 from dkimpipe.address import first_mailbox, to_a_labels  # noqa: E402
-from dkimpipe.admin import mapfile, record, recordfaults  # noqa: E402
+from dkimpipe.admin.dns import compare  # noqa: E402
+from dkimpipe.admin.maps import entries as mapfile  # noqa: E402
 from dkimpipe.errors import NotSigned, Trouble  # noqa: E402
 from dkimpipe.keys import PrivateKey  # noqa: E402
 from dkimpipe.message import Message  # noqa: E402
@@ -37,7 +38,7 @@ _KEY.write_bytes(
     Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 )
 _NAME = "s._domainkey.example.com"
-_RESOLVER = resolver.Resolver(known={_NAME: record.value(str(_KEY)).encode()})
+_RESOLVER = resolver.Resolver(known={_NAME: publickey.record_value(str(_KEY)).encode()})
 _OPTIONS = ("--domain=example.com", "--selector=s", f"--keyfile={_KEY}")
 
 
@@ -59,11 +60,11 @@ def _message(octets: bytes) -> None:
 
 def _faults(octets: bytes) -> None:
     """Whatever is in DNS, it is put into words that a terminal can show, and it is ours or not."""
-    ours = record.value(str(_KEY))
-    for what, _ in recordfaults.faults(recordfaults.Need(ours), [octets]):
+    ours = publickey.record_value(str(_KEY))
+    for what, _ in compare.faults(compare.Need(ours), [octets]):
         assert what.isprintable()
         assert len(what) < 130
-    recordfaults.holds(octets, ours)
+    compare.holds(octets, ours)
 
 
 def _senders(octets: bytes) -> None:
@@ -152,10 +153,12 @@ TARGETS = {
     ),
     "tag list": Target(taglist.parse, (b"v=1; a=rsa-sha256;\r\n b=ab c=; h=From : To",), ValueError),
     "key record": Target(
-        keyrecord.parse, (b"v=DKIM1; k=rsa; h=sha256; t=s:y; p=MIGfMA0", record.value(str(_KEY)).encode())
+        keyrecord.parse,
+        (b"v=DKIM1; k=rsa; h=sha256; t=s:y; p=MIGfMA0", publickey.record_value(str(_KEY)).encode()),
     ),
     "record in DNS": Target(
-        _faults, (record.value(str(_KEY)).encode() + b"; <br>", b"\xef\xbb\xbfv=DKIM 1;; h=:; p=MIGf\\ MA0")
+        _faults,
+        (publickey.record_value(str(_KEY)).encode() + b"; <br>", b"\xef\xbb\xbfv=DKIM 1;; h=:; p=MIGf\\ MA0"),
     ),
     "results": Target(_results, (_AUTH, _AUTH.replace(b"mx.", b'"mx.').replace(b".com 1", b'.com" 1'))),
     "sign": Target(

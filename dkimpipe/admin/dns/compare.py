@@ -1,0 +1,278 @@
+"""What is wrong with the record of a key, and whose key a record holds.
+
+Whether it is good is for the parser of ``verify`` to say, and for the few rules here in which other verifiers
+are stricter: mail that any of them refuses is lost. What was done wrong is looked for after that, and only to
+put it into words.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from dkimpipe import publickey
+from dkimpipe.errors import printable, shown
+from dkimpipe.options import SignatureOptions
+from dkimpipe.verify import keyrecord, taglist
+from dkimpipe.verify.keyrecord import KeyRecord, KeyRecordError
+from dkimpipe.verify.taglist import TagListError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.admin.maps.entries import Use
+
+_SHOWN = 40  # octets of a record in a message
+_OPENDKIM_LIMIT = 1024  # octets, its BUFRSZ; it reads no further
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_INVISIBLE = {"\u00a0": "non-breaking space", "\u200b": "zero-width space", "\u00ad": "soft hyphen"}
+_SPLIT_MARKS = b'"\\ \t\r\n'  # what is left where a value was split, or joined
+_NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
+_NO_CHARACTER_OF_TAGS = re.compile(rb"[^\x20-\x7e\t\r\n]+")
+# How a certificate of version 3 begins (RFC 5280 section 4.1): loading one may print warnings.
+_CERTIFICATE = re.compile(rb"(?s)\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02")
+_LIKE_A_KEY = re.compile(rb"[A-Za-z0-9+/]{40}")  # the shortest, of Ed25519, has 43
+
+
+class Need(NamedTuple):
+    """What a record has to say so that a signature verifies.
+
+    ``value``       the record as ``dkimpipe dns`` writes it
+    ``hash``        sha256, or sha1 for DomainKeys and a=rsa-sha1
+    ``below``       i= can be in a subdomain of d=
+    ``domainkeys``  it is a DomainKeys signature
+    ``local_part``  of the only sender, if there is only one
+    """
+
+    value: str
+    hash: str = "sha256"
+    below: bool = False
+    domainkeys: bool = False
+    local_part: str = ""
+
+
+def need(options: SignatureOptions, below: bool, local_part: str, value: str) -> Need:
+    """Return what the record of a signature has to say; ``value`` is that of its key."""
+    domainkeys = options.type == "domainkeys"
+    sha1 = domainkeys or options.algorithm == "rsa-sha1"
+    return Need(value, "sha1" if sha1 else "sha256", below, domainkeys, local_part)
+
+
+def need_of(use: Use, value: str) -> Need:
+    """Return what the record of a signature in a map has to say; ``value`` is that of its key."""
+    local_part, at, _ = use.line.key.rpartition("@")
+    return need(use.options, use.below, local_part if at else "", value)
+
+
+def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
+    """Return what is wrong with the TXT records of a name, each with how bad it is: error or warning."""
+    if len(texts) > 1:
+        what = f"{len(texts)} TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)"
+        return [(what, "error")]
+    (text,) = texts
+    try:
+        found = keyrecord.parse(text)
+    except KeyRecordError as error:
+        return [(_in_words(error, text, _key_of(needed.value)), "error")]
+    if publickey.base64_of(found.key).encode() != _key_of(needed.value):
+        return [("it is another key than the private key's", "error")]
+    return [*_against_signature(needed, found), *_refused_by_others(needed, found, text)]
+
+
+def _key_of(value: str) -> bytes:
+    """Return the key in a record of ours, in base64; nothing if somebody damaged it."""
+    try:
+        return taglist.parse(value.encode()).get(b"p", b"")
+    except TagListError:
+        return b""
+
+
+# Forms of the right record that RFC 6376 allows, and ``verify`` accepts: what they are, the verifiers that
+# refuse them, and whether a record has this form. Seen with dkimpy 1.1, Mail::DKIM 1.2023, OpenDKIM 2.11.
+
+
+def _is_bare(needed: Need, found: KeyRecord, text: bytes) -> bool:
+    # A SubjectPublicKeyInfo ends in the RSAPublicKey (RFC 8017 appendix A.1.1).
+    octets, usual = taglist.base64(found.tags[b"p"]), taglist.base64(_key_of(needed.value))
+    return octets != usual and usual.endswith(octets)
+
+
+def _is_unusual_der(needed: Need, found: KeyRecord, text: bytes) -> bool:
+    return not taglist.base64(_key_of(needed.value)).endswith(taglist.base64(found.tags[b"p"]))
+
+
+def _has_odd_type(needed: Need, found: KeyRecord, text: bytes) -> bool:
+    return found.tags.get(b"k", b"rsa") != found.type.encode()
+
+
+def _has_odd_hashes(needed: Need, found: KeyRecord, text: bytes) -> bool:
+    hash_name = needed.hash.encode()
+    words = found.tags.get(b"h", hash_name).split(b":")
+    return found.allows_hash(needed.hash) and hash_name not in words
+
+
+def _has_odd_services(needed: Need, found: KeyRecord, text: bytes) -> bool:
+    is_odd = found.tags.get(b"s", b"*") not in (b"*", b"email")
+    return is_odd and found.allows_email and not needed.domainkeys
+
+
+def _has_granularity(needed: Need, found: KeyRecord, text: bytes) -> bool:
+    return found.tags.get(b"g", b"*") != b"*" and not needed.domainkeys
+
+
+_STRICTER: tuple[tuple[str, str, Callable[[Need, KeyRecord, bytes], bool]], ...] = (
+    ("characters outside US-ASCII", "OpenDKIM", lambda needed, found, text: not text.isascii()),
+    ("more than 1024 octets", "OpenDKIM", lambda needed, found, text: len(text) > _OPENDKIM_LIMIT),
+    ("p= as the bare key (RSAPublicKey)", "Mail::DKIM and OpenDKIM", _is_bare),
+    ("p= in an unusual encoding (DER)", "dkimpy", _is_unusual_der),
+    ("k= with capitals", "dkimpy and Mail::DKIM", _has_odd_type),
+    ("h= with spaces or capitals", "Mail::DKIM", _has_odd_hashes),
+    ("s= other than * or email alone", "dkimpy", _has_odd_services),
+    ("g= other than *, for DKIM", "Mail::DKIM", _has_granularity),
+)
+
+
+def _refused_by_others(needed: Need, found: KeyRecord, text: bytes) -> Iterator[tuple[str, str]]:
+    for what, verifiers, has_form in _STRICTER:
+        if has_form(needed, found, text):
+            yield f"{what}: {verifiers} would refuse it", "error"
+
+
+def _against_signature(needed: Need, found: KeyRecord) -> Iterator[tuple[str, str]]:
+    """Yield what in a record of the right key is against the signature (RFC 6376 3.6.1, RFC 4870 3.2.3)."""
+    values = {tag: printable(value, _SHOWN) for tag, value in found.tags.items()}
+    if not found.allows_hash(needed.hash):
+        yield f"h={values[b'h']} does not allow {needed.hash}", "error"
+    if not needed.domainkeys and not found.allows_email:
+        yield f"s={values[b's']} does not allow email", "error"
+    if b"s" in found.flags and needed.domainkeys:
+        yield (
+            "t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)",
+            "warning",
+        )
+    if b"s" in found.flags and needed.below and not needed.domainkeys:
+        yield "t=s does not allow i= in a subdomain of d=", "error"
+    if b"y" in found.flags:
+        yield "t=y is left on: verifiers treat the mail as unsigned", "warning"
+    if needed.domainkeys and not found.allows_local_part(needed.local_part.encode("utf-8", "replace")):
+        yield f"g={values[b'g']}: DomainKeys verifies mail of this local part only", "warning"
+
+
+# Words, once a record is refused.
+
+
+def _in_words(error: KeyRecordError, text: bytes, wanted: bytes) -> str:
+    """Return what is wrong with a record that the parser refused; ``wanted`` is the key in base64."""
+    for character, name in _INVISIBLE.items():
+        if character.encode() in text:
+            return f"there is a {name} (U+{ord(character):04X}) in it"
+    if isinstance(error.__cause__, TagListError):
+        return _in_words_of_list(error.__cause__, text)
+    if str(error) == keyrecord.REVOKED:
+        return "the key is revoked: p= is empty"
+    if str(error) == keyrecord.NO_KEY:
+        return f"it is not a key record: '{_quoted(text)}'"
+    what = str(error).removeprefix("key record: ")
+    if error.tag == b"p":
+        return _what_is_in_p(error.value, wanted) or what
+    return f"{what}: '{_quoted(error.value)}'" if error.value else what
+
+
+def _in_words_of_list(error: TagListError, text: bytes) -> str:
+    if text.startswith(_BYTE_ORDER_MARKS):
+        return "a byte order mark before v="
+    if b"\0" in text:
+        return "there are NUL bytes in it, as in UTF-16 text"
+    if str(error) != taglist.NO_TAG:
+        unusual = _NO_CHARACTER_OF_TAGS.search(error.piece)
+        return f"{error}: '{_quoted(unusual[0])}'" if unusual else str(error)
+    piece = error.piece.strip(taglist.FWS)
+    if not piece:
+        if error.place:
+            return "two semicolons in a row"
+        return "a semicolon before the first tag" if error.left else "the record is empty"
+    if not error.place and piece[:1] in (b'"', b"'"):
+        return f"quotes around the record: '{_quoted(piece)}'"
+    if error.place and not error.left and b"=" not in piece:
+        return f"text after the last semicolon: '{_quoted(piece)}'"
+    return f"not a tag: '{_quoted(piece)}'"
+
+
+def _what_is_in_p(value: bytes, wanted: bytes) -> str:
+    """Return what p= has in it instead of a key, nothing if that cannot be seen."""
+    key = taglist.unfolded(value)
+    if b"-----BEGIN" in value:
+        return "p= has the BEGIN line of a key file in it"
+    if key == wanted:
+        return "p= is a key of another type than k= says"
+    if key.translate(None, _SPLIT_MARKS) == wanted:
+        return "quotes or backslashes are within the value, where it was split"
+    if key.rstrip(b"=") == wanted.rstrip(b"="):
+        return "the padding at the end of p= (=) is wrong"
+    if key.translate(bytes.maketrans(b"-_", b"+/")) == wanted:
+        return "p= is base64url: it has - for + and _ for /"
+    if junk := _NOT_BASE64.search(value):
+        return f"p= contains '{_quoted(junk[0])}'"
+    if wanted.startswith(key) or wanted.endswith(key):
+        return f"p= is truncated: {len(key)} of {len(wanted)} characters are there"
+    if wanted and key.startswith(wanted):
+        return f"text after the key in p=: '{_quoted(key[len(wanted) :])}'"
+    return _other_object(key)
+
+
+def _other_object(key: bytes) -> str:
+    """Return what kind of file was pasted into p= by mistake, nothing if it is none that we know."""
+    try:
+        octets = taglist.base64(key)
+        if _CERTIFICATE.match(octets):
+            return "p= is a certificate, not a key"
+        load_der_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
+        return ""
+    return "p= is a private key, which everyone can read now; it must not sign any more"
+
+
+def _quoted(octets: bytes) -> str:
+    return shown(printable(octets, _SHOWN))
+
+
+# Whose key it is.
+
+
+class Holds(enum.Enum):
+    """What a TXT record holds. What is UNCLEAR may be a key: the name is not free, and the key not gone."""
+
+    NOTHING = "no key"
+    OURS = "the key that is asked for, and no other"
+    OTHER = "another key"
+    UNCLEAR = "a record that may be of another key"
+
+
+def holds(text: bytes, value: str = "") -> Holds:
+    """Return what a TXT record holds; ``value`` is the record of the key that is asked for, if there is one.
+
+    A record that verifiers refuse still holds a key, for verifiers that are less strict, and for its owner.
+    """
+    wanted = _key_of(value)
+    try:
+        found = publickey.base64_of(keyrecord.parse(text).key).encode()
+    except KeyRecordError as error:
+        return _holds_though_refused(error, text, wanted)
+    if not wanted:
+        return Holds.UNCLEAR
+    return Holds.OURS if found == wanted else Holds.OTHER
+
+
+def _holds_though_refused(error: KeyRecordError, text: bytes, wanted: bytes) -> Holds:
+    if str(error) == keyrecord.REVOKED:
+        return Holds.NOTHING
+    solid = text.translate(None, _SPLIT_MARKS)
+    if wanted and wanted in solid:
+        return Holds.UNCLEAR if _LIKE_A_KEY.search(solid.replace(wanted, b"")) else Holds.OURS
+    if str(error) == keyrecord.NO_KEY and not _LIKE_A_KEY.search(solid):
+        return Holds.NOTHING  # of another kind, such as a wildcard's SPF
+    return Holds.UNCLEAR

@@ -1,0 +1,85 @@
+"""TXT records as name servers, web pages and programs take them.
+
+A function a format. Each gets names without the last dot, values of any length in US-ASCII, and the time to
+live in seconds, and returns lines with their ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    from dkimpipe.admin.dns.record import Record
+
+STRING_LIMIT = 255  # octets in one string of a TXT record, RFC 1035 section 3.3
+
+
+def bind(records: Sequence[Record], ttl: int, origin: str = "") -> str:
+    """Return lines of a zone file (RFC 1035 section 5.1); names below ``origin`` are relative to it."""
+    return "".join([f"{_owner(r.name, origin)} {ttl} IN TXT ( {quoted(r.value)} )\n" for r in records])
+
+
+def plain(records: Sequence[Record], ttl: int) -> str:
+    """Return name and value, a line each, for the form of a web page; a blank line between records."""
+    return "\n".join([f"{record.name}\n{record.value}\n" for record in records])
+
+
+def tinydns(records: Sequence[Record], ttl: int) -> str:
+    """Return lines of tinydns-data(8), which splits long values itself, at 127 octets."""
+    return "".join([f"'{record.name}:{_octal(record.value)}:{ttl}\n" for record in records])
+
+
+def nsupdate(records: Sequence[Record], ttl: int) -> str:
+    """Return commands of nsupdate(1): each record takes the place of what stands at its name."""
+    return "".join(
+        [
+            f"update delete {record.name}. TXT\n"
+            f"update add {record.name}. {ttl} TXT {quoted(record.value)}\n"
+            "send\n"  # one each: they may be in several zones
+            for record in records
+        ]
+    )
+
+
+def as_json(records: Sequence[Record], ttl: int) -> str:
+    """Return a list of objects; ``strings`` is the value in pieces of at most 255 octets."""
+    objects = [
+        {"name": r.name, "ttl": ttl, "type": "TXT", "value": r.value, "strings": strings(r.value)}
+        for r in records
+    ]
+    return json.dumps(objects, indent=2) + "\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[Record], int], str]] = {
+    "bind": bind,
+    "plain": plain,
+    "tinydns": tinydns,
+    "nsupdate": nsupdate,
+    "json": as_json,
+}
+
+
+def strings(value: str) -> list[str]:
+    """Return a value in pieces that a TXT record can hold."""
+    return [value[at : at + STRING_LIMIT] for at in range(0, len(value), STRING_LIMIT)]
+
+
+def quoted(value: str) -> str:
+    """Return a value as the strings of a zone file, in quotes and divided by blanks."""
+    return " ".join([f'"{_escaped(string)}"' for string in strings(value)])
+
+
+def _escaped(string: str) -> str:
+    return string.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _octal(value: str) -> str:
+    return "".join([f"\\{o:03o}" if o in b":\\" or not 32 <= o < 127 else chr(o) for o in value.encode()])
+
+
+def _owner(name: str, origin: str) -> str:
+    if name == origin:
+        return "@"
+    return name[: -len(origin) - 1] if origin and name.endswith("." + origin) else name + "."

@@ -1,0 +1,234 @@
+"""Whether DNS holds the record of a key, at every server that answers for it, and what is wrong if not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import dns.exception
+import dns.inet
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.resolver
+
+from dkimpipe.admin.dns import compare, record
+from dkimpipe.admin.dns.compare import Need
+from dkimpipe.admin.findings import Finding
+from dkimpipe.errors import ConfigError, one_line, printable
+
+TIME_OUT = 5  # seconds for one question, in two tries
+PATIENCE = 3  # questions without an answer, then a server is asked no more
+PORT = 53
+_MAX_ALIASES = 8
+
+
+class Server(NamedTuple):
+    """A name server: how to call it in a message, its address, its port."""
+
+    name: str
+    address: str
+    port: int = PORT
+
+
+class Answer(NamedTuple):
+    """What a server says.
+
+    ``failure``  why there is no TXT record, in a few words, or empty
+    ``texts``    of all TXT records, the strings of each joined
+    ``ttl``      seconds for which a resolver may keep this answer, also one that nothing is there (RFC 2308)
+    ``absent``   the server says for certain that there is none: it is neither silent nor at a loss
+    ``silent``   it says nothing at all
+    ``alias``    the name that this one is an alias of, if there is no TXT record
+    """
+
+    failure: str
+    texts: list[bytes]
+    ttl: int = 0
+    absent: bool = False
+    silent: bool = False
+    alias: str = ""
+
+    @property
+    def certain(self) -> bool:
+        """Whether it says for certain what is there."""
+        return bool(self.texts) or self.absent
+
+
+def server(text: str) -> Server:
+    """Return the server of ``IP`` or ``IP#PORT``. Raises ConfigError."""
+    address, mark, port = text.partition("#")
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    if not dns.inet.is_address(address) or (mark and not 0 < number < 65536):
+        raise ConfigError(f"'{one_line(text)}' is no server", "such as 192.0.2.1 or 192.0.2.1#5353")
+    return Server(text, address, number or PORT)
+
+
+def servers_of(owner: str) -> list[Server]:
+    """Return the system's resolver and the servers that answer for a name (RFC 1034). Raises ConfigError."""
+    try:
+        resolver = dns.resolver.Resolver()
+        found = [_resolver(resolver)]
+        zone = dns.resolver.zone_for_name(owner, resolver=resolver, lifetime=TIME_OUT)
+        for name in sorted(str(each.target) for each in resolver.resolve(zone, "NS", lifetime=TIME_OUT)):
+            for kind in ("A", "AAAA"):
+                answer = resolver.resolve(name, kind, raise_on_no_answer=False, lifetime=TIME_OUT)
+                addresses = [str(each) for each in answer.rrset or () if kind == "A" or _has_way(str(each))]
+                found += [Server(f"{name.rstrip('.')} ({address})", address) for address in addresses]
+    except dns.exception.DNSException as error:
+        what = f"cannot find the name servers of {owner}: {one_line(str(error))}"
+        raise ConfigError(what, "does the resolver of /etc/resolv.conf answer?") from error
+    return found
+
+
+def _has_way(address: str) -> bool:
+    """Tell whether this machine has a way to an IPv6 address: many have none. Nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, PORT))
+    except OSError:
+        return False
+    return True
+
+
+def _resolver(resolver: dns.resolver.Resolver) -> Server:
+    return Server("the resolver", str(resolver.nameservers[0]))
+
+
+def ask(owner: str, at: Server) -> Answer:
+    """Ask a server for the TXT records of a name, by UDP, and by TCP where the answer is too long."""
+    try:
+        query = dns.message.make_query(owner, dns.rdatatype.TXT, use_edns=True, payload=1232)
+        response = _response(query, at)
+    except dns.exception.Timeout:
+        return Answer(f"no answer within {TIME_OUT} s", [], silent=True)
+    except (OSError, dns.exception.DNSException) as error:
+        return Answer(f"no answer: {error}", [])
+    code = response.rcode()
+    aliases = [each for each in response.answer if each.rdtype == dns.rdatatype.CNAME]
+    alias = str(aliases[-1][0].target).rstrip(".") if aliases else ""
+    if code == dns.rcode.NXDOMAIN:
+        what = f"{_alias(alias)}there is no such name (NXDOMAIN)"
+        return Answer(what, [], _negative_ttl(response), absent=True)
+    if code != dns.rcode.NOERROR:
+        return Answer(f"{_alias(alias)}the server fails ({dns.rcode.to_text(code)})", [])
+    sets = [each for each in response.answer if each.rdtype == dns.rdatatype.TXT]
+    texts = [b"".join(each.strings) for records in sets for each in records]
+    if texts:
+        return Answer("", texts, max(each.ttl for each in response.answer))
+    if alias:
+        return Answer(f"{_alias(alias)}the name has no TXT record", [], alias=alias)
+    return Answer("the name is there, but has no TXT record", [], _negative_ttl(response), absent=True)
+
+
+def _response(query: dns.message.Message, at: Server) -> dns.message.Message:
+    """Return the answer to a query. UDP can lose one: the second time-out is the last."""
+    try:
+        response, _ = dns.query.udp_with_fallback(query, at.address, TIME_OUT / 2, port=at.port)
+    except dns.exception.Timeout:
+        response, _ = dns.query.udp_with_fallback(query, at.address, TIME_OUT / 2, port=at.port)
+    return response
+
+
+def _alias(name: str) -> str:
+    return f"it is an alias (CNAME) of {name}: " if name else ""
+
+
+def _negative_ttl(response: dns.message.Message) -> int:
+    """Return the seconds for which an answer that nothing is there is kept (RFC 2308 section 5)."""
+    kinds = (each for each in response.authority if each.rdtype == dns.rdatatype.SOA)
+    return max([min(each.ttl, each[0].minimum) for each in kinds], default=0)
+
+
+class Asker:
+    """Looks at the records of many names.
+
+    A server that has let ``PATIENCE`` questions go unanswered is asked no more: the silence of one costs a
+    quarter of a minute, however many names there are.
+    """
+
+    def __init__(self, only: Sequence[Server] = ()) -> None:
+        """Take the servers to ask; none means the resolver, and for each name those that answer for it."""
+        self._only = list(only)
+        self._unanswered: dict[str, int] = {}
+
+    def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
+        """Yield what is wrong with a record, at any server, for any of the signatures that it serves."""
+        try:
+            for at, answer in self.answers(owner):
+                yield from _findings(owner, needs, answer, at)
+        except ConfigError as error:
+            yield Finding(str(error), error.mend)
+
+    def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
+        """Yield what each server says of a name. Raises ConfigError if they cannot be found."""
+        for at in self._only or self._servers_of(owner):
+            place = f"{at.address}#{at.port}"
+            if self._unanswered.get(place, 0) >= PATIENCE:
+                yield at, Answer(f"not asked for, after {PATIENCE} questions without an answer", [])
+                continue
+            answer = ask(owner, at)
+            self._unanswered[place] = self._unanswered.get(place, 0) + answer.silent
+            yield at, answer
+
+    def _servers_of(self, owner: str) -> list[Server]:
+        if self._unanswered.get("", 0) >= PATIENCE:
+            what = f"cannot find the name servers of {owner}: the resolver gave no answer {PATIENCE} times"
+            raise ConfigError(what, "does the resolver of /etc/resolv.conf answer?")
+        try:
+            return servers_of(owner)
+        except ConfigError as error:
+            self._unanswered[""] = self._unanswered.get("", 0) + isinstance(
+                error.__cause__, dns.exception.Timeout
+            )
+            raise
+
+
+def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iterator[Finding]:
+    found: dict[tuple[str, str], Need] = {}
+    answer = _follow(answer, at)
+    if answer.failure:
+        elsewhere = _elsewhere(owner, at) if answer.absent else ""
+        found[elsewhere or answer.failure, "error"] = needs[0]
+    for each in needs if answer.texts else ():
+        for fault in compare.faults(each, answer.texts):
+            found.setdefault(fault, each)
+    if answer.texts and "error" in [level for _, level in found] and _is_wildcard(owner, answer, at):
+        what = f"a wildcard record answers, there is none of this name: '{printable(answer.texts[0], 40)}'"
+        found = {(what, "error"): needs[0]}
+    for (what, level), each in found.items():
+        mend = f"publish: {record.zone_line(owner, each.value)}"
+        if not answer.certain:
+            mend = f"does {at.address} answer at port {at.port}, by UDP and TCP?"
+        yield Finding(f"{owner}: {what}, says {at.name}", mend, level)
+
+
+def _follow(answer: Answer, at: Server) -> Answer:
+    """Return what an alias leads to; what is in the zones of others, a server need not know."""
+    first = answer.alias
+    for _ in range(_MAX_ALIASES):
+        if not answer.alias:
+            break
+        name = answer.alias
+        answer = ask(name, at)
+        if not (answer.texts or answer.alias or answer.absent):
+            with contextlib.suppress(dns.resolver.NoResolverConfiguration):
+                answer = ask(name, _resolver(dns.resolver.Resolver()))
+    return answer._replace(failure=_alias(first) + answer.failure) if first and answer.failure else answer
+
+
+def _is_wildcard(owner: str, answer: Answer, at: Server) -> bool:
+    return ask(f"{os.urandom(6).hex()}.{owner.partition('.')[2]}", at).texts == answer.texts
+
+
+def _elsewhere(owner: str, at: Server) -> str:
+    """Return where the record stands instead: a name whose zone was written twice is a usual slip."""
+    domain = owner.partition("._domainkey.")[2]
+    if ask(f"{owner}.{domain}", at).failure:
+        return ""
+    return f"the record stands at {owner}.{domain}; leave the domain out where it is entered"

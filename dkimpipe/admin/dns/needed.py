@@ -1,0 +1,159 @@
+"""The records that signatures need: one a selector and domain, however many entries name it.
+
+A record is fitted to all of them: what would make a signature of one of them fail is left out, and noted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Iterable
+
+from dkimpipe import publickey
+from dkimpipe.address import is_at_or_below, is_domain
+from dkimpipe.admin.dns import compare, record
+from dkimpipe.admin.dns.record import Record
+from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps.entries import Line, Use
+from dkimpipe.config import Settings
+from dkimpipe.dkim import KEY_TYPES
+from dkimpipe.errors import ConfigError, NotSigned, Trouble
+
+
+class Needed:
+    """The signatures by the name of the record that they need.
+
+    ``notes``   what is left out, and why, a line each
+    ``errors``  what keeps records from being made
+    """
+
+    def __init__(self, lines: dict[Line, bool], settings: Settings) -> None:
+        """Take entries, each with whether it is asked for: the others only tell what else a record serves."""
+        self.notes: list[str] = []
+        self.errors: list[Trouble] = []
+        self._lines = lines
+        self._uses: dict[str, list[Use]] = {}
+        self._public = functools.cache(publickey.public)
+        for line, _, use in entries.every_signature(lines, settings):
+            if isinstance(use, Use):
+                self._uses.setdefault(use.name, []).append(use)
+            elif lines[line]:  # what is wrong with one that nobody asks for is not told
+                self._tell(use)
+
+    def records(self, options: argparse.Namespace) -> list[Record]:
+        """Return the records of the entries that are asked for, and the policies of their domains."""
+        records, domains = [], []
+        for name, uses in self._uses.items():
+            if not any(self._lines[use.line] for use in uses):
+                continue
+            try:
+                records.append(self._selector_record(name, uses, options))
+            except ConfigError as error:
+                self.errors.append(error)
+            else:
+                domains.append(uses[0].options.domain.decode())
+        for domain in dict.fromkeys(domains):
+            records += self._policies(domain, options)
+        return records
+
+    def refuse_if_needed(self) -> None:
+        """Raise ConfigError if an entry that is not asked for signs with a record of one that is."""
+        for name, uses in self._uses.items():
+            others = [use for use in uses if not self._lines[use.line]]
+            if others and len(others) < len(uses):
+                place = others[0].line.place()
+                raise ConfigError(f"{name}: {place} needs this record, too", "name that entry as well")
+
+    def _tell(self, reason: Trouble | NotSigned) -> None:
+        if isinstance(reason, NotSigned):
+            self.notes.append(str(reason))
+        else:
+            self.errors.append(reason)
+
+    def _selector_record(self, name: str, uses: list[Use], options: argparse.Namespace) -> Record:
+        place = uses[0].line.place()
+        if not is_domain(name.encode()):
+            raise ConfigError(f"{place}: {name} is too long for DNS", "choose a shorter selector")
+        keys = [self._key(use) for use in uses]
+        kind, octets = keys[0]
+        for use, key in zip(uses, keys):
+            if key != keys[0]:
+                what = "another key" if key[0] == kind else f"a key for {kind}, and here one for {key[0]},"
+                cause = f"{use.line.place()}: {name} has {what} in {place}"
+                raise ConfigError(cause, "give each key a selector of its own")
+        value = publickey.key_record(kind, octets, self._tags(name, uses, options))
+        self._note_faults(name, uses, value)
+        return Record(name, value)
+
+    def _note_faults(self, name: str, uses: list[Use], value: str) -> None:
+        """Say what ``check --dns`` would call an error, such as --notes that are too long for a verifier."""
+        needs = dict.fromkeys(compare.need_of(use, value) for use in uses)
+        found = [fault for each in needs for fault in compare.faults(each, [value.encode()])]
+        self.notes += dict.fromkeys(f"{name}: {what}" for what, level in found if level == "error")
+
+    def _key(self, use: Use) -> tuple[str, str]:
+        """Return k= and p= for a signature. Raises ConfigError, also if its algorithm is for another type."""
+        options = use.options
+        try:
+            kind, octets = self._public(options.keyfile)
+        except ConfigError as error:
+            raise type(error)(f"{options.keyfile_where()}: {error}", error.mend) from None
+        algorithm = "rsa-sha1" if options.type == "domainkeys" else options.algorithm
+        if algorithm and KEY_TYPES[algorithm] != kind:
+            what = f"{options.type} with {algorithm}, but key file {options.keyfile} is for {kind}"
+            raise ConfigError(f"{use.line.place()}: {what}")
+        return kind, octets
+
+    def _tags(self, name: str, uses: list[Use], options: argparse.Namespace) -> dict[str, str]:
+        """Return the tags that are wished, less those that would make a signature fail."""
+        domainkeys = _first_place(use for use in uses if use.options.type == "domainkeys")
+        sha1 = domainkeys or _first_place(use for use in uses if use.options.algorithm == "rsa-sha1")
+        below = _first_place(use for use in uses if use.below)
+        tags = {**_common_tags(options), "h": options.hash, "s": options.service}
+        if options.hash == "sha256" and sha1:
+            tags["h"] = "sha1:sha256"
+            self.notes.append(f"{name}: h=sha1:sha256, not sha256 alone: {sha1} signs with rsa-sha1")
+        if options.strict and (domainkeys or below):
+            why = f"{domainkeys} is for DomainKeys" if domainkeys else f"{below} has i= below d="
+            self.notes.append(f"{name}: t=s is left out: {why}")
+        elif options.strict:
+            tags["t"] = "y:s" if options.testing else "s"
+        dkim = _first_place(use for use in uses if use.options.type == "dkim")
+        if options.granularity and (dkim or not domainkeys):
+            why = (
+                f"{dkim} is for DKIM, where Mail::DKIM enforces it"
+                if domainkeys
+                else "nothing signs with DomainKeys"
+            )
+            self.notes.append(f"{name}: g= is left out: {why}")
+        else:
+            tags["g"] = options.granularity
+        return {tag: value for tag, value in tags.items() if value}
+
+    def _policies(self, domain: str, options: argparse.Namespace) -> list[Record]:
+        records = []
+        if options.policy:
+            tags = {**_common_tags(options), **({"r": options.report} if options.report else {})}
+            records.append(Record(record.policy_name(domain), record.policy(options.policy, tags)))
+        if options.dmarc:
+            records.append(Record(record.dmarc_name(domain), record.dmarc(options.report or "")))
+            host = (options.report or domain).rpartition("@")[2]
+            if not _related(host.encode(), domain.encode()):
+                consent = f"only if {domain}._report._dmarc.{host} says v=DMARC1 (RFC 7489 section 7.1)"
+                self.notes.append(f"{domain}: DMARC reports go to {host} {consent}")
+        return records
+
+
+def _common_tags(options: argparse.Namespace) -> dict[str, str]:
+    """Return the tags that records of selectors and policies of DomainKeys share."""
+    tags = {"t": "y" if options.testing else "", "n": record.notes(options.notes or "")}
+    return {tag: value for tag, value in tags.items() if value}
+
+
+def _first_place(uses: Iterable[Use]) -> str:
+    """Return the place of the first, empty for none."""
+    return next((use.line.place() for use in uses), "")
+
+
+def _related(one: bytes, other: bytes) -> bool:
+    return is_at_or_below(one, other) or is_at_or_below(other, one)

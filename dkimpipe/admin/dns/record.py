@@ -1,0 +1,57 @@
+"""TXT records of policies, those of DomainKeys (RFC 4870 section 3.6) and of DMARC; records as zone lines.
+
+The record of a selector, which holds a public key, is made by dkimpipe.publickey; it serves DomainKeys too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote
+
+from dkimpipe.admin.dns import formats
+from dkimpipe.publickey import tag_list
+
+_POLICY_ORDER = "otnr"
+_SAFE = "".join(chr(octet) for octet in range(33, 127) if chr(octet) not in ";=")
+
+
+class Record(NamedTuple):
+    """A TXT record: its ``name`` in A-labels without the last dot, its ``value`` in one piece, US-ASCII."""
+
+    name: str
+    value: str
+
+
+def policy_name(domain: str) -> str:
+    """Return where the DomainKeys policy of a domain stands, without the last dot."""
+    return f"_domainkey.{domain}"
+
+
+def dmarc_name(domain: str) -> str:
+    """Return where the DMARC policy of a domain stands, without the last dot."""
+    return f"_dmarc.{domain}"
+
+
+def policy(signs: str, tags: Mapping[str, str]) -> str:
+    """Return a DomainKeys policy.
+
+    ``signs``: ``~`` some of its mail, ``-`` all, ``!`` all, and nobody else does; ``.`` it sends none.
+    """
+    return tag_list(_POLICY_ORDER, {"o": signs, **tags})
+
+
+def dmarc(report: str) -> str:
+    """Return a DMARC policy that asks for nothing but reports, to an address if there is one."""
+    reports = f"; rua=mailto:{quote(report, safe='@+')}" if report else ""  # RFC 7489 section 6.2: no , or !
+    return f"v=DMARC1; p=none{reports}"
+
+
+def notes(text: str) -> str:
+    """Return text as n= holds it: dkim-quoted-printable (RFC 6376 section 2.11) of its UTF-8, not folded."""
+    return "".join([chr(o) if chr(o) in _SAFE else f"={o:02X}" for o in text.encode("utf-8", "replace")])
+
+
+def zone_line(owner: str, text: str) -> str:
+    """Return a TXT record as one line of a zone file (RFC 1035 section 5.1), in strings that fit."""
+    return f"{owner}. IN TXT ( {formats.quoted(text)} )"

@@ -1,0 +1,332 @@
+"""Records put into DNS and taken out again: dynamic update (RFC 2136), signed with TSIG (RFC 8945).
+
+Every question and update is signed, and every answer must be. A name is looked at first; an update says what
+stood there, so that the server refuses it if somebody else was faster; then it is read back. Nothing is
+touched but the TXT records of that one name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import dns.exception
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdataclass
+import dns.rdataset
+import dns.rdatatype
+import dns.tsig
+import dns.update
+from dns.rdtypes.ANY.TXT import TXT
+
+from dkimpipe.address import is_domain
+from dkimpipe.admin.dns import lookup
+from dkimpipe.admin.dns.formats import strings
+from dkimpipe.admin.dns.record import Record
+from dkimpipe.admin.maps import entries
+from dkimpipe.errors import ConfigError, printable
+from dkimpipe.files import open_file, why
+
+PORT = 53
+TTL = 3600  # seconds
+_MAX_RECORD = 65000  # octets: less than a message holds, of which names and signature take a part
+_MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
+TIMEOUT = 10.0  # seconds for one question
+MAX_TIMEOUT = 3600.0
+_MAX_KEY_FILE = 65536
+_UDP_LIMIT = 512  # octets, RFC 1035 section 4.2.1
+_OPEN_TO_OTHERS = 0o026  # the bits that a private key must not have, either
+_ALGORITHMS = {
+    "hmac-md5": dns.tsig.HMAC_MD5,
+    "hmac-sha1": dns.tsig.HMAC_SHA1,
+    "hmac-sha224": dns.tsig.HMAC_SHA224,
+    "hmac-sha256": dns.tsig.HMAC_SHA256,
+    "hmac-sha384": dns.tsig.HMAC_SHA384,
+    "hmac-sha512": dns.tsig.HMAC_SHA512,
+}
+_TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|#[^\n]*|("[^"\n]*"|[{};]|[^\s{};"]+)', re.DOTALL)
+
+# What a server answers, and what to do about it.
+_REFUSALS = {
+    dns.rcode.REFUSED: ("refuses it (REFUSED)", "allow it to this key: update-policy or allow-update"),
+    dns.rcode.NOTAUTH: ("is not responsible for the zone (NOTAUTH)", "name its primary server: --server"),
+    dns.rcode.NOTZONE: ("says that the name is not in the zone (NOTZONE)", "name its zone: --zone"),
+    dns.rcode.NOTIMP: ("takes no updates (NOTIMP)", "name the zone's primary server: --server"),
+    dns.rcode.NXRRSET: ("has other records there now than a moment ago (NXRRSET)", "try again"),
+    dns.rcode.YXRRSET: ("has records there that were not there a moment ago (YXRRSET)", "try again"),
+    dns.rcode.SERVFAIL: ("failed (SERVFAIL)", "its log knows more"),
+}
+_UNSIGNED = ("gave an answer that is damaged or not signed", "does it know TSIG?")
+_TSIG_FAULTS: dict[type[dns.exception.DNSException], tuple[str, str]] = {
+    dns.tsig.PeerBadKey: ("does not know this key (BADKEY)", "name and algorithm must be as there"),
+    dns.tsig.PeerBadSignature: (
+        "has another secret for this key (BADSIG)",
+        "take the secret from there",
+    ),
+    dns.tsig.PeerBadTime: ("has another time (BADTIME)", "set both clocks: five minutes are the limit"),
+    dns.exception.FormError: _UNSIGNED,
+}
+
+
+class Change(NamedTuple):
+    """What is done at a name: ``before`` and ``after`` are all its TXT records, None for no record."""
+
+    name: dns.name.Name
+    zone: dns.name.Name
+    before: dns.rdataset.Rdataset | None
+    after: dns.rdataset.Rdataset | None
+
+    @property
+    def word(self) -> str:
+        """What it comes to, in words."""
+        if self.after is None:
+            return "deleted" if self.before else "not there"
+        if self.before is None:
+            return "added"
+        same = _values(self.before) == _values(self.after) and self.before.ttl == self.after.ttl
+        return "there already" if same else "replaced"
+
+
+class Server:
+    """A name server that takes updates.
+
+    ``address``  IPv4 or IPv6
+    ``key``      signs what is asked, and proves the answers
+    ``timeout``  seconds for one question
+    """
+
+    def __init__(self, address: str, port: int, key: dns.tsig.Key, timeout: float = TIMEOUT) -> None:
+        self.address = address
+        self.port = port
+        self.key = key
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return self.address if self.port == PORT else f"{self.address}#{self.port}"
+
+    def zone_of(self, name: dns.name.Name) -> dns.name.Name:
+        """Return the zone that a name is in, by its SOA record (RFC 2308 section 2). Raises ConfigError."""
+        answer = self._ask(dns.message.make_query(name, "SOA"), name)
+        for rrset in answer.answer + answer.authority:
+            if rrset.rdtype == dns.rdatatype.SOA and name.is_subdomain(rrset.name):
+                return rrset.name
+        raise ConfigError(f"{_text(name)}: {self} knows no zone of it", "name its primary server: --server")
+
+    def texts(self, name: dns.name.Name, zone: dns.name.Name) -> dns.rdataset.Rdataset | None:
+        """Return the TXT records of a name itself, None if it has none. Raises ConfigError."""
+        answer = self._ask(dns.message.make_query(name, "TXT"), name)
+        for rrset in answer.answer:
+            if rrset.name != name or not self._has(name, rrset.rdtype, zone):
+                continue
+            if rrset.rdtype == dns.rdatatype.CNAME:
+                target = _text(rrset[0].target)
+                raise ConfigError(f"{_text(name)} is another name of {target}", "publish the record there")
+            return rrset.to_rdataset()
+        return None
+
+    def _has(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, zone: dns.name.Name) -> bool:
+        """Tell whether records are the name's own: the conditions of updates (RFC 2136) see no wildcards."""
+        update = dns.update.UpdateMessage(zone)
+        update.present(name, rdtype)
+        return self._ask(update, name, dns.rcode.NXRRSET).rcode() == dns.rcode.NOERROR
+
+    def make(self, change: Change) -> None:
+        """Ask for a change, on the condition that nobody changed the name before. Raises ConfigError."""
+        update = dns.update.UpdateMessage(change.zone)
+        if change.before is None:
+            update.absent(change.name, "TXT")
+        else:
+            update.present(change.name, *change.before)
+        if change.after is None:
+            update.delete(change.name, "TXT")
+        else:
+            update.replace(change.name, change.after)
+        self._ask(update, change.name)
+
+    def _ask(
+        self, message: dns.message.Message, name: dns.name.Name, also: dns.rcode.Rcode = dns.rcode.NXDOMAIN
+    ) -> dns.message.Message:
+        """Return the proven answer, if its code is NOERROR or the other one. Raises ConfigError."""
+        message.use_tsig(self.key)
+        try:
+            answer = self._exchange(message)
+        except dns.exception.Timeout:
+            fault, mend = f"did not answer within {self.timeout:g} seconds", "is it there, and port 53 open?"
+        except OSError as error:
+            fault, mend = f"cannot be asked: {why(error)}", ""
+        except dns.exception.DNSException as error:
+            fault, mend = _TSIG_FAULTS.get(type(error), (f"gave a bad answer: {error}", ""))
+        else:
+            code = answer.rcode()
+            if answer.had_tsig and code in (dns.rcode.NOERROR, also):
+                return answer
+            fault, mend = _REFUSALS.get(code, (f"answered {dns.rcode.to_text(code)}", ""))
+            if code == dns.rcode.NOERROR:
+                fault, mend = _UNSIGNED
+        raise ConfigError(f"{_text(name)}: {self} {fault}", mend)
+
+    def _exchange(self, message: dns.message.Message) -> dns.message.Message:
+        """Return the answer to a message. Large messages go by TCP, and large answers come so."""
+        if len(message.to_wire()) > _UDP_LIMIT:
+            return dns.query.tcp(message, self.address, self.timeout, self.port)
+        answer, _ = dns.query.udp_with_fallback(
+            message, self.address, self.timeout, self.port, ignore_unexpected=True
+        )
+        return answer
+
+
+def add_arguments(group: argparse._ArgumentGroup) -> None:
+    """Describe the options of an update."""
+    add = group.add_argument
+    add("--server", type=_server, metavar="IP[#PORT]", help="the zone's primary server")
+    add("--tsig", metavar="FILE", help="the key that may do so, as tsig-keygen(8) writes it")
+    add("--zone", type=domain, help="the zone; if none is given, the server is asked")
+    add("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="(%(default)g)")
+
+
+def server(options: argparse.Namespace) -> Server:
+    """Return the server that the options of an update name. Raises ConfigError."""
+    address, port = options.server
+    return Server(address, port, read_tsig_key(options.tsig), options.timeout)
+
+
+def publish(server: Server, records: Sequence[Record], ttl: int, zone: str, replace: bool) -> None:
+    """Put records into DNS, and print for each what was done. Raises ConfigError.
+
+    What else stands at a name is an error, before anything is changed, unless ``replace`` says to put the
+    record in its place. ``zone``: what all names are in, '' if the server is to be asked.
+    """
+    _carry_out(server, [(record, _rdataset(record.value, ttl)) for record in records], zone, replace)
+
+
+def delete(server: Server, records: Sequence[Record], zone: str, replace: bool) -> None:
+    """Take records out of DNS; else as ``publish``."""
+    _carry_out(server, [(record, None) for record in records], zone, replace)
+
+
+def texts(server: Server, name: str, zone: str) -> list[bytes]:
+    """Return all TXT records of a name, as the server that takes updates has them. Raises ConfigError."""
+    owner = dns.name.from_text(name)
+    there = server.texts(owner, _zone(server, owner, zone))
+    return _values(there) if there else []
+
+
+def _carry_out(
+    server: Server, wanted: Sequence[tuple[Record, dns.rdataset.Rdataset | None]], zone: str, replace: bool
+) -> None:
+    changes = []
+    for record, after in wanted:
+        name = dns.name.from_text(record.name)
+        origin = _zone(server, name, zone)
+        change = Change(name, origin, server.texts(name, origin), after)
+        if change.before and not replace and _values(change.before) != [record.value.encode()]:
+            there = " and ".join([f"'{printable(value, 500)}'" for value in _values(change.before)])
+            raise ConfigError(f"{record.name} holds something else: {there}", "--replace does not mind it")
+        changes.append(change)
+    for change in changes:
+        if change.word not in ("there already", "not there"):
+            server.make(change)
+            _read_back(server, change)
+        print(f"{_text(change.name)}: {change.word}")
+
+
+def _zone(server: Server, name: dns.name.Name, zone: str) -> dns.name.Name:
+    if not zone:
+        return server.zone_of(name)
+    origin = dns.name.from_text(zone)
+    if not name.is_subdomain(origin):
+        raise ConfigError(f"{_text(name)} is not in the zone {zone}")
+    return origin
+
+
+def _read_back(server: Server, change: Change) -> None:
+    there = server.texts(change.name, change.zone)
+    if (_values(there) if there else []) != (_values(change.after) if change.after else []):
+        raise ConfigError(
+            f"{_text(change.name)}: {server} took the update, but does not show it", "its log knows more"
+        )
+
+
+def _rdataset(value: str, ttl: int) -> dns.rdataset.Rdataset:
+    octets = [string.encode() for string in strings(value)]
+    if sum(len(string) + 1 for string in octets) > _MAX_RECORD:
+        raise ConfigError(f"a record of {len(value)} octets is too long for DNS", "shorten --notes")
+    return dns.rdataset.from_rdata(ttl, TXT(dns.rdataclass.IN, dns.rdatatype.TXT, octets))
+
+
+def _values(rdataset: dns.rdataset.Rdataset) -> list[bytes]:
+    """Return the values of TXT records, the strings of each joined, in order."""
+    return sorted(b"".join(rdata.strings) for rdata in rdataset)
+
+
+def _text(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True)
+
+
+def read_tsig_key(path: str) -> dns.tsig.Key:
+    """Return the one key of a file that nobody but its owner and group can read, as tsig-keygen(8) writes it.
+
+    ``key "NAME" { algorithm hmac-sha256; secret "BASE64"; };``  Raises ConfigError; never shows the secret.
+    """
+    descriptor, status = open_file(path, "TSIG key file")
+    with open(descriptor, "rb") as file:
+        mode = status.st_mode & 0o777
+        if mode & _OPEN_TO_OTHERS:
+            mend = f"chmod {mode & 0o640:04o} {path}"
+            raise ConfigError(f"TSIG key file {path} is open to others (mode {mode:04o})", mend)
+        text = file.read(_MAX_KEY_FILE).decode("utf-8", "replace")
+    words = [word.strip('"') for word in _TOKEN.findall(text) if word]
+    if words[:1] != ["key"] or words[2:3] != ["{"] or "}" not in words or words.count("{") > 1:
+        mend = 'tsig-keygen(8) makes one: key "NAME" { algorithm hmac-sha256; secret "..."; };'
+        raise ConfigError(f"TSIG key file {path} does not hold one key", mend)
+    inside = words[3 : words.index("}")]
+    return _tsig_key(path, words[1], dict(zip(inside[::3], inside[1::3])))
+
+
+def _tsig_key(path: str, name: str, statements: dict[str, str]) -> dns.tsig.Key:
+    algorithm = statements.get("algorithm", "").lower()
+    if algorithm not in _ALGORITHMS:
+        raise ConfigError(f"TSIG key file {path}: no known algorithm", f"known are {', '.join(_ALGORITHMS)}")
+    try:
+        secret = base64.b64decode(statements.get("secret", ""), validate=True)
+        if not secret:
+            raise ValueError("no secret")
+        return dns.tsig.Key(dns.name.from_text(name), secret, _ALGORITHMS[algorithm])
+    except (ValueError, dns.exception.DNSException):
+        raise ConfigError(f"TSIG key file {path}: no good name or secret") from None
+
+
+def domain(text: str) -> str:
+    """Return a domain of the command line in A-labels."""
+    name = entries.canonical(text.rstrip("."))
+    if not is_domain(name):
+        raise argparse.ArgumentTypeError(f"'{text}' is no domain")
+    return name.decode()
+
+
+def ttl(text: str) -> int:
+    """Return a time to live of the command line."""
+    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_TTL:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < MAX_TIMEOUT:
+        raise ValueError(text)
+    return seconds
+
+
+def _server(text: str) -> tuple[str, int]:
+    try:
+        found = lookup.server(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(f"{error}: {error.mend}") from None
+    return found.address, found.port

@@ -1,0 +1,127 @@
+"""What files of DKIMproxy 1.4.1 say, and do otherwise here: for the administrator who comes from there.
+
+It is what DKIMproxy's own code does, with the signatures of Mail::DKIM, also where its manual says otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from dkimpipe import senders
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.maps.entries import BY_LIST, Line, canonical
+from dkimpipe.config import CONF_FILE, Settings
+from dkimpipe.errors import ConfigError
+from dkimpipe.senders import Signature
+
+_MACRO = re.compile(r"\$(\w+)")
+_DOLLAR = re.compile(r"\$\$\w")
+# What DKIMproxy leaves aside, and what it does here.
+_OPTIONS = {
+    "headers": "h= had no effect in DKIMproxy; here it names the fields that are signed",
+    "lifetime": "x= had no effect in DKIMproxy; here the signature expires",
+    "timestamp": "t= had no effect in DKIMproxy; here it says whether there is a time of signing",
+}
+_NO_ALGORITHM = "dkim without a= was rsa-sha1 in DKIMproxy; here it is what the key is for, with sha256"
+
+
+def directives(settings: Settings) -> Iterator[Finding]:
+    """Yield what the conf file does otherwise here, in no order."""
+    place = _what_sender_chose(settings)
+    if place and "match" not in settings.values:
+        yield _warning(
+            f"{place}: Sender came before From in DKIMproxy; here From comes before Sender",
+            "match sender,from does as DKIMproxy did",
+        )
+    if "sender_map" in settings.values:
+        yield _warning(
+            f"{settings.where['sender_map']}: for a+b@example.com DKIMproxy looked up neither a@example.com "
+            "nor example.com; here both match"
+        )
+    if "identity" in settings.values:
+        yield _warning(
+            f"{settings.where['identity']}: identity had no effect in DKIMproxy; here it is i= of each dkim "
+            "signature that has none"
+        )
+    for domain in settings.get("domain").split(","):
+        if domain.strip() != domain:
+            yield _warning(
+                f"{settings.where['domain']}: DKIMproxy took the blank before {domain.strip()} for a part of "
+                "it, and never signed; here it signs"
+            )
+    if "on_error" not in settings.values and not settings.yes("reject_error"):
+        place = settings.where.get("reject_error") or settings.get("conf_file", CONF_FILE)
+        yield _warning(
+            f"{place}: after an error DKIMproxy passed mail on unsigned; here it is deferred",
+            "on_error accept does as DKIMproxy did",
+        )
+
+
+def _what_sender_chose(settings: Settings) -> str:
+    """Return the place of what depends on whose address counts; empty if nothing does."""
+    if "sender_map" in settings.values:
+        return settings.where["sender_map"]
+    if "," in settings.get("domain"):
+        return settings.where["domain"]
+    return next((where() for text, where in settings.signatures if "$sender" in text), "")
+
+
+def entry(line: Line) -> Iterator[Finding]:
+    """Yield what an entry of a map, or a signature of the conf file, does otherwise here."""
+    place = line.place()
+    if line.key != line.key.lower():
+        yield _warning(
+            f"{place}: DKIMproxy matched nothing with {line.key}, which has upper case; here it matches"
+        )
+    if not line.key.isascii():
+        a_labels = canonical(line.key).decode("utf-8", "replace")
+        yield _warning(f"{place}: DKIMproxy did not know {line.key} as {a_labels}; here they are the same")
+    if len(line.parts) > 1:
+        yield _warning(f"{place}: DKIMproxy left out the lines that continue this one; here they count")
+    try:
+        signatures = line.signatures()
+    except ConfigError:  # which is told as such
+        return
+    for signature in signatures:
+        for what in (*_options(signature), *_keydomain(line, signature)):
+            yield _warning(f"{place}: {what}")
+        if line.by == BY_LIST and "$sender" in _domain_and_identity(signature):
+            yield _warning(
+                f"{place}: $sender was the address of Sender in DKIMproxy; here it is that of From"
+            )
+
+
+def _options(signature: Signature) -> Iterator[str]:
+    if signature.type == "dkim" and "algorithm" not in signature.options:
+        yield _NO_ALGORITHM
+    for name, what in _OPTIONS.items():
+        if name in signature.options:
+            yield what
+    for letter in ("d", "i"):
+        value = signature.options.get(senders.LONG_NAMES[letter], "")
+        if _DOLLAR.search(value):
+            yield f"{letter}={value}: DKIMproxy took the second dollar for a macro's; here $$ is a dollar"
+        elif len(_MACRO.findall(value)) > 1:
+            yield f"{letter}={value}: DKIMproxy expanded only the first macro; here all are expanded"
+
+
+def _keydomain(line: Line, signature: Signature) -> Iterator[str]:
+    """Yield what d= or i= is otherwise if it comes from the key."""
+    if "domain" in signature.options and "$key" not in _domain_and_identity(signature):
+        return
+    key = canonical(line.key).decode("utf-8", "replace")
+    parent = key.partition(".")[2]
+    if key == ".":
+        yield "d= of the key . was a dot in DKIMproxy; here it is the sender's domain"
+    elif line.by == BY_LIST and "." not in parent:
+        here = key if parent else "the sender's domain"
+        yield f"for the List-Id {key} itself DKIMproxy signed d={parent or key}; here it is d={here}"
+
+
+def _domain_and_identity(signature: Signature) -> str:
+    return " ".join([signature.options.get("domain", ""), signature.options.get("identity", "")])
+
+
+def _warning(what: str, mend: str = "") -> Finding:
+    return Finding(what, mend, "warning")

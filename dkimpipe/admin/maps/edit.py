@@ -1,0 +1,100 @@
+"""A senders file with another selector and key in it, and every other octet as it was."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe import senders
+from dkimpipe.admin import atomic
+from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps.entries import Line
+from dkimpipe.errors import ConfigError
+from dkimpipe.senders import Signature
+
+_ITEM = re.compile(r"\(([^()]*)\)")
+_OPTION = re.compile(r"([^,=]*)=\s*([^,]*?)\s*(?:,|$)")
+
+
+class Pair(NamedTuple):
+    """Selector and key file as they stand in s= and key= of a signature."""
+
+    selector: str
+    keyfile: str
+
+
+def pair(signature: Signature) -> Pair | None:
+    """Return what a signature itself says of both; None if the conf file says one of them."""
+    options = signature.options
+    if "selector" in options and "keyfile" in options:
+        return Pair(options["selector"], options["keyfile"])
+    return None
+
+
+def replace(path: str, before: bytes, old: Pair, new: Pair) -> None:
+    """Let all signatures of a senders file that have the old pair have the new one: all at once, or none.
+
+    ``before`` is what it was found to say. Raises ConfigError if it says something else now, and if it would
+    not say just that afterwards.
+    """
+    lines = list(entries.entries_of(io.BytesIO(before), path))
+    after = before
+    for start, end, value in sorted(
+        {edit for line in lines for edit in _edits(line, old, new)}, reverse=True
+    ):
+        after = after[:start] + value.encode("utf-8", "surrogateescape") + after[end:]
+    wanted = [(line.key, _said(line, {old: new})) for line in lines]
+    if wanted != [(line.key, _said(line, {})) for line in entries.entries_of(io.BytesIO(after), path)]:
+        raise ConfigError(
+            f"{path}: cannot find where s={old.selector} and key={old.keyfile} stand",
+            f"write s={new.selector} and key={new.keyfile} in their place",
+        )
+    if after != before:
+        atomic.edit(Path(path), before, after)
+
+
+def _edits(line: Line, old: Pair, new: Pair) -> Iterator[tuple[int, int, str]]:
+    """Yield where values that have to change begin and end in the file, and what takes their place."""
+    for item in _ITEM.finditer(line.text):
+        spans = {}
+        for option in _OPTION.finditer(item[1]):
+            spans[senders.LONG_NAMES.get(option[1].strip(), option[1].strip())] = [
+                item.start(1) + at for at in option.span(2)
+            ]
+        values = {name: line.text[start:end] for name, (start, end) in spans.items()}
+        if (values.get("selector"), values.get("keyfile")) == old:
+            for name, value in zip(("selector", "keyfile"), new):
+                start, end = spans[name]
+                yield _offset(line, start), _offset(line, end - 1) + len(_octets(line.text[end - 1])), value
+
+
+def _offset(line: Line, at: int) -> int:
+    """Return where a character of an entry's text stands in the file."""
+    for offset, text in line.parts:
+        if at < len(text):
+            return offset + len(_octets(text[:at]))
+        at -= len(text) + 1  # the blank between two parts
+    raise IndexError(at)
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _said(line: Line, renamed: dict[Pair, Pair]) -> object:
+    """Return what an entry says, with pairs renamed; of one that is wrong its text, which must stay."""
+    try:
+        signatures = senders.parse(line.text, line.place)
+    except ConfigError:
+        return line.text
+    said = []
+    for signature in signatures:
+        options = dict(signature.options)
+        known = pair(signature)
+        if known in renamed:
+            options["selector"], options["keyfile"] = renamed[known]
+        said.append((signature.type, options))
+    return said

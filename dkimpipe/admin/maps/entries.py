@@ -1,0 +1,323 @@
+"""Every signature that the settings can make: whole maps, line by line, and what the conf file itself says.
+
+The filter itself looks one entry up and reads no more (``senders.lookup``). The rules are the same: a line
+that begins with a blank continues the one before, over blank lines and comments; ``#`` and ``;`` begin
+comments at the start of a line or behind a blank; lines end in LF or CRLF; a byte order mark may stand first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Callable, NamedTuple
+
+from dkimpipe import choose, senders
+from dkimpipe.address import Mailbox, to_a_labels, to_lower
+from dkimpipe.choose import Choice
+from dkimpipe.config import CONF_FILE, Settings
+from dkimpipe.errors import ConfigError, NotSigned, one_line
+from dkimpipe.files import open_file, why
+from dkimpipe.options import SignatureOptions
+from dkimpipe.senders import Signature
+
+MAX_ENTRY = 65536  # characters behind a key, as for the filter
+BY_SENDER, BY_LIST, BY_NOTHING = "sender", "list", "nothing"  # what chooses an entry
+_BYTE_ORDER_MARK = "\ufeff"
+_KEY = re.compile(r"[^ \t\r\n]*")
+
+
+class Line(NamedTuple):
+    """An entry as it stands in a map, or what the conf file or the command line says in its place.
+
+    ``number``  of its first line; 0 on the command line
+    ``key``     as written: in any case, in either spelling of a domain; empty where all mail is signed
+    ``parts``   what stands behind the key, line by line without comments: offset in the file, and text
+    ``path``    of the file
+    ``by``      what chooses it: the address of the sender, the List-Id, or nothing
+
+    Octets that are no UTF-8 stand in it as lone surrogates.
+    """
+
+    number: int
+    key: str
+    parts: tuple[tuple[int, str], ...]
+    path: str
+    by: str = BY_SENDER
+
+    @property
+    def text(self) -> str:
+        """What stands behind the key, continuation lines joined by a blank."""
+        return " ".join([text for _, text in self.parts])
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it can sign for a sender of any domain."""
+        return self.by != BY_SENDER or self.key == "."
+
+    def place(self) -> str:
+        """Return ``PATH, line N``, or ``command line``."""
+        return f"{self.path}, line {self.number}" if self.number else self.path
+
+    def items(self) -> list[str]:
+        """Return its signatures as text, one at least. Raises ConfigError."""
+        if len(self.text) > MAX_ENTRY:
+            raise ConfigError(f"{self.place()}: the entry is over {MAX_ENTRY} octets")
+        return [item or "," for item in senders.split(self.text)] or [""]  # "," fails as an empty one does
+
+    def signatures(self) -> list[Signature]:
+        """Return the signatures that it lists. Raises ConfigError."""
+        return [each for item in self.items() for each in senders.parse(item, self.place)]
+
+
+def maps(settings: Settings) -> dict[str, str]:
+    """Return the maps that the filter reads, each with what chooses an entry in it."""
+    paths = {choose.sender_map(settings): BY_SENDER, settings.get("listid_map"): BY_LIST}
+    return {path: by for path, by in paths.items() if path}
+
+
+def files(settings: Settings) -> str:
+    """Return the names of these maps, or that of the conf file, to begin an error with."""
+    return ", ".join(maps(settings)) or settings.get("conf_file", CONF_FILE)
+
+
+def entries(path: str, by: str = BY_SENDER) -> Iterator[Line]:
+    """Yield all entries of a map in their order, those too whose key comes again. Raises ConfigError.
+
+    A line that continues nothing belongs to no entry.
+    """
+    descriptor, _ = open_file(path, "map")
+    try:
+        with open(descriptor, "rb") as file:
+            yield from entries_of(file, path, by)
+    except OSError as error:
+        raise ConfigError(f"map {path}: {why(error)}") from None
+
+
+def entries_of(lines: Iterable[bytes], path: str, by: str = BY_SENDER) -> Iterator[Line]:
+    """Yield the entries of lines that stand, or will stand, in this file."""
+    first, key, at = 0, "", 0
+    parts: list[tuple[int, str]] = []
+    for number, octets in enumerate(lines, 1):
+        line = octets.decode("utf-8", "surrogateescape")
+        start, at = at, at + len(octets)
+        if number == 1 and line.startswith(_BYTE_ORDER_MARK):
+            start, line = start + _size(_BYTE_ORDER_MARK), line[1:]
+        if not line.strip() or line[0] in "#;":
+            continue
+        if line[0] not in " \t":
+            if key:
+                yield Line(first, key, tuple(parts), path, by)
+            key = _KEY.match(line)[0]  # type: ignore[index] # it matches the empty string
+            first, parts, line = number, [], line[len(key) :]
+            start += _size(key)
+        text = senders.without_comment(line).strip()
+        if text:
+            parts.append((start + _size(line[: len(line) - len(line.lstrip())]), text))
+    if key:
+        yield Line(first, key, tuple(parts), path, by)
+
+
+def lines_of_no_entry(path: str) -> list[int]:
+    """Return the numbers of the lines that would continue an entry, but stand before the first one.
+
+    Raises ConfigError.
+    """
+    numbers = []
+    descriptor, _ = open_file(path, "map")
+    with open(descriptor, "rb") as file:
+        for number, line in enumerate(file, 1):
+            text = line.removeprefix(_BYTE_ORDER_MARK.encode()) if number == 1 else line
+            if not text.strip() or text[:1] in b"#;":
+                continue
+            if text[:1] not in b" \t":
+                break
+            numbers.append(number)
+    return numbers
+
+
+def canonical(key: str) -> bytes:
+    """Return a key in lower case and its domain in A-labels: so keys that match the same are the same."""
+    local_part, at, domain = _lower(key).rpartition(b"@")
+    try:
+        return local_part + at + to_a_labels(domain)
+    except ValueError:  # no UTF-8, and no domain
+        return local_part + at + domain
+
+
+def without_map(settings: Settings) -> Iterator[Line]:
+    """Yield what ``domain`` and ``signature`` say, which counts where no map has an entry.
+
+    Raises ConfigError.
+    """
+    domains = choose.domains(settings)
+    for domain in dict.fromkeys(domains):
+        for text, where in choose.signatures_without_map(settings):
+            path, _, number = where().rpartition(", line ")
+            by = BY_SENDER if len(domains) > 1 else BY_NOTHING
+            if domain or by == BY_NOTHING:
+                key = domain.decode("utf-8", "surrogateescape")
+                yield Line(int(number) if path else 0, key, ((0, text),), path or where(), by)
+
+
+def counting(path: str, by: str = BY_SENDER) -> list[Line]:
+    """Return the entries of a map that count: of several with one key the last. Raises ConfigError."""
+    return list({canonical(line.key): line for line in entries(path, by)}.values())
+
+
+def lines(settings: Settings) -> list[Line]:
+    """Return all that can choose signatures: the entries of the maps, and what stands for them.
+
+    Raises ConfigError.
+    """
+    found = [line for path, by in maps(settings).items() for line in counting(path, by)]
+    return found + list(without_map(settings))
+
+
+def asked_for(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
+    """Return all that can choose signatures, and whether it is one of these keys.
+
+    No keys mean all of them. Raises ConfigError for a key that is not there.
+    """
+    found = lines(settings)
+    known = {canonical(line.key) for line in found}
+    wanted = {canonical(key): key for key in keys}
+    for key, written in wanted.items():
+        if key not in known:
+            raise ConfigError(
+                f"{files(settings)}: no entry for {one_line(written)}", _what_signs(settings, key)
+            )
+    return {line: not keys or canonical(line.key) in wanted for line in found}
+
+
+def _what_signs(settings: Settings, key: bytes) -> str:
+    local_part, _, domain = key.rpartition(b"@")
+    path = choose.sender_map(settings)
+    entry = senders.lookup(path, choose.lookup_keys(Mailbox(local_part, domain))) if path else None
+    return f"the entry that signs for it: {entry.key.decode('utf-8', 'replace')}" if entry else ""
+
+
+class Use(NamedTuple):
+    """A signature of an entry, complete, with a fixed domain.
+
+    ``below``  whether its i= can be in a subdomain of d=
+    """
+
+    line: Line
+    options: SignatureOptions
+    below: bool
+
+    @property
+    def name(self) -> str:
+        """Where its record stands, without the last dot (RFC 6376 section 3.6.2.1)."""
+        from dkimpipe import publickey
+
+        return publickey.record_name(self.options.selector.decode(), self.options.domain.decode())
+
+
+class Outcome(NamedTuple):
+    """One signature of an entry, and what comes of it.
+
+    ``signature``  as it stands there; None if it cannot be read
+    ``use``        the signature complete, or why not: each error begins with its place
+    """
+
+    line: Line
+    signature: Signature | None
+    use: Use | ConfigError | NotSigned
+
+
+def every_signature(found: Iterable[Line], settings: Settings) -> Iterator[Outcome]:
+    """Yield all signatures of these entries, such as all that the settings can make: ``lines(settings)``."""
+    for line in found:
+        try:
+            for item in line.items():
+                yield from _outcomes(line, item, settings)
+        except ConfigError as error:
+            yield Outcome(line, None, error)
+
+
+def _outcomes(line: Line, item: str, settings: Settings) -> Iterator[Outcome]:
+    try:
+        signatures = senders.parse(item, line.place)
+    except ConfigError as error:
+        yield Outcome(line, None, error)
+        return
+    for signature in signatures:
+        try:
+            yield Outcome(line, signature, use(line, signature, settings))
+        except (ConfigError, NotSigned) as reason:
+            yield Outcome(line, signature, reason)
+
+
+def use(line: Line, signature: Signature, settings: Settings) -> Use:
+    """Return what the filter makes of a signature.
+
+    Raises ConfigError, and NotSigned if it never signs, or if d= depends on the sender: then its record has
+    no fixed name.
+    """
+    found: list[SignatureOptions] = []
+    for sender, domain in occasions(line):
+        try:
+            found += Choice(sender, canonical(line.key), domain, [signature], settings).signatures
+        except NotSigned as reason:
+            if not found:
+                raise NotSigned(f"{line.place()}: {reason}") from None
+            found = []
+    if len({options.domain for options in found}) != 1:
+        d = f"d={signature.options.get('domain', '$keydomain')}" + (
+            f" of {one_line(line.key)}" if line.key else ""
+        )
+        on = "List-Id or sender" if line.by == BY_LIST else "the sender"
+        raise NotSigned(f"{line.place()}: {d} depends on {on}: its records have no fixed name")
+    hosts = {options.identity.rpartition(b"@")[2] or options.domain for options in found}
+    return Use(line, found[0], hosts != {found[0].domain})
+
+
+def occasions(line: Line) -> list[tuple[Mailbox, bytes]]:
+    """Return senders that an entry is for, each with the domain that stands for ``$keydomain``.
+
+    It is the only one, or two that differ in all that macros can stand for; the first is one that the
+    domain of the key covers.
+    """
+    return _OCCASIONS[line.by](canonical(line.key))
+
+
+def _by_sender(key: bytes) -> list[tuple[Mailbox, bytes]]:
+    local_part, at, domain = key.rpartition(b"@")
+    if at:
+        return [(Mailbox(local_part, domain), domain)]
+    if key == b".":
+        return [(_sender(domain), domain) for domain in _TWO_DOMAINS]
+    return [(_sender(domain), domain), (_sender(b"sub." + domain), domain)]
+
+
+def _by_list(key: bytes) -> list[tuple[Mailbox, bytes]]:
+    """Return a List-Id below the key, and one that is the key."""
+    cases = ((b"x." + key, _TWO_DOMAINS[0] if key == b"." else key), (key, _TWO_DOMAINS[1]))
+    return [
+        (_sender(domain), choose.domain_of_list(key, list_id, _sender(domain))) for list_id, domain in cases
+    ]
+
+
+def _by_nothing(key: bytes) -> list[tuple[Mailbox, bytes]]:
+    return [(_sender(domain), key) for domain in (key or _TWO_DOMAINS[0], _TWO_DOMAINS[1])]
+
+
+_TWO_DOMAINS = (b"a.example", b"b.example")
+_OCCASIONS: dict[str, Callable[[bytes], list[tuple[Mailbox, bytes]]]] = {
+    BY_SENDER: _by_sender,
+    BY_LIST: _by_list,
+    BY_NOTHING: _by_nothing,
+}
+
+
+def _sender(domain: bytes) -> Mailbox:
+    return Mailbox(b"postmaster", domain)
+
+
+def _lower(text: str) -> bytes:
+    return to_lower(text.encode("utf-8", "surrogateescape"))
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))

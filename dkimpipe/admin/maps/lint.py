@@ -1,0 +1,248 @@
+"""What is wrong in the conf file, the maps and the keys: all of it, each with file and line.
+
+Errors are those of the filter's own code, which is given each signature of each entry, with an address that
+the entry is for. Warnings are about what works, but hardly as meant.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from dkimpipe import clients, config, mapindex, publickey, senders
+from dkimpipe.address import Mailbox, is_at_or_below, is_domain
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.maps import dkimproxy, entries, index
+from dkimpipe.admin.maps.entries import BY_LIST, Line, Use
+from dkimpipe.body import BodyHashes
+from dkimpipe.choose import Choice
+from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
+from dkimpipe.dkim import DkimSignature
+from dkimpipe.domainkeys import DomainKeysSignature
+from dkimpipe.errors import NotSigned, Trouble
+from dkimpipe.files import exists
+from dkimpipe.keys import PrivateKey, read_key
+from dkimpipe.message import Message
+from dkimpipe.options import SignatureOptions
+from dkimpipe.senders import Signature
+
+GOOD_BITS = 2048  # RFC 8301 section 3.2
+
+
+class Lint:
+    """The findings about one set of options of the filter.
+
+    ``settings``    what is right in the command line and the conf file
+    ``findings``    what is wrong, in the order of the files
+    ``good``        how many signatures can be made
+    ``uses``        those of them that count and whose record has a fixed name
+    ``files``       the conf file and the maps
+    ``keyfiles``    those of the keys, each with where it is named first
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        """Look at everything. ``arguments`` are options of the filter."""
+        self.settings = Settings()
+        self.findings: list[Finding] = []
+        self.good = 0
+        self.uses: list[Use] = []
+        self.files: list[str] = []
+        self.keyfiles: dict[str, str] = {}
+        self._is_of_dkimproxy = False
+        try:
+            self.settings = config.read_command_line(arguments)
+            self._conf()
+            clients.networks(self.settings)
+        except Trouble as trouble:
+            self._error(trouble)
+        if self._is_of_dkimproxy:
+            self.findings += dkimproxy.directives(self.settings)
+        self._maps()
+        self._selectors()
+        self.findings = list(dict.fromkeys(self.findings))  # one signature may stand for several domains
+
+    def _error(self, trouble: Trouble) -> None:
+        self.findings.append(Finding(str(trouble), trouble.mend))
+
+    def _warn(self, what: str, mend: str = "") -> None:
+        self.findings.append(Finding(what, mend, "warning"))
+
+    def _conf(self) -> None:
+        path = self.settings.get("conf_file") or (CONF_FILE if exists(CONF_FILE) else "")
+        if not path:
+            return
+        self.files.append(path)
+        seen: dict[str, str] = {}
+        for name, value, where, line in config.conf_lines(path):
+            if name in config.IGNORED:
+                self._is_of_dkimproxy = True
+                self._warn(f"{where}: {name} is for a server; it has no effect here")
+            elif name not in OPTIONS or name in COMMAND_LINE_ONLY:
+                self._error(config.unknown_directive(where, line))
+            else:
+                if name in seen and name != "signature":
+                    self._warn(
+                        f"{where}: {name} stands in {seen[name].rpartition(', ')[2]} already; this one counts"
+                    )
+                seen[name] = where
+                self._set(name, value, where)
+
+    def _set(self, name: str, value: str, where: str) -> None:
+        try:
+            if self.settings.where.get(name) != "command line":
+                self.settings.set(name, value, where)
+        except Trouble as trouble:
+            self._error(trouble)
+
+    def _maps(self) -> None:
+        for path, by in entries.maps(self.settings).items():
+            self.files.append(path)
+            try:
+                self._map(path, by)
+            except Trouble as trouble:
+                self._error(trouble)
+        try:
+            for line in entries.without_map(self.settings):
+                self.uses += self._entry(line)
+        except Trouble as trouble:
+            self._error(trouble)
+
+    def _map(self, path: str, by: str) -> None:
+        seen: dict[bytes, int] = {}
+        uses: dict[bytes, list[Use]] = {}
+        for number in entries.lines_of_no_entry(path):
+            self._warn(
+                f"{path}, line {number}: it begins with a blank, but there is no entry that it continues"
+            )
+        empty = True
+        for line in entries.entries(path, by):
+            empty = False
+            key = entries.canonical(line.key)
+            if not self._can_match(line, key):
+                continue
+            if key in seen:
+                what = f"{line.key} stands in line {seen[key]} already; only this line counts"
+                self._warn(f"{line.place()}: {what}")
+            seen[key] = line.number
+            uses[key] = self._entry(line)
+        self.uses += [use for each in uses.values() for use in each]
+        if exists(mapindex.path_of(path)) and not index.is_fresh(path, os.stat(path)):
+            self._warn(f"{mapindex.path_of(path)} is out of date: the map is scanned", "dkimpipe index")
+        senders.refuse_empty(path, os.stat(path))
+        if empty:
+            self._warn(f"{path}: there is no entry in it")
+
+    def _can_match(self, line: Line, key: bytes) -> bool:
+        """Tell whether anything can match a key, and warn if not."""
+        local_part, at, domain = key.rpartition(b"@")
+        if key == b"." or (is_domain(domain) and not at):
+            return True
+        if at and line.by == BY_LIST:
+            self._warn(f"{line.place()}: no List-Id matches {line.key}, which is an address")
+        elif is_domain(domain) and local_part:
+            return True
+        else:
+            meant = domain.strip(b".*").decode("utf-8", "replace")
+            mend = f"{meant} matches all of it" if is_domain(meant.encode()) else ""
+            if "\0" in line.key:
+                mend = "save the file as UTF-8, not as UTF-16"
+            self._warn(f"{line.place()}: no address matches {line.key}", mend)
+        return False
+
+    def _entry(self, line: Line) -> list[Use]:
+        """Look at an entry; return its good signatures whose record has a fixed name."""
+        uses = []
+        if self._is_of_dkimproxy:
+            self.findings += dkimproxy.entry(line)
+        for _, signature, use in entries.every_signature([line], self.settings):
+            if signature:
+                self._for_whom(signature)
+                if self._signature(line, signature) and isinstance(use, Use):
+                    uses.append(use)
+            elif isinstance(use, Trouble):
+                self._error(use)
+        return uses
+
+    def _for_whom(self, signature: Signature) -> None:
+        """Look for what no login, or no envelope sender, is."""
+        for option in signature.options.keys() & set(senders.FOR_WHOM):
+            for item in map(str.strip, signature.options[option].split(":")):
+                domain = entries.canonical(item).rpartition(b"@")[2]
+                if "*" in item and item != "*":
+                    mend = "* alone is every login" if option == "login" else "example.com is all of a domain"
+                    self._warn(f"{signature.where()}: {option}={item}: * is no part of a pattern", mend)
+                elif option == "envelope" and item != "*" and not is_domain(domain):
+                    self._warn(f"{signature.where()}: {option}={item} is no address, and no domain")
+
+    def _signature(self, line: Line, signature: Signature) -> bool:
+        """Let the filter make this signature for a sender that the entry is for; return whether it does."""
+        sender, domain = entries.occasions(line)[0]
+        options = None
+        try:
+            choice = Choice(sender, entries.canonical(line.key), domain, [signature], self.settings)
+            (options,) = choice.signatures
+            if line.is_for_all:
+                sender = Mailbox(b"postmaster", options.domain)
+            self._keyfile(options)
+            private_key = read_key(options.keyfile)
+            bodies = BodyHashes(large=False)
+            if options.type == "dkim":
+                DkimSignature(options, private_key, bodies)
+            else:
+                DomainKeysSignature(options, private_key, _message(sender), bodies)
+            publickey.public(options.keyfile)
+            publickey.sound(options.keyfile)
+        except NotSigned as reason:
+            self._warn(f"{signature.where()}: never signed: {reason}")
+        except Trouble as trouble:
+            where = f"{options.keyfile_where()}: " if options else ""
+            known = str(trouble).startswith(where)
+            self.findings.append(Finding(f"{'' if known else where}{trouble}", trouble.mend))
+        else:
+            self.good += 1
+            self._weak(options, private_key, b"" if line.is_for_all else sender.domain)
+            return True
+        return False
+
+    def _keyfile(self, options: SignatureOptions) -> None:
+        path, where = options.keyfile, options.keyfile_where()
+        if path not in self.keyfiles and not os.path.isabs(path):
+            what = f"{where}: key file {path} is where Postfix starts the filter: in its queue directory"
+            self._warn(what, f"if it is where you are: {os.path.abspath(path)}")
+        self.keyfiles.setdefault(path, where)
+
+    def _weak(self, options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> None:
+        """Look for what verifies badly, or counts for nothing."""
+        where = options.where()
+        if options.type == "dkim" and options.algorithm == "rsa-sha1":
+            self._warn(f"{where}: a=rsa-sha1: verifiers refuse it (RFC 8301)", "leave a= out")
+        if key.type == "rsa" and key.bits < GOOD_BITS:
+            self._warn(
+                f"{where}: key file {key.path} has {key.bits} bits; {GOOD_BITS} are the least (RFC 8301)",
+                "dkimpipe genkey makes one",
+            )
+        aligned = is_at_or_below(options.domain, author_domain) or is_at_or_below(
+            author_domain, options.domain
+        )
+        if options.type == "dkim" and author_domain and not aligned:
+            d, domain = options.domain.decode(), author_domain.decode()
+            self._warn(f"{where}: d={d} is not aligned with {domain}: it does not count for DMARC (RFC 7489)")
+
+    def _selectors(self) -> None:
+        """Look for one name in DNS that would have to hold two keys."""
+        value = functools.cache(publickey.record_value)
+        seen: dict[str, Use] = {}
+        for use in self.uses:
+            first = seen.setdefault(use.name, use).options.keyfile
+            if value(first) != value(use.options.keyfile):
+                self.findings.append(
+                    Finding(
+                        f"{use.line.place()}: {use.name} is the name of another key already, {first}",
+                        "give each key a selector of its own",
+                    )
+                )
+
+
+def _message(author: Mailbox) -> Message:
+    parts = iter([b"From: " + author.address + b"\n\n"])
+    return Message(lambda size: next(parts, b""))

@@ -1,0 +1,113 @@
+"""A new private key: its domain, selector and file, who may read it, and its line of the senders file."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from dkimpipe.address import is_domain, to_a_labels
+from dkimpipe.admin import atomic
+from dkimpipe.errors import ConfigError, one_line
+from dkimpipe.keys import MIN_RSA_BITS
+
+DIRECTORY = "/etc/dkimpipe/keys"
+GROUP = "dkimpipe"
+BITS = 2048  # RFC 8301 section 3.2: at least; longer ones do not fit into one UDP answer of old resolvers
+MAX_BITS = 8192
+_HYPHENS = re.compile(rb"^-|-$")  # not at the ends of a label of a host (RFC 1123 section 2.1)
+
+
+def to_domain(text: str) -> str:
+    """Return a domain in lower-case A-labels (RFC 5890). Raises ConfigError."""
+    try:
+        domain = to_a_labels(text.lower().rstrip(".").encode())
+    except ValueError:
+        domain = b""
+    labels = domain.split(b".")
+    is_address = labels[-1].isdigit()
+    if not is_domain(domain) or len(labels) < 2 or is_address or any(map(_HYPHENS.search, labels)):
+        raise ConfigError(f"'{one_line(text)}' is no domain", "such as example.com")
+    return domain.decode()
+
+
+def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
+    """Return a selector for each type of key: year and month, and a letter if there are several.
+
+    Raises ConfigError if the wanted one can be none.
+    """
+    base = time.strftime("%Y%m") if wanted is None else wanted.lower()
+    if not is_domain(base.encode("utf-8", "surrogateescape")):
+        raise ConfigError(f"selector '{one_line(base)}' can be no name in DNS", "such as mail")
+    return {kind: base + kind[0] if len(types) > 1 else base for kind in types}
+
+
+def key_path(directory: Path, domain: str, selector: str) -> Path:
+    """Return where the key of a selector is kept."""
+    return directory / f"{domain}.{selector}.pem"
+
+
+def senders_line(domain: str, paths: list[tuple[str, Path]]) -> str:
+    """Return the line of the senders file that signs for a domain with these selectors and keys."""
+    return f"{domain}  " + ", ".join(f"dkim(s={selector},key={path})" for selector, path in paths)
+
+
+def make(path: Path, kind: str, bits: int, group: str | None, owner: str | None = None) -> None:
+    """Make a key (PKCS#8, RFC 5208). Raises ConfigError; replaces no file.
+
+    It is for root and a group, or for one user. If neither is named it is for the group ``GROUP``, or, made
+    without root's rights, for who makes it.
+    """
+    if not MIN_RSA_BITS <= bits <= MAX_BITS:
+        raise ConfigError(f"RSA keys have {MIN_RSA_BITS} to {MAX_BITS} bits, not {bits}")
+    me = os.geteuid()
+    if owner:
+        access = _for_user(owner, me)
+    elif group or not me:
+        access = _for_group(group or GROUP, me)
+    else:
+        access = 0o400, me, os.getegid()
+    try:
+        atomic.create(path, pem(kind, bits), *access)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} is there already, and is kept", "choose another name: --selector"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "--directory names another place") from None
+
+
+def _for_user(owner: str, me: int) -> tuple[int, int, int]:
+    """Return mode, user and group of a key that only its owner can read. Raises ConfigError."""
+    try:
+        account = pwd.getpwnam(owner)
+    except KeyError:
+        raise ConfigError(f"there is no user {owner}", "name the one of user= in master.cf") from None
+    if me not in (0, account.pw_uid):
+        raise ConfigError(f"only root can make a key for user {owner}", "without --owner it is your own")
+    return 0o400, account.pw_uid, account.pw_gid
+
+
+def _for_group(group: str, me: int) -> tuple[int, int, int]:
+    """Return mode, user and group of a key that root, or who makes it, and a group can read."""
+    try:
+        group_id = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(
+            f"there is no group {group}", "dkimpipe setup makes it, or name one: --group"
+        ) from None
+    if me and group_id != os.getegid():
+        raise ConfigError(f"only root can make a key for group {group}", "without --group it is your own")
+    return 0o440, me, group_id
+
+
+def pem(kind: str, bits: int) -> bytes:
+    """Return a new private key, rsa or ed25519, as PKCS#8 PEM (RFC 5208)."""
+    key = rsa.generate_private_key(65537, bits) if kind == "rsa" else ed25519.Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

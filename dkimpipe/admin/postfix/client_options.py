@@ -1,0 +1,66 @@
+"""Who sends, as entries with login= ask and as pipe(8) tells the filter."""
+
+from __future__ import annotations
+
+from dkimpipe.admin.maps import entries
+from dkimpipe.config import ANY, Settings, read_settings
+from dkimpipe.errors import ConfigError, Trouble
+
+TOLD = "--login=${sasl_username}"
+CLIENT = "--client=${client_address}"
+
+
+def fault(arguments: list[str]) -> str:
+    """Return what is wrong with options of the filter, as they stand in argv: that it is told no login.
+
+    Nothing is wrong if neither an entry nor --client= asks for one, and with a login that is there by name.
+    """
+    try:
+        settings = read_settings(arguments)
+        told = settings.get("login")
+        if told and "$" in told.replace("${sasl_username}", ""):
+            return f"argv takes the login from {told}, which whoever sends can choose"
+        client = settings.get("client")
+        if "$" in client.replace("${client_address}", ""):
+            return f"argv takes the client address from {client}, which the sender can choose"
+        if not told and client and not _signs_for_any(settings):
+            return "argv passes the client address and no login: mail to be signed is deferred"
+        if not told:
+            place = _asked_for(settings)
+            return f"argv tells no login, and login= stands in {place}: its mail is deferred" if place else ""
+    except Trouble:
+        pass  # the trial names it
+    return ""
+
+
+def lacks_client(arguments: list[str]) -> bool:
+    """Tell whether these options leave the filter without the client's address, and it would look at it."""
+    try:
+        settings = read_settings(arguments)
+    except Trouble:
+        return False
+    return "client" not in settings.values and not _signs_for_any(settings)
+
+
+def is_locked(arguments: list[str]) -> bool:
+    """Tell whether the filter leaves mail unsigned by the client's address, as Postfix passes it."""
+    try:
+        settings = read_settings(arguments)
+    except Trouble:
+        return False
+    return settings.get("client") == "${client_address}" and not _signs_for_any(settings)
+
+
+def _signs_for_any(settings: Settings) -> bool:
+    return ANY in settings.sign_clients
+
+
+def _asked_for(settings: Settings) -> str:
+    """Return the place of the first entry with login=, empty if there is none."""
+    for line in entries.lines(settings):
+        try:
+            if "login" in line.text and any("login" in each.options for each in line.signatures()):
+                return line.place()
+        except ConfigError:  # which `check` names
+            continue
+    return ""

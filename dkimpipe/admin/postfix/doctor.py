@@ -1,0 +1,287 @@
+"""What in a Postfix configuration breaks signatures, loops, doubles or loses mail, and how to mend it.
+
+First what `wanted` misses; then what stands in its way. Nothing is found in a configuration that works,
+however it is written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import (
+    cleanup_service,
+    client_options,
+    filter_service,
+    filter_user,
+    openings,
+    program,
+    requirements,
+    routing,
+)
+from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, of_change
+from dkimpipe.config import Settings, read_settings
+from dkimpipe.errors import Trouble
+from dkimpipe.handover import SENDMAIL
+
+# Parameters of smtp(8) that change what it sends. Some are mostly used to drop a Received field: no harm.
+REWRITES = {
+    "smtp_generic_maps": "error",
+    "smtp_header_checks": "warning",
+    "smtp_mime_header_checks": "warning",
+    "smtp_nested_header_checks": "error",
+    "smtp_body_checks": "error",
+}
+HEADER_REWRITES = {
+    "canonical_maps": "canonical_classes",
+    "sender_canonical_maps": "sender_canonical_classes",
+    "recipient_canonical_maps": "recipient_canonical_classes",
+    "masquerade_domains": "masquerade_classes",
+}
+LINE_LENGTH = 998  # octets, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
+SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
+OTHER_MILTERS = re.compile(r"rspamd|:11332\b")
+# Parameters for all mail, the value that harms nothing, and what others do.
+_REWRITTEN = {
+    SIGN: [("remote_header_rewrite_domain", "", "header fields are rewritten after they were signed")],
+    VERIFY: [
+        ("remote_header_rewrite_domain", "", "header fields are rewritten before they are verified"),
+        ("force_mime_input_conversion", "no", "8-bit text is converted before it is verified"),
+    ],
+}
+OPENDKIM_CONF = Path("/etc/opendkim.conf")
+
+
+def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
+    """Return all that is wrong for a job; ``user`` is for a filter that is still to be made."""
+    found, before = [], ""
+    for change in requirements.missing(postconf, user, job):
+        mend = before + postconf.command(change)
+        before = f"{mend}\n" if change.option == FILE else ""
+        if change.option != FILE:  # which the next one needs
+            found.append(Finding(f"{change.what}: {change.why}", mend, change.level))
+    found += openings.findings(postconf) if job is SIGN else []
+    looks = [routing.findings, _milters, _second_pass, filter_user.findings, program.findings]
+    looks += [_filter_settings, _main]
+    if job is SIGN:
+        looks[1:1] = [_first_pass]
+        looks[4:4] = [_smtp, _rewriting]
+    for look in looks:
+        found += look(postconf, job)
+    return found
+
+
+def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look for a milter that does the same."""
+    pattern = OTHER_MILTERS if job is SIGN and _opendkim_verifies() else SIGNING_MILTERS
+    for service in requirements.services(postconf, job):
+        milters = postconf.value("smtpd_milters", service.id)
+        if pattern.search(milters) and "no_milters" not in postconf.words(
+            "receive_override_options", service.id
+        ):
+            words = postconf.words("smtpd_milters", service.id)
+            same, others = ([w for w in words if bool(pattern.search(w)) is way] for way in (True, False))
+            if job is SIGN:
+                why = f"{', '.join(same)} may sign as well; take the domain out there, or let it check only"
+                argument = f"{service.id}/smtpd_milters={','.join(others)}"
+                yield of_change(postconf, "-P", argument, why, "warning")
+            else:
+                what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
+                mend = "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)"
+                yield Finding(what, mend, "warning")
+
+
+def _opendkim_verifies() -> bool:
+    """Tell whether the one OpenDKIM that has its usual conf file never signs."""
+    try:
+        text = OPENDKIM_CONF.read_text(errors="replace")
+    except OSError:
+        return False
+    return bool(re.search(r"^\s*Mode\s+v\s*(#.*)?$", text, re.MULTILINE | re.IGNORECASE))
+
+
+def _first_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look at what cleanup(8) does to header fields before the filter, and to which mail."""
+    signed = requirements.submission_services(postconf)
+    for service in postconf.running("smtpd", "pickup", "qmqpd"):
+        from_users = service.port in requirements.SUBMISSION_PORTS  # another filter may be first
+        if service in signed or from_users:
+            yield from cleanup_service.rewriting(postconf, service, signed)
+        elif cleanup_service.is_ours(postconf.own("cleanup_service_name", service.id)):
+            why = "missing header fields are added to mail that is not signed here: its signatures may break"
+            yield of_change(postconf, "-PX", f"{service.id}/cleanup_service_name", why, "warning")
+
+
+def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look at the way back from the filter: sendmail(1), pickup(8), cleanup(8)."""
+    if requirements.pickup(postconf) not in postconf.services:
+        why = f"without it {job.done} mail stays in the maildrop directory for ever"
+        yield Finding(f"{requirements.PICKUP}: {why}")
+        return
+    for parameter, value, why in _REWRITTEN[job]:
+        if postconf.value(parameter) not in ("", value):
+            yield of_change(postconf, "-e", f"{parameter}={value}", why)
+    user = _user(postconf, job)
+    why = f"the filter's user {user} may not hand its mail to sendmail(1)"
+    parameter = "authorized_submit_users"
+    if not _matches(postconf, user, postconf.words(parameter)):
+        yield of_change(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
+    parameter = "local_login_sender_maps"  # from Postfix 3.6
+    if parameter in postconf.effective and not _may_be_anyone(postconf, user):
+        yield of_change(postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why)
+    names = [word.partition("=")[0] for word in postconf.words("export_environment")]
+    if "MAIL_CONFIG" not in names:
+        why = "without MAIL_CONFIG sendmail(1) may hand the mail to another Postfix"
+        words = [*postconf.words("export_environment"), "MAIL_CONFIG"]
+        yield of_change(postconf, "-e", f"export_environment={' '.join(words)}", why)
+
+
+def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:
+    """Tell whether a user is in a list: of names, tables, and files with more of these; ! is but for."""
+    for word in words:
+        pattern = word.lstrip("!")
+        if pattern.startswith("/"):
+            found = _matches(postconf, user, _words_of(pattern))
+        else:
+            found = pattern == user or (":" in pattern and bool(postconf.lookup(pattern, user)))
+        if found:
+            return (len(word) - len(pattern)) % 2 == 0
+    return False
+
+
+def _words_of(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(errors="replace").replace(",", " ").split()
+    except OSError:
+        return []
+
+
+def _may_be_anyone(postconf: Postconf, user: str) -> bool:
+    """Tell whether a user may hand in mail from every sender."""
+    results = (postconf.lookup(table, user) for table in postconf.words("local_login_sender_maps"))
+    return "*" in next(filter(None, results), "").replace(",", " ").split()
+
+
+def _smtp(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look at what smtp(8) does to signed mail on its way out."""
+    places = ["", *(service.id for service in postconf.running("smtp"))]
+    for place in places:
+        for parameter, level in REWRITES.items():
+            if postconf.own(parameter, place):
+                why = {"error": "changes mail after it was signed", "warning": "may change what is signed"}[
+                    level
+                ]
+                yield _drop(postconf, place, parameter, why)._replace(level=level)
+        own = "smtp_line_length_limit" in (postconf.overrides[place] if place else postconf.explicit)
+        if own and 0 < postconf.number("smtp_line_length_limit", place) < LINE_LENGTH:
+            yield _drop(postconf, place, "smtp_line_length_limit", "breaks lines after they were signed")
+        if place and postconf.own("disable_mime_output_conversion", place) not in ("", "yes"):
+            yield _drop(
+                postconf, place, "disable_mime_output_conversion", "converts 8-bit text after signing"
+            )
+
+
+def _drop(postconf: Postconf, service: str, parameter: str, why: str) -> Finding:
+    if service:
+        return of_change(postconf, "-PX", f"{service}/{parameter}", why)
+    return of_change(postconf, "-X", parameter, why)
+
+
+def _rewriting(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look for rewriting of header addresses, which mail through the filter does not get any more."""
+    for parameter, classes in HEADER_REWRITES.items():
+        if postconf.value(parameter) and "header" in postconf.value(classes):
+            yield Finding(
+                f"{parameter}: mail from submission keeps its header fields: only the envelope is rewritten",
+                "let mail programs use the addresses that shall be seen, or rewrite before submission",
+                "warning",
+            )
+
+
+def _user(postconf: Postconf, job: Job) -> str:
+    service = filter_service.find(postconf, job)
+    return ((service.attribute("user") if service else "") or job.name).partition(":")[0]
+
+
+def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look at what the filter's own settings make of this Postfix."""
+    service = filter_service.find(postconf, job)
+    if not service:
+        return
+    try:
+        settings = settings_of(service, job)
+    except Trouble:
+        return  # the trial names it
+    yield from _sendmail(postconf, settings)
+    if job is VERIFY:
+        return
+    if not settings.yes("normalize", True) and postconf.number("smtp_line_length_limit"):
+        yield Finding(
+            f"{settings.where['normalize']}: normalize no: lines over 998 octets break after signing",
+            postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
+        )
+    by = requirements.guests(postconf)
+    if by and client_options.is_locked(options(service, job)):
+        what = f"{by}: the filter leaves mail unsigned from clients that this lets in without a login"
+        yield Finding(
+            what, f"sign_clients any, in {settings.get('conf_file', settings.conf_file)}", "warning"
+        )
+    if settings.get("on_error") == "accept":
+        what = f"{settings.where['on_error']}: on_error accept: after an error mail leaves unsigned"
+        yield Finding(what, level="warning")
+
+
+def settings_of(service: Service, job: Job) -> Settings:
+    """Return the settings of a service: its command line and conf file. Raises Trouble."""
+    if job is SIGN:
+        return read_settings(options(service))
+    from dkimpipe.verify.settings import VerifySettings
+
+    return read_settings(options(service, job), VerifySettings())
+
+
+def options(service: Service, job: Job = SIGN) -> list[str]:
+    """Return the options in the filter's command line."""
+    return filter_service.own_options(service, job)
+
+
+def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
+    ours, theirs = settings.get("sendmail", SENDMAIL), postconf.value("sendmail_path")
+    if os.path.realpath(ours) != os.path.realpath(theirs):
+        yield Finding(
+            f"{ours} is not this Postfix's sendmail(1)",
+            f"--sendmail={theirs}, or in {Path(settings.conf_file).name}",
+        )
+
+
+def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    name = filter_service.name(postconf, job)
+    for parameter in ("default_transport", "relay_transport", "local_transport", "virtual_transport"):
+        if postconf.value(parameter).partition(":")[0] == name:
+            why = f"{job.done} mail goes to the filter again: it loops"
+            yield of_change(postconf, "-X", parameter, why)
+    if f":{name}:" in postconf.value("transport_maps") or f"static:{name}" in postconf.words(
+        "transport_maps"
+    ):
+        yield Finding(
+            f"transport_maps: {job.done} mail goes to the filter again: it loops", "take the filter out of it"
+        )
+    for each in requirements.services(postconf, job):
+        cleanup = postconf.value("cleanup_service_name", each.id)
+        if f"{cleanup}/unix" not in postconf.services:
+            yield Finding(f"{each.id}/cleanup_service_name: there is no service {cleanup} in master.cf")
+    if postconf.seconds("maximal_queue_lifetime") == 0:
+        why = "mail that the filter defers bounces at once"
+        yield of_change(postconf, "-X", "maximal_queue_lifetime", why, "warning")
+    if name in postconf.words("defer_transports"):
+        why = f"mail to be {job.done} stays in the queue"
+        words = [word for word in postconf.words("defer_transports") if word != name]
+        yield of_change(postconf, "-e", f"defer_transports={','.join(words)}", why)
+    for service in postconf.twice:
+        yield Finding(
+            f"{service}: master.cf has it twice, and Postfix takes the last", "take one of them out"
+        )

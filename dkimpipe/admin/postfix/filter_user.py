@@ -1,0 +1,109 @@
+"""The user that pipe(8) runs a filter as: there, allowed, and for the verifier no reader of the keys."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import filter_service
+from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.errors import ConfigError
+
+CONF_FILE = Path("/etc/dkimpipe/verify.conf")  # that of the filter that verifies
+_READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
+
+
+def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Yield what is wrong with the user that a service runs as."""
+    service = filter_service.find(postconf, job)
+    if not service:
+        return
+    name, _, group = (service.attribute("user") or "").partition(":")
+    owner = pwd.getpwnam(postconf.value("mail_owner"))
+    if not name:
+        yield Finding(f"{service.id}: there is no user=: pipe(8) does not start")
+        return
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        yield Finding(f"{service.id}: there is no user {name}", _useradd(name))
+        return
+    try:
+        number = grp.getgrnam(group).gr_gid if group else user.pw_gid
+    except KeyError:
+        yield Finding(f"{service.id}: there is no group {group}", f"groupadd --system {group}")
+        return
+    maildrop = grp.getgrnam(postconf.value("setgid_group")).gr_gid
+    if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
+        yield Finding(f"{service.id}: {_refused(service.attribute('user') or '')}")
+    elif job is VERIFY and _reads_keys(postconf, name, group):
+        mend = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
+        yield Finding(f"{service.id}: {_READS_KEYS}", mend)
+    elif job is VERIFY and not _may_enter(CONF_FILE.parent, user.pw_uid, number):
+        what = f"{CONF_FILE.parent}: user {name} may not look for {CONF_FILE.name} there: all its mail waits"
+        yield Finding(what, f"chmod 0755 {CONF_FILE.parent}")
+
+
+def _may_enter(directory: Path, user: int, group: int) -> bool:
+    """Tell whether a program of this user and group may look up names in a directory, if there is one."""
+    try:
+        status = directory.stat()
+    except FileNotFoundError:
+        return True
+    bit = 0o100 if status.st_uid == user else 0o010 if status.st_gid == group else 0o001
+    return bool(status.st_mode & bit)
+
+
+def exists(name: str) -> bool:
+    """Tell whether there is a user of this name."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _useradd(name: str) -> str:
+    return f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+
+
+def _reads_keys(postconf: Postconf, user: str, group: str) -> bool:
+    """Tell whether a user, or his group, is that of the filter that signs."""
+    service = filter_service.find(postconf)
+    signer, _, signers = ((service and service.attribute("user")) or SIGN.name).partition(":")
+    return user == signer or _group(user, group) == _group(signer, signers)
+
+
+def _group(user: str, group: str) -> str:
+    """Return the group whose rights pipe(8) gives to a program of this user."""
+    try:
+        return group or grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        return user
+
+
+def refuse_reader_of_keys(postconf: Postconf, user: str) -> None:
+    """Raise ConfigError if there is no such user for the service that verifies, or he can read keys."""
+    service = filter_service.find(postconf, VERIFY)
+    name, _, group = ((service and service.attribute("user")) or user).partition(":")
+    if _reads_keys(postconf, name, group):
+        raise ConfigError(f"user={name}: {_READS_KEYS}", _useradd(VERIFY.name))
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"there is no user {name}", _useradd(name)) from None
+
+
+def refuse_user(postconf: Postconf, user: str, group: str) -> None:
+    """Raise ConfigError if pipe(8) runs nothing as this user."""
+    owner = postconf.value("mail_owner")
+    if user in ("root", owner) or group in ("root", postconf.value("setgid_group"), owner):
+        raise ConfigError(_refused(f"{user}:{group}" if group != user else user))
+
+
+def _refused(user: str) -> str:
+    return f"pipe(8) refuses user={user}: take a user of its own"

@@ -1,0 +1,230 @@
+"""The configuration of one Postfix, read and edited by postconf(1), which keeps all that it does not edit."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.errors import ConfigError
+
+FILE = "file"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Service(NamedTuple):
+    """One line of master.cf.
+
+    ``id``         ``name/type``, such as ``pickup/unix``
+    ``command``    the program, such as ``smtpd``
+    ``arguments``  what stands behind the program, in the spelling of postconf(1)
+    """
+
+    id: str
+    private: str
+    unprivileged: str
+    chroot: str
+    wakeup: str
+    process_limit: str
+    command: str
+    arguments: str
+
+    @property
+    def line(self) -> str:
+        """The line as ``postconf -M`` takes it."""
+        return " ".join([*self.id.rsplit("/", 1), *self[1:]])
+
+    @property
+    def name(self) -> str:
+        """What the service is called; for a network service, where it listens."""
+        return self.id.rpartition("/")[0]
+
+    @property
+    def port(self) -> str:
+        """The port of a network service, by number or name."""
+        return self.name.rpartition(":")[2]
+
+    @property
+    def attributes(self) -> list[str]:
+        """What a pipe service says before ``argv=``, such as ``flags=q``, without its ``-o`` options."""
+        words = split(self.arguments.partition("argv=")[0])
+        return [word for at, word in enumerate(words) if "-o" not in words[max(0, at - 1) : at + 1]]
+
+    @property
+    def command_line(self) -> list[str]:
+        """What a pipe service runs, word by word, as it stands there."""
+        return split(self.arguments.partition("argv=")[2])
+
+    @property
+    def argv(self) -> list[str]:
+        """The same without the braces that hold a word with blanks together."""
+        return [word[1:-1].strip() if word.startswith("{") else word for word in self.command_line]
+
+    def attribute(self, name: str) -> str | None:
+        """Return what a pipe service says for ``flags`` or the like; None if it says nothing."""
+        values = [word.partition("=")[2] for word in self.attributes if word.startswith(f"{name}=")]
+        return values[-1] if values else None
+
+
+class Change(NamedTuple):
+    """One edit: ``postconf OPTION ARGUMENT``.
+
+    ``option``  -e a parameter of main.cf, -P one of a service in master.cf, -M a service; -X, -PX, -MX
+                remove one; FILE: a file beside them, of one line
+    ``why``     what goes wrong without it
+    ``level``   error, or warning if nothing goes wrong yet
+    """
+
+    option: str
+    argument: str
+    why: str
+    level: str = "error"
+
+    @property
+    def what(self) -> str:
+        """The name of what is edited."""
+        return self.argument.partition("=")[0]
+
+
+class Postconf:
+    """One instance of Postfix, by its configuration directory, as it was read; the system's own for None.
+
+    ``directory``  where main.cf and master.cf are
+    ``version``    of Postfix, such as (3, 7)
+    ``explicit``   what main.cf says itself, by parameter
+    ``effective``  the same with all defaults, macros expanded
+    ``services``   the lines of master.cf, by ``name/type``
+    ``overrides``  the ``-o`` parameters, by service, as they stand there
+    ``twice``      the services that master.cf has twice; the last line counts
+    """
+
+    def __init__(self, directory: str | Path | None = None) -> None:
+        """Raise ConfigError if there is no Postfix, or no such configuration."""
+        self._found: dict[tuple[str, str], str] = {}
+        self._broken: set[str] = set()
+        self._choice = ["-c", str(Path(directory).absolute())] if directory else []
+        # Not to be asked for if it is known: the answer of 3.11 is wrong while main.cf is fresh.
+        self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
+        self.version = tuple(map(int, re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]))
+        self.explicit = _parameters(self.run("-n"))
+        self.effective = _parameters(self.run("-x"))
+        self.services: dict[str, Service] = {}
+        self.twice: list[str] = []
+        for line in filter(str.strip, self.run("-M").splitlines()):
+            name, kind, private, unprivileged, chroot, wakeup, limit, *command = line.split(None, 8)
+            program, arguments = command[0], " ".join(" ".join(command[1:]).split())
+            service = Service(
+                f"{name}/{kind}", private, unprivileged, chroot, wakeup, limit, program, arguments
+            )
+            if service.id in self.services:
+                self.twice.append(service.id)
+            self.services[service.id] = service
+        self.overrides = self._overrides("-P")
+        self._expanded = self._overrides("-x", "-P")
+
+    def _overrides(self, *options: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {service: {} for service in self.services}
+        for name, value in _parameters(self.run(*options)).items():
+            service, _, parameter = name.rpartition("/")
+            found[service][parameter] = value
+        return found
+
+    def lookup(self, table: str, key: str) -> str:
+        """Return what a lookup table has for a key, by postmap(1); nothing if it has none, or fails."""
+        if (table, key) not in self._found and table not in self._broken:  # each is a process
+            command = ["postmap", *self._choice, "-q", key, table]
+            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+            self._found[table, key] = done.stdout.decode(errors="surrogateescape").strip()
+            if b"fatal: " in done.stderr:  # as for each key, and each time it waits for a second
+                self._broken.add(table)
+        return self._found.get((table, key), "")
+
+    def run(self, *arguments: str) -> str:
+        """Return what postconf(1) prints; raise ConfigError with its words if it fails."""
+        command = ["postconf", *self._choice, *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+        except OSError as error:
+            raise ConfigError(f"cannot run postconf: {error.strerror}", "is Postfix installed?") from None
+        if done.returncode:
+            said = done.stderr.decode(errors="backslashreplace").strip()
+            raise ConfigError(f"{' '.join(command)}: {said or done.returncode}")
+        return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
+
+    def edit(self, change: Change, directory: Path | None = None) -> None:
+        """Make one edit of the files, or of copies in another directory. What was read stays as it was."""
+        directory = directory or self.directory
+        if change.option == FILE:
+            name, _, line = change.argument.partition("=")
+            (directory / name).write_text(line + "\n")
+        else:
+            self.run("-c", str(directory), change.option, change.argument)
+
+    def command(self, change: Change) -> str:
+        """Return the same edit as a line for the shell."""
+        if change.option == FILE:
+            name, _, line = change.argument.partition("=")
+            return f"echo {shlex.quote(line)} > {shlex.quote(str(self.directory / name))}"
+        return shlex.join(["postconf", "-c", str(self.directory), change.option, change.argument])
+
+    def value(self, parameter: str, service: str = "") -> str:
+        """Return what a parameter is, for a service or for all; nothing if this Postfix does not know it."""
+        everywhere = self.effective.get(parameter, self.explicit.get(parameter, ""))
+        return self._expanded.get(service, {}).get(parameter, everywhere)
+
+    def own(self, parameter: str, service: str = "") -> str:
+        """Return what a service says itself, or main.cf for no service; nothing if it says nothing."""
+        if service:
+            return self._expanded.get(service, {}).get(parameter, "")
+        return self.value(parameter) if parameter in self.explicit else ""
+
+    def words(self, parameter: str, service: str = "") -> list[str]:
+        """Return the words of a list, which commas or blanks divide, but not within braces."""
+        return split(self.value(parameter, service), ",")
+
+    def number(self, parameter: str, service: str = "") -> int:
+        """Return a number. Raises ConfigError where Postfix itself would not start."""
+        value = self.value(parameter, service)
+        try:
+            return int(value or 0)
+        except ValueError:
+            raise ConfigError(f"{parameter} = {value}: this is no number, and Postfix refuses it") from None
+
+    def seconds(self, parameter: str, service: str = "") -> int:
+        """Return a time in seconds. Raises ConfigError where Postfix itself would not start."""
+        value = self.value(parameter, service)
+        unit = value[-1:] if value[-1:] in _SECONDS else ""
+        try:
+            return int(value.removesuffix(unit)) * _SECONDS[unit or "s"]
+        except ValueError:
+            raise ConfigError(f"{parameter} = {value}: this is no time, and Postfix refuses it") from None
+
+    def running(self, *commands: str) -> list[Service]:
+        """Return the services that these programs serve."""
+        return [service for service in self.services.values() if service.command in commands]
+
+
+def of_change(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:
+    """Return what a change of Postfix's configuration mends, with the command for it."""
+    change = Change(option, argument, why)
+    return Finding(f"{change.what}: {why}", postconf.command(change), level)
+
+
+def split(text: str, divider: str = "") -> list[str]:
+    """Return words, which blanks and dividers divide, but not within braces."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter == "{") - (letter == "}")
+        if (letter.isspace() or letter in divider) and depth <= 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return list(filter(None, words))
+
+
+def _parameters(text: str) -> dict[str, str]:
+    lines = (line.partition("=") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}

@@ -1,0 +1,259 @@
+"""What Postfix must be told, and why. What a configuration lacks of it follows, as edits.
+
+A value that does the same as ours is as good: what the owner of the configuration wrote stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dkimpipe.admin.postfix import cleanup_service, filter_service, strangers
+from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.guard import TIME_LIMIT
+from dkimpipe.message import HEADER_LIMIT
+
+PICKUP = "pickup/unix"  # takes what sendmail(1) is given
+PUBLIC_PORTS = ("smtp", "25", "smtpd")
+SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
+SIZE_MARGIN = 16384  # octets by which signatures, or what is said of them, may lengthen a message
+RECIPIENTS = 1000  # Postfix itself takes no more in one message, if smtpd_recipient_limit is its default
+
+
+class Lack(NamedTuple):
+    """A parameter that should have another value, and why."""
+
+    name: str
+    value: str
+    why: str
+
+
+def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
+    """Return the edits that this configuration needs for a job; none if all stands there already."""
+    changes = filter_service.missing(postconf, user, job, job is SIGN and not guests(postconf))
+    for service in services(postconf, job):
+        changes += _overrides(service.id, _first_pass(postconf, service.id, job))
+    if job is SIGN:
+        changes += cleanup_service.missing(postconf, submission_services(postconf))
+    if pickup(postconf) in postconf.services:
+        changes += _overrides(pickup(postconf), _pickup(postconf, pickup(postconf), job))
+    lacks = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
+    return changes + [Change("-e", f"{lack.name}={lack.value}", lack.why) for lack in lacks]
+
+
+def pickup(postconf: Postconf) -> str:
+    """Return the service that takes what sendmail(1) is given; it was a fifo in old versions."""
+    return PICKUP if PICKUP in postconf.services or "pickup/fifo" not in postconf.services else "pickup/fifo"
+
+
+def in_use(postconf: Postconf) -> list[Job]:
+    """Return the jobs that a configuration has something of already; to sign, if there is nothing."""
+    return [
+        job
+        for job in filter_service.JOBS
+        if filter_service.find(postconf, job)
+        or any(
+            passes_to(postconf, each.id, filter_service.name(postconf, job))
+            for each in postconf.running("smtpd")
+        )
+    ] or [SIGN]
+
+
+def services(postconf: Postconf, job: Job) -> list[Service]:
+    """Return the services whose mail a job is for."""
+    return submission_services(postconf) if job is SIGN else inbound_services(postconf)
+
+
+def guests(postconf: Postconf) -> str:
+    """Return the first setting that lets others send mail to be signed than those who log in or are near.
+
+    That mail has to be signed, and pipe(8) passes neither a login of theirs nor an address in mynetworks.
+    """
+    found = ((each.id, strangers.guests(postconf, each)) for each in submission_services(postconf))
+    return next((f"{service}/{setting}" for service, setting in found if setting), "")
+
+
+def inbound_services(postconf: Postconf) -> list[Service]:
+    """Return the services whose mail is to be verified.
+
+    They are those of port 25, behind postscreen(8) too, and those that have our filter; not those whose
+    mail is signed, for users send there, and not those that have another filter, if ours stands behind it.
+    """
+    name, signed = filter_service.name(postconf, VERIFY), submission_services(postconf)
+    return [
+        service
+        for service in postconf.running("smtpd")
+        if service not in signed
+        and (
+            passes_to(postconf, service.id, name)
+            or (service.port in PUBLIC_PORTS and not goes_elsewhere(postconf, service, VERIFY))
+        )
+    ]
+
+
+def submission_services(postconf: Postconf) -> list[Service]:
+    """Return the services whose mail is to be signed.
+
+    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those that have our filter,
+    but for a public port 25. Those that have another filter are left to it, if ours stands behind it.
+    """
+    name = filter_service.name(postconf)
+    ours = [
+        service
+        for service in postconf.running("smtpd")
+        if passes_to(postconf, service.id, name) and not _is_public(postconf, service)
+    ]
+    return [
+        service
+        for service in postconf.running("smtpd")
+        if service in ours or (service.port in SUBMISSION_PORTS and not goes_elsewhere(postconf, service))
+    ]
+
+
+def _is_public(postconf: Postconf, service: Service) -> bool:
+    """Tell whether strangers can send here, on port 25."""
+    return service.port in PUBLIC_PORTS and strangers.are_let_in(postconf, service)
+
+
+def goes_elsewhere(postconf: Postconf, service: Service, job: Job = SIGN) -> bool:
+    """Tell whether mail goes through another filter first, and comes back where ours is the next one."""
+    name = filter_service.name(postconf, job)
+    behind = any(
+        passes_to(postconf, each.id, name) and each.port not in (*SUBMISSION_PORTS, *PUBLIC_PORTS)
+        for each in postconf.running("smtpd")
+    )
+    road = postconf.value("content_filter", service.id)
+    return behind and bool(another_road(postconf, road) or postconf.value("smtpd_proxy_filter", service.id))
+
+
+def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str:
+    """Return the content_filter of a service itself, if it is not ours and there is such a service.
+
+    Mail that is to be verified must have none of main.cf either, nor a proxy: it would pass both filters.
+    """
+    if job is SIGN:
+        return another_road(postconf, postconf.own("content_filter", service.id))
+    proxy = postconf.value("smtpd_proxy_filter", service.id)
+    return another_road(postconf, postconf.value("content_filter", service.id)) or proxy
+
+
+def another_road(postconf: Postconf, road: str) -> str:
+    """Return this content_filter if it is neither of ours and there is such a service, else nothing."""
+    transport = road.partition(":")[0]
+    ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
+    return road if transport not in ours and f"{transport}/unix" in postconf.services else ""
+
+
+def passes_to(postconf: Postconf, service: str, name: str) -> bool:
+    """Tell whether a service passes its mail to this filter. Main.cf for all counts if pickup is excepted."""
+    excepted = "content_filter" in postconf.overrides.get(pickup(postconf), {})
+    road = (postconf.value if excepted else postconf.own)("content_filter", service)
+    return road.partition(":")[0] == name
+
+
+def _first_pass(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
+    """Yield what a service lacks that gives its mail to a filter."""
+    name, road = filter_service.name(postconf, job), postconf.value("content_filter", service)
+    if not passes_to(postconf, service, name):
+        if not another_filter(postconf, postconf.services[service], job):
+            yield Lack("content_filter", f"{name}:dummy", f"nothing is {job.done}")
+    elif road in (name, f"{name}:") and not postconf.value("default_filter_nexthop", service):
+        why = f"mail to several domains is {job.done} and sent once per domain"
+        yield Lack("content_filter", f"{name}:dummy", why)
+    yield from _words(
+        postconf,
+        service,
+        "receive_override_options",
+        ["no_address_mappings"],
+        "aliases and always_bcc apply twice: doubled mail",
+    )
+    if job is SIGN:
+        yield from _submission(postconf, service)
+    else:
+        why = "senders ask for notices that get lost"
+        yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", ["dsn"], why, ["silent-discard"])
+    places = ("", pickup(postconf))  # sendmail(1) and pickup(8)
+    limit = min(filter(None, (postconf.number("message_size_limit", place) for place in places)), default=0)
+    own = postconf.number("message_size_limit", service)
+    if limit and not 0 < own <= max(1, limit - SIZE_MARGIN // 4):  # 0: none
+        why = {SIGN: "its signatures", VERIFY: "what is said of it"}[job]
+        why = f"mail grows past the limit by {why}"
+        yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
+
+
+def _submission(postconf: Postconf, service: str) -> Iterator[Lack]:
+    """Yield the EHLO keywords that a service for mail from users should not offer."""
+    words = ["dsn", "smtputf8"] if _smtputf8(postconf, service) else ["dsn"]
+    why = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
+    yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
+
+
+def _smtputf8(postconf: Postconf, service: str) -> bool:
+    """Tell whether a service takes SMTPUTF8 mail, or would with a higher compatibility_level."""
+    return "no" not in (postconf.own("smtputf8_enable", service), postconf.own("smtputf8_enable"))
+
+
+def _pickup(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
+    standing = postconf.words("receive_override_options", service)
+    kept = [word for word in standing if word.lower() != "no_address_mappings"]
+    new = [word for word in ("no_header_body_checks", "no_milters") if word not in map(str.lower, standing)]
+    whys = [f"{job.done} mail is checked, changed or signed again"] if new else []
+    if kept != standing:
+        whys.append("with no_address_mappings aliases apply neither before nor after the filter")
+    if whys:
+        yield Lack("receive_override_options", ",".join([*kept, *new]), "; ".join(whys))
+    classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", service))
+    if classes and _smtputf8(postconf, service):
+        why = f"an 8-bit Subject makes {job.done} mail SMTPUTF8, which hosts bounce"
+        yield Lack("smtputf8_autodetect_classes", "verify", why)
+
+
+def _transport(postconf: Postconf, job: Job) -> Iterator[Lack]:
+    """Yield the limits of the service that are too low."""
+    name = filter_service.name(postconf, job)
+    own = f"{name}_time_limit"  # not known before there is the service
+    service = f"{name}/unix"
+    if (
+        postconf.seconds(own if postconf.value(own, service) else "command_time_limit", service)
+        < TIME_LIMIT + 10
+    ):
+        why = f"Postfix kills the filter before it gives up by itself, after {TIME_LIMIT} s"
+        yield Lack(own, f"{TIME_LIMIT + 20}s", why)
+    own = f"{name}_destination_recipient_limit"
+    number = postconf.number(own if postconf.value(own) else "default_destination_recipient_limit")
+    if 0 < number < RECIPIENTS:  # 0: no limit
+        yield Lack(
+            own, str(RECIPIENTS), f"one message to many is {job.done} and sent once per {number} recipients"
+        )
+
+
+def _main(postconf: Postconf) -> Iterator[Lack]:
+    """Yield what changes mail after it was signed."""
+    converted = postconf.value("force_mime_input_conversion") == "yes"  # Postfix 3.9: before the filter
+    clients = postconf.running("smtp")
+    everywhere = clients and all(
+        postconf.own("disable_mime_output_conversion", each.id) == "yes" for each in clients
+    )
+    by_default = postconf.value("disable_mime_output_conversion")
+    if by_default != "yes" and not everywhere and not converted:
+        why = "8-bit text is converted after signing for old next hops"
+        yield Lack("disable_mime_output_conversion", "yes", why)
+    if postconf.number("header_size_limit") < HEADER_LIMIT:
+        why = "a field near the limit grows past it and is cut after signing"
+        yield Lack("header_size_limit", str(HEADER_LIMIT), why)
+
+
+def _words(
+    postconf: Postconf, service: str, name: str, words: list[str], why: str, also: list[str] | None = None
+) -> Iterator[Lack]:
+    """Yield what a list lacks of these words; those that stand there stay."""
+    standing = postconf.words(name, service)
+    lower = [word.lower() for word in standing]
+    if not set(words) <= set(lower):
+        new = [word for word in [*words, *(also or [])] if word not in lower]
+        yield Lack(name, ",".join([*standing, *new]), why)
+
+
+def _overrides(service: str, lacks: Iterator[Lack]) -> list[Change]:
+    return [Change("-P", f"{service}/{lack.name}={lack.value}", lack.why) for lack in lacks]

@@ -1,0 +1,130 @@
+"""Which way mail takes: to the right filter, once, and back; and what in a configuration leads it astray."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import filter_service, requirements, strangers
+from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, of_change
+from dkimpipe.errors import ConfigError
+
+
+def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Yield where mail takes a wrong road: around the filter, through it twice, or to the other one."""
+    services = requirements.services(postconf, job)
+    yield from _after_filter(postconf, job)
+    if not services and not any(
+        requirements.goes_elsewhere(postconf, each, job) for each in postconf.running("smtpd")
+    ):
+        yield _nothing_to_do(postconf, job)
+    for place in ("", *postconf.services):
+        if road := postconf.own("content_filter", place):
+            transport = road.partition(":")[0]
+            if f"{transport}/unix" not in postconf.services:
+                what = f"{place}/content_filter".lstrip("/")
+                yield Finding(f"{what}: there is no service {transport} in master.cf")
+    for service in services:
+        if road := requirements.another_filter(postconf, service, job):
+            yield Finding(*_behind(postconf, service, road, job))
+        if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
+            why = "what the proxy filter gives back comes in where nothing is signed"
+            yield of_change(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
+    for service in postconf.running("smtpd"):
+        if service not in services and not requirements.goes_elsewhere(postconf, service, job):
+            yield from (_unsigned if job is SIGN else _unverified)(postconf, service)
+
+
+def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
+    if job is SIGN:
+        why = "there is no service for mail from users, so nothing is signed"
+        return Finding(f"submission/inet: {why}", f"{_submission(postconf)}\n{_apply(postconf)}")
+    mend = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
+    why = "there is no service for mail from outside, so nothing is verified"
+    return Finding(f"smtp/inet: {why}", f"{mend}\n{_apply(postconf, job)}")
+
+
+def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Look at what pickup(8) does with mail that comes back from the filter."""
+    name, pickup = filter_service.name(postconf, job), requirements.pickup(postconf)
+    road = postconf.value("content_filter", pickup)
+    before = [
+        postconf.value("content_filter", service.id)
+        for service in postconf.running("smtpd")
+        if requirements.goes_elsewhere(postconf, service, job)
+    ]
+    if road.partition(":")[0] == name:
+        if "content_filter" in postconf.overrides.get(pickup, {}):
+            yield of_change(postconf, "-PX", f"{pickup}/content_filter", f"{job.done} mail loops")
+        if postconf.own("content_filter").partition(":")[0] == name:
+            why = f"here it filters the {job.done} mail again and again, until it has too many hops"
+            yield of_change(postconf, "-e", "content_filter=", why)
+    elif road and road in before:
+        why = f"{road} gets the mail after it was {job.done}, and gives it back to be {job.done}: it loops"
+        yield of_change(postconf, "-P", f"{pickup}/content_filter=", why)
+    elif job is SIGN and requirements.another_road(postconf, road):
+        why = f"{road} gets the mail after it was signed; it must change nothing"
+        yield of_change(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
+
+
+def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
+    """Look at a service whose mail is not to be verified."""
+    name = filter_service.name(postconf, VERIFY)
+    if requirements.passes_to(postconf, service.id, name):
+        signer = filter_service.find(postconf)
+        road = f"{signer.name}:dummy" if signer else ""
+        yield of_change(postconf, "-P", f"{service.id}/content_filter={road}", "mail from users is verified")
+
+
+def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
+    """Look at a service whose mail is not to be signed."""
+    name = filter_service.name(postconf)
+    if requirements.passes_to(postconf, service.id, name):
+        why = "mail from strangers is signed"
+        if postconf.own("content_filter").partition(":")[0] == name:
+            yield of_change(postconf, "-P", f"{service.id}/content_filter=", why)
+        else:
+            yield of_change(postconf, "-PX", f"{service.id}/content_filter", why)
+    what = f"{service.id}/smtpd_sasl_auth_enable"
+    why = "users who log in here are not signed for"
+    if service.port in requirements.PUBLIC_PORTS:
+        if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
+            yield of_change(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
+    elif postconf.own("smtpd_sasl_auth_enable", service.id) == "yes":
+        change = Change("-P", f"{service.id}/content_filter={name}:dummy", "")
+        yield Finding(f"{what}: {why}", f"{postconf.command(change)}\n{_apply(postconf)}", "warning")
+
+
+def _apply(postconf: Postconf, job: Job = SIGN) -> str:
+    return shlex.join([*job.setting_up.split(), "-c", str(postconf.directory), "--apply"])
+
+
+def _submission(postconf: Postconf) -> str:
+    """Return the command that makes the service of RFC 6409, for users who log in by TLS."""
+    line = (
+        "submission inet n - y - - smtpd"
+        " -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt"
+        f" -o smtpd_sasl_auth_enable=yes -o {strangers.relay_list(postconf)}=permit_sasl_authenticated,reject"
+    )
+    return postconf.command(Change("-M", f"submission/inet={line}", ""))
+
+
+def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
+    """Raise ConfigError if a service for this job has another filter: ours would take its place."""
+    for service in requirements.services(postconf, job):
+        if road := requirements.another_filter(postconf, service, job):
+            raise ConfigError(*_behind(postconf, service, road, job))
+
+
+def _behind(postconf: Postconf, service: Service, road: str, job: Job) -> tuple[str, str]:
+    proxy = road == postconf.value("smtpd_proxy_filter", service.id)
+    parameter = "smtpd_proxy_filter" if proxy else "content_filter"
+    where = "where mail comes back from there"
+    if job is VERIFY:  # mail from users may come back from there as well
+        where += ", on a port for mail from outside alone"
+    return (
+        f"{service.id}/{parameter}: {road} gets this mail, and a service has one filter only",
+        f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}",
+    )

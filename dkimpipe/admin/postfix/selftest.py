@@ -1,0 +1,46 @@
+"""The filter run as pipe(8) would run it: what its user cannot read is found here, not at the first mail."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+from typing import Any
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import filter_service
+from dkimpipe.admin.postfix.postconf import Service
+
+NOBODY = "dkimpipe-check@invalid"  # RFC 2606: signed for by a senders file with an entry for all only
+
+
+def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Finding]:
+    """Return what goes wrong with a message of this author, of which the report should begin so."""
+    name, _, group_name = (service.attribute("user") or "").partition(":")
+    command = filter_service.command(service)
+    if not command:
+        return []  # another program, which the doctor names
+    try:
+        user = pwd.getpwnam(name)
+        group = grp.getgrnam(group_name).gr_gid if group_name else user.pw_gid
+        rights: dict[str, Any] = {"user": user.pw_uid, "group": group, "extra_groups": []}
+        done = subprocess.run(  # noqa: S603 - what pipe(8) runs
+            [*command, "-f", author],
+            input=f"From: {author}\n\n".encode(),
+            capture_output=True,
+            check=False,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            **(rights if os.geteuid() == 0 else {}),
+        )
+    except KeyError:
+        return []  # the doctor names it
+    except OSError as error:
+        return [Finding(f"user {name} cannot run {command[0]}: {error.strerror}")]
+    said = done.stderr.decode(errors="backslashreplace").strip()
+    if done.returncode or not said.startswith(f"dkimpipe: {report}"):
+        cause, _, mend = said.partition("\n")
+        who = name if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        return [Finding(f"as user {who}: {cause or f'exit status {done.returncode}, and no word'}", mend)]
+    return []

@@ -1,0 +1,186 @@
+"""Strangers: clients that neither log in nor are in mynetworks. Which services take their mail.
+
+What a stranger may choose is tried: a few names and addresses of clients, HELO or none, senders, and
+recipients. One session that is let in is enough. Bare ``postmaster`` is left out: smtpd(8) takes mail for it
+from everybody, whatever the lists before DATA say (RFC 5321 section 4.5.1).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Iterator
+
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.restrictions import (
+    PERMIT,
+    REJECTS,
+    UNAUTH_DESTINATION,
+    Restrictions,
+    Session,
+    each,
+    network,
+)
+
+# Addresses in nobody's mynetworks, unless all are: a root server's, and the one of example.com. Laboratories
+# use those for documentation. One is in each half of IPv4, for a mynetworks of 0.0.0.0/1.
+_CLIENTS = {
+    "ipv4": (("unknown", "198.41.0.4"), ("mail.example.net", "93.184.215.14")),
+    "ipv6": (("unknown", "2001:503:ba3e::2:30"),),
+}
+_HELO = "mail.example.net"
+_DOMAINS = ("virtual_alias_domains", "virtual_mailbox_domains", "relay_domains")
+RELAY, RECIPIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
+_ELSEWHERE = "someone@example.net"
+_LOOPBACK = ("loopback-only", "localhost")
+
+
+def are_let_in(postconf: Postconf, service: Service) -> bool:
+    """Tell whether a stranger can hand in a message at a service, for a local recipient at least."""
+    return bool(roads(postconf, service))
+
+
+def roads(postconf: Postconf, service: Service) -> list[str]:
+    """Return the content filters that strangers' mail gets at a service; empty if it takes none from them."""
+    if is_inside(postconf, service) or _wants_certificates(postconf, service.id):
+        return []
+    restrictions, found = Restrictions(postconf, service.id), {}
+    own = postconf.value("content_filter", service.id)
+    for session in _sessions(postconf, service):
+        if restrictions.let_in(session):
+            found[restrictions.filter or own] = True
+    return list(found)
+
+
+def guests(postconf: Postconf, service: Service) -> str:
+    """Return the setting by which the owner lets others in on purpose; empty if there is none.
+
+    They are clients that pipe(8) shows with neither a login nor an address in mynetworks: with a certificate,
+    in a table, in mynetworks by name, or behind another filter that passes their address by XFORWARD, and not
+    their login.
+    """
+    if is_inside(postconf, service):
+        if postconf.value("smtpd_authorized_xforward_hosts", service.id):
+            return "smtpd_authorized_xforward_hosts"
+        restrictions = Restrictions(postconf, service.id)
+        if not any(restrictions.is_in("mynetworks", "localhost", host) for host in ("127.0.0.1", "::1")):
+            return "mynetworks"
+        if not postconf.value("smtpd_authorized_xclient_hosts", service.id):
+            return ""
+        if any(restrictions.let_in(session) for session in _sessions(postconf, service)):
+            return "smtpd_authorized_xclient_hosts"
+    if any(map(_is_host_name, postconf.words("mynetworks", service.id))):
+        return "mynetworks"
+    restrictions = Restrictions(postconf, service.id, guest=True)
+    for session in _sessions(postconf, service):
+        if restrictions.let_in(session):
+            if _wants_certificates(postconf, service.id):
+                return "smtpd_tls_req_ccert"
+            if restrictions.by:
+                return restrictions.by
+    return ""
+
+
+def _is_host_name(pattern: str) -> bool:
+    """Tell whether an item of mynetworks is neither a network, nor a file or table of such items."""
+    pattern = pattern.lstrip("!")
+    return not (pattern.startswith("/") or ":" in pattern or network(pattern))
+
+
+def is_inside(postconf: Postconf, service: Service) -> bool:
+    """Tell whether only programs on this host can connect to a service."""
+    kind = service.id.rpartition("/")[2]
+    if kind == "pass":
+        doors = postconf.running("postscreen")
+        return bool(doors) and all(is_inside(postconf, door) for door in doors)
+    if kind != "inet":
+        return True
+    host = service.name.rpartition(":")[0].strip("[]")
+    hosts = [host] if host else postconf.words("inet_interfaces")
+    # Behind a proxy that passes addresses on, clients are from anywhere.
+    is_proxied = postconf.value("smtpd_upstream_proxy_protocol", service.id)
+    return all(map(_is_loopback, hosts)) and not is_proxied
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host in _LOOPBACK
+
+
+def _wants_certificates(postconf: Postconf, service: str) -> bool:
+    """Tell whether TLS ends for a client without a certificate that smtpd(8) trusts."""
+    enforced = (
+        postconf.value("smtpd_tls_wrappermode", service) == "yes"
+        or postconf.value("smtpd_tls_security_level", service) == "encrypt"
+        or postconf.value("smtpd_enforce_tls", service) == "yes"
+    )
+    return enforced and postconf.value("smtpd_tls_req_ccert", service) == "yes"
+
+
+def _sessions(postconf: Postconf, service: Service) -> Iterator[Session]:
+    """Yield what strangers may try."""
+    helos = [_HELO] if postconf.value("smtpd_helo_required", service.id) == "yes" else ["", _HELO]
+    final = list(_recipients(postconf, service.id))
+    senders = ["", _ELSEWHERE, *final[:1]]
+    recipients = [*((recipient, True) for recipient in final), (_ELSEWHERE, False)]
+    for parts in itertools.product(_clients(postconf, service), helos, senders, recipients):
+        (name, address), helo, sender, (recipient, is_final) = parts
+        yield Session(name, address, helo, sender, recipient, is_final)
+
+
+def _clients(postconf: Postconf, service: Service) -> Iterator[tuple[str, str]]:
+    """Yield names and addresses of strangers, as far as they can reach a service."""
+    host = service.name.rpartition(":")[0]
+    protocols = postconf.words("inet_protocols")
+    for protocol, clients in _CLIENTS.items():
+        is_bound = ("ipv6" if ":" in host else "ipv4") == protocol if host else True
+        if is_bound and ({protocol, "all"} & set(protocols)):
+            yield from clients
+
+
+def _recipients(postconf: Postconf, service: str) -> Iterator[str]:
+    """Yield recipients for whom Postfix takes mail from everybody."""
+    domains = [domain for name in _DOMAINS for domain in postconf.words(name)[:1]]
+    checked = postconf.value("smtpd_reject_unlisted_recipient", service) == "yes"
+    options = map(str.lower, postconf.words("receive_override_options", service))
+    checked = checked and "no_unknown_recipient_checks" not in options
+    if not (checked and postconf.value("local_transport").startswith(("error", "retry"))):
+        # Even without mydestination: mail for the addresses of this host is local, too.
+        domains = [*postconf.words("mydestination")[:1], *domains] or ["[127.0.0.1]"]
+    for domain in domains:
+        name = domain if ":" not in domain and "/" not in domain else "example.org"
+        yield from (f"{local_part}@{name}" for local_part in ("postmaster", "someone"))
+
+
+def closing(postconf: Postconf, service: str) -> Change:
+    """Return the smallest edit that closes a service to strangers.
+
+    It ends the list that decides who may relay in a reject. What else lets clients in there stays, unless it
+    lets strangers in, too.
+    """
+    words = postconf.words(RELAY, service) or postconf.words(RECIPIENT, service)
+    kept = _kept(postconf, service, words)
+    login = [] if "permit_sasl_authenticated" in map(str.lower, kept) else ["permit_sasl_authenticated"]
+    return Change("-P", f"{service}/{relay_list(postconf)}={','.join([*kept, *login, 'reject'])}", "")
+
+
+def relay_list(postconf: Postconf) -> str:
+    """Return the list that decides who may relay: one of its own from Postfix 2.10."""
+    return RELAY if RELAY in postconf.effective else RECIPIENT
+
+
+def _kept(postconf: Postconf, service: str, words: list[str]) -> list[str]:
+    """Return the restrictions that stay, word by word."""
+    restrictions, kept = Restrictions(postconf, service), []
+    sessions = list(_sessions(postconf, postconf.services[service]))
+    for found in each(words):
+        *_, name, argument = found
+        used = [word for word in found if word]
+        is_end = name.lower() in (*REJECTS, *UNAUTH_DESTINATION)
+        if is_end or any(map(str.isspace, argument)):  # postconf -P takes no blanks
+            continue
+        if not any(restrictions.result(used, session, "recipient") == PERMIT for session in sessions):
+            kept += used
+    return kept

@@ -1,0 +1,107 @@
+"""The records of the keys that are rotated: looked at, put into DNS, and taken out of it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from dkimpipe.admin.dns import compare, lookup, update
+from dkimpipe.admin.dns.compare import Holds, Need
+from dkimpipe.admin.dns.lookup import Answer
+from dkimpipe.admin.dns.record import Record
+from dkimpipe.admin.dns.update import Server
+from dkimpipe.admin.findings import Finding
+from dkimpipe.errors import ConfigError
+
+_LEAST_WAIT = 3600  # seconds; a zone that says 0 may still have servers that are late
+
+
+class KeyRecords:
+    """What the servers say of records, and, with ``--publish``, what they are told."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._asker = lookup.Asker(options.look_at or ())
+
+    def faults(self, needs: Mapping[str, Sequence[Need]]) -> list[Finding]:
+        """Return what keeps these names from having the record that is needed there, at any server.
+
+        What is not there is published first, if that is wished. Raises ConfigError, also if something else
+        is there.
+        """
+        found = {name: self._errors(name, each) for name, each in needs.items()}
+        missing = [name for name, errors in found.items() if errors]
+        if missing and self._options.publish:
+            self._publish([Record(name, needs[name][0].value) for name in missing])
+            found.update((name, self._errors(name, needs[name])) for name in missing)
+        return [finding for errors in found.values() for finding in errors]
+
+    def _errors(self, name: str, needs: Sequence[Need]) -> list[Finding]:
+        return [each for each in self._asker.findings(name, list(needs)) if each.level == "error"]
+
+    def are_free(self, names: Iterable[str]) -> bool:
+        """Tell whether no server has a key at any of these names. Raises ConfigError if one does not say.
+
+        A record that is not valid may be somebody's key: then the name is not free.
+        """
+        texts = [text for name in names for answer in self._sure_answers(name) for text in answer.texts]
+        return all(compare.holds(text) is Holds.NOTHING for text in texts)
+
+    def wait(self, names: Iterable[str], others: Iterable[str]) -> int:
+        """Return the seconds for which resolvers may keep what was said of these names, or of others.
+
+        Raises ConfigError if a server says nothing of ``names`` now.
+        """
+        answers = [answer for name in names for answer in self._sure_answers(name)]
+        answers += [answer for name in others for _, answer in self._asker.answers(name)]
+        return max([_LEAST_WAIT, *(answer.ttl for answer in answers)])
+
+    def _sure_answers(self, name: str) -> list[Answer]:
+        answers = list(self._asker.answers(name))
+        for at, answer in answers:
+            if not answer.certain:
+                raise ConfigError(f"{name}: {answer.failure}, says {at.name}")
+        return [answer for _, answer in answers]
+
+    def there(self, names: Iterable[str], value: str) -> list[str]:
+        """Return the names at which a server has this key, or may have it.
+
+        It may, if it is at a loss, or silent, or has a record that is not valid. An empty value is any key.
+        """
+        gone = (Holds.NOTHING, Holds.OTHER)
+        return [
+            name
+            for name in names
+            if any(
+                not answer.certain or any(compare.holds(text, value) not in gone for text in answer.texts)
+                for _, answer in self._asker.answers(name)
+            )
+        ]
+
+    def withdraw(self, there: Record) -> None:
+        """Take a record out of DNS, or revoke it.
+
+        Raises ConfigError, also if the server that takes updates has another key there, or a record that is
+        not valid and may hold one.
+        """
+        server = update.server(self._options)
+        for text in update.texts(server, there.name, self._options.zone or ""):
+            found = compare.holds(text, there.value)
+            if found not in (Holds.OURS, Holds.NOTHING):
+                what = f"{there.name} holds {found.value} than the one that was there"
+                raise ConfigError(what, "look what it is for")
+        if self._options.revoke:
+            revoked = re.sub(r"\bp=.*", "p=", there.value)
+            self._publish([Record(there.name, revoked)], server, replace=True)
+        elif self._options.dry_run:
+            print(f"{there.name}: to be taken out of DNS")
+        else:
+            update.delete(server, [there], self._options.zone or "", replace=True)
+
+    def _publish(self, records: list[Record], server: Server | None = None, replace: bool = False) -> None:
+        if self._options.dry_run:
+            print(*(f"{each.name}: to be published" for each in records), sep="\n")
+            return
+        server = server or update.server(self._options)
+        update.publish(server, records, self._options.ttl, self._options.zone or "", replace)

@@ -1,0 +1,1 @@
+"""The verbs: the options of each, and what it prints."""

@@ -1,0 +1,74 @@
+"""``dkimpipe check``: what is wrong, all of it in one run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from dkimpipe.admin.findings import Finding, tell
+from dkimpipe.admin.maps import permissions
+from dkimpipe.admin.postfix import doctor, filter_service, filter_user
+from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.selinux import survey
+from dkimpipe.admin.verbs import filter_files, postfix
+from dkimpipe.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.admin.dns.lookup import Asker
+    from dkimpipe.admin.maps.entries import Use
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    postfix.add_instance(parser, user="")
+    parser.add_argument("--postfix", action="store_true", help="look at Postfix's configuration only")
+    parser.add_argument("--dns", action="store_true", help="look at the records of the keys in DNS, too")
+    parser.add_argument(
+        "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines: a list of what, mend and level")
+    filter_files.add_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is wrong; return 0, or 78 with errors."""
+    if options.postfix:
+        return postfix.check(Postconf(options.directory), options.user, options.json)
+    from dkimpipe.admin.maps.lint import Lint
+
+    asker = None
+    if options.dns:
+        from dkimpipe.admin.dns.lookup import Asker, server
+
+        asker = Asker([server(options.server)] if options.server else ())
+    named = filter_files.arguments(options)
+    try:
+        postconf = Postconf(options.directory)
+    except ConfigError:
+        postconf = None
+    service = filter_service.find(postconf) if postconf else None
+    lint = Lint(named or (doctor.options(service) if service else []))
+    files = {**dict.fromkeys(lint.files, ""), **lint.keyfiles}
+    findings: list[Finding] = [*lint.findings, *permissions.exposed(files)]
+    user = (service and service.attribute("user")) or options.user
+    if user or filter_user.exists(SIGN.name):
+        findings += permissions.unreadable(files, user or SIGN.name)
+    if postconf:
+        findings += survey.findings(postconf, SIGN, files)
+    if asker:
+        findings += _dns(lint.uses, asker)
+    return tell(findings, f"{', '.join(lint.files)} and {lint.good} signatures are good", options.json)
+
+
+def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
+    """Compare each key with its record, once a name."""
+    from dkimpipe import publickey
+    from dkimpipe.admin.dns.compare import Need, need_of
+
+    needs: dict[str, list[Need]] = {}
+    for use in uses:
+        needs.setdefault(use.name, []).append(need_of(use, publickey.record_value(use.options.keyfile)))
+    for name, each in needs.items():
+        yield from asker.findings(name, each)

@@ -1,0 +1,139 @@
+"""``dkimpipe explain``: why a message is signed as it is, or is not.
+
+It goes the filter's way, by the filter's own code, and tells what was found at each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from typing import Callable
+
+from dkimpipe import publickey
+from dkimpipe.address import Mailbox, is_at_or_below
+from dkimpipe.body import BodyHashes
+from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
+from dkimpipe.config import OPTIONS, Settings, read_settings
+from dkimpipe.errors import NotAllowed, NotSigned, Trouble, one_line, printable, shown
+from dkimpipe.keys import read_key
+from dkimpipe.message import Message
+from dkimpipe.options import SignatureOptions
+from dkimpipe.pipe import read_standard_input
+from dkimpipe.signatures import Signatures
+
+State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options: an address, and those of the filter."""
+    text = "explain a message from this address; without, one on standard input"
+    parser.add_argument("address", nargs="?", metavar="ADDRESS", help=text)
+    parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
+    parser.add_argument("--login", metavar="LOGIN", help="the SASL login, '' for none")
+    parser.add_argument("--client", metavar="ADDRESS", help="the address of the SMTP client")
+    parser.add_argument("--dns", action="store_true", help="tell the state of the records in DNS, too")
+    parser.add_argument(
+        "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
+    )
+    for name in OPTIONS.keys() - {"login", "client"}:
+        parser.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what the filter does with the message, and why; return 0, or 78 if it would be deferred."""
+    if options.client and options.login is None:
+        options.login = ""
+    given = vars(options).items()
+    named = [f"--{name}={value}" for name, value in given if name in OPTIONS and value is not None]
+    settings = read_settings([*named, *(["-f", options.sender] if options.sender is not None else [])])
+    state = _state(options.server) if options.dns else None
+    message = Message(_reader(options.address) if options.address else read_standard_input)
+    for line in explain(message, settings, int(time.time()), state):
+        print(one_line(line))
+    return 0
+
+
+def _state(server: str | None) -> State:
+    """Return what tells the state of the record of a signature, a line each; it needs cryptography."""
+    from dkimpipe.admin.dns import compare, lookup
+
+    asker = lookup.Asker([lookup.server(server)] if server else ())
+
+    def state(options: SignatureOptions, sender: Mailbox) -> Iterator[str]:
+        name = publickey.record_name(options.selector.decode(), options.domain.decode())
+        host = options.identity.rpartition(b"@")[2] or options.domain
+        local_part = sender.local_part.decode("utf-8", "replace")
+        value = publickey.record_value(options.keyfile)
+        needs = [compare.need(options, host != options.domain, local_part, value)]
+        found = [finding.what for finding in asker.findings(name, needs)]
+        yield from found or [f"{name}: the record is right"]
+
+    return state
+
+
+def _reader(address: str) -> Callable[[int], bytes]:
+    parts = iter([f"From: {address}\n\n".encode("utf-8", "surrogateescape")])
+    return lambda size: next(parts, b"")
+
+
+def explain(message: Message, settings: Settings, now: int, state: State | None = None) -> Iterator[str]:
+    """Yield what is found on the way of a message, a line each; ``now`` is the time in seconds since 1970.
+
+    ``state`` tells that of a signature's record in DNS. Raises Trouble as the filter does.
+    """
+    for name in (b"from", b"sender", b"list-id"):
+        for field in message.by_name.get(name, []):
+            yield f"{name.decode() + ':':<10} {printable(field.value)}"
+    try:
+        author = author_of(message)
+        for mailbox in candidates_of(message, settings, author):
+            keys = ", ".join(printable(key) for key in lookup_keys(mailbox))
+            yield f"{'address:':<10} {printable(mailbox.address)}; looked up as {keys}"
+        choice = choose(message, settings)
+        yield f"{'entry:':<10} {printable(choice.key)}, {choice.where()}"
+        for options in choice.signatures:
+            yield from _signature(options, author.domain)
+            for text in state(options, choice.mailbox) if state else ():
+                yield f"{'':<10} DNS: {text}"
+        for refusal in choice.refused:
+            yield _refused(refusal)
+    except NotAllowed as refusal:
+        yield _refused(refusal)
+    except (NotSigned, Trouble):
+        pass  # told below, as on_error has it
+    bodies = BodyHashes(large=False)
+    signatures = Signatures(message, settings, bodies)
+    for chunk in message.body():
+        bodies.update(chunk)
+    bodies.finish()
+    for text in signatures.fields(now).decode("ascii", "replace").splitlines():
+        yield f"{'field:':<10} {text}"
+    yield f"{'so:':<10} {signatures.report}"
+
+
+def _refused(refusal: NotAllowed) -> str:
+    return f"{'refused:':<10} {refusal}, which has {shown(refusal.rule)}"
+
+
+def _signature(options: SignatureOptions, author_domain: bytes) -> Iterator[str]:
+    key = read_key(options.keyfile)
+    method = options.header_canonicalization
+    if options.type == "dkim":
+        method += f"/{options.body_canonicalization}"
+    yield (
+        f"{options.type + ':':<10} d={options.domain.decode()} s={options.selector.decode()}"
+        f" a={options.algorithm or f'{key.type}-sha256'} c={method}"
+    )
+    yield f"{'':<10} key file {options.keyfile}: {key.type}, {key.bits} bits"
+    if options.type == "dkim":
+        yield f"{'':<10} {_alignment(options.domain, author_domain)}"
+
+
+def _alignment(domain: bytes, author_domain: bytes) -> str:
+    """Return what a signature's d= is worth for DMARC (RFC 7489 section 3.1.1)."""
+    if domain == author_domain:
+        return "DMARC: aligned with From"
+    if is_at_or_below(domain, author_domain) or is_at_or_below(author_domain, domain):
+        return f"DMARC: aligned with From unless the policy of {author_domain.decode()} has adkim=s"
+    return f"DMARC: not aligned with From: it does not count for {author_domain.decode()}"

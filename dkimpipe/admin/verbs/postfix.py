@@ -1,0 +1,93 @@
+"""``dkimpipe postfix``: tell Postfix to sign or to verify, check that it still does, and undo it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from dkimpipe.admin.findings import Finding, tell
+from dkimpipe.admin.postfix import (
+    doctor,
+    filter_service,
+    requirements,
+)
+from dkimpipe.admin.postfix.apply import apply, reload, revert
+from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.selftest import trial
+from dkimpipe.admin.selinux import survey
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    add_instance(parser, user="")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="look at mail from outside, to be verified; not at that from users, to be signed",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--apply", action="store_true", help="make the changes, with a dated backup")
+    what.add_argument("--revert", action="store_true", help="undo what --apply did, byte for byte")
+    what.add_argument(
+        "--check", action="store_true", help="tell what is wrong, and run the filter as its user"
+    )
+    add_open(parser)
+    parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
+
+
+def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None:
+    """Describe the options that say which Postfix, and which user; by default of the job that it is for."""
+    parser.add_argument(
+        "-c",
+        metavar="DIR",
+        dest="directory",
+        default=os.environ.get("MAIL_CONFIG"),
+        help="configuration directory, for another instance",
+    )
+    names = user or " or ".join(job.name for job in JOBS)
+    parser.add_argument("--user", default=user, help=f"the user that runs the filter ({names})")
+
+
+def add_open(parser: argparse.ArgumentParser) -> None:
+    """Describe the option that lets an open service be."""
+    parser.add_argument(
+        "--open", action="store_true", help="connect a service even if strangers may send there"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print, make, undo or check the changes; return 0, or 78 if the check finds errors."""
+    postconf = Postconf(options.directory)
+    job = VERIFY if options.verify else SIGN
+    if options.check:
+        return check(postconf, options.user, jobs=[job] if options.verify else [])
+    if options.revert:
+        revert(postconf, job)
+    else:
+        apply(postconf, options.user or job.name, job, options.apply, options.open)
+    if options.reload:
+        reload(postconf)
+    return 0
+
+
+def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[Job] = ()) -> int:
+    """Print what is wrong, and what the filters say when their users run them; return 0, or 78 with errors.
+
+    Without jobs it looks at those that Postfix has something of.
+    """
+    findings: list[Finding] = []
+    for job in jobs or requirements.in_use(postconf):
+        known = set(map(_same, findings))
+        found = doctor.findings(postconf, user or job.name, job)
+        service = filter_service.find(postconf, job)
+        found += trial(service) if service else []
+        found += survey.findings(postconf, job)
+        findings += [each for each in found if _same(each) not in known]
+    return tell(findings, "Postfix is set up", as_json)
+
+
+def _same(finding: Finding) -> tuple[str, str, str]:
+    """Return what is the same if one setting is wrong for both jobs, and is mended at once."""
+    return finding.level, finding.what.partition(": ")[0], finding.mend or finding.what

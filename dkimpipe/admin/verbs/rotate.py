@@ -1,0 +1,76 @@
+"""``dkimpipe rotate``: new keys in the place of old ones, step by step, without a moment of bad signatures.
+
+For cron: each run takes the steps that are due, and says nothing where there are none. A key is generated,
+then its record is published; once every name server has shown it for so long that no resolver can remember
+that there was none, the key becomes active in the senders file; the old one is retiring: its record stays for
+the mail that is still on its way, and then is revoked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from dkimpipe.admin import newkey
+from dkimpipe.admin.dns import lookup, update
+from dkimpipe.admin.rotation import state
+from dkimpipe.admin.rotation.steps import Turn
+from dkimpipe.admin.verbs import filter_files
+from dkimpipe.config import read_settings
+from dkimpipe.options import seconds
+
+AGE = "180d"
+KEEP = "30d"  # Postfix gives up after 5 days; people read, and forward, later
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.set_defaults(fail=parser.error)
+    add = parser.add_argument
+    add("domains", nargs="*", metavar="DOMAIN", help="the keys of these domains only")
+    add("--age", type=_time, default=AGE, metavar="TIME", help="replace keys that are as old (%(default)s)")
+    add(
+        "--keep", type=_time, default=KEEP, metavar="TIME", help="leave old records for so long (%(default)s)"
+    )
+    add("--now", action="store_true", help="replace keys of any age")
+    add("--dry-run", action="store_true", help="tell the state of each key and what is due, and do nothing")
+    add(
+        "--directory",
+        type=Path,
+        default=Path(newkey.DIRECTORY),
+        help="where the states are kept (%(default)s)",
+    )
+    filter_files.add_arguments(parser)
+    words = "look for records here, not at the resolver and the zone's name servers; repeatable"
+    add("--look-at", type=lookup.server, action="append", metavar="IP[#PORT]", help=words)
+    group = parser.add_argument_group("dynamic update")
+    group.add_argument(
+        "--publish", action="store_true", help="put records into DNS, and out of it (RFC 2136)"
+    )
+    update.add_arguments(group)
+    group.add_argument("--ttl", type=update.ttl, default=update.TTL, metavar="SECONDS", help="(%(default)s)")
+    group.add_argument("--revoke", action="store_true", help="leave a record with an empty p= at the end")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Take the steps that are due; return 0, or 78 if some could not be taken. Raises ConfigError."""
+    return rotate(options, int(time.time()))
+
+
+def rotate(options: argparse.Namespace, now: int) -> int:
+    """Take the steps that are due at a time, in seconds since 1970."""
+    if options.publish and not (options.server and options.tsig):
+        options.fail("--publish needs --server and --tsig")
+    if not options.publish and (options.server or options.tsig or options.zone or options.revoke):
+        options.fail("no --publish")
+    settings = read_settings(filter_files.arguments(options))
+    with state.lock(options.directory):
+        return Turn(options, settings, now).all_keys()
+
+
+def _time(text: str) -> int:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,350 @@
+"""``dkimpipe setup``: from nothing to signed mail, and back.
+
+Each step is printed as the command that does the same, and left out where it is done already: so it can be
+run again, for a further domain or after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import pwd
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from dkimpipe import publickey, senders
+from dkimpipe.address import to_u_labels
+from dkimpipe.admin import atomic, newkey
+from dkimpipe.admin.dns import record
+from dkimpipe.admin.findings import tell
+from dkimpipe.admin.postfix import (
+    apply,
+    backup,
+    doctor,
+    filter_service,
+    filter_user,
+    openings,
+    program,
+    requirements,
+    routing,
+)
+from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.selftest import trial
+from dkimpipe.admin.selinux import survey
+from dkimpipe.admin.verbs import postfix
+from dkimpipe.config import SENDER_MAP, Settings, read_settings
+from dkimpipe.errors import ConfigError
+from dkimpipe.options import SignatureOptions
+
+DIRECTORY = Path(SENDER_MAP).parent
+KEYS = Path(newkey.DIRECTORY)
+KINDS = {"rsa": f"RSA of {newkey.BITS} bits", "ed25519": "Ed25519"}
+NO_HOME = "/nonexistent"
+MADE = "dkimpipe setup"  # what passwd(5) says of the user that setup made
+AFTERWARDS = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
+HEADER = "# who    what to add\n"
+
+
+class Step(NamedTuple):
+    """One thing to do: why, as a command, and as a function."""
+
+    why: str
+    command: str
+    do: Callable[[], object]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.add_argument("domains", nargs="*", metavar="DOMAIN", help="sign mail of this domain")
+    postfix.add_instance(parser)
+    parser.add_argument("--selector", help="the name of the keys in DNS; year and month if not given")
+    parser.add_argument("--ed25519", action="store_true", help="a second key a domain, of type Ed25519")
+    parser.add_argument("--dry-run", action="store_true", help="print each step, and take none")
+    postfix.add_open(parser)
+    parser.add_argument("--remove", action="store_true", help="undo it: for these domains, or for all")
+    parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Take the steps, or print them, and tell what remains to be done; return 0, or 78 with errors."""
+    if not options.dry_run and os.geteuid() != 0:
+        raise ConfigError("setup is for root", "--dry-run shows what it does, and runs as any user")
+    domains = list(dict.fromkeys(map(newkey.to_domain, options.domains)))
+    newkey.selectors(options.selector, ())  # or refuse it before anything is done
+    postconf = Postconf(options.directory)
+    user, group = _account(postconf, options.user)
+    service = filter_service.find(postconf)
+    settings = read_settings(doctor.options(service) if service else [])
+    try:
+        refuse_odd_files([DIRECTORY, KEYS], [_senders(settings), *KEYS.glob("*.pem")])
+        if options.remove:
+            _refuse_if_used(postconf, domains)
+            _take(_remove(postconf, user, domains, _senders(settings)), options.dry_run)
+            return 0
+        if not domains:
+            raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
+        routing.refuse_another_filter(postconf)
+        if not options.open:
+            openings.refuse(postconf)
+        filter_user.refuse_user(postconf, user, group)
+        _take(_add(postconf, user, group, domains, options, _senders(settings)), options.dry_run)
+    except PermissionError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
+    if options.dry_run:
+        return 0
+    status = _check(Postconf(options.directory), options.user, domains, _senders(settings))
+    for domain in domains:
+        _tell_records(domain, settings)
+    if options.reload and not status:
+        apply.reload(postconf)
+    elif not status:
+        print("\nLet Postfix use it:\n\n    postfix reload")
+    return status
+
+
+def refuse_odd_files(directories: list[Path], files: list[Path]) -> None:
+    """Raise ConfigError unless these are what they should be, root's own: steps are taken on them as root."""
+    for path in (*directories, *files):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        is_what_it_should_be = stat.S_ISDIR if path in directories else stat.S_ISREG
+        if not is_what_it_should_be(status.st_mode):
+            what = "directory" if path in directories else "regular file"
+            raise ConfigError(f"{path} is no {what}", f"look what it is: ls -ld {path}")
+        if status.st_mode & 0o022 or (path in directories and status.st_uid):
+            mode = status.st_mode & 0o755
+            raise ConfigError(f"others can write {path}", f"chown root {path}; chmod {mode:04o} {path}")
+
+
+def _refuse_if_used(postconf: Postconf, domains: list[str]) -> None:
+    """Raise ConfigError if a Postfix uses the filter that the way back does not change."""
+    if domains:
+        return
+    system = Postconf()
+    others = [system.directory, *map(Path, system.words("multi_instance_directories"))]
+    for directory in dict.fromkeys(others):
+        other = postconf if directory == postconf.directory else Postconf(directory)
+        is_ours = directory == postconf.directory and backup.backups(directory, SIGN)
+        if filter_service.find(other) and not is_ours:
+            raise ConfigError(
+                f"{directory / 'master.cf'} still runs the filter, and was not changed by setup",
+                f"dkimpipe postfix -c {directory} --revert, or take the service out by hand",
+            )
+
+
+def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
+    """Return the user that pipe(8) takes for the filter, and the group whose rights it gives him."""
+    service = filter_service.find(postconf)
+    user, _, group = ((service and service.attribute("user")) or wanted_user).partition(":")
+    if not group and filter_user.exists(user):
+        group = grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    return user, group or user
+
+
+def _take(steps: Iterator[Step], dry_run: bool) -> None:
+    taken = False
+    for step in steps:
+        print(f"# {step.why}\n{step.command}")
+        taken = True
+        if not dry_run:
+            step.do()
+    if not taken:
+        print("nothing to do")
+
+
+def _add(
+    postconf: Postconf, user: str, group: str, domains: list[str], options: argparse.Namespace, path: Path
+) -> Iterator[Step]:
+    if not filter_user.exists(user):
+        own_group = ["--gid", user] if _group_id(user) is not None else ["--user-group"]
+        command = ["useradd", "--system", *own_group, "--no-create-home", "--home-dir", NO_HOME]
+        command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false"]
+        command += ["--comment", MADE, user]
+        yield _command("the user that the filter runs as: it owns nothing and cannot log in", command)
+    # Another user verifies, and has its conf file there, too; only the keys need a directory of their own.
+    if not (DIRECTORY.exists() and DIRECTORY.stat().st_mode & 0o001):
+        command = ["install", "-d", "-o", "root", "-g", "root", "-m", "0755", str(DIRECTORY)]
+        yield _command("a directory for conf files and the senders file", command)
+    if not (KEYS.exists() and _may(KEYS, group, 0o010)):
+        command = ["install", "-d", "-o", "root", "-g", group, "-m", "0750", str(KEYS)]
+        yield _command("a directory for the keys", command)
+    if path.exists() and not _may(path, group, 0o040):
+        yield _command("the senders file, for that user to read", ["chgrp", group, str(path)])
+    for domain in domains:
+        if _entry(domain, path):
+            print(f"# {domain} has an entry in {path} already, which stays as it is")
+        else:
+            yield from _add_domain(domain, group, options, path)
+    interpreter, _, main = filter_service.installed(SIGN)
+    package = Path(main).parent
+    if not program.is_compiled(package, interpreter):
+        yield _command("compiled once, so that no message has to", program.compiling(package, interpreter))
+    changes = requirements.missing(postconf, options.user)
+    if changes:
+        commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
+        why = f"Postfix: pass mail to dkimpipe (main.cf and master.cf are kept in {backup.NAME}...)"
+        yield Step(why, "\n".join(commands), lambda: backup.edit(postconf, changes))
+
+
+def _add_domain(domain: str, group: str, options: argparse.Namespace, senders_path: Path) -> Iterator[Step]:
+    types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
+    pairs = []
+    for kind, selector in newkey.selectors(options.selector, types).items():
+        path = newkey.key_path(KEYS, domain, selector)
+        pairs.append((selector, path))
+        if path.exists():
+            yield _command(f"the key that is there for {domain}", ["chgrp", group, str(path)])
+            yield _command("for that user to read", ["chmod", "0440", str(path)])
+            continue
+        command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {group}"
+        yield Step(
+            f"a key for {domain}, {KINDS[kind]}",
+            command,
+            lambda path=path, kind=kind: newkey.make(path, kind, newkey.BITS, group),  # type: ignore[misc]
+        )
+    line = newkey.senders_line(domain, pairs)
+    command = f"echo '{line}' >> {senders_path}"
+    yield Step(f"sign mail of {domain}", command, lambda: _append(senders_path, line, group))
+
+
+def _append(path: Path, line: str, group: str) -> None:
+    if path.exists():
+        octets = path.read_bytes()
+        line_end = b"" if octets.endswith(b"\n") or not octets else b"\n"
+        atomic.write_like(path, octets + line_end + line.encode() + b"\n", path)
+    else:
+        atomic.create(path, f"{HEADER}{line}\n".encode(), 0o640, 0, grp.getgrnam(group).gr_gid)
+
+
+def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
+    """Yield the steps that undo these domains, or all. Keys stay, and so do lines that somebody edited."""
+    if not domains and backup.backups(postconf.directory, SIGN):
+        command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
+        yield Step("Postfix as it was before", command, lambda: apply.revert(postconf))
+    if path.exists():
+        yield from _remove_entries(path, domains)
+    elif domains:
+        print(f"# there is no {path}")
+    if domains:
+        return
+    for left in (*sorted(KEYS.glob("*.pem")), KEYS, DIRECTORY):
+        if left.is_dir() and not list(left.iterdir()):
+            yield _command("nothing is left in it", ["rmdir", str(left)])
+        elif left.exists():
+            print(f"# {left} stays")
+            if left.stat().st_gid:
+                yield _command("for root only: the group goes", ["chown", "root:root", str(left)])
+    if filter_user.exists(user):
+        if pwd.getpwnam(user).pw_gecos == MADE:
+            yield _command("the user", ["userdel", user])
+        else:
+            print(f"# user {user} was not made by setup, and stays")
+    print(f"# leave the records in DNS for some weeks: messages on their way need them\n# {AFTERWARDS}")
+
+
+def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
+    lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
+    ours = [line for line in lines if _is_ours(line, domains)]
+    left = [line for line in lines if line not in ours]
+    for domain in domains:
+        if _entry(domain, path) and not any(line.split(" ")[0] == domain for line in ours):
+            print(f"# the entry of {domain} was not written by setup: take it out of {path} by hand")
+    for line in ours:
+        print(f"# take out: {line.strip()}")
+    entries = [line for line in left if line.strip() and line[0] not in "#;"]
+    if ours and not entries and "".join(left) == HEADER:
+        yield _command("the senders file, which setup made", ["rm", str(path)])
+        return
+    if ours:
+        octets = "".join(left).encode(errors="surrogateescape")
+        command = ["sed", "-i", *(f"-e /^{re.escape(line.split(' ')[0])} /d" for line in ours), str(path)]
+        yield Step("the other lines stay", shlex.join(command), lambda: atomic.write_like(path, octets, path))
+    if not domains and path.stat().st_gid:
+        yield _command("for root only: the group goes", ["chown", "root:root", str(path)])
+
+
+def _is_ours(line: str, domains: list[str]) -> bool:
+    """Tell whether setup wrote this line of the senders file, for one of these domains, or any if none."""
+    domain = line.split(" ")[0]
+    item = rf"dkim\(s=[^,()]+,key={re.escape(str(KEYS))}/{re.escape(domain)}\.[^,()/]+\.pem\)"
+    return bool(re.fullmatch(rf"\S+  {item}(, {item})*\n?", line)) and (not domains or domain in domains)
+
+
+def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int:
+    """Look at the whole, and let the filter sign a message for each domain as its user.
+
+    Where an entry tells who may have its signatures, it is enough that the filter runs.
+    """
+    print()
+    findings = doctor.findings(postconf, user)
+    service = filter_service.find(postconf)
+    if service:
+        for domain in domains:
+            report = "signed " if _is_for_all(_entry(domain, path)) else ""
+            findings += trial(service, f"postmaster@{domain}", report)
+    findings += survey.findings(postconf, SIGN, map(str, KEYS.glob("*.pem")))
+    return tell(findings, f"Postfix is set up, and {', '.join(domains)} is signed for")
+
+
+def _tell_records(domain: str, settings: Settings) -> None:
+    """Print what has to be published for a domain, and how to test it."""
+    entry = _entry(domain, _senders(settings))
+    for signature in senders.parse(entry.text, entry.place) if entry else ():
+        options = SignatureOptions(signature, settings)
+        owner = publickey.record_name(options.selector.decode(), signature.options.get("domain", domain))
+        value = publickey.record_value(options.keyfile)
+        print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
+        print(f"In a form of a web page the name is {owner}, the type TXT, and the value\n\n    {value}\n")
+        print(f"Test it:\n\n    dig +short TXT {owner}")
+
+
+def _senders(settings: Settings) -> Path:
+    return Path(settings.get("sender_map", SENDER_MAP))
+
+
+def _entry(domain: str, path: Path) -> senders.Entry | None:
+    """Return what the senders file says for a domain itself."""
+    keys = dict.fromkeys([domain.encode(), to_u_labels(domain.encode())])
+    return senders.lookup(str(path), list(keys)) if path.exists() else None
+
+
+def _is_for_all(entry: senders.Entry | None) -> bool:
+    """Tell whether an entry has a signature for whoever sends."""
+    signatures = senders.parse(entry.text, entry.place) if entry else []
+    return any(each.options.keys().isdisjoint(senders.FOR_WHOM) for each in signatures)
+
+
+def _group_id(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _may(path: Path, group: str, bit: int) -> bool:
+    """Tell whether a group, or everybody, may enter a directory (0o010) or read a file (0o040)."""
+    status = path.stat()
+    return bool((status.st_gid == _group_id(group) and status.st_mode & bit) or status.st_mode & bit >> 3)
+
+
+def _command(why: str, command: list[str]) -> Step:
+    return Step(why, shlex.join(command), lambda: _run(command))
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    except OSError as error:
+        raise ConfigError(f"cannot run {command[0]}: {error.strerror}") from None
+    if done.returncode:
+        raise ConfigError(f"{shlex.join(command)}: {done.stderr.strip() or done.returncode}")

@@ -1,0 +1,101 @@
+"""Public keys, and the records that hold them: RFC 6376 section 3.6.1, RFC 8463 section 4.
+
+It needs the cryptography package: verification and the verbs use it, the filter that signs does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from dkimpipe.errors import ConfigError, PrivateKeyError
+from dkimpipe.keys import read_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+_ORDER = "vkhsgtnp"  # v= must be first
+_NEW_KEY = "make a new one: dkimpipe genkey"
+
+
+def record_name(selector: str, domain: str) -> str:
+    """Return where the record of a selector stands, without the last dot."""
+    return f"{selector}._domainkey.{domain}"
+
+
+def record_value(path: str) -> str:
+    """Return what the record of a private key file says, in one piece. Raises ConfigError."""
+    return key_record(*public(path), {})
+
+
+def key_record(kind: str, key: str, tags: Mapping[str, str]) -> str:
+    """Return the record of a selector: k=, p=, and further tags."""
+    return tag_list(_ORDER, {"v": "DKIM1", "k": kind, "p": key, **tags})
+
+
+def public(path: str) -> tuple[str, str]:
+    """Return k= and p= of a private key file: its type, and its public half in base64. Raises ConfigError.
+
+    For RSA the octets are a SubjectPublicKeyInfo in DER (RFC 5280), for Ed25519 the 32 of the key (RFC 8032).
+    """
+    kind = read_key(path).type
+    try:
+        private = load_pem_private_key(_pem(path), None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, UnsupportedAlgorithm):
+        raise PrivateKeyError(f"key file {path} is damaged: OpenSSL refuses it", _NEW_KEY) from None
+    return kind, base64_of(private.public_key())
+
+
+@functools.cache
+def sound(path: str) -> None:
+    """Let OpenSSL check the numbers of a key that ``public`` takes: 40 ms. Raises PrivateKeyError."""
+    try:
+        load_pem_private_key(_pem(path), None)
+    except ValueError:
+        what = f"key file {path} is damaged: its numbers do not fit each other"
+        raise PrivateKeyError(what, _NEW_KEY) from None
+
+
+def _pem(path: str) -> bytes:
+    octets = Path(path).read_bytes()
+    return octets[octets.index(b"-----BEGIN") :]
+
+
+def public_key_file(path: str) -> tuple[str, str]:
+    """Return the same of a public key file, PEM. Raises ConfigError."""
+    try:
+        key = load_pem_public_key(Path(path).read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        raise ConfigError(f"key file {path} holds no public key") from None
+    if isinstance(key, RSAPublicKey):
+        return "rsa", base64_of(key)
+    if isinstance(key, Ed25519PublicKey):
+        return "ed25519", base64_of(key)
+    raise ConfigError(f"key file {path} holds a key that is neither RSA nor Ed25519")
+
+
+def base64_of(key: PublicKeyTypes) -> str:
+    """Return a public key as p= has it."""
+    if isinstance(key, Ed25519PublicKey):
+        octets = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    else:
+        octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(octets).decode()
+
+
+def tag_list(order: str, tags: Mapping[str, str]) -> str:
+    """Return a tag list (RFC 6376 section 3.2): those of the tags of ``order`` that are there."""
+    return "; ".join([f"{tag}={tags[tag]}" for tag in order if tag in tags])

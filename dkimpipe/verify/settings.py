@@ -1,0 +1,91 @@
+"""The options of ``dkimpipe verify``, also in a conf file, with the directives of dkimproxy.in."""
+
+from __future__ import annotations
+
+import socket
+from typing import Callable, ClassVar
+
+from dkimpipe import publickey
+from dkimpipe.address import is_domain, to_a_labels
+from dkimpipe.config import OPTIONS, Settings
+from dkimpipe.errors import ConfigError, printable
+from dkimpipe.files import read_file
+from dkimpipe.verify import resolver
+from dkimpipe.verify.resolver import Resolver
+
+_YES_OR_NO = OPTIONS["verbose"]
+
+
+class VerifySettings(Settings):
+    """What the command line and the conf file of ``dkimpipe verify`` say."""
+
+    options: ClassVar[dict[str, tuple[str, ...]]] = {
+        "conf_file": (),
+        "hostname": (),
+        "reject_fail": _YES_OR_NO,
+        "reject_error": _YES_OR_NO,
+        "dmarc": _YES_OR_NO,
+        "dns_server": (),
+        "key_file": (),
+        "explain": _YES_OR_NO,
+        "sendmail": (),
+        "syslog": _YES_OR_NO,
+    }
+    conf_file = "/etc/dkimpipe/verify.conf"
+    command = "dkimpipe verify"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key_files: dict[str, tuple[str, Callable[[], str]]] = {}
+
+    def set(self, name: str, value: str, where: str) -> None:
+        """Take one option; raise ConfigError if its value cannot be."""
+        super().set(name, value, where)
+        if name == "key_file":
+            owner, equals, path = value.partition("=")
+            if not equals:
+                raise ConfigError(
+                    f"{where}: key_file is NAME=FILE, not '{value}'",
+                    "such as mail._domainkey.example.com=key.pem",
+                )
+            self.key_files[owner.lower().rstrip(".")] = path, where.__str__
+
+    @property
+    def authserv_id(self) -> str:
+        """Who we are in the results field (RFC 8601 section 2.5): hostname, by default the machine's own."""
+        name = self.get("hostname") or socket.gethostname()
+        try:
+            domain = to_a_labels(name.encode()).rstrip(b".")
+        except ValueError:
+            domain = b""
+        if not is_domain(domain):
+            where = self.where.get("hostname", "the machine")
+            raise ConfigError(
+                f"{where}: hostname '{printable(name.encode())}' is no domain",
+                "name one: --hostname=mx.example.com",
+            )
+        return domain.decode()
+
+    def resolver(self) -> Resolver:
+        """Return what answers for DNS. Raises ConfigError."""
+        known = {name: _record(path, where) for name, (path, where) in self.key_files.items()}
+        text = self.get("dns_server")
+        try:
+            return Resolver(resolver.server(text) if text else None, known)
+        except ValueError:
+            where = self.where["dns_server"]
+            raise ConfigError(
+                f"{where}: dns_server '{text}' is no address", "such as 192.0.2.1 or 192.0.2.1#5353"
+            ) from None
+
+
+def _record(path: str, where: Callable[[], str]) -> bytes:
+    """Return the key record in a file, or that of the private or public key in it. Raises ConfigError."""
+    try:
+        octets = read_file(path, "key file")
+        if b"-----BEGIN " not in octets:
+            return octets.strip()
+        read = publickey.public if b"PRIVATE KEY-----" in octets else publickey.public_key_file
+        return publickey.key_record(*read(path), {}).encode()
+    except ConfigError as error:
+        raise type(error)(f"{where()}: {error}", error.mend) from None

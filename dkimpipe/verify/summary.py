@@ -1,0 +1,61 @@
+"""What is told of the signatures: in the results field, and in one line of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dkimpipe.errors import printable
+from dkimpipe.message import Message
+from dkimpipe.verify import taglist
+from dkimpipe.verify.judge import Judged
+from dkimpipe.verify.results import Result
+
+_SHORTEST = 8  # characters of b= (RFC 6008 section 4)
+
+
+def results(judged: Sequence[Judged], left_out: int) -> list[Result]:
+    """Return what the results field says; ``left_out`` is how many signatures were not looked at."""
+    told = [Result(each.method, each.word, _properties(each, judged), each.reason) for each in judged]
+    if left_out:
+        told.append(Result("dkim", "policy", (), f"{left_out} more signatures are not looked at"))
+    return told or [Result("dkim", "none")]
+
+
+def line(message: Message, told: Sequence[Result]) -> str:
+    """Return one line for the log; Postfix cuts it at 100 characters, so the facts stand first."""
+    facts = []
+    for result in told:
+        words = [f"{result.method}={result.verdict}", *([f"({result.reason})"] if result.reason else [])]
+        wanted = (f"{name.partition('.')[2]}={value}" for name, value in result.properties)
+        words += [printable(word.encode()) for word in wanted if word[0] in "dsa"]
+        facts.append(" ".join(words))
+    for name in (b"from", b"message-id"):
+        for field in message.by_name.get(name, [])[:1]:
+            facts.append(f"{name.decode()}={printable(field.value)}")
+    return f"verified: {'; '.join(facts)}"
+
+
+def _properties(each: Judged, judged: Sequence[Judged]) -> tuple[tuple[str, str], ...]:
+    """Return what a signature says of itself (RFC 8601 section 2.7.1); nothing of one that cannot be read."""
+    signature = each.signature
+    if not signature:
+        return ()
+    pairs = [("header.d", signature.domain)]
+    if signature.method == "dkim":
+        pairs.append(("header.i", signature.identity))
+    pairs += [
+        ("header.s", signature.selector),
+        ("header.a", signature.algorithm.encode()),
+        ("header.b", _beginning(each, judged)),
+    ]
+    return tuple((name, value.decode("utf-8", "replace")) for name, value in pairs)
+
+
+def _beginning(each: Judged, judged: Sequence[Judged]) -> bytes:
+    """Return as much of b= as tells it from the others."""
+    values = [taglist.unfolded(other.signature.tags[b"b"]) for other in judged if other.signature]
+    own = taglist.unfolded(each.signature.tags[b"b"]) if each.signature else b""
+    for length in range(_SHORTEST, len(own)):
+        if sum(value[:length] == own[:length] for value in values) == 1:
+            return own[:length]
+    return own[:_SHORTEST]
