@@ -196,7 +196,7 @@ def test_applied_the_header_is_completed_and_not_rewritten(name: str, site: Path
     with shared_directory() as fragments:
         (fragments / "main.cf").write_text("")
         (fragments / "master.cf").write_text(MASTERS[name])
-        command = [sys.executable, str(MAIN), "postfix", "-c", str(fragments), "--apply"]
+        command = [sys.executable, str(MAIN), "postfix", "-c", str(fragments), "--apply", "--open"]
         subprocess.run(command, check=True, capture_output=True)
         octets = sent(site, ISSUE, fragments)
     for each, header in ISSUE.items():

@@ -25,8 +25,8 @@ import pytest
 import witness
 from conftest import MAIN, PROJECT, Keys, Report
 from corpus import FROM, HEAD, LARGE, MESSAGES, RECIPIENTS, REST, TEXT, body, fields
+from judging import NO_DOMAINKEYS, SHORT, judge
 from nameserver import NameServer
-from test_matrix import NO_DOMAINKEYS, SHORT, judge
 
 from postfix import Message, Postfix, Sink, shared_directory
 

@@ -16,7 +16,7 @@ from dkimpipe.body import BodyHashes
 from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.message import Message
 
-VECTORS = Path(__file__).parent / "vectors"
+VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 FIELD = rb"\S.*\r\n(?:[ ].*\r\n)*"
 
 SAMPLES = [

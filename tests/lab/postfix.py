@@ -79,7 +79,7 @@ showq unix n - n - - showq
 postlog unix-dgram n - n - 1 postlogd
 """
 
-FRAGMENTS = Path(__file__).resolve().parent.parent / "postfix"
+FRAGMENTS = Path(__file__).resolve().parents[2] / "postfix"
 
 
 def fragment_lines(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).with_name("soak")))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "soak"))
 import targets
 
 MUTANTS = 200

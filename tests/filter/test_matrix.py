@@ -6,29 +6,24 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatch
 
 import in_memory
 import pytest
 import witness
 from conftest import Done, Keys, Report, run_filter
 from corpus import MESSAGES
+from judging import METHODS, SHORT, judge
 from nameserver import NameServer
 
 from dkimpipe.verify.resolver import Resolver
 
 RSA_FORMS = [f"rsa{bits}{form}" for bits in (1024, 2048, 4096) for form in ("", "-pkcs1")]
-METHODS = ["simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"]
 
 # All of it on every fifth message; one key of each type on all messages.
 FULL = [
     *(f"dkim(c={c},a={a},s={s})" for c in METHODS for a in ("rsa-sha256", "rsa-sha1") for s in RSA_FORMS),
     *(f"dkim(c={c},s=ed25519)" for c in METHODS),
     *(f"domainkeys(c={c},s={s})" for c in ("simple", "nofws") for s in RSA_FORMS),
-]
-SHORT = [
-    *(f"dkim(c={c},s={s})" for c in METHODS for s in ("rsa2048", "ed25519")),
-    *(f"domainkeys(c={c},s=rsa2048)" for c in ("simple", "nofws")),
 ]
 NAMES = sorted(MESSAGES)
 
@@ -71,9 +66,6 @@ OURS_CANNOT = [
     ("*", "dkim(*a=rsa-sha1*", "refuses rsa-sha1: it has permanently failed (RFC 8301 section 3.1)"),
 ]
 
-
-# d= does not cover the sending address, or there is none.
-NO_DOMAINKEYS = {"field-sender-other-domain", "field-sender-two", "field-sender-unusable"}
 MBOX_LINES = re.compile(rb"\A(?:>*From (?![ \t]*:)[^\n]*\n)+")
 LONG_LINE = re.compile(rb"[^\n]{998}(?!\r?\n|\Z)")
 NEW_FIELDS = re.compile(rb"(?:(?:DKIM|DomainKey)-Signature: [^\n]{,61}\n(?: [^\n]{,77}\n)+)+")
@@ -103,31 +95,6 @@ def as_postfix_sends(message: bytes) -> bytes:
             lines.insert(number, b"\n")
             break
     return b"".join(lines)
-
-
-def judge(
-    verdicts: dict[str, list[str]], signatures: list[str], cannot: list[tuple[str, str, str]], used: set[int]
-) -> int:
-    """Return how many signatures a verifier calls valid: all, but those that it is known to get wrong."""
-    valid = 0
-    wrong = []
-    for name, got in verdicts.items():
-        made = [one for one in signatures if name not in NO_DOMAINKEYS or not one.startswith("domainkeys")]
-        assert len(got) == 1 or len(got) >= len(made), (name, got)
-        for verdict, signature in zip(got if len(got) > 1 else got * len(signatures), signatures):
-            excuses = {
-                number
-                for number, (message, which, _) in enumerate(cannot)
-                if fnmatch(name, message) and fnmatch(signature, which)
-            }
-            if verdict in ("pass", "dkim:pass", "domainkeys:pass"):
-                valid += 1
-            elif excuses:
-                used |= excuses
-            else:
-                wrong.append((name, signature, verdict))
-    assert wrong == []
-    return valid
 
 
 @pytest.fixture(scope="module")
