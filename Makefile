@@ -32,6 +32,7 @@ bench: debian $(VENV)/installed
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
 	MYPYPATH=tests:tests/lab:tests/bench:tests/soak $(VENV)/bin/mypy
 
 # As root with apt at hand: the packages of the system tests. Elsewhere those tests say what they leave out.

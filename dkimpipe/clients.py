@@ -14,10 +14,9 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Union
 
-from dkimpipe.config import ANY, AUTHENTICATED, MYNETWORKS
+from dkimpipe.config import ANY, AUTHENTICATED, MYNETWORKS, SENDMAIL
 from dkimpipe.errors import ConfigError, NotAllowed, printable, shown
 from dkimpipe.files import read_file, why
-from dkimpipe.handover import SENDMAIL
 
 if TYPE_CHECKING:
     from dkimpipe.config import Settings

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
 SENDER_MAP = "/etc/dkimpipe/senders"
+SENDMAIL = "/usr/sbin/sendmail"
 ARGV = "in master.cf: argv=... -f ${sender} -- ${recipient}"
 
 _NAME_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"

@@ -10,16 +10,18 @@ import posix
 from _signal import SIGKILL
 
 from dkimpipe import guard, log
-from dkimpipe.errors import HandoverError, TimeLimitError
+from dkimpipe.config import SENDMAIL
+from dkimpipe.errors import HandoverError, OutputError, TimeLimitError
 from dkimpipe.files import is_regular, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dkimpipe.config import Settings
     from dkimpipe.errors import Level
     from dkimpipe.spool import Spool
 
-SENDMAIL = "/usr/sbin/sendmail"
 _CHUNK = 65536
 
 
@@ -38,7 +40,7 @@ def hand_over(spool: "Spool", settings: "Settings", parent: int, report: str, le
         if not status:
             _refuse_unread(program, message)
     else:
-        spool.copy_to(1)
+        _write_out(spool.pieces())
     syslog = settings.yes("syslog", bool(settings.recipients))
     if status:  # sendmail(1) itself has said why
         report, level = f"not sent: {program} ended with exit status {status}", "error"
@@ -92,6 +94,20 @@ def _wait(child: int) -> int:
         if status == SIGKILL:
             raise
         return status
+
+
+def _write_out(pieces: "Iterable[bytes]") -> None:
+    """Write octets to standard output. Raises OutputError unless every one of them was taken."""
+    try:
+        for octets in pieces:
+            while octets:
+                try:
+                    octets = octets[posix.write(1, octets) :]
+                except BlockingIOError:
+                    posix.set_blocking(1, True)
+        posix.close(posix.dup(1))  # a network file system reports a full disk only on close
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {why(error)}") from None
 
 
 def _refuse_unread(path: str, message: int) -> None:

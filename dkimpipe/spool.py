@@ -10,12 +10,11 @@ may not use. A pipe is allowed wherever sendmail(1) may be run by a filter at al
 
 import posix
 
-from dkimpipe.errors import OutputError, SpoolError
+from dkimpipe.errors import SpoolError
 from dkimpipe.files import why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Union
 
     from dkimpipe.spoolfile import SpoolFile
@@ -67,9 +66,9 @@ class SpoolMemory:
         file.write(octets)
         return file.reader()
 
-    def copy_to(self, descriptor: int) -> None:
-        """Write all of it to a descriptor. Raises OutputError unless every octet was taken."""
-        write_out(self._pieces, descriptor)
+    def pieces(self) -> "list[bytes]":
+        """Return the whole message, in pieces."""
+        return self._pieces
 
 
 def _filled_pipe(octets: bytes) -> "int | None":
@@ -97,17 +96,3 @@ def _enlarge(pipe: int, size: int) -> None:
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, size)
     except OSError:
         pass
-
-
-def write_out(pieces: "Iterable[bytes]", descriptor: int) -> None:
-    """Write octets to a descriptor. Raises OutputError unless every one of them was taken."""
-    try:
-        for octets in pieces:
-            while octets:
-                try:
-                    octets = octets[posix.write(descriptor, octets) :]
-                except BlockingIOError:
-                    posix.set_blocking(descriptor, True)
-        posix.close(posix.dup(descriptor))  # a network file system reports a full disk only on close
-    except OSError as error:
-        raise OutputError(f"cannot write to standard output: {why(error)}") from None

@@ -8,7 +8,6 @@ import posix
 
 from dkimpipe.errors import SpoolError
 from dkimpipe.files import why
-from dkimpipe.spool import write_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,11 +57,8 @@ class SpoolFile:
             _fail(error, self._place)
         return reading
 
-    def copy_to(self, descriptor: int) -> None:
-        """Write all of it to a descriptor. Raises OutputError unless every octet was taken."""
-        write_out(self._chunks(), descriptor)
-
-    def _chunks(self) -> "Iterator[bytes]":
+    def pieces(self) -> "Iterator[bytes]":
+        """Yield the whole message, in pieces. Raises OSError."""
         at = self._start
         while chunk := posix.pread(self._descriptor, _CHUNK, at):
             yield chunk

@@ -24,9 +24,8 @@ from dkimpipe.admin.postfix import (
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, of_change
-from dkimpipe.config import Settings, read_settings
+from dkimpipe.config import SENDMAIL, Settings, read_settings
 from dkimpipe.errors import Trouble
-from dkimpipe.handover import SENDMAIL
 
 # Parameters of smtp(8) that change what it sends. Some are mostly used to drop a Received field: no harm.
 REWRITES = {

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import dkimpipe
 from dkimpipe.admin.postfix import client_options
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service
+from dkimpipe.config import SENDMAIL
 from dkimpipe.files import exists
-from dkimpipe.handover import SENDMAIL
 
 ENVELOPE = "-f ${sender} -- ${recipient}"
 MAIN = "/dkimpipe/__main__.py"

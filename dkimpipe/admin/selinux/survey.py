@@ -24,8 +24,8 @@ from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.admin.selinux import hints
 from dkimpipe.admin.selinux.hints import CODE, CONFIG, PROGRAM, SHIPPED, Refusal, Types, Use
 from dkimpipe.admin.selinux.kernel import Kernel, type_of, with_type
+from dkimpipe.config import SENDMAIL
 from dkimpipe.errors import ConfigError, Trouble
-from dkimpipe.handover import SENDMAIL
 
 _ALL = "all mail stays in the queue"
 _LARGE = "messages over the size of a pipe stay in the queue"
