@@ -6,13 +6,15 @@ Python compiles this file anew at every start, so nothing is in it but what find
 import posix
 import sys
 
-if not __package__:  # started by path: dkimpipe and what it needs stand beside each other
+if not __package__:  # started by path: this package, and what it needs, are in the same directory
     here = __file__.rpartition("/")[0] or "."
-    if here in sys.path:  # our dkim.py would stand for dkimpy
+    if here in sys.path:  # dkim.py there would hide dkimpy
         sys.path.remove(here)
-    sys.path.append(here + "/..")
+    sys.path.insert(0, here + "/..")
 
 try:
+    if not __package__:
+        sys.path.append(sys.path.pop(0))  # what is beside it hides no module of Python
     from dkimpipe.command import end, main
 except (Exception, KeyboardInterrupt) as error:  # a broken installation keeps the mail back, too
     try:

@@ -25,6 +25,10 @@ def main(arguments: "list[str] | None" = None) -> int:
             from dkimpipe.admin.cli import run_verb
 
             return run_verb(arguments)
+        if not arguments and posix.isatty(0):  # pipe(8) always gives arguments, and a pipe
+            return _usage()
+        if arguments and arguments[0] != "verify" and arguments[0][:1] not in "-" and "--" not in arguments:
+            _suggest_verb(arguments[0])
         # The filter is gone before there would be much garbage; to look for it costs 2 % of a message.
         gc.disable()
         if arguments and arguments[0] == "verify":
@@ -36,6 +40,25 @@ def main(arguments: "list[str] | None" = None) -> int:
         return run(arguments)
     except (Exception, KeyboardInterrupt) as error:
         return _report(error)
+
+
+def _usage() -> int:
+    """Show how it is used, rather than wait for somebody to type a message; return 64 (sysexits(3))."""
+    from dkimpipe.usage import HELP
+
+    posix.write(2, HELP.encode())
+    return 64
+
+
+def _suggest_verb(word: str) -> None:
+    """Raise UsageError if the first word looks like a verb with a typing error."""
+    from difflib import get_close_matches
+
+    from dkimpipe.errors import UsageError
+
+    close = get_close_matches(word, (*VERBS, "verify"), 1)
+    if close:
+        raise UsageError(f"unknown argument '{word}'", f"did you mean: dkimpipe {close[0]}")
 
 
 def _hold_descriptors() -> None:
@@ -72,6 +95,6 @@ def _report(error: BaseException) -> int:
 
 def end(status: int) -> "NoReturn":
     """End the process. The filter has written all; to tidy up would cost a tenth of a message."""
-    if "dkimpipe.admin" in sys.modules:
+    if "dkimpipe.admin" in sys.modules:  # a verb, whose output is still in a buffer
         raise SystemExit(status)
     posix._exit(status)

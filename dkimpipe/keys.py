@@ -45,22 +45,28 @@ _REFUSED_TYPES = {
 
 
 class PrivateKey:
-    """A key that can sign: ``type`` is rsa or ed25519, ``bits`` its size, ``path`` where it came from."""
+    """A key that can sign.
 
-    __slots__ = ("_exponent", "_modulus", "_pem", "_secret", "bits", "path", "type")
+    ``type``      rsa or ed25519
+    ``bits``      its size
+    ``path``      where it came from
+    ``modulus``   of an RSA key, and ``exponent`` its public one; 0 for Ed25519
+    ``secret``    RSAPrivateKey in DER (RFC 8017 appendix A.1.2), or the 32 octets of Ed25519: not to be shown
+    """
+
+    __slots__ = ("bits", "exponent", "modulus", "path", "secret", "type")
 
     def __init__(self, path: str, octets: bytes) -> None:
         """Take the first PEM block of the octets. Raises PrivateKeyError; never shows key material."""
         self.path = path
         try:
-            label, self._pem, der = _pem_block(octets)
-            self.type, self._secret, self._modulus, self._exponent = _parse(label, der)
+            self.type, self.secret, self.modulus, self.exponent = _parse(*_pem_block(octets))
         except _RefusedError as refused:
             fault = str(refused)
             raise PrivateKeyError(
                 f"key file {path} {fault}", _MENDS.get(fault, _NEW_KEY).format(path=path)
             ) from None
-        self.bits = self._modulus.bit_length() if self.type == "rsa" else 256
+        self.bits = self.modulus.bit_length() if self.type == "rsa" else 256
 
     def sign(self, digest: bytes, hash_name: str) -> bytes:
         """Return the signature of a digest: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA over it (RFC 8463).
@@ -85,7 +91,7 @@ class PrivateKey:
             return False
         if self.type == "ed25519":
             return True
-        opened = pow(int.from_bytes(signature, "big"), self._exponent, self._modulus)
+        opened = pow(int.from_bytes(signature, "big"), self.exponent, self.modulus)
         return opened.to_bytes(self.bits // 8 + 1, "big").endswith(digest)
 
     def _sign_by_libcrypto(self, digest: bytes, hash_name: str) -> bytes:
@@ -96,22 +102,22 @@ class PrivateKey:
         from dkimpipe.libcrypto import Library
 
         if self.type == "ed25519":
-            return Library().sign_ed25519(self._secret, digest)
-        return Library().sign_rsa(self._secret, digest, hash_name)
+            return Library().sign_ed25519(self.secret, digest)
+        return Library().sign_rsa(self.secret, digest, hash_name)
 
     def _sign_by_package(self, digest: bytes, hash_name: str, fault: str) -> bytes:
         """Return the same by the cryptography package; ``fault`` is why the library could not serve."""
         try:
             from cryptography.hazmat.primitives import hashes
             from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
-            from cryptography.hazmat.primitives.serialization import load_pem_private_key
+            from cryptography.hazmat.primitives.serialization import load_der_private_key
         except (ImportError, OSError):
             mend = "install OpenSSL's library (libssl3), or cryptography beside dkimpipe"
             raise SigningError(f"cannot sign by libcrypto: {fault}", mend) from None
         try:
-            key = load_pem_private_key(self._pem, None, unsafe_skip_rsa_key_validation=True)
-            if isinstance(key, ed25519.Ed25519PrivateKey):
-                return key.sign(digest)
+            if self.type == "ed25519":
+                return ed25519.Ed25519PrivateKey.from_private_bytes(self.secret).sign(digest)
+            key = load_der_private_key(self.secret, None, unsafe_skip_rsa_key_validation=True)
             if not isinstance(key, rsa.RSAPrivateKey):
                 raise ValueError("another key type than its structure says")
             algorithm = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}[hash_name]()
@@ -145,8 +151,8 @@ class _RefusedError(Exception):
     """What is wrong with a key, as the rest of a sentence that begins with its file."""
 
 
-def _pem_block(octets: bytes) -> "tuple[bytes, bytes, bytes]":
-    """Return label, PEM block with LF, and DER of the first block that is no mere parameters."""
+def _pem_block(octets: bytes) -> "tuple[bytes, bytes]":
+    """Return label and DER of the first block that is no mere parameters."""
     octets = b"\n".join([line.rstrip() for line in octets.split(b"\n")]) + b"\n"
     _, found, rest = octets.partition(b"-----BEGIN ")
     if rest.startswith((b"EC PARAMETERS", b"DSA PARAMETERS")):
@@ -167,7 +173,7 @@ def _pem_block(octets: bytes) -> "tuple[bytes, bytes, bytes]":
         der = a2b_base64(body)
     except Base64Error:
         raise _RefusedError("is damaged: its base64 does not decode") from None
-    return label, b"-----BEGIN %s-----\n%s-----END %s-----\n" % (label, body, label), der
+    return label, der
 
 
 def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
@@ -175,7 +181,7 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
 
     The key is RSAPrivateKey in DER, or the 32 octets of Ed25519 (RFC 8032 section 5.1.5).
     """
-    if label == b"PRIVATE KEY":  # RFC 5208: version, algorithm, the key in its own structure
+    if label == b"PRIVATE KEY":  # RFC 5208, and RFC 5958 with more behind: version, algorithm, the key itself
         at, end = _element(der, 0, len(der), _SEQUENCE)
         _, at = _element(der, at, end, _INTEGER)
         start, at = _element(der, at, end, _SEQUENCE)

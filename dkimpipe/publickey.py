@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
-    load_pem_private_key,
+    load_der_private_key,
     load_pem_public_key,
 )
 
 from dkimpipe.errors import ConfigError, PrivateKeyError
-from dkimpipe.keys import read_key
+from dkimpipe.keys import PrivateKey, read_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,27 +51,28 @@ def public(path: str) -> tuple[str, str]:
 
     For RSA the octets are a SubjectPublicKeyInfo in DER (RFC 5280), for Ed25519 the 32 of the key (RFC 8032).
     """
-    kind = read_key(path).type
-    try:
-        private = load_pem_private_key(_pem(path), None, unsafe_skip_rsa_key_validation=True)
-    except (ValueError, UnsupportedAlgorithm):
-        raise PrivateKeyError(f"key file {path} is damaged: OpenSSL refuses it", _NEW_KEY) from None
-    return kind, base64_of(private.public_key())
+    key = read_key(path)
+    return key.type, base64_of(_private(key).public_key())
 
 
 @functools.cache
 def sound(path: str) -> None:
     """Let OpenSSL check the numbers of a key that ``public`` takes: 40 ms. Raises PrivateKeyError."""
+    _private(read_key(path), check=True)
+
+
+def _private(key: PrivateKey, check: bool = False) -> RSAPrivateKey | Ed25519PrivateKey:
+    """Return the key as OpenSSL has it, an RSA key checked or not. Raises PrivateKeyError."""
+    fault = "its numbers do not fit each other" if check else "OpenSSL refuses it"
     try:
-        load_pem_private_key(_pem(path), None)
-    except ValueError:
-        what = f"key file {path} is damaged: its numbers do not fit each other"
-        raise PrivateKeyError(what, _NEW_KEY) from None
-
-
-def _pem(path: str) -> bytes:
-    octets = Path(path).read_bytes()
-    return octets[octets.index(b"-----BEGIN") :]
+        if key.type == "ed25519":
+            return Ed25519PrivateKey.from_private_bytes(key.secret)
+        loaded = load_der_private_key(key.secret, None, unsafe_skip_rsa_key_validation=not check)
+        if isinstance(loaded, RSAPrivateKey):
+            return loaded
+    except (ValueError, UnsupportedAlgorithm):
+        pass
+    raise PrivateKeyError(f"key file {key.path} is damaged: {fault}", _NEW_KEY)
 
 
 def public_key_file(path: str) -> tuple[str, str]:

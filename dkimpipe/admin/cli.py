@@ -13,6 +13,17 @@ from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.errors import Trouble, one_line
 
 USAGE = 64  # sysexits(3)
+# What --help and the manual say of each. Not from docstrings, which python -OO does not have.
+DESCRIPTIONS = {
+    "check": "What is wrong, all of it in one run.",
+    "dns": "The records that the signatures need, computed from their keys, shown or published.",
+    "explain": "Why a message is signed as it is, or is not.",
+    "genkey": "A new private key, the line of the senders file for it, and its record.",
+    "index": "An index for a map of many thousands of lines, so that its length costs nothing.",
+    "postfix": "Tell Postfix to sign or to verify, check that it still does, and undo it.",
+    "rotate": "New keys in the place of old ones, step by step, without a moment of bad signatures.",
+    "setup": "From nothing to signed mail, and back.",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,8 +35,7 @@ class _Parser(argparse.ArgumentParser):
 def parser_of(name: str) -> argparse.ArgumentParser:
     """Return the parser of a verb."""
     module = import_module(f"dkimpipe.admin.verbs.{name}")
-    words = (module.__doc__ or "").partition(": ")[2].partition("\n")[0]
-    parser = _Parser(prog=f"dkimpipe {name}", description=words[:1].upper() + words[1:], allow_abbrev=False)
+    parser = _Parser(prog=f"dkimpipe {name}", description=DESCRIPTIONS[name], allow_abbrev=False)
     module.add_arguments(parser)
     return parser
 

@@ -85,7 +85,8 @@ GOOD_MAPS = {
 
 @pytest.mark.parametrize(("text", "count"), GOOD_MAPS.values(), ids=GOOD_MAPS)
 def test_nothing_is_found_where_all_is_good(keys: Keys, text: str, count: int) -> None:
-    assert checked(keys, text) == (0, f"dkimpipe: SENDERS and {count} signatures are good\n")
+    signatures = "1 signature is" if count == 1 else f"{count} signatures are"
+    assert checked(keys, text) == (0, f"dkimpipe: SENDERS and {signatures} good\n")
 
 
 # What stands in the senders file, and what is found, without the mends.
@@ -582,7 +583,7 @@ def in_dns(keys: Keys, nameserver: NameServer, text: str = GOOD) -> tuple[int, l
 
 
 def test_a_record_that_is_right(keys: Keys, nameserver: NameServer) -> None:
-    assert in_dns(keys, nameserver) == (0, ["SENDERS and 1 signatures are good"])
+    assert in_dns(keys, nameserver) == (0, ["SENDERS and 1 signature is good"])
 
 
 RIGHT_IN_ANOTHER_WAY = {
@@ -791,7 +792,8 @@ def test_a_record_serves_all_the_signatures_with_its_key(
     nameserver.records[OWNER] = [nameserver.records[OWNER][0] + f"; {tags}".encode()]
     text = f"{more}\n" if more.startswith("example.com") else f"{GOOD}{more}\n"
     found = in_dns(keys, nameserver, text)[1]
-    good = f"SENDERS and {text.count('(s=')} signatures are good"
+    count = text.count("(s=")
+    good = f"SENDERS and {'1 signature is' if count == 1 else f'{count} signatures are'} good"
     assert found == [line.format(OWNER) for line in expected or [good]]
 
 
@@ -801,7 +803,7 @@ def test_only_the_last_entry_of_a_key_needs_a_record(keys: Keys, nameserver: Nam
 
 
 def test_a_signature_whose_record_has_no_fixed_name_needs_none(keys: Keys, nameserver: NameServer) -> None:
-    assert in_dns(keys, nameserver, f". dkim(s=a,{KEY})\n") == (0, ["SENDERS and 1 signatures are good"])
+    assert in_dns(keys, nameserver, f". dkim(s=a,{KEY})\n") == (0, ["SENDERS and 1 signature is good"])
     assert nameserver.asked == []
 
 

@@ -16,6 +16,7 @@ from conftest import MAIN, PROJECT, Keys, run_filter
 
 from dkimpipe import __version__, choose, options, senders
 from dkimpipe.address import Mailbox
+from dkimpipe.admin.cli import DESCRIPTIONS
 from dkimpipe.admin.maps import entries
 from dkimpipe.command import VERBS
 from dkimpipe.config import COMMAND_LINE_ONLY, IGNORED, OPTIONS, Settings, conf_lines, read_command_line
@@ -376,3 +377,11 @@ def test_each_example_of_a_conf_file_is_good(tmp_path: Path, text: str) -> None:
     for value, where_ in settings.signatures:
         senders.parse(value, where_)
     assert settings.values
+
+
+@pytest.mark.parametrize("verb", [verb for verb in COMMANDS.values() if verb not in ("", "verify")])
+def test_help_without_docstrings_says_what_a_verb_is_for(verb: str) -> None:
+    words = [sys.executable, "-OO", str(MAIN), verb, "--help"]
+    env = {**os.environ, "COLUMNS": "1000"}
+    assert subprocess.check_output(words, text=True, env=env) == help_of(verb)
+    assert DESCRIPTIONS[verb] in help_of(verb)

@@ -124,7 +124,10 @@ def test_each_entry_that_does_otherwise_is_named(keys: Keys, text: str, expected
 @pytest.mark.parametrize(("text", "_"), ENTRIES.values(), ids=ENTRIES)
 def test_nothing_is_found_where_no_directive_is_dkimproxys(keys: Keys, text: str, _: object) -> None:
     status, said = checked(keys, SENDER_MAP, text + "\n")
-    assert (status, re.sub("[0-9]+", "N", said)) == (0, "dkimpipe: CONF, SENDERS and N signatures are good\n")
+    assert (status, re.sub("[0-9]+ signatures? (is|are)", "N", said)) == (
+        0,
+        "dkimpipe: CONF, SENDERS and N good\n",
+    )
 
 
 # Entries of a List-Id map.

@@ -1948,3 +1948,38 @@ def test_many_at_once_do_not_disturb_each_other(place: Place) -> None:
     for number, message in enumerate(messages):
         assert (results[number].status, results[number].stderr) == (0, LOG_LINE)
         assert is_signed(results[number].stdout, message)
+
+
+# The first word
+
+
+@pytest.mark.parametrize(
+    ("word", "verb"),
+    [("chekc", "check"), ("verfy", "verify"), ("genky", "genkey"), ("Setup", "setup"), ("rotat", "rotate")],
+)
+def test_the_nearest_verb_is_suggested(word: str, verb: str) -> None:
+    said = f"4.3.5 dkimpipe: unknown argument '{word}'\ndid you mean: dkimpipe {verb}\n"
+    assert run(word) == Done(TEMPORARY_FAILURE, b"", said)
+
+
+def test_with_recipients_no_verb_is_suggested() -> None:
+    assert "did you mean" not in run("chekc", *TO_BOB).stderr
+
+
+def test_with_nothing_on_a_terminal_it_shows_how_it_is_used() -> None:
+    leader, terminal = os.openpty()
+    done = subprocess.run(BY_PATH, stdin=terminal, capture_output=True, timeout=TIMEOUT, check=False)
+    os.close(leader)
+    os.close(terminal)
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert done.stderr.startswith(b"usage: dkimpipe ")
+
+
+@pytest.mark.parametrize("flags", ["-I", "-IS", "-s", "-E"])
+def test_started_by_path_it_is_this_package_and_no_other(tmp_path: Path, flags: str) -> None:
+    """Another version may be installed where the interpreter looks first."""
+    other = tmp_path / "other"
+    shutil.copytree(PROJECT / "dkimpipe", other / "dkimpipe", ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "dkimpipe" / "__init__.py").write_text("__version__ = '9.9.9'\n")
+    command = [sys.executable, flags, str(other / "dkimpipe" / "__main__.py"), "--version"]
+    assert subprocess.check_output(command) == b"dkimpipe 9.9.9\n"

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from dkimpipe import libcrypto
+from dkimpipe import libcrypto, publickey
 from dkimpipe.errors import ConfigError, PrivateKeyError
 from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.libhash import LibraryHash
@@ -653,6 +653,38 @@ def test_the_longest_key_that_openssl_takes() -> None:
     """A signature of 2048 octets; a longer one would not fit, and is not asked for."""
     made = rsa.generate_private_key(65537, 8192)
     assert verifies(made, PrivateKey("KEY", pem(made)).sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+# PKCS#8 version 2 (RFC 5958): the public key is added, as ring and other programs of Rust write it.
+SEED = bytes(range(32))
+PUBLIC_HALF = ed25519.Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()
+_VERSION_2 = bytes.fromhex("020101300506032b657004220420") + SEED
+VERSION_2 = {
+    "as RFC 5958 and RFC 8410 have it": _VERSION_2 + bytes.fromhex("812100") + PUBLIC_HALF,
+    "as older versions of ring write it": _VERSION_2 + bytes.fromhex("a123032100") + PUBLIC_HALF,
+    "with attributes": _VERSION_2 + bytes.fromhex("a000812100") + PUBLIC_HALF,
+    "version 1 with attributes": b"\x02\x01\x00" + _VERSION_2[3:] + bytes.fromhex("a000"),
+}
+
+
+def version_2(name: str) -> bytes:
+    return block("PRIVATE KEY", b"\x30" + bytes([len(VERSION_2[name])]) + VERSION_2[name])
+
+
+@pytest.mark.parametrize("name", VERSION_2)
+@pytest.mark.parametrize("way", ["library", "package"])
+def test_a_key_of_pkcs8_version_2_signs(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "package":
+        forbid_libcrypto(monkeypatch)
+    made = ed25519.Ed25519PrivateKey.from_private_bytes(SEED)
+    assert verifies(made, PrivateKey("KEY", version_2(name)).sign(DIGESTS["sha256"], "sha256"), "sha256")
+
+
+@pytest.mark.parametrize("name", VERSION_2)
+def test_the_verbs_read_a_key_of_pkcs8_version_2(name: str, tmp_path: Path) -> None:
+    path = write_key(tmp_path / "key", version_2(name))
+    assert publickey.public(str(path)) == ("ed25519", base64.b64encode(PUBLIC_HALF).decode())
+    publickey.sound(str(path))
 
 
 NO_HASHES = "sys.modules.update(_sha256=None, _sha2=None, _sha1=None)"  # as RHEL builds its Python

@@ -283,3 +283,14 @@ def test_without_dns_the_mail_goes_on(server: NameServer, dns: str, signed: byte
 def test_help() -> None:
     done = subprocess.run([sys.executable, str(MAIN), "verify", "--help"], capture_output=True, check=True)
     assert done.stdout.startswith(b"usage: dkimpipe verify [OPTION]... [-f SENDER] [-- RECIPIENT...]\n")
+
+
+def test_nothing_of_the_verbs_is_loaded() -> None:
+    """They would end the process by the slow way, too."""
+    code = (
+        "import sys; from dkimpipe.command import main; main(sys.argv[1:]);"
+        "sys.stderr.write(' '.join(name for name in sys.modules if name.startswith('dkimpipe.admin')))"
+    )
+    command = [sys.executable, "-c", code, "verify", "--hostname=mx.example.com"]
+    done = subprocess.run(command, input=b"From: a@example.com\n\n", capture_output=True, check=True)
+    assert done.stderr == b"dkimpipe: verified: dkim=none; from=a@example.com\n"

@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
         findings += survey.findings(postconf, SIGN, files)
     if asker:
         findings += _dns(lint.uses, asker)
-    return tell(findings, f"{', '.join(lint.files)} and {lint.good} signatures are good", options.json)
+    signatures = "1 signature is" if lint.good == 1 else f"{lint.good} signatures are"
+    return tell(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
 
 
 def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
