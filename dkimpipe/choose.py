@@ -276,13 +276,13 @@ def _refusal(message: "Message", settings: "Settings", signature: "Signature") -
 
     Who may speak for one address is not to speak for another that stands beside it in From.
     """
-    for option, (what, tell, is_one, mend) in _WHO_SENDS.items():
+    for option, (what, tell, is_one, hint) in _WHO_SENDS.items():
         if option not in signature.options:
             continue
         told, rule = tell(settings), signature.options[option]
         if told is None:
             raise ConfigError(
-                f"{signature.where()}: {option}= is here, but the filter is told no {what}", mend
+                f"{signature.where()}: {option}= is here, but the filter is told no {what}", hint
             )
         octets = told.encode("utf-8", "surrogateescape")
         items = [item.strip().encode("utf-8", "surrogateescape") for item in rule.split(":")]
@@ -307,7 +307,7 @@ def _is_sender(sender: bytes, item: bytes) -> bool:
 
 
 # Of each option that tells who may have a signature: what it names, who sends, whether that is one of
-# them, and the mend if nobody said who sends.
+# them, and the hint if nobody said who sends.
 _WHO_SENDS: "dict[str, tuple[str, Callable[[Settings], str | None], Callable[[bytes, bytes], bool], str]]" = {
     "login": (
         "login",

@@ -72,7 +72,7 @@ def _hold_descriptors() -> None:
 
 def _report(error: BaseException) -> int:
     """Say what is wrong as pipe(8) reads it, code and cause, and return the status that defers the mail."""
-    code, mend = getattr(error, "code", ""), getattr(error, "mend", "")
+    code, hint = getattr(error, "code", ""), getattr(error, "hint", "")
     cause = str(error)
     if not isinstance(code, str) or not code.startswith("4."):
         code, place = "4.3.0", error.__traceback__
@@ -84,7 +84,7 @@ def _report(error: BaseException) -> int:
             if isinstance(error, KeyboardInterrupt)
             else f"{type(error).__name__}: {cause}{where}"
         )
-    lines = [f"{code} dkimpipe: {cause}", mend] if mend else [f"{code} dkimpipe: {cause}"]
+    lines = [f"{code} dkimpipe: {cause}", hint] if hint else [f"{code} dkimpipe: {cause}"]
     text = "".join("".join([c if c.isprintable() else "?" for c in line]) + "\n" for line in lines)
     try:
         posix.write(2, text.encode("utf-8", "backslashreplace"))

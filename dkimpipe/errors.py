@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 class Trouble(Exception):
     """Why a message is neither signed nor handed on. ``str()`` is the cause, one line, no full stop.
 
-    ``mend`` is what to do about it, a line of its own, or empty.
+    ``hint`` is what to do about it, a line of its own, or empty.
     """
 
     status = 75
     code = "4.3.0"
 
-    def __init__(self, cause: str, mend: str = "") -> None:
+    def __init__(self, cause: str, hint: str = "") -> None:
         super().__init__(cause)
-        self.mend = mend
+        self.hint = hint
 
 
 class UsageError(Trouble):

@@ -19,7 +19,7 @@ def open_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
             descriptor = posix.open(path, _FLAGS)
             return descriptor, posix.fstat(descriptor)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{what} {path}: {why(error)}", _mend(error, path)) from None
+        raise ConfigError(f"{what} {path}: {why(error)}", _hint(error, path)) from None
     raise ConfigError(f"{what} {path}: not a regular file", f"name the file itself: ls -l {path}")
 
 
@@ -86,9 +86,9 @@ def why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _mend(error: Exception, path: str) -> str:
+def _hint(error: Exception, path: str) -> str:
     if isinstance(error, FileNotFoundError):
-        return "create it, or mend the path"
+        return "create it, or fix the path"
     if isinstance(error, PermissionError):
         return f"let user ID {posix.geteuid()} read it; namei -l {path} shows what stands in the way"
     return ""

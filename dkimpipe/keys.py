@@ -1,6 +1,6 @@
 """Private keys: read, checked, and used for signing. Here and in libcrypto alone is OpenSSL known.
 
-A key is read and checked here without OpenSSL, so that each fault has a name and a mend; the
+A key is read and checked here without OpenSSL, so that each fault has a name and a hint; the
 private-key operation itself is OpenSSL's, never Python's (whose integers leak time): by its library, or
 by the cryptography package, which costs three times as much and brings its own, where there is none.
 """
@@ -24,7 +24,7 @@ _REFUSED_LABELS = {
     b"DSA PRIVATE KEY": "holds a DSA key",
     b"OPENSSH PRIVATE KEY": "is in the format of OpenSSH",
 }
-_MENDS = {
+_HINTS = {
     "is encrypted": "openssl pkey -in {path} -out NEWFILE makes one without a passphrase",
     "holds a public key": "name the private key; the public one belongs into DNS",
     # It leaves an Ed25519 key as it is.
@@ -64,7 +64,7 @@ class PrivateKey:
         except _RefusedError as refused:
             fault = str(refused)
             raise PrivateKeyError(
-                f"key file {path} {fault}", _MENDS.get(fault, _NEW_KEY).format(path=path)
+                f"key file {path} {fault}", _HINTS.get(fault, _NEW_KEY).format(path=path)
             ) from None
         self.bits = self.modulus.bit_length() if self.type == "rsa" else 256
 
@@ -112,8 +112,8 @@ class PrivateKey:
             from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
             from cryptography.hazmat.primitives.serialization import load_der_private_key
         except (ImportError, OSError):
-            mend = "install OpenSSL's library (libssl3), or cryptography beside dkimpipe"
-            raise SigningError(f"cannot sign by libcrypto: {fault}", mend) from None
+            hint = "install OpenSSL's library (libssl3), or cryptography beside dkimpipe"
+            raise SigningError(f"cannot sign by libcrypto: {fault}", hint) from None
         try:
             if self.type == "ed25519":
                 return ed25519.Ed25519PrivateKey.from_private_bytes(self.secret).sign(digest)
@@ -130,15 +130,15 @@ def read_key(path: str) -> PrivateKey:
     """Return the private key in a file that nobody but its owner and group can read.
 
     PKCS#1 and PKCS#8 PEM (RFC 7468), with LF or CRLF, and any text before. Raises ConfigError or
-    PrivateKeyError with the file, the fault and the mend.
+    PrivateKeyError with the file, the fault and the hint.
     """
     descriptor, status = open_file(path, "key file")
     try:
         mode = status.st_mode & 0o777
         for bits, exposed in _EXPOSED:
             if mode & bits:
-                mend = f"chmod {mode & 0o640:04o} {path}"
-                raise PrivateKeyError(f"key file {path} is {exposed} (mode {mode:04o})", mend)
+                hint = f"chmod {mode & 0o640:04o} {path}"
+                raise PrivateKeyError(f"key file {path} is {exposed} (mode {mode:04o})", hint)
         octets = posix.read(descriptor, MAX_FILE)
     except OSError as error:
         raise PrivateKeyError(f"key file {path}: {why(error)}") from None

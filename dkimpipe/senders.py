@@ -132,8 +132,8 @@ def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
         if not item:
             raise ConfigError(f"{where()}: nothing between two commas, or behind the last")
         if name not in TYPES:
-            mend = f"known are {' and '.join(TYPES)}"
-            raise ConfigError(f"{where()}: unknown type of signature: '{shown(item)}'", mend)
+            hint = f"known are {' and '.join(TYPES)}"
+            raise ConfigError(f"{where()}: unknown type of signature: '{shown(item)}'", hint)
         if opening and not inside.endswith(")"):
             fault = "text behind the closing parenthesis" if ")" in inside else "no closing parenthesis"
             raise ConfigError(f"{where()}: {fault}: '{shown(item)}'")

@@ -88,7 +88,7 @@ class Signatures:
         try:
             key = read_key(options.keyfile)
         except ConfigError as error:
-            raise type(error)(f"{options.keyfile_where()}: {error}", error.mend) from None
+            raise type(error)(f"{options.keyfile_where()}: {error}", error.hint) from None
         if options.type == "dkim":
             return DkimSignature(options, key, bodies)
         from dkimpipe.domainkeys import DomainKeysSignature

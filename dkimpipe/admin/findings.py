@@ -15,12 +15,12 @@ class Finding(NamedTuple):
     """One thing that is wrong.
 
     ``what``   where it stands, and what goes wrong, one line
-    ``mend``   what to do about it, lines of their own, or empty
+    ``hint``   what to do about it, lines of their own, or empty
     ``level``  error or warning; a warning may be meant so
     """
 
     what: str
-    mend: str = ""
+    hint: str = ""
     level: str = "error"
 
 
@@ -34,14 +34,14 @@ def tell(findings: Sequence[Finding], good: str, as_json: bool = False) -> int:
 
 
 def error_lines(trouble: Trouble) -> list[str]:
-    """Return an error and its mend as lines that are safe on a terminal."""
-    return [one_line(line) for line in (f"dkimpipe: {trouble}", *trouble.mend.splitlines())]
+    """Return an error and its hint as lines that are safe on a terminal."""
+    return [one_line(line) for line in (f"dkimpipe: {trouble}", *trouble.hint.splitlines())]
 
 
 def _print(findings: Sequence[Finding], good: str) -> None:
     for finding in findings:
         print(f"dkimpipe: {finding.level}: {one_line(finding.what)}")
-        for line in finding.mend.splitlines():
+        for line in finding.hint.splitlines():
             print(f"    {one_line(line)}")
     if not findings:
         print(f"dkimpipe: {good}")

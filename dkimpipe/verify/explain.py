@@ -33,7 +33,7 @@ def _without_blanks_at_ends(text: bytes) -> bytes:
 
 
 # What may have happened to the body, and how LF text is put back.
-_BODY_MENDS: dict[str, Callable[[bytes], bytes]] = {
+_BODY_UNDO: dict[str, Callable[[bytes], bytes]] = {
     "blanks at line ends were added": _without_blanks_at_ends,
     "'From ' at the begin of a line became '>From '": lambda text: re.sub(rb"(?m)^>From ", b"From ", text),
     "lines over 998 octets were broken": lambda text: _BROKEN.sub(lambda m: m[0].replace(b"\n ", b""), text),
@@ -43,7 +43,7 @@ _BODY_MENDS: dict[str, Callable[[bytes], bytes]] = {
     "8-bit text was converted to quoted-printable": a2b_qp,
 }
 # What may have happened to a field.
-_FIELD_MENDS: dict[str, Callable[[bytes], bytes]] = {
+_FIELD_UNDO: dict[str, Callable[[bytes], bytes]] = {
     "was folded otherwise": lambda text: text.replace(b"\n", b""),
     "got a tag in brackets": lambda text: re.sub(
         rb"^([^:]*:\s*)((?:re|fwd?|aw):\s*)?\[[^]]*\]\s*", rb"\1\2", text, flags=re.I
@@ -98,8 +98,8 @@ def _why(each: Judged, check: Check | None, message: Message, text: bytes) -> It
 
 
 def _body(signature: Signature, text: bytes) -> Iterator[str]:
-    for happened, mend in _BODY_MENDS.items():
-        if _body_hash(signature, mend(text)) == signature.body_hash:
+    for happened, undo in _BODY_UNDO.items():
+        if _body_hash(signature, undo(text)) == signature.body_hash:
             yield f"    {happened} after it was signed"
             return
     line = _last_signed_line(signature, text)
@@ -157,9 +157,9 @@ def _other_headers(signature: Signature, message: Message) -> Iterator[tuple[str
         for field in fields:
             others = [other for other in fields if other is not field]
             yield f"a field {name.decode()} was added", {**message.by_name, name: others}
-            for happened, mend in _FIELD_MENDS.items():
-                mended = Field(name, mend(field.text))
-                changed = [mended if other is field else other for other in fields]
+            for happened, undo in _FIELD_UNDO.items():
+                undone = Field(name, undo(field.text))
+                changed = [undone if other is field else other for other in fields]
                 yield f"{name.decode()} {happened}", {**message.by_name, name: changed}
 
 

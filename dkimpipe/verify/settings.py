@@ -88,4 +88,4 @@ def _record(path: str, where: Callable[[], str]) -> bytes:
         read = publickey.public if b"PRIVATE KEY-----" in octets else publickey.public_key_file
         return publickey.key_record(*read(path), {}).encode()
     except ConfigError as error:
-        raise type(error)(f"{where()}: {error}", error.mend) from None
+        raise type(error)(f"{where()}: {error}", error.hint) from None

@@ -54,7 +54,7 @@ def checked(keys: Keys, text: str, *arguments: str) -> tuple[int, str]:
 
 
 def findings(said: str) -> list[str]:
-    """Return the findings without the mends."""
+    """Return the findings without the hints."""
     return [line.removeprefix("dkimpipe: ") for line in said.splitlines() if not line.startswith("    ")]
 
 
@@ -89,7 +89,7 @@ def test_nothing_is_found_where_all_is_good(keys: Keys, text: str, count: int) -
     assert checked(keys, text) == (0, f"dkimpipe: SENDERS and {signatures} good\n")
 
 
-# What stands in the senders file, and what is found, without the mends.
+# What stands in the senders file, and what is found, without the hints.
 FAULTS = {
     "no value": (f"example.com dkim(s=,{KEY})", ["error: SENDERS, line 1: no value: 's='"]),
     "no selector": (f"example.com dkim({KEY})", ["error: SENDERS, line 1: dkim without s="]),
@@ -264,7 +264,7 @@ def pem(label: str, der: bytes = b"") -> bytes:
 # RFC 8410 section 7, but for the second OCTET STRING, which is none.
 NO_OCTET_STRING = bytes.fromhex("302e020100300506032b657004220520") + bytes(32)
 
-# What is done to a good key file, and what is then said of it, with its mend.
+# What is done to a good key file, and what is then said of it, with its hint.
 KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "empty": (lambda path: path.write_bytes(b""), "holds no PEM block", NEW_KEY),
     "truncated": (
@@ -321,16 +321,16 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "fault", "mend"), KEY_FAULTS.values(), ids=KEY_FAULTS)
+@pytest.mark.parametrize(("change", "fault", "hint"), KEY_FAULTS.values(), ids=KEY_FAULTS)
 def test_each_fault_of_a_key_is_named_and_stops_nothing(
-    keys: Keys, tmp_path: Path, change: Callable[[Path], object], fault: str, mend: str
+    keys: Keys, tmp_path: Path, change: Callable[[Path], object], fault: str, hint: str
 ) -> None:
     path = write_key(tmp_path / "seeded.pem", keys.path("rsa2048").read_bytes())
     change(path)
     text = f"example.com dkim(s=a,key={path})\nexample.org dkim(s=a)\n"
     status, said = checked(keys, text, "--dns", "--server=127.0.0.1#9")
     lines = [f"dkimpipe: error: SENDERS, line 1: key file {path} {fault}"]
-    lines += [f"    {mend.replace('PATH', str(path))}"] if mend else []
+    lines += [f"    {hint.replace('PATH', str(path))}"] if hint else []
     lines += ["dkimpipe: error: SENDERS, line 2: dkim without key=", ""]
     assert (status, said) == (78, "\n".join(lines))
 
@@ -367,7 +367,7 @@ def test_findings_for_machines(keys: Keys) -> None:
     what = f"{path}, line 1: key file {keys.path('none')}: No such file or directory"
     assert (done.status, json.loads(done.stdout)) == (
         78,
-        [{"what": what, "mend": "create it, or mend the path", "level": "error"}],
+        [{"what": what, "hint": "create it, or fix the path", "level": "error"}],
     )
 
 
@@ -419,7 +419,7 @@ def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
     done = verb(f"--sender_map={path}", "--user", "nobody")
     assert done.status == 78
     key = keys.path("rsa2048")
-    mends = [
+    hints = [
         f"    {line}"
         for each in (path, key)
         for line in (
@@ -429,9 +429,9 @@ def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
     ]
     assert done.stdout.decode().splitlines() == [
         f"dkimpipe: error: {path}: user nobody cannot read it",
-        *mends[:2],
+        *hints[:2],
         f"dkimpipe: error: {path}, line 1: key file {key}: user nobody cannot read it",
-        *mends[2:],
+        *hints[2:],
     ]
 
 

@@ -174,7 +174,7 @@ def test_macro(options: str, domain: str, identity: str) -> None:
 KNOWN = "known are $sender $senderdomain $key $keydomain"
 IDENTITY = "command line: i={} is not at or below d=shop.example"
 
-# Options of the signature, what is wrong, the mend.
+# Options of the signature, what is wrong, the hint.
 WRONG = {
     "unknown-macro": ("d=$recipient", "command line: unknown macro '$recipient'", KNOWN),
     "unknown-macro-in-identity": ("i=$list@shop.example", "command line: unknown macro '$list'", KNOWN),
@@ -194,11 +194,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("options", "cause", "mend"), WRONG.values(), ids=WRONG)
-def test_wrong_signature(options: str, cause: str, mend: str) -> None:
+@pytest.mark.parametrize(("options", "cause", "hint"), WRONG.values(), ids=WRONG)
+def test_wrong_signature(options: str, cause: str, hint: str) -> None:
     with pytest.raises(ConfigError) as raised:
         chosen(message("anna@shop.example"), "--domain=shop.example", f"--signature=dkim({options})")
-    assert (str(raised.value), raised.value.mend) == (cause, mend)
+    assert (str(raised.value), raised.value.hint) == (cause, hint)
 
 
 def test_macro_that_makes_no_domain_of_the_message() -> None:
@@ -619,7 +619,7 @@ FAULTS = {
     "key-missing": (
         "domain shop.example\nselector a\nkeyfile /nowhere/key.pem\n",
         "4.3.5 dkimpipe: CONF, line 3: key file /nowhere/key.pem: No such file or directory\n"
-        "create it, or mend the path\n",
+        "create it, or fix the path\n",
     ),
     "unknown-type": (
         "domain shop.example\nsignature adsp\n",
@@ -633,7 +633,7 @@ FAULTS = {
     ),
     "map-missing": (
         "sender_map /nowhere/senders\n",
-        "4.3.5 dkimpipe: map /nowhere/senders: No such file or directory\ncreate it, or mend the path\n",
+        "4.3.5 dkimpipe: map /nowhere/senders: No such file or directory\ncreate it, or fix the path\n",
     ),
     "unknown-directive": (
         "domains shop.example\n",

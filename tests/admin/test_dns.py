@@ -323,7 +323,7 @@ WRONG = {
     ),
     "no-key": (
         "example.com dkim(s=x,key=KEYS/nothing)\n",
-        "PATH, line 1: key file KEYS/nothing: No such file or directory\ncreate it, or mend the path\n",
+        "PATH, line 1: key file KEYS/nothing: No such file or directory\ncreate it, or fix the path\n",
         78,
     ),
     "no-selector": ("example.com dkim(key=KEYS/x)\n", "PATH, line 1: dkim without s=\n", 78),
@@ -462,7 +462,7 @@ def test_damaged_key(tmp_path: Path, keys: Keys) -> None:
 
 
 def test_map_that_is_not_there(tmp_path: Path) -> None:
-    words = f"map {tmp_path}/x: No such file or directory\ncreate it, or mend the path\n"
+    words = f"map {tmp_path}/x: No such file or directory\ncreate it, or fix the path\n"
     assert run("--sender_map", tmp_path / "x") == (78, b"", f"dkimpipe: {words}")
 
 
@@ -797,8 +797,8 @@ REFUSED = {
 def test_refused(keys: Keys, bind: Bind, tsig: str, words: tuple[str, str]) -> None:
     path = keys.senders(f"dynamic.example dkim({ED})\n")
     name = "ed25519._domainkey.dynamic.example"
-    cause, mend = words
-    expected = f"dkimpipe: {name}: {bind.server} {cause}\n{mend}\n"
+    cause, hint = words
+    expected = f"dkimpipe: {name}: {bind.server} {cause}\n{hint}\n"
     assert update(bind, path, tsig=tsig) == (78, b"", expected)
 
 
@@ -837,7 +837,7 @@ def test_nothing_is_published_if_an_entry_is_wrong(keys: Keys, tmp_path: Path) -
         done = run("--sender_map", path, "--publish", "--server", f"127.0.0.1#{server.port}", "--tsig", tsig)
         assert not server.asked
     assert done.status == 78
-    assert done.stderr.endswith("nothing is changed in DNS\nmend this, or name the entries that are good\n")
+    assert done.stderr.endswith("nothing is changed in DNS\nfix this, or name the entries that are good\n")
 
 
 TSIG = dns.tsig.Key("good", b"secret")
@@ -993,7 +993,7 @@ def test_exposed_key_file(tmp_path: Path, mode: int) -> None:
     with pytest.raises(ConfigError) as error:
         publish.read_tsig_key(str(path))
     assert str(error.value) == f"TSIG key file {path} is open to others (mode {mode:04o})"
-    assert error.value.mend == f"chmod {mode & 0o640:04o} {path}"
+    assert error.value.hint == f"chmod {mode & 0o640:04o} {path}"
 
 
 # What verifiers say.

@@ -199,7 +199,7 @@ def test_openssl_and_the_filter_accept_it(tmp_path: Path, options: list[str]) ->
         ),
         (
             ["--show", "/nowhere"],
-            "dkimpipe: key file /nowhere: No such file or directory\ncreate it, or mend the path\n",
+            "dkimpipe: key file /nowhere: No such file or directory\ncreate it, or fix the path\n",
         ),
         (
             ["example.com", "--selector=../x"],

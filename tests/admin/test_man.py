@@ -314,7 +314,7 @@ def test_each_update_has_the_options_that_it_needs(place: Path, words: str) -> N
     )
     assert (done.returncode, done.stderr.decode().partition(":")[2]) == (
         78,
-        f" map {place}/none: No such file or directory\ncreate it, or mend the path\n",
+        f" map {place}/none: No such file or directory\ncreate it, or fix the path\n",
     )
 
 

@@ -78,7 +78,7 @@ def test_what_cannot_be_found_stays_and_is_told(tmp_path: Path, text: str) -> No
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         edit.replace(str(path), text.encode(), Pair("a", "/k/(a).pem"), NEW)
-    assert (str(caught.value), caught.value.mend) == (
+    assert (str(caught.value), caught.value.hint) == (
         f"{path}: cannot find where s=a and key=/k/(a).pem stand",
         "write s=202612 and key=/k/new.pem in their place",
     )
@@ -91,7 +91,7 @@ def test_an_edit_meanwhile_is_not_lost(tmp_path: Path) -> None:
     path.write_bytes(before + b"example.net dkim(s=b,key=/k/b.pem)\n")
     with pytest.raises(ConfigError) as caught:
         edit.replace(str(path), before, OLD, NEW)
-    assert (str(caught.value), caught.value.mend) == (
+    assert (str(caught.value), caught.value.hint) == (
         f"{path} was changed at this moment, and is left as it is",
         "try again",
     )

@@ -72,7 +72,7 @@ class House:
                 status = rotate.rotate(parser.parse_args([*common, *arguments]), now)
             except Trouble as trouble:
                 status = 78
-                print(f"dkimpipe: {trouble}\n{trouble.mend}", file=sys.stderr)
+                print(f"dkimpipe: {trouble}\n{trouble.hint}", file=sys.stderr)
         shown = [each.getvalue().replace(str(self.directory), "KEYS") for each in (out, err)]
         return Done(status, shown[0].encode(), shown[1])
 
@@ -1054,10 +1054,10 @@ def test_a_state_of_odd_values_is_damaged(
     path.write_text(json.dumps(kept))
     done = house.rotate(START)
     assert (done.status, done.stdout) == (78, b"")
-    first, mend = done.stderr.splitlines()
+    first, hint = done.stderr.splitlines()
     assert first.startswith("dkimpipe: KEYS/rotation.json is damaged: ")
     assert first.isprintable()
-    assert mend.startswith("move it away: ")
+    assert hint.startswith("move it away: ")
 
 
 def test_a_silent_server_does_not_hold_up_a_run(

@@ -749,7 +749,7 @@ def test_a_type_that_the_policy_does_not_have_is_not_in_a_hint(site: Site) -> No
     site.label("keys/dkimpipe/py.typed", "etc_t")
     site.policy.no_types.add("lib_t")
     hint = rule(PIPE, "default_t", "file", "getattr open read")
-    assert site.findings() == [expected._replace(mend="\n".join(hint))]
+    assert site.findings() == [expected._replace(hint="\n".join(hint))]
 
 
 # The verifier.

@@ -325,7 +325,7 @@ CALLS = {
     "no conf file": (
         ["--conf_file=DIR/none"],
         "conf file DIR/none: No such file or directory",
-        "create it, or mend the path",
+        "create it, or fix the path",
     ),
     "conf file a directory": (
         ["--conf_file=DIR"],
@@ -335,7 +335,7 @@ CALLS = {
     "no senders": (
         ["--sender_map=DIR/none"],
         "map DIR/none: No such file or directory",
-        "create it, or mend the path",
+        "create it, or fix the path",
     ),
     "senders below a file": (
         ["--sender_map=DIR/senders/none"],
@@ -355,20 +355,20 @@ CALLS = {
     "no List-Id map": (
         ["--listid_map=DIR/none"],
         "map DIR/none: No such file or directory",
-        "create it, or mend the path",
+        "create it, or fix the path",
     ),
 }
 
 
-@pytest.mark.parametrize(("arguments", "cause", "mend"), CALLS.values(), ids=CALLS)
-def test_a_wrong_command_line_defers(place: Place, arguments: list[str], cause: str, mend: str) -> None:
+@pytest.mark.parametrize(("arguments", "cause", "hint"), CALLS.values(), ids=CALLS)
+def test_a_wrong_command_line_defers(place: Place, arguments: list[str], cause: str, hint: str) -> None:
     os.mkfifo(place.directory / "fifo")
     (place.directory / "link").symlink_to(place.senders)
     here = str(place.directory)
     words = [os.fsencode(word.replace("DIR", here)) for word in arguments]
     done = run(*words, message=b"List-Id: <list.example.com>\n" + MESSAGE)
     assert_deferred(done)
-    lines = [f"4.3.5 dkimpipe: {cause}", mend] if mend else [f"4.3.5 dkimpipe: {cause}"]
+    lines = [f"4.3.5 dkimpipe: {cause}", hint] if hint else [f"4.3.5 dkimpipe: {cause}"]
     assert done.stderr == "".join(f"{line.replace('DIR', here)}\n" for line in lines)
 
 
@@ -449,7 +449,7 @@ def test_octets_that_are_no_text_are_an_error_of_the_command_line(keys: Keys) ->
 
 
 KEY_FILES = {
-    "missing": ("none.pem", None, 0, ": No such file or directory", "create it, or mend the path"),
+    "missing": ("none.pem", None, 0, ": No such file or directory", "create it, or fix the path"),
     "mode 0644": (
         "open.pem",
         b"-",
@@ -467,16 +467,16 @@ KEY_FILES = {
 }
 
 
-@pytest.mark.parametrize(("name", "octets", "mode", "fault", "mend"), KEY_FILES.values(), ids=KEY_FILES)
+@pytest.mark.parametrize(("name", "octets", "mode", "fault", "hint"), KEY_FILES.values(), ids=KEY_FILES)
 def test_a_key_that_cannot_serve_defers(
-    place: Place, name: str, octets: bytes | None, mode: int, fault: str, mend: str
+    place: Place, name: str, octets: bytes | None, mode: int, fault: str, hint: str
 ) -> None:
     key = place.directory / name if octets is None else place.file(name, octets, mode)
     place.senders.write_text(f"example.com dkim(s=a,key={key})\n")
     done = run("--sender_map", str(place.senders))
     assert_deferred(done)
     where = f"{place.senders}, line 1"
-    assert done.stderr == f"4.3.5 dkimpipe: {where}: key file {key}{fault}\n{mend.replace('KEY', str(key))}\n"
+    assert done.stderr == f"4.3.5 dkimpipe: {where}: key file {key}{fault}\n{hint.replace('KEY', str(key))}\n"
 
 
 BREAKS = {

@@ -143,7 +143,7 @@ def test_envelope(arguments: list[str], sender: str | None, recipients: list[str
 LISTS = "dkimpipe --help lists them"
 HELP = "recipients stand behind --; dkimpipe --help tells the rest"
 
-# Command line, what is wrong, the mend.
+# Command line, what is wrong, the hint.
 MISUSES: dict[str, tuple[list[str], str, str]] = {
     "unknown-option": (["--selektor=a"], "unknown option '--selektor'", LISTS),
     "unknown-option-with-hyphens": (["--sender-maps", "a"], "unknown option '--sender-maps'", LISTS),
@@ -165,11 +165,11 @@ MISUSES: dict[str, tuple[list[str], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "cause", "mend"), MISUSES.values(), ids=MISUSES)
-def test_misuse(arguments: list[str], cause: str, mend: str) -> None:
+@pytest.mark.parametrize(("arguments", "cause", "hint"), MISUSES.values(), ids=MISUSES)
+def test_misuse(arguments: list[str], cause: str, hint: str) -> None:
     with pytest.raises(UsageError) as raised:
         read_command_line(arguments)
-    assert (str(raised.value), raised.value.mend) == (cause, mend)
+    assert (str(raised.value), raised.value.hint) == (cause, hint)
 
 
 # Name, value, what is wrong with it.
@@ -377,9 +377,9 @@ def test_place_of_each_value(tmp_path: Path) -> None:
     }
 
 
-# How the path fails, the words for it, the mend.
+# How the path fails, the words for it, the hint.
 NO_CONF_FILES = {
-    "missing": ("No such file or directory", "create it, or mend the path"),
+    "missing": ("No such file or directory", "create it, or fix the path"),
     "directory": ("not a regular file", "name the file itself: ls -l PATH"),
     "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
     "symlink": ("not a regular file", "name the file itself: ls -l PATH"),
@@ -388,9 +388,9 @@ NO_CONF_FILES = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "words", "mend"), [(k, *v) for k, v in NO_CONF_FILES.items()], ids=NO_CONF_FILES
+    ("kind", "words", "hint"), [(k, *v) for k, v in NO_CONF_FILES.items()], ids=NO_CONF_FILES
 )
-def test_no_conf_file(tmp_path: Path, kind: str, words: str, mend: str) -> None:
+def test_no_conf_file(tmp_path: Path, kind: str, words: str, hint: str) -> None:
     path = tmp_path / "conf"
     if kind == "directory":
         path.mkdir()
@@ -402,9 +402,9 @@ def test_no_conf_file(tmp_path: Path, kind: str, words: str, mend: str) -> None:
         path.write_bytes(b"#" * 1048577)
     with pytest.raises(ConfigError) as raised:
         read_settings([f"--conf_file={path}"])
-    assert (str(raised.value), raised.value.mend) == (
+    assert (str(raised.value), raised.value.hint) == (
         f"conf file {path}: {words}",
-        mend.replace("PATH", str(path)),
+        hint.replace("PATH", str(path)),
     )
 
 
@@ -429,7 +429,7 @@ SAID = {
     ),
     "no-conf-file": (
         ["--conf_file=/nowhere/conf"],
-        "4.3.5 dkimpipe: conf file /nowhere/conf: No such file or directory\ncreate it, or mend the path\n",
+        "4.3.5 dkimpipe: conf file /nowhere/conf: No such file or directory\ncreate it, or fix the path\n",
     ),
 }
 

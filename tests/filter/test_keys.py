@@ -1,4 +1,4 @@
-"""Private key files: every form that can sign, every fault by name and mend, and OpenSSL in both its ways."""
+"""Private key files: every form that can sign, every fault by name and hint, and OpenSSL in both its ways."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SECRET = b"correct horse"
 
 NEW_KEY = "openssl genrsa -out NEWFILE 2048 makes a key that can sign"
 NO_PASSPHRASE = "openssl pkey -in PATH -out NEWFILE makes one without a passphrase"
-OPENSSH_MEND = "ssh-keygen -p -m PEM -f PATH makes an RSA key PEM; an Ed25519 key must be made anew"
+OPENSSH_HINT = "ssh-keygen -p -m PEM -f PATH makes an RSA key PEM; an Ed25519 key must be made anew"
 PUBLIC = "name the private key; the public one belongs into DNS"
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -188,7 +188,7 @@ def test_width_of_the_lines(label: str, width: int) -> None:
     assert verifies(SMALL, signature, "sha256")
 
 
-# Faults: what stands in the file, what is wrong, the mend.
+# Faults: what stands in the file, what is wrong, the hint.
 
 
 def encrypted_pkcs1() -> bytes:
@@ -265,9 +265,9 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "openssh-rsa": (
         lambda: pem(SMALL, OPENSSH),
         "is in the format of OpenSSH",
-        OPENSSH_MEND,
+        OPENSSH_HINT,
     ),
-    "openssh-ed25519": (lambda: pem(ED25519, OPENSSH), "is in the format of OpenSSH", OPENSSH_MEND),
+    "openssh-ed25519": (lambda: pem(ED25519, OPENSSH), "is in the format of OpenSSH", OPENSSH_HINT),
     "rsa-512": (rsa_512, "holds an RSA key of 512 bits; verifiers refuse less than 1024", NEW_KEY),
     "another-label": (lambda: block("DH PARAMETERS", der(SMALL)), "holds no private key", NEW_KEY),
     "no-end": (lambda: pem(SMALL).partition(b"-----END")[0], TRUNCATED, NEW_KEY),
@@ -304,20 +304,20 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("make", "fault", "mend"), REFUSED.values(), ids=REFUSED)
-def test_refused(tmp_path: Path, make: Callable[[], bytes], fault: str, mend: str) -> None:
+@pytest.mark.parametrize(("make", "fault", "hint"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path: Path, make: Callable[[], bytes], fault: str, hint: str) -> None:
     path = write_key(tmp_path / "key", make())
     with pytest.raises(PrivateKeyError) as raised:
         read_key(str(path))
-    assert (str(raised.value), raised.value.mend) == (
+    assert (str(raised.value), raised.value.hint) == (
         f"key file {path} {fault}",
-        mend.replace("PATH", str(path)),
+        hint.replace("PATH", str(path)),
     )
 
 
-# How the path fails, the words for it, the mend.
+# How the path fails, the words for it, the hint.
 NO_FILES = {
-    "missing": ("No such file or directory", "create it, or mend the path"),
+    "missing": ("No such file or directory", "create it, or fix the path"),
     "directory": ("not a regular file", "name the file itself: ls -l PATH"),
     "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
     "device": ("not a regular file", "name the file itself: ls -l PATH"),
@@ -326,8 +326,8 @@ NO_FILES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "words", "mend"), [(k, *v) for k, v in NO_FILES.items()], ids=NO_FILES)
-def test_no_file(tmp_path: Path, kind: str, words: str, mend: str) -> None:
+@pytest.mark.parametrize(("kind", "words", "hint"), [(k, *v) for k, v in NO_FILES.items()], ids=NO_FILES)
+def test_no_file(tmp_path: Path, kind: str, words: str, hint: str) -> None:
     path = tmp_path / "key"
     if kind == "directory":
         path.mkdir()
@@ -341,13 +341,13 @@ def test_no_file(tmp_path: Path, kind: str, words: str, mend: str) -> None:
         path.symlink_to(tmp_path / "nothing")
     with pytest.raises(ConfigError) as raised:
         read_key(str(path))
-    assert (str(raised.value), raised.value.mend) == (
+    assert (str(raised.value), raised.value.hint) == (
         f"key file {path}: {words}",
-        mend.replace("PATH", str(path)),
+        hint.replace("PATH", str(path)),
     )
 
 
-# Mode, what is wrong, the mode that the mend gives.
+# Mode, what is wrong, the mode that the hint gives.
 EXPOSED = {
     0o644: ("readable by others (mode 0644)", "0640"),
     0o604: ("readable by others (mode 0604)", "0600"),
@@ -363,16 +363,16 @@ EXPOSED = {
 
 
 @pytest.mark.parametrize(
-    ("mode", "words", "mended"),
+    ("mode", "words", "fixed"),
     [(k, *v) for k, v in EXPOSED.items()],
     ids=[f"{mode:04o}" for mode in EXPOSED],
 )
-def test_exposed(tmp_path: Path, mode: int, words: str, mended: str) -> None:
+def test_exposed(tmp_path: Path, mode: int, words: str, fixed: str) -> None:
     path = write_key(tmp_path / "key", pem(SMALL))
     path.chmod(mode)
     with pytest.raises(PrivateKeyError) as raised:
         read_key(str(path))
-    assert (str(raised.value), raised.value.mend) == (f"key file {path} is {words}", f"chmod {mended} {path}")
+    assert (str(raised.value), raised.value.hint) == (f"key file {path} is {words}", f"chmod {fixed} {path}")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440, 0o700, 0o4600], ids="{:04o}".format)
@@ -399,7 +399,7 @@ def test_unreadable(open_directory: Path) -> None:
             read_key(str(path))
     finally:
         os.seteuid(0)
-    assert (str(raised.value), raised.value.mend) == (
+    assert (str(raised.value), raised.value.hint) == (
         f"key file {path}: Permission denied",
         f"let user ID 65534 read it; namei -l {path} shows what stands in the way",
     )
@@ -494,7 +494,7 @@ OTHER = rsa.generate_private_key(65537, 1024)
 def test_public_half_of_another_key() -> None:
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", block("RSA PRIVATE KEY", swapped_modulus())).sign(DIGESTS["sha256"], "sha256")
-    assert (str(raised.value), raised.value.mend) == (
+    assert (str(raised.value), raised.value.hint) == (
         "key file KEY is damaged: its public half refuses what it signs",
         NEW_KEY,
     )
@@ -504,7 +504,7 @@ def test_structure_without_the_octets_of_the_key() -> None:
     octets = der(ED25519)
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", block("PRIVATE KEY", octets.replace(b"\x04\x20", b"\x05\x20")))
-    assert (str(raised.value), raised.value.mend) == (
+    assert (str(raised.value), raised.value.hint) == (
         "key file KEY is damaged: it is no key structure",
         NEW_KEY,
     )

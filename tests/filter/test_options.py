@@ -239,7 +239,7 @@ WRONG_CONF = {
 
 @pytest.mark.parametrize(("line", "expected"), WRONG_CONF.values(), ids=WRONG_CONF)
 def test_fault_of_the_conf_file_is_placed_there(tmp_path: Path, line: str, expected: str) -> None:
-    """An administrator is sent to the line to mend, not to an entry that says nothing of the kind."""
+    """An administrator is sent to the line to fix, not to an entry that says nothing of the kind."""
     name, _, value = line.partition(" ")
     settings = read_command_line([])
     settings.set(name, value, "THERE")

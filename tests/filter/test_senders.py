@@ -188,9 +188,9 @@ def test_entry_that_is_too_long(tmp_path: Path, line_end: bytes) -> None:
     assert str(raised.value) == f"{path}, line 2: the entry is over 65536 octets"
 
 
-# How the path fails, the words for it, the mend.
+# How the path fails, the words for it, the hint.
 NO_MAPS = {
-    "missing": ("No such file or directory", "create it, or mend the path"),
+    "missing": ("No such file or directory", "create it, or fix the path"),
     "directory": ("not a regular file", "name the file itself: ls -l PATH"),
     "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
     "symlink": ("not a regular file", "name the file itself: ls -l PATH"),
@@ -199,8 +199,8 @@ NO_MAPS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "words", "mend"), [(k, *v) for k, v in NO_MAPS.items()], ids=NO_MAPS)
-def test_no_map(tmp_path: Path, kind: str, words: str, mend: str) -> None:
+@pytest.mark.parametrize(("kind", "words", "hint"), [(k, *v) for k, v in NO_MAPS.items()], ids=NO_MAPS)
+def test_no_map(tmp_path: Path, kind: str, words: str, hint: str) -> None:
     path = tmp_path / "map"
     (tmp_path / "real").write_bytes(b"a.example dkim\n")
     if kind == "directory":
@@ -215,7 +215,7 @@ def test_no_map(tmp_path: Path, kind: str, words: str, mend: str) -> None:
         path = tmp_path / "real" / "map"
     with pytest.raises(ConfigError) as raised:
         lookup(str(path), [A])
-    assert (str(raised.value), raised.value.mend) == (f"map {path}: {words}", mend.replace("PATH", str(path)))
+    assert (str(raised.value), raised.value.hint) == (f"map {path}: {words}", hint.replace("PATH", str(path)))
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_unreadable_map(open_directory: Path) -> None:
             lookup(str(path), [A])
     finally:
         os.seteuid(0)
-    assert (str(raised.value), raised.value.mend) == (
+    assert (str(raised.value), raised.value.hint) == (
         f"map {path}: Permission denied",
         f"let user ID 65534 read it; namei -l {path} shows what stands in the way",
     )
@@ -338,7 +338,7 @@ TYPES = "known are dkim and domainkeys"
 NAMES = "known are a c d envelope h i key login s t x"
 SUCH_AS = "such as: dkim(s=SELECTOR,key=FILE)"
 
-# Text of an entry, what is wrong, the mend.
+# Text of an entry, what is wrong, the hint.
 WRONG = {
     "nothing": ("", "no signature behind the key", SUCH_AS),
     "blanks": ("  ", "no signature behind the key", SUCH_AS),
@@ -376,11 +376,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("text", "cause", "mend"), WRONG.values(), ids=WRONG)
-def test_wrong_entry(text: str, cause: str, mend: str) -> None:
+@pytest.mark.parametrize(("text", "cause", "hint"), WRONG.values(), ids=WRONG)
+def test_wrong_entry(text: str, cause: str, hint: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parsed(text)
-    assert (str(raised.value), raised.value.mend) == (f"HERE: {cause}", mend)
+    assert (str(raised.value), raised.value.hint) == (f"HERE: {cause}", hint)
 
 
 def test_junk_behind_the_parenthesis_is_called_so() -> None:

@@ -584,14 +584,14 @@ smtp-amavis unix - - n - 2 smtp
 # `postconf -c DIR` command, or OLD => NEW in the text of master.cf. They change the first good configuration.
 
 
-def error(what: str, mend: str = "") -> str:
+def error(what: str, hint: str = "") -> str:
     """What the check prints for an error."""
-    return "".join([f"dkimpipe: error: {what}\n", *(f"    {line}\n" for line in mend.splitlines())])
+    return "".join([f"dkimpipe: error: {what}\n", *(f"    {line}\n" for line in hint.splitlines())])
 
 
-def warning(what: str, mend: str = "") -> str:
+def warning(what: str, hint: str = "") -> str:
     """What the check prints for a warning."""
-    return error(what, mend).replace("error", "warning", 1)
+    return error(what, hint).replace("error", "warning", 1)
 
 
 NEW_SERVICE = (
@@ -1462,14 +1462,14 @@ FAULTS = {
         "PROGRAM => PROGRAM --sender_map SITE/none",
         error(
             "as user nobody: 4.3.5 dkimpipe: map SITE/none: No such file or directory",
-            "create it, or mend the path",
+            "create it, or fix the path",
         ),
     ),
     "a group that there is not": (
         "user=nobody => user=nobody:dkimpipe-none",
         error("dkimpipe/unix: there is no group dkimpipe-none", "groupadd --system dkimpipe-none"),
     ),
-    "mends in one setting do not undo each other": (
+    "fixes in one setting do not undo each other": (
         "-P pickup/unix/receive_override_options=no_address_mappings",
         error(
             f"pickup/unix/receive_override_options: {AGAIN};"
@@ -1759,18 +1759,18 @@ VERIFIER_FAULTS = {
 }
 
 
-def mends(output: str) -> list[str]:
+def hints(output: str) -> list[str]:
     """Return what is to be done."""
     return [line[4:] for line in output.splitlines() if line.startswith("    ")]
 
 
 def with_commands(faults: dict[str, tuple[str, str]]) -> list[str]:
-    """Return the faults that commands mend, but for those that then read /etc/dkimpipe."""
+    """Return the faults that commands fix, but for those that then read /etc/dkimpipe."""
     return [
         name
         for name, (_, output) in faults.items()
-        if mends(output)
-        and all(line.startswith("postconf ") for line in mends(output))
+        if hints(output)
+        and all(line.startswith("postconf ") for line in hints(output))
         and not re.search("START|JUDGE", output)
     ]
 
@@ -1902,10 +1902,10 @@ def test_of_a_fault_of_the_verifier_it_prints_this_and_nothing_else(
 
 
 @pytest.mark.parametrize("name", with_commands(VERIFIER_FAULTS))
-def test_the_commands_that_it_prints_mend_the_fault_of_the_verifier(
+def test_the_commands_that_it_prints_fix_the_fault_of_the_verifier(
     name: str, both: Path, words: dict[str, str]
 ) -> None:
-    for line in mends(damage(both, name, words, VERIFIER_FAULTS)):
+    for line in hints(damage(both, name, words, VERIFIER_FAULTS)):
         subprocess.run(["sh", "-c", line], check=True)
         settled(both)
     assert check(both) == GOOD
@@ -1925,8 +1925,8 @@ def test_with_a_verifier_and_no_signer_mail_from_users_is_not_to_be_verified(
 ) -> None:
     directory = write(tmp_path / "postfix", *CONFIGURATIONS[NOTHING_SIGNED], words)
     edit(directory, "-P submission/inet/content_filter=dkimpipe-verify:dummy", words)
-    mend = f"postconf -c {directory} -P submission/inet/content_filter="
-    found = error("submission/inet/content_filter: mail from users is verified", mend)
+    hint = f"postconf -c {directory} -P submission/inet/content_filter="
+    found = error("submission/inet/content_filter: mail from users is verified", hint)
     assert check(directory) == (78, found)
 
 
@@ -1936,11 +1936,11 @@ def test_where_another_filter_gets_verified_mail_again_it_says_that_it_loops(
     directory = write(tmp_path / "postfix", *CONFIGURATIONS[AMAVIS_IN_MAIN], words)
     edit(directory, "-PX pickup/unix/content_filter", words)
     what = "smtp-amavis:[127.0.0.1]:10024 gets the mail after it was"
-    mend = f"postconf -c {directory} -P pickup/unix/content_filter="
+    hint = f"postconf -c {directory} -P pickup/unix/content_filter="
     assert check(directory)[1] == warning(
-        f"pickup/unix/content_filter: {what} signed; it must change nothing", mend
+        f"pickup/unix/content_filter: {what} signed; it must change nothing", hint
     ) + error(
-        f"pickup/unix/content_filter: {what} verified, and gives it back to be verified: it loops", mend
+        f"pickup/unix/content_filter: {what} verified, and gives it back to be verified: it loops", hint
     )
 
 
@@ -1949,9 +1949,9 @@ def test_from_3_9_what_is_converted_before_it_is_verified_is_named(
 ) -> None:
     env = postconf_of("3.9.1", tmp_path, "force_mime_input_conversion = yes")
     monkeypatch.setenv("PATH", env["PATH"])
-    mend = f"postconf -c {both} -e force_mime_input_conversion=no"
+    hint = f"postconf -c {both} -e force_mime_input_conversion=no"
     what = "force_mime_input_conversion: 8-bit text is converted before it is verified"
-    assert check(both) == (78, error(what, mend))
+    assert check(both) == (78, error(what, hint))
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -1988,10 +1988,8 @@ def test_of_a_fault_it_prints_this_and_nothing_else(
 
 
 @pytest.mark.parametrize("name", with_commands(FAULTS))
-def test_the_commands_that_it_prints_mend_the_fault(
-    name: str, directory: Path, words: dict[str, str]
-) -> None:
-    for line in mends(damage(directory, name, words)):
+def test_the_commands_that_it_prints_fix_the_fault(name: str, directory: Path, words: dict[str, str]) -> None:
+    for line in hints(damage(directory, name, words)):
         subprocess.run(["sh", "-c", line], check=True)
         settled(directory)
     assert check(directory) == GOOD
@@ -2001,7 +1999,7 @@ def test_the_commands_that_it_prints_mend_the_fault(
 def test_the_filter_that_it_makes_needs_nothing_more(
     name: str, directory: Path, words: dict[str, str]
 ) -> None:
-    (line,) = mends(damage(directory, name, words))
+    (line,) = hints(damage(directory, name, words))
     subprocess.run(["sh", "-c", line], check=True)
     assert run(directory, "postfix") == (0, "nothing to change\n")
 
@@ -2009,7 +2007,7 @@ def test_the_filter_that_it_makes_needs_nothing_more(
 def test_the_submission_that_it_makes_needs_apply_and_nothing_more(
     directory: Path, words: dict[str, str]
 ) -> None:
-    service, _ = mends(damage(directory, "there is no submission", words))
+    service, _ = hints(damage(directory, "there is no submission", words))
     subprocess.run(["sh", "-c", service], check=True)
     run(directory, "postfix", "--apply")
     assert check(directory) == GOOD
@@ -2075,7 +2073,7 @@ def test_opendkim_may_sign_unless_its_conf_file_says_that_it_verifies(
         path.write_text(conf)
     monkeypatch.setattr(doctor, "OPENDKIM_CONF", path)
     edit(directory, "-P submission/inet/smtpd_milters=inet:localhost:8891", {})
-    named = [Finding(what, mend.replace("DIR", str(directory)), level) for what, mend, level in found]
+    named = [Finding(what, hint.replace("DIR", str(directory)), level) for what, hint, level in found]
     assert doctor.findings(Postconf(directory), "nobody") == named
 
 
@@ -2084,11 +2082,11 @@ def test_before_3_7_the_status_filter_needs_a_file(directory: Path, words: dict[
     postconf = Postconf(directory)
     postconf.version = (3, 6)
     table = f"{directory}/dkimpipe-status.regexp"
-    mend = SERVICE.replace(r"{{/^5(\.3\..*)/ 4$$1}}", table).replace("DIR", str(directory))
+    hint = SERVICE.replace(r"{{/^5(\.3\..*)/ 4$$1}}", table).replace("DIR", str(directory))
     assert doctor.findings(postconf, "nobody") == [
         Finding(
             "dkimpipe/unix: pipe_delivery_status_filter: what the filter cannot catch bounces",
-            rf"echo '/^5(\.3\..*)/ 4$1' > {table}" + f"\n{fill(mend, words)}",
+            rf"echo '/^5(\.3\..*)/ 4$1' > {table}" + f"\n{fill(hint, words)}",
         ),
     ]
 

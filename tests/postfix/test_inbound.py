@@ -70,10 +70,10 @@ class Host:
             file.write(f"{option}\n")
 
     def let_verifier_say(self, says: str, status: int) -> None:
-        """Let the verifier end so, until `mend`."""
+        """Let the verifier end so, until `fix`."""
         self._says.write_text(f"{status}\n{says}\n")
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """Let the verifier do its work again."""
         self._says.unlink()
 
@@ -332,7 +332,7 @@ def test_mail_waits_until_it_can_be_verified(host: Host, says: str, status: int,
     host.postfix.wait_for_log(rf"pipe\[\d+\]: {queue_id}: .*{log}")
     assert [entry["queue_id"] for entry in host.postfix.queue()] == [queue_id]
     assert host.sink.messages == []
-    host.mend()
+    host.fix()
     host.postfix.flush()
     (out,) = host.arrived()
     assert new_fields(out) == VERIFIED

@@ -502,7 +502,7 @@ DAMAGE: dict[str, tuple[Callable[[Site], object], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "log"), DAMAGE.values(), ids=DAMAGE)
-def test_mail_waits_until_the_files_are_mended(
+def test_mail_waits_until_the_files_are_fixed(
     relay: Relay, damage: Callable[[Site], object], log: str
 ) -> None:
     damage(relay.site)
@@ -542,7 +542,7 @@ COMMANDS: dict[str, tuple[Callable[[Site], list[str]], str]] = {
 
 
 @pytest.mark.parametrize(("command", "log"), COMMANDS.values(), ids=COMMANDS)
-def test_mail_waits_until_the_command_is_mended(
+def test_mail_waits_until_the_command_is_fixed(
     site: Site, command: Callable[[Site], list[str]], log: str
 ) -> None:
     with relay_through(site, command(site)) as relay:

@@ -464,7 +464,7 @@ def test_a_directory_of_an_earlier_version_lets_the_verifier_in(signing: Machine
     assert signing.shell("stat -c '%A %U:%G' /etc/dkimpipe") == "drwxr-xr-x root:root\n"
 
 
-def test_a_filter_that_is_told_no_login_is_mended(signing: Machine) -> None:
+def test_a_filter_that_is_given_no_login_is_fixed(signing: Machine) -> None:
     """As one that was set up by a version that knew no login=."""
     signing.shell(
         "sed -i 's/ --login=[^ ]*//' /etc/postfix/master.cf\n"

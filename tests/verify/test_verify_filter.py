@@ -157,12 +157,12 @@ TROUBLE = {
     ),
     "no conf file": (
         ["--conf-file=/nowhere"],
-        "4.3.5 dkimpipe: conf file /nowhere: No such file or directory\ncreate it, or mend the path\n",
+        "4.3.5 dkimpipe: conf file /nowhere: No such file or directory\ncreate it, or fix the path\n",
     ),
     "no key file": (
         ["--key-file=a=/nowhere"],
         "4.3.5 dkimpipe: command line: key file /nowhere: No such file or directory\n"
-        "create it, or mend the path\n",
+        "create it, or fix the path\n",
     ),
     "key file without name": (
         ["--key-file=/nowhere"],

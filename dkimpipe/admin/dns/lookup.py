@@ -163,7 +163,7 @@ class Asker:
             for at, answer in self.answers(owner):
                 yield from _findings(owner, needs, answer, at)
         except ConfigError as error:
-            yield Finding(str(error), error.mend)
+            yield Finding(str(error), error.hint)
 
     def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
         """Yield what each server says of a name. Raises ConfigError if they cannot be found."""
@@ -202,10 +202,10 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         what = f"a wildcard record answers, there is none of this name: '{printable(answer.texts[0], 40)}'"
         found = {(what, "error"): needs[0]}
     for (what, level), each in found.items():
-        mend = f"publish: {record.zone_line(owner, each.value)}"
+        hint = f"publish: {record.zone_line(owner, each.value)}"
         if not answer.certain:
-            mend = f"does {at.address} answer at port {at.port}, by UDP and TCP?"
-        yield Finding(f"{owner}: {what}, says {at.name}", mend, level)
+            hint = f"does {at.address} answer at port {at.port}, by UDP and TCP?"
+        yield Finding(f"{owner}: {what}, says {at.name}", hint, level)
 
 
 def _follow(answer: Answer, at: Server) -> Answer:

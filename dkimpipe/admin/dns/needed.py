@@ -97,7 +97,7 @@ class Needed:
         try:
             kind, octets = self._public(options.keyfile)
         except ConfigError as error:
-            raise type(error)(f"{options.keyfile_where()}: {error}", error.mend) from None
+            raise type(error)(f"{options.keyfile_where()}: {error}", error.hint) from None
         algorithm = "rsa-sha1" if options.type == "domainkeys" else options.algorithm
         if algorithm and KEY_TYPES[algorithm] != kind:
             what = f"{options.type} with {algorithm}, but key file {options.keyfile} is for {kind}"

@@ -157,19 +157,19 @@ class Server:
         try:
             answer = self._exchange(message)
         except dns.exception.Timeout:
-            fault, mend = f"did not answer within {self.timeout:g} seconds", "is it there, and port 53 open?"
+            fault, hint = f"did not answer within {self.timeout:g} seconds", "is it there, and port 53 open?"
         except OSError as error:
-            fault, mend = f"cannot be asked: {why(error)}", ""
+            fault, hint = f"cannot be asked: {why(error)}", ""
         except dns.exception.DNSException as error:
-            fault, mend = _TSIG_FAULTS.get(type(error), (f"gave a bad answer: {error}", ""))
+            fault, hint = _TSIG_FAULTS.get(type(error), (f"gave a bad answer: {error}", ""))
         else:
             code = answer.rcode()
             if answer.had_tsig and code in (dns.rcode.NOERROR, also):
                 return answer
-            fault, mend = _REFUSALS.get(code, (f"answered {dns.rcode.to_text(code)}", ""))
+            fault, hint = _REFUSALS.get(code, (f"answered {dns.rcode.to_text(code)}", ""))
             if code == dns.rcode.NOERROR:
-                fault, mend = _UNSIGNED
-        raise ConfigError(f"{_text(name)}: {self} {fault}", mend)
+                fault, hint = _UNSIGNED
+        raise ConfigError(f"{_text(name)}: {self} {fault}", hint)
 
     def _exchange(self, message: dns.message.Message) -> dns.message.Message:
         """Return the answer to a message. Large messages go by TCP, and large answers come so."""
@@ -278,13 +278,13 @@ def read_tsig_key(path: str) -> dns.tsig.Key:
     with open(descriptor, "rb") as file:
         mode = status.st_mode & 0o777
         if mode & _OPEN_TO_OTHERS:
-            mend = f"chmod {mode & 0o640:04o} {path}"
-            raise ConfigError(f"TSIG key file {path} is open to others (mode {mode:04o})", mend)
+            hint = f"chmod {mode & 0o640:04o} {path}"
+            raise ConfigError(f"TSIG key file {path} is open to others (mode {mode:04o})", hint)
         text = file.read(_MAX_KEY_FILE).decode("utf-8", "replace")
     words = [word.strip('"') for word in _TOKEN.findall(text) if word]
     if words[:1] != ["key"] or words[2:3] != ["{"] or "}" not in words or words.count("{") > 1:
-        mend = 'tsig-keygen(8) makes one: key "NAME" { algorithm hmac-sha256; secret "..."; };'
-        raise ConfigError(f"TSIG key file {path} does not hold one key", mend)
+        hint = 'tsig-keygen(8) makes one: key "NAME" { algorithm hmac-sha256; secret "..."; };'
+        raise ConfigError(f"TSIG key file {path} does not hold one key", hint)
     inside = words[3 : words.index("}")]
     return _tsig_key(path, words[1], dict(zip(inside[::3], inside[1::3])))
 
@@ -328,5 +328,5 @@ def _server(text: str) -> tuple[str, int]:
     try:
         found = lookup.server(text)
     except ConfigError as error:
-        raise argparse.ArgumentTypeError(f"{error}: {error.mend}") from None
+        raise argparse.ArgumentTypeError(f"{error}: {error.hint}") from None
     return found.address, found.port

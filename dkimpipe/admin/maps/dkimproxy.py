@@ -123,5 +123,5 @@ def _domain_and_identity(signature: Signature) -> str:
     return " ".join([signature.options.get("domain", ""), signature.options.get("identity", "")])
 
 
-def _warning(what: str, mend: str = "") -> Finding:
-    return Finding(what, mend, "warning")
+def _warning(what: str, hint: str = "") -> Finding:
+    return Finding(what, hint, "warning")

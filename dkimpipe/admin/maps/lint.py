@@ -62,10 +62,10 @@ class Lint:
         self.findings = list(dict.fromkeys(self.findings))  # one signature may stand for several domains
 
     def _error(self, trouble: Trouble) -> None:
-        self.findings.append(Finding(str(trouble), trouble.mend))
+        self.findings.append(Finding(str(trouble), trouble.hint))
 
-    def _warn(self, what: str, mend: str = "") -> None:
-        self.findings.append(Finding(what, mend, "warning"))
+    def _warn(self, what: str, hint: str = "") -> None:
+        self.findings.append(Finding(what, hint, "warning"))
 
     def _conf(self) -> None:
         path = self.settings.get("conf_file") or (CONF_FILE if exists(CONF_FILE) else "")
@@ -143,10 +143,10 @@ class Lint:
             return True
         else:
             meant = domain.strip(b".*").decode("utf-8", "replace")
-            mend = f"{meant} matches all of it" if is_domain(meant.encode()) else ""
+            hint = f"{meant} matches all of it" if is_domain(meant.encode()) else ""
             if "\0" in line.key:
-                mend = "save the file as UTF-8, not as UTF-16"
-            self._warn(f"{line.place()}: no address matches {line.key}", mend)
+                hint = "save the file as UTF-8, not as UTF-16"
+            self._warn(f"{line.place()}: no address matches {line.key}", hint)
         return False
 
     def _entry(self, line: Line) -> list[Use]:
@@ -169,8 +169,8 @@ class Lint:
             for item in map(str.strip, signature.options[option].split(":")):
                 domain = entries.canonical(item).rpartition(b"@")[2]
                 if "*" in item and item != "*":
-                    mend = "* alone is every login" if option == "login" else "example.com is all of a domain"
-                    self._warn(f"{signature.where()}: {option}={item}: * is no part of a pattern", mend)
+                    hint = "* alone is every login" if option == "login" else "example.com is all of a domain"
+                    self._warn(f"{signature.where()}: {option}={item}: * is no part of a pattern", hint)
                 elif option == "envelope" and item != "*" and not is_domain(domain):
                     self._warn(f"{signature.where()}: {option}={item} is no address, and no domain")
 
@@ -197,7 +197,7 @@ class Lint:
         except Trouble as trouble:
             where = f"{options.keyfile_where()}: " if options else ""
             known = str(trouble).startswith(where)
-            self.findings.append(Finding(f"{'' if known else where}{trouble}", trouble.mend))
+            self.findings.append(Finding(f"{'' if known else where}{trouble}", trouble.hint))
         else:
             self.good += 1
             self._weak(options, private_key, b"" if line.is_for_all else sender.domain)

@@ -46,8 +46,8 @@ def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
         return
     for path in _unreadable(there, account.pw_uid, number):
         where = f"{files[path]}: key file " if files[path] else ""
-        mend = f"chgrp {group} {path} && chmod g+r {path}\nnamei -l {path} shows what else stands in the way"
-        yield Finding(f"{where}{path}: user {name} cannot read it", mend)
+        hint = f"chgrp {group} {path} && chmod g+r {path}\nnamei -l {path} shows what else stands in the way"
+        yield Finding(f"{where}{path}: user {name} cannot read it", hint)
 
 
 def _unreadable(paths: list[str], user: int, group: int) -> list[str]:

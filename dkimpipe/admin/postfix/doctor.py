@@ -1,4 +1,4 @@
-"""What in a Postfix configuration breaks signatures, loops, doubles or loses mail, and how to mend it.
+"""What in a Postfix configuration breaks signatures, loops, doubles or loses mail, and how to fix it.
 
 First what `wanted` misses; then what stands in its way. Nothing is found in a configuration that works,
 however it is written.
@@ -59,10 +59,10 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
     """Return all that is wrong for a job; ``user`` is for a filter that is still to be made."""
     found, before = [], ""
     for change in requirements.missing(postconf, user, job):
-        mend = before + postconf.command(change)
-        before = f"{mend}\n" if change.option == FILE else ""
+        hint = before + postconf.command(change)
+        before = f"{hint}\n" if change.option == FILE else ""
         if change.option != FILE:  # which the next one needs
-            found.append(Finding(f"{change.what}: {change.why}", mend, change.level))
+            found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
     found += openings.findings(postconf) if job is SIGN else []
     looks = [routing.findings, _milters, _second_pass, filter_user.findings, program.findings]
     looks += [_filter_settings, _main]
@@ -90,8 +90,8 @@ def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
                 yield of_change(postconf, "-P", argument, why, "warning")
             else:
                 what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
-                mend = "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)"
-                yield Finding(what, mend, "warning")
+                hint = "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)"
+                yield Finding(what, hint, "warning")
 
 
 def _opendkim_verifies() -> bool:

@@ -1,4 +1,4 @@
-"""The services in master.cf by which pipe(8) runs dkimpipe: made, or mended with all else in them kept.
+"""The services in master.cf by which pipe(8) runs dkimpipe: made, or fixed with the rest kept.
 
 There are two: one signs, one verifies. They differ in what stands in a ``Job``.
 """
@@ -84,7 +84,7 @@ def find(postconf: Postconf, job: Job = SIGN) -> Service | None:
 
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = False) -> list[Change]:
-    """Return the edits that make the service, or mend what is wrong with it; none if it is good.
+    """Return the edits that make the service, or fix what is wrong with it; none if it is good.
 
     The filter that signs gets the address of the client as well, if it is to have it.
     """
@@ -110,7 +110,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = 
             changes.append(
                 Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the line that follows")
             )
-    line = _mended(postconf, service, status_filter, job, with_client).line
+    line = _fixed(postconf, service, status_filter, job, with_client).line
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys), level)]
 
 
@@ -215,7 +215,7 @@ def _names(option: str, words: list[str]) -> bool:
     return any(word.partition("=")[0] == f"--{option}" for word in words)
 
 
-def _mended(postconf: Postconf, service: Service, status_filter: str, job: Job, with_client: bool) -> Service:
+def _fixed(postconf: Postconf, service: Service, status_filter: str, job: Job, with_client: bool) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
     runs = options(service, job) is not None
     if _gone(service, job):

@@ -41,8 +41,8 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
         yield Finding(f"{service.id}: {_refused(service.attribute('user') or '')}")
     elif job is VERIFY and _reads_keys(postconf, name, group):
-        mend = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
-        yield Finding(f"{service.id}: {_READS_KEYS}", mend)
+        hint = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
+        yield Finding(f"{service.id}: {_READS_KEYS}", hint)
     elif job is VERIFY and not _may_enter(CONF_FILE.parent, user.pw_uid, number):
         what = f"{CONF_FILE.parent}: user {name} may not look for {CONF_FILE.name} there: all its mail waits"
         yield Finding(what, f"chmod 0755 {CONF_FILE.parent}")

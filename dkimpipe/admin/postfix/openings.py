@@ -34,7 +34,7 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
 def refuse(postconf: Postconf) -> None:
     """Raise ConfigError if mail from strangers would be signed."""
     for finding in findings(postconf):
-        raise ConfigError(finding.what, f"{finding.mend}\n{OPEN}")
+        raise ConfigError(finding.what, f"{finding.hint}\n{OPEN}")
 
 
 def _fix(postconf: Postconf, service: Service, roads: list[str]) -> str:

@@ -208,7 +208,7 @@ class Postconf:
 
 
 def of_change(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:
-    """Return what a change of Postfix's configuration mends, with the command for it."""
+    """Return what a change of Postfix's configuration fixes, with the command for it."""
     change = Change(option, argument, why)
     return Finding(f"{change.what}: {why}", postconf.command(change), level)
 

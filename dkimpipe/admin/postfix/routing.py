@@ -41,9 +41,9 @@ def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
     if job is SIGN:
         why = "there is no service for mail from users, so nothing is signed"
         return Finding(f"submission/inet: {why}", f"{_submission(postconf)}\n{_apply(postconf)}")
-    mend = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
+    hint = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
     why = "there is no service for mail from outside, so nothing is verified"
-    return Finding(f"smtp/inet: {why}", f"{mend}\n{_apply(postconf, job)}")
+    return Finding(f"smtp/inet: {why}", f"{hint}\n{_apply(postconf, job)}")
 
 
 def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:

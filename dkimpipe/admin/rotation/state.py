@@ -92,8 +92,8 @@ def load(directory: Path, maps: Iterable[str]) -> list[Key]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        mend = "move it away: rotation begins anew, and records of keys that were retiring stay in DNS"
-        raise ConfigError(f"{path} is damaged: {one_line(str(error))}", mend) from None
+        hint = "move it away: rotation begins anew, and records of keys that were retiring stay in DNS"
+        raise ConfigError(f"{path} is damaged: {one_line(str(error))}", hint) from None
     if missing:
         raise ConfigError(
             f"{path} is about {', '.join(missing)}, too, which this run does not read",

@@ -106,14 +106,14 @@ class Turn:
         try:
             step(*arguments)
         except Trouble as trouble:
-            self._report([Finding(str(trouble), trouble.mend)])
+            self._report([Finding(str(trouble), trouble.hint)])
         except OSError as error:
             self._report([Finding(f"{error.filename}: {why(error)}")])
         self._save()
 
     def _report(self, findings: list[Finding]) -> None:
         new = [finding for finding in findings if finding.what not in self._told]
-        _tell([Finding(f"dkimpipe: {what}", mend) for what, mend, _ in new], sys.stderr)
+        _tell([Finding(f"dkimpipe: {what}", hint) for what, hint, _ in new], sys.stderr)
         self._told.update(finding.what for finding in new)
 
     def _save(self) -> None:
@@ -266,8 +266,8 @@ class Turn:
         before = {path: Path(path).read_bytes() for path in self._maps}
         use = _what_signs(self._settings).get(old, _Use({}, set()))
         for reason in sorted(use.depends):
-            mend = "give it a d=, or a selector and a key of its own"
-            raise ConfigError(f"{_who(key)}: cannot take the place of s={old.selector}: {reason}", mend)
+            hint = "give it a d=, or a selector and a key of its own"
+            raise ConfigError(f"{_who(key)}: cannot take the place of s={old.selector}: {reason}", hint)
         if not {publickey.record_name(key.selector, _domain(name)) for name in use.names} <= set(key.names):
             raise ConfigError(f"{', '.join(self._maps)}: changed at this moment", "try again")
         if not self._options.dry_run:
@@ -349,7 +349,7 @@ def _domain(name: str) -> str:
 
 
 def _tell(findings: Iterable[Finding], out: TextIO | None = None) -> None:
-    """Say what is wrong, and each mend once."""
-    mends = dict.fromkeys(finding.mend for finding in findings if finding.mend)
-    for line in (*(finding.what for finding in findings), *mends):
+    """Say what is wrong, and each hint once."""
+    hints = dict.fromkeys(finding.hint for finding in findings if finding.hint)
+    for line in (*(finding.what for finding in findings), *hints):
         print(one_line(line), file=out)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
     )
-    parser.add_argument("--json", action="store_true", help="for machines: a list of what, mend and level")
+    parser.add_argument("--json", action="store_true", help="for machines: a list of what, hint and level")
     filter_files.add_arguments(parser)
 
 

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{entries.files(settings)}: no record to make")
     if options.publish or options.delete:
         if needed.errors:
-            raise ConfigError("nothing is changed in DNS", "mend this, or name the entries that are good")
+            raise ConfigError("nothing is changed in DNS", "fix this, or name the entries that are good")
         if options.delete:
             needed.refuse_if_needed()
         _update(records, options)

@@ -89,5 +89,5 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
 
 
 def _same(finding: Finding) -> tuple[str, str, str]:
-    """Return what is the same if one setting is wrong for both jobs, and is mended at once."""
-    return finding.level, finding.what.partition(": ")[0], finding.mend or finding.what
+    """Return what is the same if one setting is wrong for both jobs, and is fixed at once."""
+    return finding.level, finding.what.partition(": ")[0], finding.hint or finding.what
