@@ -30,7 +30,7 @@ MAKE = "import json, sys; from dkimpipe.man import page; json.dump(page.pages(),
 
 def committed() -> dict[str, str]:
     """Return the pages as they are installed."""
-    return {path.name: path.read_text("ascii") for path in sorted(page.DIRECTORY.glob("*.[15]"))}
+    return {path.name: path.read_text("ascii") for path in sorted(page.DIRECTORY.glob("*.[157]"))}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -172,7 +172,7 @@ def test_the_directives_without_effect_are_such() -> None:
 
 @pytest.mark.parametrize("name", PROSE)
 def test_the_pages_that_it_names_are_there(name: str) -> None:
-    named = set(re.findall(r"(dkimpipe[\w.-]*)\(([15])\)", PROSE[name]))
+    named = set(re.findall(r"(dkimpipe[\w.-]*)\(([157])\)", PROSE[name]))
     assert {f"{title}.{number}" for title, number in named} <= set(PROSE)
     assert "SEE ALSO" in PROSE[name]
 
