@@ -874,7 +874,7 @@ def test_a_verifier_that_may_not_look_for_its_conf_file_is_named(signing: Machin
     """/etc/dkimpipe as earlier versions made it: all mail from outside was deferred."""
     signing.shell(
         "\n".join(
-            [*printed_commands("With Postfix")[:2], "chgrp dkimpipe /etc/dkimpipe; chmod 0750 /etc/dkimpipe"]
+            [*printed_commands("Verify mail from port 25")[:2], "chgrp dkimpipe /etc/dkimpipe; chmod 0750 /etc/dkimpipe"]
         )
     )
     done = dkimpipe(signing, "check", "--postfix")
@@ -901,7 +901,7 @@ def test_signing_and_verifying_by_the_commands_of_the_readme(fresh: Path) -> Non
         machine.shell(f"postconf -e 'relayhost=[127.0.0.1]:{sink.port}'\n{NO_WAIT}\npostfix start")
         signing = [line for line in printed_commands("Five minutes to a signed message") if "setup" in line]
         assert len(signing) == 1
-        verifying = printed_commands("With Postfix")
+        verifying = printed_commands("Verify mail from port 25")
         assert len(verifying) == 3
         machine.shell("\n".join([*signing, "postfix reload", "sleep 1.1", *verifying]))
         machine.shell(
