@@ -874,7 +874,10 @@ def test_a_verifier_that_may_not_look_for_its_conf_file_is_named(signing: Machin
     """/etc/dkimpipe as earlier versions made it: all mail from outside was deferred."""
     signing.shell(
         "\n".join(
-            [*printed_commands("Verify mail from port 25")[:2], "chgrp dkimpipe /etc/dkimpipe; chmod 0750 /etc/dkimpipe"]
+            [
+                *printed_commands("Verify mail from port 25")[:2],
+                "chgrp dkimpipe /etc/dkimpipe; chmod 0750 /etc/dkimpipe",
+            ]
         )
     )
     done = dkimpipe(signing, "check", "--postfix")
