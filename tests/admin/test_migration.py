@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from checking import KEY, findings, verb
 from conftest import Keys
-from test_check import KEY, findings, verb
 
 SERVER = "listen 127.0.0.1:10027"
 ACCEPT = "on_error accept"

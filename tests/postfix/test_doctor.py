@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from configurations import postconf_of
 from conftest import INTERPRETER, PROJECT, copy_program
 from conftest import MAIN as MAIN_FILE
-from test_admin_postfix import postconf_of
 
 from dkimpipe import __version__
 from dkimpipe.admin.cli import run_verb

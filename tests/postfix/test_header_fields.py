@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import witness
 from conftest import MAIN, Keys, copy_program
-from test_postfix import PYTHON, RECIPIENT  # and what these tests need
+from relaying import PYTHON, RECIPIENT
 
 from postfix import FRAGMENTS, Message, Postfix, Sink, shared_directory
 

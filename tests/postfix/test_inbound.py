@@ -17,7 +17,7 @@ import pytest
 import witness
 from conftest import INTERPRETER, Keys, copy_program, run_filter
 from nameserver import NameServer
-from test_postfix import HEADER, MESSAGE, PYTHON, RECIPIENT, SENDER, new_fields, wait
+from relaying import HEADER, MESSAGE, PYTHON, RECIPIENT, SENDER, new_fields, wait
 
 from postfix import FRAGMENTS, Message, Postfix, Sink, shared_directory
 

@@ -20,34 +20,16 @@ import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import pytest
 import witness
 from conftest import PROJECT, Keys
 from nameserver import NameServer
+from relaying import HEADER, MESSAGE, PYTHON, RECIPIENT, SENDER, new_fields, wait
 
 from postfix import Message, Postfix, Sink, shared_directory
 
-PYTHON = "/usr/bin/python3"
-NEEDS = {
-    "Linux": sys.platform == "linux",
-    "root: master(8) runs as nobody else": os.geteuid() == 0,
-    "Postfix": shutil.which("postconf") is not None,
-    PYTHON: Path(PYTHON).exists(),
-}
-if not all(NEEDS.values()):
-    missing = ", ".join(need for need, there in NEEDS.items() if not there)
-    pytest.skip(f"the tests through Postfix need {missing}", allow_module_level=True)
-
-_T = TypeVar("_T")
-
-HEADER = (
-    b"From: Alice <alice@example.com>\r\nTo: bob@example.net\r\nSubject: hello\r\n"
-    b"Date: Fri, 11 Jul 2003 21:00:37 -0700\r\nMessage-ID: <1@example.com>\r\n"
-)
-MESSAGE = HEADER + b"\r\nHello, Bob.\r\n"
-SENDER, RECIPIENT = "alice@example.com", "bob@example.net"
 ENTRY = (
     "dkim(s=rsa2048,key=KEYS/rsa2048.pem), dkim(s=ed25519,key=KEYS/ed25519.pem), "
     "domainkeys(s=rsa2048,key=KEYS/rsa2048.pem)"
@@ -141,22 +123,6 @@ class Relay(NamedTuple):
     def filter_log(self, queue_id: str) -> str:
         """Return what pipe(8) logs of the first delivery of a message, from `dsn=` on."""
         return self.postfix.wait_for_log(rf"pipe\[\d+\]: {queue_id}: .* (dsn=.*)$")[1]
-
-
-def wait(probe: Callable[[], _T], timeout: float = 20) -> _T:
-    """Return what `probe()` returns as soon as that is true, or its last value after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not (result := probe()) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    return result
-
-
-def new_fields(message: Message, original: bytes = MESSAGE) -> list[str]:
-    """Return the names of the fields on top of the original, which follows them octet for octet."""
-    assert message.data.endswith(original)
-    top = message.data[: -len(original)]
-    assert re.fullmatch(rb"([A-Za-z-]+:.*\r\n([ \t].*\r\n)*)*", top)
-    return re.findall(r"^([^\s:]+):", top.decode(), re.MULTILINE)
 
 
 def assert_signed(site: Site, message: Message, original: bytes = MESSAGE, *, without: str = "") -> None:

@@ -17,12 +17,12 @@ import dns.zonefile
 import pytest
 import throwaway
 import witness
+from configurations import CONFIGURATIONS, SHIPPED
 from conftest import PROJECT
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from nameserver import NameServer
-from test_admin_postfix import CONFIGURATIONS, SHIPPED
 from throwaway import Done, File, Machine, tree
 
 from postfix import Message, Sink

@@ -1,0 +1,471 @@
+"""``dkimpipe check --dns``: each fault of a record by its own message; none where all is good."""
+
+from __future__ import annotations
+
+import base64
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import bind
+import pytest
+import throwaway
+from checking import CONF_FAULTS, FAULTS, GOOD, KEY, KEY_FAULTS, checked, findings, verb
+from conftest import MAIN, Keys, Report, write_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from nameserver import NameServer
+from records import SAMPLES
+from throwaway import Machine
+
+from dkimpipe.admin.dns import compare, formats, lookup
+
+# DNS: the record as it is published, and what is found.
+
+OWNER = "rsa2048._domainkey.example.com"
+
+
+@pytest.fixture
+def nameserver(keys: Keys) -> Iterator[NameServer]:
+    with NameServer({OWNER: list(keys.records[OWNER])}) as server:
+        yield server
+
+
+def in_dns(keys: Keys, nameserver: NameServer, text: str = GOOD) -> tuple[int, list[str]]:
+    """Check a senders file with this server; return the status and the findings."""
+    server = f"127.0.0.1#{nameserver.port}"
+    status, said = checked(keys, text, "--dns", f"--server={server}")
+    return status, [line.replace(f", says {server}", "") for line in findings(said)]
+
+
+def test_a_record_that_is_right(keys: Keys, nameserver: NameServer) -> None:
+    assert in_dns(keys, nameserver) == (0, ["SENDERS and 1 signature is good"])
+
+
+RIGHT_IN_ANOTHER_WAY = {
+    "blanks": lambda value: value.replace(b"; ", b" ;\t").replace(b"p=M", b"p= M"),
+    "no version": lambda value: value.replace(b"v=DKIM1; ", b""),
+    "no key type": lambda value: value.replace(b"k=rsa; ", b""),
+    "notes": lambda value: value + b"; n=hello; s=email; h=sha1:sha256; t=s",
+    "semicolon at the end": lambda value: value + b";",
+}
+
+
+@pytest.mark.parametrize("change", RIGHT_IN_ANOTHER_WAY.values(), ids=RIGHT_IN_ANOTHER_WAY)
+def test_a_record_that_says_the_same(keys: Keys, nameserver: NameServer, change) -> None:  # type: ignore[no-untyped-def]
+    nameserver.records[OWNER] = [change(nameserver.records[OWNER][0])]
+    assert in_dns(keys, nameserver)[0] == 0
+
+
+def test_a_bare_key_in_the_record(keys: Keys, nameserver: NameServer) -> None:
+    """As RFC 6376 section 3.6.1 has it, and hardly anybody: RSAPublicKey (erratum 3017)."""
+    key = load_pem_private_key(keys.path("rsa2048").read_bytes(), None)
+    bare = base64.b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.PKCS1))
+    nameserver.records[OWNER] = [b"v=DKIM1; k=rsa; p=" + bare]
+    what = "p= as the bare key (RSAPublicKey): Mail::DKIM and OpenDKIM would refuse it"
+    assert in_dns(keys, nameserver) == (78, [f"error: {OWNER}: {what}"])
+
+
+@pytest.mark.parametrize("tag", [b"h", b"s"])
+def test_controls_in_a_record_do_not_reach_the_terminal(
+    keys: Keys, nameserver: NameServer, tag: bytes
+) -> None:
+    nameserver.records[OWNER][0] += b"; " + tag + b"=\x1b[2J"
+    _, said = in_dns(keys, nameserver)
+    assert len(said) == 1
+    assert said[0].isprintable()
+    assert f"{tag.decode()}= holds what no tag can hold: '\\x1b'" in said[0]
+
+
+# The record is made from the right one, as a table of what stands at which name.
+DNS_FAULTS = {
+    "no name": (lambda value: {}, "error: {}: there is no such name (NXDOMAIN)"),
+    "no TXT": (lambda value: {OWNER: []}, "error: {}: the name is there, but has no TXT record"),
+    "domain doubled": (
+        lambda value: {f"{OWNER}.example.com": [value]},
+        "error: {0}: the record stands at {0}.example.com; leave the domain out where it is entered",
+    ),
+    "another key": (
+        lambda value: {OWNER: SAMPLES["other key"].make(value)},
+        "error: {}: it is another key than the private key's",
+    ),
+    "revoked": (lambda value: {OWNER: [b"v=DKIM1; k=rsa; p="]}, "error: {}: the key is revoked: p= is empty"),
+    "two records": (
+        lambda value: {OWNER: [value, b"v=spf1 -all"]},
+        "error: {}: 2 TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)",
+    ),
+    "no key record": (
+        lambda value: {OWNER: [b"v=spf1 -all"]},
+        "error: {}: it is not a key record: 'v=spf1 -all'",
+    ),
+    "cut at 255": (
+        lambda value: {OWNER: [value[:255]]},
+        "error: {}: p= is truncated: 237 of 392 characters are there",
+    ),
+    "second half only": (
+        lambda value: {OWNER: [b"v=DKIM1; k=rsa; p=" + value[255:]]},
+        "error: {}: p= is truncated: 155 of 392 characters are there",
+    ),
+    "quotes within": (
+        lambda value: {OWNER: [value[:255] + b'" "' + value[255:]]},
+        "error: {}: quotes or backslashes are within the value, where it was split",
+    ),
+    "backslash before semicolon": (
+        lambda value: {OWNER: [value.replace(b";", b"\\;")]},
+        "error: {}: v= is not DKIM1: 'DKIM1\\'",
+    ),
+    "wrong version": (
+        lambda value: {OWNER: [value.replace(b"DKIM1", b"DKIM2")]},
+        "error: {}: v= is not DKIM1: 'DKIM2'",
+    ),
+    "wrong key type": (
+        lambda value: {OWNER: [value.replace(b"k=rsa", b"k=ed25519")]},
+        "error: {}: p= is a key of another type than k= says",
+    ),
+    "sha1 only": (lambda value: {OWNER: [value + b"; h=sha1"]}, "error: {}: h=sha1 does not allow sha256"),
+    "another service": (
+        lambda value: {OWNER: [value + b"; s=tlsrpt"]},
+        "error: {}: s=tlsrpt does not allow email",
+    ),
+    "testing": (
+        lambda value: {OWNER: [value + b"; t=s:y"]},
+        "warning: {}: t=y is left on: verifiers treat the mail as unsigned",
+    ),
+    "blanks are no fault, but backslashes are": (
+        lambda value: {OWNER: [value[:255] + b"\\ " + value[255:]]},
+        "error: {}: quotes or backslashes are within the value, where it was split",
+    ),
+}
+
+
+@pytest.mark.parametrize(("records", "expected"), DNS_FAULTS.values(), ids=DNS_FAULTS)
+def test_each_fault_in_dns_is_named(  # type: ignore[no-untyped-def]
+    keys: Keys, nameserver: NameServer, records, expected: str
+) -> None:
+    (value,) = nameserver.records[OWNER]
+    nameserver.records.clear()
+    nameserver.records.update(records(value))
+    status, found = in_dns(keys, nameserver)
+    assert found == [expected.format(OWNER)]
+    assert status == (78 if expected.startswith("error") else 0)
+
+
+def test_an_alias_that_leads_to_the_record_is_good(keys: Keys, nameserver: NameServer) -> None:
+    nameserver.records["elsewhere.example.net"] = nameserver.records.pop(OWNER)
+    nameserver.aliases[OWNER] = "elsewhere.example.net"
+    assert in_dns(keys, nameserver)[0] == 0
+
+
+# Target of an alias, and its records; what is found.
+ALIASES: dict[str, tuple[str, list[bytes] | None, str]] = {
+    "no such name": ("nowhere.example.net", None, "there is no such name (NXDOMAIN)"),
+    "no TXT": ("elsewhere.example.net", [], "the name is there, but has no TXT record"),
+}
+
+
+@pytest.mark.parametrize(("target", "records", "what"), ALIASES.values(), ids=ALIASES)
+def test_an_alias_that_leads_nowhere(
+    keys: Keys, nameserver: NameServer, target: str, records: list[bytes] | None, what: str
+) -> None:
+    del nameserver.records[OWNER]
+    if records is not None:
+        nameserver.records[target] = records
+    nameserver.aliases[OWNER] = target
+    assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: it is an alias (CNAME) of {target}: {what}"]
+
+
+# More entries beside the good one, with the same selector; tags of the record; what is found.
+G_OF_DKIM = "error: {}: g= other than *, for DKIM: Mail::DKIM would refuse it"
+SHARED = {
+    "DKIM alone": ("", "h=sha256; s=email; t=s; g=*", []),
+    "DKIM alone, granularity": ("", "g=boss", [G_OF_DKIM]),
+    "DomainKeys alone": (
+        f"example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha1",
+        [],
+    ),
+    "both": (f"a@example.com domainkeys(s=rsa2048,{KEY})", "h=sha1:sha256; g=*", []),
+    "DomainKeys alone, granularity": (f"example.com domainkeys(s=rsa2048,{KEY})", "g=", []),
+    "sha256 alone": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha256",
+        ["error: {}: h=sha256 does not allow sha1"],
+    ),
+    "sha256 alone, and rsa-sha1": (
+        f"a@example.com dkim(a=rsa-sha1,s=rsa2048,{KEY})",
+        "h=sha256",
+        [
+            "warning: SENDERS, line 2: a=rsa-sha1: verifiers refuse it (RFC 8301)",
+            "error: {}: h=sha256 does not allow sha1",
+        ],
+    ),
+    "sha1 alone": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha1",
+        ["error: {}: h=sha1 does not allow sha256"],
+    ),
+    "strict": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "t=s",
+        ["warning: {}: t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)"],
+    ),
+    "strict, and i= below": (
+        f"a@example.com dkim(i=@news.example.com,s=rsa2048,{KEY})",
+        "t=s",
+        ["error: {}: t=s does not allow i= in a subdomain of d="],
+    ),
+    "granularity of another": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "g=boss",
+        [G_OF_DKIM, "warning: {}: g=boss: DomainKeys verifies mail of this local part only"],
+    ),
+    "granularity of a domain": (
+        f"sub.example.com domainkeys(d=example.com,s=rsa2048,{KEY})",
+        "g=a",
+        [G_OF_DKIM, "warning: {}: g=a: DomainKeys verifies mail of this local part only"],
+    ),
+    "granularity of all": (f"a@example.com domainkeys(s=rsa2048,{KEY})", "g=*", []),
+    "granularity of some": (f"news-b@example.com domainkeys(s=rsa2048,{KEY})", "g=news-*", [G_OF_DKIM]),
+    "all at once": (
+        f"a@example.com domainkeys(s=rsa2048,{KEY})",
+        "h=sha256; s=tlsrpt; t=y:s; g=b",
+        [
+            "error: {}: s=tlsrpt does not allow email",
+            "warning: {}: t=y is left on: verifiers treat the mail as unsigned",
+            G_OF_DKIM,
+            "error: {}: h=sha256 does not allow sha1",
+            "warning: {}: t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)",
+            "warning: {}: g=b: DomainKeys verifies mail of this local part only",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "tags", "expected"), SHARED.values(), ids=SHARED)
+def test_a_record_serves_all_the_signatures_with_its_key(
+    keys: Keys, nameserver: NameServer, more: str, tags: str, expected: list[str]
+) -> None:
+    nameserver.records[OWNER] = [nameserver.records[OWNER][0] + f"; {tags}".encode()]
+    text = f"{more}\n" if more.startswith("example.com") else f"{GOOD}{more}\n"
+    found = in_dns(keys, nameserver, text)[1]
+    count = text.count("(s=")
+    good = f"SENDERS and {'1 signature is' if count == 1 else f'{count} signatures are'} good"
+    assert found == [line.format(OWNER) for line in expected or [good]]
+
+
+def test_only_the_last_entry_of_a_key_needs_a_record(keys: Keys, nameserver: NameServer) -> None:
+    found = in_dns(keys, nameserver, f"example.com dkim(s=old,{KEY})\n{GOOD}")[1]
+    assert found == ["warning: SENDERS, line 2: example.com stands in line 1 already; only this line counts"]
+
+
+def test_a_signature_whose_record_has_no_fixed_name_needs_none(keys: Keys, nameserver: NameServer) -> None:
+    assert in_dns(keys, nameserver, f". dkim(s=a,{KEY})\n") == (0, ["SENDERS and 1 signature is good"])
+    assert nameserver.asked == []
+
+
+def test_a_key_that_cannot_be_read_hides_no_other_finding(keys: Keys, nameserver: NameServer) -> None:
+    begin, body, *end = keys.path("ed25519").read_bytes().split(b"\n")
+    der = base64.b64decode(body).replace(b"\x04\x22\x04\x20", b"\x04\x22\x05\x20")  # no OCTET STRING
+    write_key(keys.path("damaged"), b"\n".join([begin, base64.b64encode(der), *end]))
+    text = "a.example dkim(s=a,key=KEYS/none.pem)\nb.example dkim(s=a,key=KEYS/damaged.pem)\n"
+    del nameserver.records[OWNER]
+    assert in_dns(keys, nameserver, text + GOOD)[1] == [
+        "error: SENDERS, line 1: key file KEYS/none.pem: No such file or directory",
+        "error: SENDERS, line 2: key file KEYS/damaged.pem is damaged: it is no key structure",
+        f"error: {OWNER}: there is no such name (NXDOMAIN)",
+    ]
+
+
+def test_the_conf_file_and_a_listid_map_need_records_too(keys: Keys, nameserver: NameServer) -> None:
+    listid_map = keys.senders(
+        f"news.lists.example dkim(d=lists.example,s=l,{KEY})\na.b.example dkim(s=depends,{KEY})\n", "listids"
+    )
+    conf = keys.senders(
+        f"listid_map {listid_map}\ndomain example.com,example.org\n"
+        f"signature dkim\nsignature domainkeys(s=c)\nselector s\nkeyfile {keys.path('rsa2048')}\n",
+        "checked.conf",
+    )
+    nameserver.records.clear()
+    server = f"127.0.0.1#{nameserver.port}"
+    done = verb(f"--conf_file={conf}", "--dns", f"--server={server}")
+    assert findings(done.stdout.decode()) == [
+        f"error: {name}: there is no such name (NXDOMAIN), says {server}"
+        for name in (
+            "l._domainkey.lists.example",
+            "s._domainkey.example.com",
+            "c._domainkey.example.com",
+            "s._domainkey.example.org",
+            "c._domainkey.example.org",
+        )
+    ]
+
+
+@bind.needs_bind
+def test_a_wildcard_is_named_whatever_it_says(keys: Keys, tmp_path: Path) -> None:
+    """By BIND: what a wildcard answers for, RFC 4592 tells in many words."""
+    zone = '*.w IN TXT "v=spf1 -all"\n*._domainkey.x IN TXT "v=DKIM1; p="\n*._domainkey.y IN CNAME t\n'
+    (right,) = keys.records[OWNER]
+    zone += f't IN TXT ( "{right[:255].decode()}" "{right[255:].decode()}" )\n'
+    text = "".join(f"{name}.static.example dkim(s=a,{KEY})\n" for name in "wxy")
+    with bind.serving(tmp_path, bind.SOA + zone) as server:
+        status, said = checked(keys, text, "--dns", f"--server={server.server}")
+    what = "a wildcard record answers, there is none of this name"
+    assert (status, findings(said)) == (
+        78,
+        [
+            f"error: a._domainkey.w.static.example: {what}: 'v=spf1 -all', says {server.server}",
+            f"error: a._domainkey.x.static.example: {what}: 'v=DKIM1; p=', says {server.server}",
+        ],
+    )
+
+
+class Silent:
+    """A name server that takes questions and gives no answer, from entry to exit."""
+
+    def __enter__(self) -> Silent:
+        self._socket = socket.socket(type=socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many names there are, the silence of a server costs three times the time of a question."""
+    monkeypatch.setattr(lookup, "TIME_OUT", 0.2)
+    begin = time.monotonic()
+    with Silent() as server:
+        asker = lookup.Asker([lookup.server(f"127.0.0.1#{server.port}")])
+        found = [
+            finding.what.replace(f"127.0.0.1#{server.port}", "SERVER")
+            for name in "abcde"
+            for finding in asker.findings(name, [compare.Need("v=DKIM1; k=rsa; p=AA==")])
+        ]
+    assert found == [
+        *(f"{name}: no answer within 0.2 s, says SERVER" for name in "abc"),
+        *(f"{name}: not asked for, after 3 questions without an answer, says SERVER" for name in "de"),
+    ]
+    assert 0.6 <= time.monotonic() - begin < 5
+
+
+def test_a_server_that_fails(keys: Keys, nameserver: NameServer) -> None:
+    nameserver.broken.add(OWNER)
+    assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: the server fails (SERVFAIL)"]
+
+
+def test_a_server_that_is_silent(keys: Keys) -> None:
+    status, said = checked(keys, GOOD, "--dns", "--server=127.0.0.1#9")
+    assert status == 78
+    assert findings(said)[0].startswith(f"error: {OWNER}: no answer")
+
+
+def test_a_name_that_is_too_long_for_dns(keys: Keys, nameserver: NameServer) -> None:
+    domain = ".".join(["a" * 60] * 4)
+    found = in_dns(keys, nameserver, f"{domain} dkim(s=rsa2048,{KEY})\n{GOOD}")[1]
+    owner = f"rsa2048._domainkey.{domain}"
+    assert found == [f"error: {owner}: no answer: A DNS name is > 255 octets long."]
+
+
+def test_what_is_no_server(keys: Keys) -> None:
+    done = verb(f"--sender_map={keys.senders(GOOD, 'checked')}", "--dns", "--server=ns.example.com")
+    assert (done.status, done.stderr) == (
+        78,
+        "dkimpipe: 'ns.example.com' is no server\nsuch as 192.0.2.1 or 192.0.2.1#5353\n",
+    )
+
+
+def test_a_key_of_4096_bits_comes_by_tcp(keys: Keys, nameserver: NameServer) -> None:
+    owner = "rsa4096._domainkey.example.com"
+    nameserver.records[owner] = list(keys.records[owner])
+    text = "example.com dkim(s=rsa4096,key=KEYS/rsa4096.pem)\n"
+    assert checked(keys, text, "--dns", f"--server=127.0.0.1#{nameserver.port}")[0] == 0
+
+
+# Without --server: the system's resolver, and every name server of the zone.
+
+ZONE = """\
+$TTL 60
+@ IN SOA ns1 h 1 3600 600 86400 60
+@ IN NS ns1
+@ IN NS ns2
+ns1 IN A 127.0.0.1
+ns2 IN A 127.0.0.2
+"""
+NAMED = """
+options {{
+    directory "{0}"; listen-on {{ {1}; }}; listen-on-v6 {{ none; }}; pid-file none; lock-file none;
+    recursion no; session-keyfile "{0}/session.{1}"; dnssec-validation no; empty-zones-enable no; notify no;
+}};
+controls {{ }};
+zone "example.com" {{ type primary; file "zone.{1}"; }};
+"""
+ALIAS = "alias._domainkey IN CNAME record.example.org.\n"
+ANOTHER_ZONE = 'zone "example.org" { type primary; file "another"; };\n'
+
+
+@bind.needs_bind
+@pytest.mark.skipif(bool(throwaway.why_not()), reason="no copy of this machine")
+def test_every_name_server_of_the_zone_is_asked(keys: Keys, tmp_path: Path) -> None:
+    """The first one has the record, the second one does not have it yet; an alias leads out of the zone.
+
+    The first one is the resolver as well, and the only one that knows that other zone.
+    """
+    items = f"dkim(s=rsa2048,{KEY}), dkim(s=alias,{KEY})"
+    path = keys.senders(f"example.com {items}\nexample.net dkim(s=a,{KEY})\n", "checked")
+    value = formats.quoted(keys.records[OWNER][0].decode())
+    files = {
+        "zone.127.0.0.1": f"{ZONE}{ALIAS}rsa2048._domainkey IN TXT ( {value} )\n",
+        "127.0.0.1.conf": NAMED.format("/srv", "127.0.0.1") + ANOTHER_ZONE,
+        "another": f"{ZONE}record IN TXT ( {value} )\n",
+        "zone.127.0.0.2": f"{ZONE}{ALIAS}",
+        "127.0.0.2.conf": NAMED.format("/srv", "127.0.0.2"),
+    }
+    command = [sys.executable, str(MAIN), "check", "-c", "/nonexistent", "--user", "root"]
+    with Machine(network=True) as machine:
+        for name, text in files.items():
+            (machine.root / "srv" / name).write_text(text)
+        (machine.root / "etc" / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+        machine.shell("ip address add 127.0.0.2/32 dev lo")
+        machine.shell("named -c /srv/127.0.0.1.conf; named -c /srv/127.0.0.2.conf")
+        done = machine.run(*command, f"--sender_map={path}", "--dns")
+    assert done.stderr == ""
+    assert [line.partition(": All nameservers")[0] for line in findings(done.stdout)] == [
+        f"error: {OWNER}: there is no such name (NXDOMAIN), says ns2.example.com (127.0.0.2)",
+        "error: cannot find the name servers of a._domainkey.example.net",
+    ]
+
+
+# Where a conf file, a map, a key, a mode or a record is wrong, and what is said of it.
+MESSAGES = [
+    *(line for _, lines in [*FAULTS.values(), *CONF_FAULTS.values()] for line in lines),
+    *(f"error: SENDERS, line 1: key file {fault}" for _, fault, _ in KEY_FAULTS.values()),
+    *(expected for _, expected in DNS_FAULTS.values()),
+    *(line for _, _, lines in SHARED.values() for line in lines),
+    *(what for _, _, what in ALIASES.values()),
+]
+
+
+def test_each_fault_has_words_of_its_own(report: Report) -> None:
+    """Files, lines, names and values apart."""
+    kinds = {re.sub(r"'[^']*'|\b[a-z]=\S*|[0-9]+", "_", line) for line in MESSAGES}
+    in_dns = [line for line in MESSAGES if "{" in line or line in [what for _, _, what in ALIASES.values()]]
+    report(
+        f"{len(set(MESSAGES))} messages of seeded faults, {len(kinds)} kinds; {len(set(in_dns))} about DNS"
+    )
+    assert len(set(MESSAGES)) >= len(kinds) >= 40
+
+
+def test_no_map_at_all(tmp_path: Path) -> None:
+    done = verb(f"--sender_map={tmp_path}/none")
+    assert done.status == 78
+    assert done.stdout.decode().startswith(
+        f"dkimpipe: error: map {tmp_path}/none: No such file or directory\n"
+    )
