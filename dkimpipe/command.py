@@ -1,4 +1,4 @@
-"""The command dkimpipe: verb or filter, and the outermost guard, around their imports, too."""
+"""The command dkimpipe: runs a verb or the filter, inside the outermost guard, which covers imports, too."""
 
 import gc
 import posix
@@ -12,7 +12,7 @@ VERBS = ("check", "dns", "explain", "genkey", "index", "postfix", "rotate", "set
 
 
 def main(arguments: "list[str] | None" = None) -> int:
-    """Run the filter or a verb and return the exit status; no traceback, for it would leak into bounces."""
+    """Run the filter or a verb and return the exit status; no traceback, which would leak into bounces."""
     try:
         _hold_descriptors()
         if arguments is None:
@@ -25,11 +25,11 @@ def main(arguments: "list[str] | None" = None) -> int:
             from dkimpipe.admin.cli import run_verb
 
             return run_verb(arguments)
-        if not arguments and posix.isatty(0):  # pipe(8) always gives arguments, and a pipe
+        if not arguments and posix.isatty(0):  # pipe(8) always passes arguments, and a pipe
             return _usage()
         if arguments and arguments[0] != "verify" and arguments[0][:1] not in "-" and "--" not in arguments:
             _suggest_verb(arguments[0])
-        # The filter is gone before there would be much garbage; to look for it costs 2 % of a message.
+        # The filter exits before much garbage collects; collection costs 2 % of the time for a message.
         gc.disable()
         if arguments and arguments[0] == "verify":
             from dkimpipe.verify.filter import verify
@@ -62,7 +62,7 @@ def _suggest_verb(word: str) -> None:
 
 
 def _hold_descriptors() -> None:
-    """Where 0, 1 or 2 is closed put something that fails, so that no file of ours comes to stand there."""
+    """Open a useless file on each of 0, 1 and 2 that is closed, so that no other file gets that number."""
     for descriptor, mode in enumerate((posix.O_WRONLY, posix.O_RDONLY, posix.O_WRONLY)):
         try:
             posix.fstat(descriptor)
@@ -71,7 +71,7 @@ def _hold_descriptors() -> None:
 
 
 def _report(error: BaseException) -> int:
-    """Say what is wrong as pipe(8) reads it, code and cause, and return the status that defers the mail."""
+    """Report an error as pipe(8) reads it, code and cause, and return the status that defers the mail."""
     code, hint = getattr(error, "code", ""), getattr(error, "hint", "")
     cause = str(error)
     if not isinstance(code, str) or not code.startswith("4."):
@@ -84,7 +84,7 @@ def _report(error: BaseException) -> int:
             if isinstance(error, KeyboardInterrupt)
             else f"{type(error).__name__}: {cause}{where}"
         )
-    lines = [f"{code} dkimpipe: {cause}", hint] if hint else [f"{code} dkimpipe: {cause}"]
+    lines = [f"{code} dkimpipe: {cause}", *([f"hint: {hint}"] if hint else [])]
     text = "".join("".join([c if c.isprintable() else "?" for c in line]) + "\n" for line in lines)
     try:
         posix.write(2, text.encode("utf-8", "backslashreplace"))
@@ -94,7 +94,7 @@ def _report(error: BaseException) -> int:
 
 
 def end(status: int) -> "NoReturn":
-    """End the process. The filter has written all; to tidy up would cost a tenth of a message."""
-    if "dkimpipe.admin" in sys.modules:  # a verb, whose output is still in a buffer
+    """End the process. Everything is written; a clean shutdown would cost a tenth of a message."""
+    if "dkimpipe.admin" in sys.modules:  # a verb, whose output may still be in a buffer
         raise SystemExit(status)
     posix._exit(status)

@@ -34,8 +34,9 @@ def tell(findings: Sequence[Finding], good: str, as_json: bool = False) -> int:
 
 
 def error_lines(trouble: Trouble) -> list[str]:
-    """Return an error and its hint as lines that are safe on a terminal."""
-    return [one_line(line) for line in (f"dkimpipe: {trouble}", *trouble.hint.splitlines())]
+    """Return an error and its hints, one on a line, as lines that are safe on a terminal."""
+    hints = (f"hint: {hint}" for hint in trouble.hint.splitlines())
+    return [one_line(line) for line in (f"dkimpipe: {trouble}", *hints)]
 
 
 def _print(findings: Sequence[Finding], good: str) -> None:
