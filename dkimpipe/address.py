@@ -1,7 +1,7 @@
 """The first mailbox of a From or Sender field (RFC 5322 section 3.4), and the two spellings of a domain.
 
-One pass from left to right: linear in the length of the field, whatever it holds. Obsolete forms
-are read too (section 4.4): routes, blanks and comments anywhere, empty list elements.
+One pass from left to right: the time is linear in the length of the field, whatever its content.
+Obsolete forms (section 4.4) are accepted: routes, white space and comments anywhere, empty list elements.
 """
 
 from dkimpipe.errors import NotSigned, printable
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     Token = tuple[bytes, bytes]
 
-_BLANKS = b" \t\r\n"
-_ATOM_ENDS = b'()<>[]:;@\\,."' + _BLANKS
+_WHITE_SPACE = b" \t\r\n"
+_ATOM_ENDS = b'()<>[]:;@\\,."' + _WHITE_SPACE
 _CONTROLS = bytes([*range(32), 127])
 _LABEL_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
 _MAX_DOMAIN = 253  # octets in A-labels, RFC 1035 section 2.3.4 less length octets
@@ -22,7 +22,7 @@ _ATOM, _QUOTED, _LITERAL = b"a", b'"', b"["
 
 
 class Mailbox:
-    """``local_part`` as written but without needless quotes; ``domain`` in lower case, in A-labels."""
+    """``local_part`` as written, without unneeded quotes; ``domain`` in lower case, in A-labels."""
 
     __slots__ = ("domain", "local_part")
 
@@ -46,7 +46,7 @@ def first_mailbox(value: bytes) -> Mailbox:
                 angle, words = True, []
             elif kind == b">" and angle:
                 return _mailbox(words)
-            elif kind == b":":  # before it stands the name of a group, or a route, which begins with @
+            elif kind == b":":  # preceded by a group name, or by a route, which begins with @
                 is_route = angle and words[:1] == [(b"@", b"@")]
                 if (b"@", b"@") in words and not is_route:
                     raise ValueError("an address before a colon")
@@ -65,7 +65,7 @@ def first_mailbox(value: bytes) -> Mailbox:
 
 
 def holds_one_address(value: bytes) -> bool:
-    """Tell whether one address stands in an unfolded field value, and no other, not even as junk."""
+    """Return whether an unfolded field value contains exactly one address, counting malformed ones."""
     try:
         return sum(kind == b"@" for kind, _ in _tokens(value)) == 1
     except ValueError:
@@ -73,12 +73,12 @@ def holds_one_address(value: bytes) -> bool:
 
 
 def is_at_or_below(domain: bytes, parent: bytes) -> bool:
-    """Tell whether a domain is ``parent`` or a subdomain of it."""
+    """Return whether a domain is ``parent`` or a subdomain of it."""
     return domain == parent or domain.endswith(b"." + parent)
 
 
 def is_domain(domain: bytes) -> bool:
-    """Tell whether this can stand in d= or s=: labels of letters, digits, hyphen and underscore."""
+    """Return whether this is valid in d= or s=: labels of letters, digits, hyphens and underscores."""
     labels = domain.split(b".")
     return len(domain) <= _MAX_DOMAIN and all(
         0 < len(label) < 64 and not label.translate(None, _LABEL_OCTETS) for label in labels
@@ -86,16 +86,16 @@ def is_domain(domain: bytes) -> bool:
 
 
 def to_lower(octets: bytes) -> bytes:
-    """Return octets in lower case: of UTF-8 all letters, of anything else those of US-ASCII."""
+    """Return octets in lower case: all letters in UTF-8, only US-ASCII letters in anything else."""
     if octets.isascii():
         return octets.lower()
     return octets.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
 
 
 def to_a_labels(domain: bytes) -> bytes:
-    """Return a domain in lower case and, as far as it is UTF-8 outside US-ASCII, in A-labels (RFC 5890).
+    """Return a domain in lower case, with UTF-8 labels outside US-ASCII as A-labels (RFC 5890).
 
-    Raises ValueError for octets that are no UTF-8, or too many: punycode takes quadratic time.
+    Raises ValueError for invalid UTF-8 and for too many octets: punycode takes quadratic time.
     """
     if domain.isascii():
         return domain.lower()
@@ -109,7 +109,7 @@ def to_a_labels(domain: bytes) -> bytes:
 
 
 def to_u_labels(domain: bytes) -> bytes:
-    """Return a domain of A-labels in U-labels, UTF-8; a label that does not decode stays as it is."""
+    """Return a domain with A-labels converted to U-labels, UTF-8; labels that do not decode are unchanged."""
     if b"xn--" not in domain:
         return domain
     return b".".join([_u_label(label) for label in domain.split(b".")])
@@ -126,13 +126,13 @@ def _u_label(label: bytes) -> bytes:
 
 
 def _mailbox(words: "list[Token]") -> Mailbox:
-    """Return the mailbox of an addr-spec in tokens; raise ValueError if they are none."""
+    """Return the mailbox of a tokenized addr-spec; raise ValueError if the tokens are not one."""
     at = words.index((b"@", b"@"))
     local_part = _joined(words[:at])
     domain = _joined(words[at + 1 :])
     if not local_part or len(domain) > _MAX_UTF8_DOMAIN:
         raise ValueError("no address")
-    domain = to_a_labels(domain)  # first: full-width letters become dots, blanks and at signs, too
+    domain = to_a_labels(domain)  # first: full-width characters can become dots, spaces and at signs
     if domain.endswith(b".") and not domain.startswith(b"."):
         domain = domain[:-1]
     address = local_part + domain
@@ -145,7 +145,7 @@ def _mailbox(words: "list[Token]") -> Mailbox:
 
 
 def _joined(words: "list[Token]") -> bytes:
-    """Return words and dots as one; two words without a dot between them are an error."""
+    """Return words and dots joined; two words without a dot between them are an error."""
     if any(first != b"." != second for (first, _), (second, _) in zip(words, words[1:])):
         raise ValueError("two words in a row")
     if any(kind == b"@" for kind, _ in words):
@@ -154,7 +154,7 @@ def _joined(words: "list[Token]") -> bytes:
 
 
 def _unquoted(quoted: bytes) -> bytes:
-    """Return a quoted string without needless quotes and backslashes: they mean nothing (RFC 5322 3.2.4)."""
+    """Return a quoted string without redundant quotes and backslashes (RFC 5322 section 3.2.4)."""
     octets = iter(quoted[1:-1])
     content = bytes([next(octets, octet) if octet == ord("\\") else octet for octet in octets])
     plain = content and not any(octet in _ATOM_ENDS for octet in content.replace(b".", b""))
@@ -162,11 +162,11 @@ def _unquoted(quoted: bytes) -> bytes:
 
 
 def _tokens(value: bytes) -> "Iterator[Token]":
-    """Yield kind and text of each token but blanks and comments; raise ValueError at what can be none."""
+    """Yield kind and text of each token except white space and comments. Raises ValueError."""
     at = 0
     while at < len(value):
         octet = value[at : at + 1]
-        if octet in _BLANKS:
+        if octet in _WHITE_SPACE:
             at += 1
         elif octet == b"(":
             at = after_comment(value, at)
@@ -189,7 +189,7 @@ def _tokens(value: bytes) -> "Iterator[Token]":
 
 
 def after_comment(value: bytes, at: int) -> int:
-    """Return where a comment, with those nested in it, ends."""
+    """Return the end of a comment, including nested ones."""
     depth = 0
     while at < len(value):
         octet = value[at]
@@ -206,7 +206,7 @@ def after_comment(value: bytes, at: int) -> int:
 
 
 def after_quoted(value: bytes, at: int) -> int:
-    """Return where a quoted string ends."""
+    """Return the end of a quoted string."""
     at += 1
     while at < len(value):
         octet = value[at]

@@ -1,4 +1,4 @@
-"""The body of a message on its way to every hash that wants it, each in its own canonical form."""
+"""The body of a message, fed to every hash that needs it, each in its own canonical form."""
 
 from dkimpipe import digest
 from dkimpipe.canonical import Body
@@ -8,17 +8,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dkimpipe.digest import Hash
 
-# What an empty body becomes in DKIM: RFC 6376 sections 3.4.3 and 3.4.4.
+# The canonical form of an empty body in DKIM: RFC 6376 sections 3.4.3 and 3.4.4.
 EMPTY = {"simple": b"\r\n", "relaxed": b""}
 
 
 class BodyHashes:
-    """All hashes of one body. Signatures that want the same one share it."""
+    """All hashes of one body. Signatures that need the same hash share it."""
 
     __slots__ = ("_bodies", "_hashes", "_line_ends", "large")
 
     def __init__(self, large: bool) -> None:
-        """``large``: worth the start of a faster hash function."""
+        """``large``: large enough to justify loading a faster hash function."""
         self.large = large
         self._line_ends = LineEnds()
         self._bodies: list[Body] = []
@@ -33,11 +33,11 @@ class BodyHashes:
         return self._hashes[wanted]
 
     def add(self, body: Body) -> None:
-        """Let one more canonicalization have the body."""
+        """Feed the body to one more canonicalization."""
         self._bodies.append(body)
 
     def update(self, octets: bytes) -> None:
-        """Take some more of the body, raw."""
+        """Process the next raw octets of the body."""
         self._feed(self._line_ends.update(octets))
 
     def finish(self) -> None:

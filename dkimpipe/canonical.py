@@ -1,7 +1,7 @@
 """Canonicalizations as streams: simple, relaxed (RFC 6376 section 3.4) and nofws (RFC 4870 section 3.4.2.2).
 
-LF text goes in, cut anywhere; canonical octets with CRLF come out. Blanks are SP and HTAB only
-(RFC 6376 section 2.8). Nothing here grows with the message.
+The input is LF text, split anywhere; the output is canonical octets with CRLF. White space is SP and HTAB
+only (RFC 6376 section 2.8). Memory use does not grow with the message.
 """
 
 TYPE_CHECKING = False
@@ -18,9 +18,9 @@ def field(canonicalization: str, text: bytes) -> bytes:
 
 
 class Body:
-    """A body, or any text, on its way to ``sink`` in canonical form: without the empty lines at its end.
+    """Sends a body, or any text, to ``sink`` in canonical form, without the empty lines at its end.
 
-    ``empty`` is what a body without any text becomes.
+    ``empty`` is the canonical form of a body without text.
     """
 
     __slots__ = ("_any", "_empty", "_held", "_line_ends", "_lines", "_sink")
@@ -33,7 +33,7 @@ class Body:
         self._line_ends = 0
 
     def update(self, text: bytes) -> None:
-        """Take some more LF text."""
+        """Process more LF text."""
         text, self._held = self._lines(self._held + text if self._held else text)
         kept = text.rstrip(b"\n")
         if kept:
@@ -43,7 +43,7 @@ class Body:
         self._line_ends += len(text) - len(kept)
 
     def finish(self) -> None:
-        """Send the end: a last line without line end gets one, empty lines are dropped."""
+        """Finish: terminate a last line that has no line end, and drop trailing empty lines."""
         self._sink(_CRLF if self._any else self._empty)
 
     def _send_line_ends(self) -> None:
@@ -73,7 +73,7 @@ def _nofws_field(text: bytes) -> bytes:
     return text.translate(None, b" \t\r\n")
 
 
-# Each of these returns the lines in canonical form, and a blank at the end that the next octets decide on.
+# Each of these returns the lines in canonical form, and a last space if its fate depends on the next octets.
 
 
 def _simple_lines(text: bytes) -> "tuple[bytes, bytes]":

@@ -1,4 +1,4 @@
-"""Which signatures a message gets: from its List-Id or its addresses to the options of each signature."""
+"""Which signatures a message gets, and their options, chosen by its List-Id or its addresses."""
 
 from dkimpipe import senders
 from dkimpipe.address import (
@@ -18,16 +18,20 @@ from dkimpipe.options import SignatureOptions, given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, Optional
 
     from dkimpipe.config import Settings
     from dkimpipe.message import Message
     from dkimpipe.senders import Signature
 
+    Rule = tuple[str, str, Callable[[Settings], Optional[str]], Callable[[bytes, bytes], bool], str]
+
 _MAX_LIST_ID = 255  # octets, RFC 2919 section 6
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
-_IPV6 = "ipv6:"  # Postfix writes an address of IPv6 as RFC 5321 section 4.1.3 does
-_MAX_SHOWN = 64  # octets of a login or an envelope sender in the log: the place behind it is to be seen
+_IPV6 = "ipv6:"  # Postfix writes IPv6 addresses as in RFC 5321 section 4.1.3
+_MAX_SHOWN = (
+    64  # octets of a login or an envelope sender in the log, so that the place after it stays visible
+)
 _MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 
@@ -35,11 +39,11 @@ class Choice:
     """The signatures chosen for a message, and why.
 
     ``signatures``  their options, in the order of the entry
-    ``mailbox``     the address that stands for ``$sender``
-    ``key``         the key of the map that matched, or the domain of the conf file
-    ``domain``      the domain that stands for ``$key``, and for d= where the entry names none
-    ``where``       gives the place of the entry, such as ``PATH, line N``
-    ``refused``     why other signatures of the entry are not among them
+    ``mailbox``     the value of ``$sender``
+    ``key``         the map key that matched, or the domain of the conf file
+    ``domain``      the value of ``$key``, and of d= if the entry has none
+    ``where``       returns the place of the entry, such as ``PATH, line N``
+    ``refused``     the reasons why other signatures of the entry were left out
     """
 
     __slots__ = ("domain", "key", "mailbox", "refused", "signatures", "where")
@@ -63,7 +67,7 @@ class Choice:
             self.signatures.append(options)
 
     def _domain(self, signature: "Signature") -> bytes:
-        """Return d= with its macros expanded. Raises NotSigned if a macro made it what is no domain."""
+        """Return d= with its macros expanded. Raises NotSigned if the expansion is not a valid domain."""
         text = signature.options.get("domain", "$keydomain")
         expanded = self._expand(text, signature.where)
         if not expanded:
@@ -72,11 +76,11 @@ class Choice:
         if is_domain(domain):
             return domain
         if "$" in text:
-            raise NotSigned(f"'{printable(expanded)}' is no domain that can sign")
-        raise ConfigError(f"{signature.where()}: d={text} is no domain")
+            raise NotSigned(f"'{printable(expanded)}' is not a valid signing domain")
+        raise ConfigError(f"{signature.where()}: d={text} is not a valid domain")
 
     def _identity(self, text: str, where: "Callable[[], str]", domain: bytes) -> bytes:
-        """Return i= with its macros expanded; none where the message's own address is not below d=."""
+        """Return i= with its macros expanded; empty if an expanded address is not at or below d=."""
         if not text:
             return b""
         local_part, at, host = self._expand(text, where).rpartition(b"@")
@@ -88,7 +92,7 @@ class Choice:
         raise ConfigError(f"{where()}: i={text} is not at or below d={domain.decode()}")
 
     def _expand(self, text: str, where: "Callable[[], str]") -> bytes:
-        """Return a value with its macros expanded; ``$$`` is a dollar."""
+        """Return a value with its macros expanded; ``$$`` is a dollar sign."""
         return b"$".join([self._expand_macros(part, where) for part in text.split("$$")])
 
     def _expand_macros(self, text: str, where: "Callable[[], str]") -> bytes:
@@ -98,7 +102,9 @@ class Choice:
             after = part.lstrip(_MACRO_LETTERS)
             name = part[: len(part) - len(after)]
             if name not in _MACROS:
-                raise ConfigError(f"{where()}: unknown macro '${name}'", f"known are ${' $'.join(_MACROS)}")
+                raise ConfigError(
+                    f"{where()}: unknown macro '${name}'", f"known macros: ${' $'.join(_MACROS)}"
+                )
             expanded += _MACROS[name](self) + after.encode("utf-8", "surrogateescape")
         return expanded
 
@@ -112,9 +118,9 @@ _MACROS: "dict[str, Callable[[Choice], bytes]]" = {
 
 
 def choose(message: "Message", settings: "Settings") -> Choice:
-    """Return the signatures for a message: by the List-Id map, else the sender map, else the conf file's.
+    """Return the signatures for a message: from the List-Id map, the sender map or the conf file.
 
-    Raises NotSigned when it is to pass as it is, ConfigError when its entry, or the settings, are wrong.
+    Raises NotSigned if it is to pass unchanged, ConfigError if its entry or the settings are wrong.
     """
     author = author_of(message)
     refuse_stranger(settings)
@@ -129,7 +135,7 @@ def choose(message: "Message", settings: "Settings") -> Choice:
 def refuse_stranger(settings: "Settings") -> None:
     """Raise NotAllowed if the SMTP client is not one of ``sign_clients``.
 
-    Without one, because Postfix does not name it or no client sent the message, there is nothing to refuse.
+    If Postfix gave no client, or no client sent the message, there is nothing to refuse.
     """
     client = settings.values.get("client")
     if not client:
@@ -157,10 +163,10 @@ def _login(settings: "Settings") -> str:
 
 
 def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
-    """Return the keys of a map to look for, most particular first.
+    """Return the map keys to look up, most specific first.
 
-    They are the address, the address without ``+extension``, its domain, the parents of that, and ``.``;
-    each domain with A-labels stands with U-labels too.
+    They are the address, the address without ``+extension``, its domain, the parent domains, and ``.``;
+    each domain with A-labels is also included with U-labels.
     """
     local_parts = [to_lower(mailbox.local_part)]
     plain = local_parts[0].partition(b"+")[0].lstrip(b'"')
@@ -211,10 +217,10 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "C
 
 
 def domain_of_list(key: bytes, list_id: bytes, author: Mailbox) -> bytes:
-    """Return the domain that signs for a List-Id where this key matches, and the entry names none."""
+    """Return the signing domain for a List-Id that matched this key, for an entry without d=."""
     if key not in (list_id, b"."):
         return key
-    # The first label of a List-Id is the list's own name (RFC 2919): what follows is the domain.
+    # The first label of a List-Id is the name of the list (RFC 2919); the rest is the domain.
     _, _, parent = key.partition(b".")
     domain = key if b"." in key[1:] and b"." not in parent else parent
     return domain or author.domain
@@ -223,7 +229,9 @@ def domain_of_list(key: bytes, list_id: bytes, author: Mailbox) -> bytes:
 def sender_map(settings: "Settings") -> str:
     """Return the path of the sender map, empty if there is none."""
     path = settings.get("sender_map")
-    if not path and settings.values.keys().isdisjoint(("signature", "domain")):  # nothing else chooses
+    if not path and settings.values.keys().isdisjoint(
+        ("signature", "domain")
+    ):  # no other source of signatures
         path = SENDER_MAP if "listid_map" not in settings.values or exists(SENDER_MAP) else ""
     return path
 
@@ -240,7 +248,7 @@ def _by_map(message: "Message", settings: "Settings", candidates: "list[Mailbox]
 
 
 def _by_domain(message: "Message", settings: "Settings", candidates: "list[Mailbox]") -> Choice:
-    """Return DKIMproxy's way without maps: ``domain`` tells whom to sign for, ``signature`` how."""
+    """Choose as DKIMproxy does without maps: ``domain`` lists the domains to sign for, ``signature`` how."""
     given_domains = domains(settings)
     signatures = []
     for text, where in signatures_without_map(settings):
@@ -260,7 +268,7 @@ def _allowed(
     domain: bytes,
     signatures: "list[Signature]",
 ) -> Choice:
-    """Return what whoever sends may have of an entry. Raises NotAllowed if it is nothing: no other counts."""
+    """Return what the sending user may use of an entry. Raises NotAllowed if that is nothing."""
     refusals = [_refusal(message, settings, signature) for signature in signatures]
     refused = [refusal for refusal in refusals if refusal]
     if len(refused) == len(signatures):
@@ -272,65 +280,64 @@ def _allowed(
 
 
 def _refusal(message: "Message", settings: "Settings", signature: "Signature") -> "NotAllowed | None":
-    """Return why whoever sends may not have a signature. Raises ConfigError if it is not told who sends.
+    """Return why the sending user may not use a signature. Raises ConfigError if the user is not known.
 
-    Who may speak for one address is not to speak for another that stands beside it in From.
+    Permission for one address must not extend to another address beside it in From.
     """
-    for option, (what, tell, is_one, hint) in _WHO_SENDS.items():
+    for option, (what, flag, value_in, is_one, hint) in _SENDING_USER.items():
         if option not in signature.options:
             continue
-        told, rule = tell(settings), signature.options[option]
-        if told is None:
-            raise ConfigError(
-                f"{signature.where()}: {option}= is here, but the filter is told no {what}", hint
-            )
-        octets = told.encode("utf-8", "surrogateescape")
+        value, rule = value_in(settings), signature.options[option]
+        if value is None:
+            raise ConfigError(f"{signature.where()}: {option}= is set, but no {flag} was given", hint)
+        octets = value.encode("utf-8", "surrogateescape")
         items = [item.strip().encode("utf-8", "surrogateescape") for item in rule.split(":")]
         if not octets or not (b"*" in items or any(is_one(octets, item) for item in items)):
             reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.where()}"
             return NotAllowed(reason, f"{option}={rule}")
         if not holds_one_address(message.by_name[b"from"][0].value):
-            reason = f"with more than one address in From nobody may use {signature.where()}"
+            reason = f"more than one address in From: cannot use {signature.where()}"
             return NotAllowed(reason, f"{option}={rule}")
     return None
 
 
 def _is_sender(sender: bytes, item: bytes) -> bool:
-    """Tell whether an envelope sender is an address, or at a domain.
+    """Return whether an envelope sender is this address, or in this domain.
 
-    Only the case of the domain does not matter: what is further taken for the same, such as letters of full
-    width, can be another account to whatever has let this sender pass.
+    Only the case of the domain is ignored. Other equivalences, such as full-width letters, could match a
+    different account to the program that authorized the sender.
     """
     local_part, at, domain = sender.rpartition(b"@")
     only, _, item_domain = item.rpartition(b"@")
     return bool(at) and domain.lower() in _spellings(_a_labels(item_domain)) and only in (b"", local_part)
 
 
-# Of each option that tells who may have a signature: what it names, who sends, whether that is one of
-# them, and the hint if nobody said who sends.
-_WHO_SENDS: "dict[str, tuple[str, Callable[[Settings], str | None], Callable[[bytes, bytes], bool], str]]" = {
+# For each option that limits who may use a signature: the name of its subject, the option of the command line
+# that gives it, its value, a test of the value against an item, and the hint if it was not given.
+_SENDING_USER: "dict[str, Rule]" = {
     "login": (
         "login",
+        "--login",
         lambda settings: settings.values.get("login"),
         lambda login, item: login == item,
         "add --login=${sasl_username} to argv in master.cf",
     ),
-    "envelope": ("envelope sender", lambda settings: settings.sender, _is_sender, ARGV),
+    "envelope": ("envelope sender", "-f SENDER", lambda settings: settings.sender, _is_sender, ARGV),
 }
 
 
 def domains(settings: "Settings") -> "list[bytes]":
-    """Return what ``domain`` lists, in A-labels; one that is empty if it is not given. Raises ConfigError."""
+    """Return the domains of ``domain``, in A-labels; an empty one if it is not set. Raises ConfigError."""
     given_domains = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
     found = [_a_labels(domain.strip()) for domain in given_domains]
     for domain in filter(None, found):
         if not is_domain(domain):
-            raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is no domain")
+            raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is not a valid domain")
     return found
 
 
 def signatures_without_map(settings: "Settings") -> "list[tuple[str, Callable[[], str]]]":
-    """Return what ``signature`` says; if nothing, dkim for ``domain``, unless there are maps."""
+    """Return the values of ``signature``; by default dkim if ``domain`` is set and there are no maps."""
     if settings.signatures:
         return settings.signatures
     if "domain" not in settings.values or "sender_map" in settings.values or "listid_map" in settings.values:
@@ -339,7 +346,7 @@ def signatures_without_map(settings: "Settings") -> "list[tuple[str, Callable[[]
 
 
 def _a_labels(domain: bytes) -> bytes:
-    """Return a domain in A-labels; what is no text stays as it is, which is no domain."""
+    """Return a domain in A-labels; one that cannot be decoded is unchanged, and so not a valid domain."""
     try:
         return to_a_labels(domain)
     except ValueError:
@@ -347,7 +354,7 @@ def _a_labels(domain: bytes) -> bytes:
 
 
 def _domain_keys(domain: bytes) -> "list[bytes]":
-    """Return a domain in both spellings, each parent of it likewise, and ``.``."""
+    """Return a domain and each of its parents in both spellings, and ``.``."""
     keys = []
     labels = domain.split(b".")
     for first in range(len(labels)):

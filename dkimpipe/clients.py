@@ -1,7 +1,7 @@
-"""Which SMTP clients have their mail signed: the conf directive ``sign_clients``.
+"""The conf directive ``sign_clients``: the SMTP clients whose mail is signed.
 
-This is the second lock. The first is Postfix's own: a submission service lets in only clients that log in or
-are in mynetworks. Should its restrictions get lost, strangers could have their mail signed, and replay it.
+This is a second line of defence. The first is Postfix itself: a submission service accepts only clients that
+log in or are in mynetworks. Without its restrictions strangers could have their mail signed, and replay it.
 
 This module is loaded only for a client on another host that did not log in.
 """
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from dkimpipe.config import Settings
 
 _WORDS = (AUTHENTICATED, MYNETWORKS, ANY)
-_HINT = "postconf mynetworks shows it; or list the networks in sign_clients"
+_HINT = "see postconf mynetworks, or list the networks in sign_clients"
 _TABLE = re.compile(r"[a-z]+:.")
-_MAX_DEPTH = 9  # of files that name files
-_TIME_LIMIT = 60  # seconds for a program of Postfix
+_MAX_DEPTH = 9  # of nested files
+_TIME_LIMIT = 60  # seconds for a Postfix command
 _MAX_SHOWN = 64  # octets of an address in the log
 
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -33,7 +33,7 @@ _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 
 def refuse_stranger(settings: Settings, client: str) -> None:
-    """Raise NotAllowed unless an address is one of ``sign_clients``, ConfigError if nobody can tell."""
+    """Raise NotAllowed unless an address is one of ``sign_clients``, ConfigError if that is unknown."""
     address = _address(client)
     if any(address in network for network in networks(settings) if address):
         return
@@ -48,7 +48,7 @@ def refuse_stranger(settings: Settings, client: str) -> None:
 
 
 def networks(settings: Settings) -> list[_Network]:
-    """Return the networks that ``sign_clients`` itself lists. Raises ConfigError if an item is not one."""
+    """Return the networks listed in ``sign_clients`` itself. Raises ConfigError for an invalid item."""
     where = settings.where.get("sign_clients", "default")
     found = []
     for item in settings.sign_clients:
@@ -58,13 +58,13 @@ def networks(settings: Settings) -> list[_Network]:
             except ValueError:
                 raise ConfigError(
                     f"{where}: sign_clients: '{shown(item)}' is not an address or network",
-                    f"it lists {', '.join(_WORDS)}, addresses, and networks such as 192.0.2.0/24",
+                    f"use {', '.join(_WORDS)}, addresses, and networks such as 192.0.2.0/24",
                 ) from None
     return found
 
 
 def _address(text: str) -> _Address | None:
-    """Return an address, an IPv4-mapped one as IPv4; None if it is not one, such as ``unknown``."""
+    """Return an address, an IPv4-mapped one as IPv4; None if it is not an address, such as ``unknown``."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -73,7 +73,7 @@ def _address(text: str) -> _Address | None:
 
 
 class _Mynetworks:
-    """Postfix's mynetworks as it is now: a copy would be out of date one day.
+    """The current value of Postfix's mynetworks: a copy would become out of date.
 
     It lists addresses, networks, files of such items, and tables; ``!`` before one negates it (postconf(5)).
     """
@@ -82,17 +82,17 @@ class _Mynetworks:
         self._directory = os.path.dirname(settings.get("sendmail", SENDMAIL))
 
     def has(self, address: _Address) -> bool:
-        """Tell whether an address is in it. Raises ConfigError if that cannot be found out."""
+        """Return whether an address is in it. Raises ConfigError if that cannot be determined."""
         items = self._ask("postconf", "-xh", MYNETWORKS)
         return self._is_listed(address, _split(items), MYNETWORKS)
 
     def _is_listed(self, address: _Address, items: list[str], where: str, depth: int = 0) -> bool:
-        """Tell whether a list has an address; the first item that matches decides."""
+        """Return whether a list includes an address; the first matching item decides."""
         for item in items:
             pattern = item.lstrip("!")
             if pattern.startswith("/"):
                 if depth == _MAX_DEPTH:
-                    raise ConfigError(f"{where}: the files name each other", _HINT)
+                    raise ConfigError(f"{where}: the files refer to each other", _HINT)
                 found = self._is_listed(address, _lines(pattern), pattern, depth + 1)
             else:
                 found = self._matches(address, pattern, where)
@@ -112,7 +112,7 @@ class _Mynetworks:
         return address in network
 
     def _ask(self, program: str, *arguments: str) -> str:
-        """Return what a program of Postfix prints; nothing where it finds nothing, with exit status 1."""
+        """Return the output of a Postfix command; empty for no match, exit status 1."""
         command = [os.path.join(self._directory, program), *arguments]
         try:
             done = subprocess.run(  # noqa: S603 - no shell

@@ -1,6 +1,7 @@
-"""Settings: the command line, and the conf file with the same names, one ``name value`` a line.
+"""Settings: the command line, and the conf file with the same names, one ``name value`` per line.
 
-The names are DKIMproxy's and a few of our own; ``-`` and ``_`` are alike. The command line wins.
+The names are DKIMproxy's and a few of our own; ``-`` and ``_`` are equivalent. The command line takes
+precedence.
 """
 
 from dkimpipe.errors import ConfigError, UsageError, shown
@@ -18,7 +19,7 @@ ARGV = "in master.cf: argv=... -f ${sender} -- ${recipient}"
 
 _NAME_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 _YES_OR_NO = ("yes", "no")
-# Name and the values it may have: any, if none are named.
+# Name and allowed values: any value if none are listed.
 OPTIONS: "dict[str, tuple[str, ...]]" = {
     "conf_file": (),
     "sender_map": (),
@@ -44,12 +45,12 @@ OPTIONS: "dict[str, tuple[str, ...]]" = {
 }
 COMMAND_LINE_ONLY = ("conf_file", "login", "client")
 MATCHES = ("from", "sender", "envelope")
-_MAY_BE_EMPTY = ("login", "client")  # of a client that did not log in, of mail that no client sent
+_MAY_BE_EMPTY = ("login", "client")  # for a client that did not log in, for mail without a client
 
-# The words of sign_clients; it lists addresses and networks, too.
+# The keywords of sign_clients; addresses and networks are allowed, too.
 AUTHENTICATED, MYNETWORKS, ANY = "authenticated", "mynetworks", "any"
 
-# What only a server needs (DKIMproxy and the Perl module Net::Server): accepted, without effect.
+# Directives for servers only (DKIMproxy and the Perl module Net::Server): accepted and ignored.
 IGNORED = frozenset(
     [
         "background",
@@ -102,15 +103,15 @@ _WORDS = (*_YES_OR_NO, *_SPELLINGS)
 
 
 class Settings:
-    """What the command line and the conf file say. A command with other options is a subclass.
+    """The settings from the command line and the conf file. A command with other options uses a subclass.
 
-    ``options``     name and the values it may have, as in OPTIONS
-    ``conf_file``   read if it is there and no other is named
-    ``command``     what people type
+    ``options``     name and allowed values, as in OPTIONS
+    ``conf_file``   the default, read if it exists and no other is given
+    ``command``     the command as users type it
 
-    ``values``      value by name; a name that nobody gave is not there
-    ``signatures``  the values of ``signature``, in order, each with what gives its place
-    ``where``       for each name given: ``command line`` or ``PATH, line N``, to begin an error with
+    ``values``      value by name, for the names that were given
+    ``signatures``  the values of ``signature``, in order, each with a function that returns its place
+    ``where``       for each name given: ``command line`` or ``PATH, line N``, as a prefix for errors
     ``sender``      the envelope sender of ``-f``, None if it was not given, '' for the null sender
     ``recipients``  the envelope recipients
     """
@@ -133,37 +134,37 @@ class Settings:
         return self.values.get(name, default)
 
     def place(self, name: str) -> "Callable[[], str]":
-        """Return what gives the place of a value, to begin an error with."""
+        """Return a function that returns the place of a value, as a prefix for errors."""
         return self.where[name].__str__
 
     def yes(self, name: str, default: bool = False) -> bool:
-        """Return a value that is yes or no."""
+        """Return a yes-or-no value."""
         return self.values[name] == "yes" if name in self.values else default
 
     @property
     def match(self) -> "list[str]":
-        """Which addresses choose the entry, in order."""
+        """The addresses that choose the entry, in order."""
         return self.get("match", "from,sender").split(",")
 
     @property
     def sign_clients(self) -> "list[str]":
-        """Which SMTP clients have their mail signed: words, addresses and networks."""
+        """The SMTP clients whose mail is signed: keywords, addresses and networks."""
         return self.get("sign_clients", f"{AUTHENTICATED},{MYNETWORKS}").replace(",", " ").split()
 
     def set(self, name: str, value: str, where: str) -> None:
-        """Take one option; raise ConfigError if its value cannot be."""
+        """Set one option; raise ConfigError if its value is invalid."""
         allowed = self.options[name]
         if allowed == _YES_OR_NO:
             value = _SPELLINGS.get(value.lower(), value.lower())
         if allowed and value not in allowed:
-            raise ConfigError(f"{where}: {name} is {' or '.join(allowed)}, not '{value}'")
+            raise ConfigError(f"{where}: {name} must be {' or '.join(allowed)}, not '{value}'")
         if not value and allowed != _YES_OR_NO and name not in _MAY_BE_EMPTY:
             raise ConfigError(f"{where}: {name} has no value")
         if name == "match":
             value = value.replace(" ", "").lower()
             for word in value.split(","):
                 if word not in MATCHES:
-                    raise ConfigError(f"{where}: match is a list of {', '.join(MATCHES)}; not '{word}'")
+                    raise ConfigError(f"{where}: match accepts {', '.join(MATCHES)}; not '{word}'")
         if name == "signature":
             self.signatures.append((value, where.__str__))
         self.values[name] = value
@@ -186,7 +187,7 @@ def read_settings(arguments: "list[str]", settings: "Settings | None" = None) ->
 
 
 def read_command_line(arguments: "list[str]", settings: "Settings | None" = None) -> Settings:
-    """Return what the command line says: ``--name value``, ``--name=value``, ``-f SENDER`` and recipients."""
+    """Return settings from ``--name value``, ``--name=value``, ``-f SENDER`` and recipients."""
     settings = settings or Settings()
     left = arguments[::-1]
     while left:
@@ -194,22 +195,20 @@ def read_command_line(arguments: "list[str]", settings: "Settings | None" = None
         if word == "--":
             settings.recipients, left = left[::-1], []
             if not settings.recipients:
-                raise UsageError("no recipients behind --", ARGV)
+                raise UsageError("no recipients after --", ARGV)
         elif word == "-f":
             settings.sender = _next(left, word)
         elif word.startswith("--"):
             _take_option(settings, word, left)
         else:
-            raise UsageError(
-                f"unknown argument '{word}'", "recipients stand behind --; dkimpipe --help tells the rest"
-            )
+            raise UsageError(f"unknown argument '{word}'", "recipients follow --; see dkimpipe --help")
     if settings.recipients and settings.sender is None:
         raise UsageError("recipients without -f SENDER", ARGV)
     return settings
 
 
 def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
-    """Take ``--name=value``, or ``--name`` and its value from the end of ``left``; yes need not be said."""
+    """Set ``--name=value``, or ``--name`` with its value from the end of ``left``; the default is yes."""
     option, equals, value = word[2:].partition("=")
     name = option.replace("-", "_")
     if name in IGNORED:
@@ -217,7 +216,7 @@ def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
             left.pop()
         return
     if name not in settings.options:
-        raise UsageError(f"unknown option '--{option}'", f"{settings.command} --help lists them")
+        raise UsageError(f"unknown option '--{option}'", f"see {settings.command} --help")
     if not equals:
         yes = settings.options[name] == _YES_OR_NO and not (left and left[-1] and left[-1].lower() in _WORDS)
         value = "yes" if yes else _next(left, word)
@@ -229,7 +228,7 @@ def read_conf(
 ) -> "list[tuple[str, str, str]]":
     """Return name, value and ``PATH, line N`` of each directive in a conf file. Raises ConfigError.
 
-    ``still``: wait until nobody writes to it.
+    ``still``: wait until it is no longer being written to.
     """
     directives = []
     for name, value, where, line in conf_lines(path, still):
@@ -241,7 +240,7 @@ def read_conf(
 
 
 def conf_lines(path: str, still: bool = False) -> "Iterator[tuple[str, str, str, str]]":
-    """Yield name, value, ``PATH, line N`` and text of each line that is no comment, known or not."""
+    """Yield name, value, ``PATH, line N`` and text of each line that is not a comment, known or not."""
     text = read_file(path, "conf file", still).decode("utf-8", "surrogateescape")
     for number, line in enumerate(text.split("\n"), 1):
         line = line.replace("\t", " ").strip()
@@ -257,7 +256,7 @@ def conf_lines(path: str, still: bool = False) -> "Iterator[tuple[str, str, str,
 
 
 def unknown_directive(where: str, line: str) -> ConfigError:
-    """Return the error for a line that begins with no name of an option."""
+    """Return the error for a line that does not begin with the name of an option."""
     return ConfigError(f"{where}: unknown directive: '{shown(line)}'")
 
 

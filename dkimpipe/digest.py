@@ -1,7 +1,7 @@
-"""Hash functions by the lightest way: the interpreter's own for small messages, OpenSSL's for large ones.
+"""Hash functions at the lowest cost: the interpreter's own for small messages, OpenSSL's for large ones.
 
-OpenSSL hashes several times faster. hashlib is the last resort: to import it costs a small message more than
-all of its hashing, and it has OpenSSL read its configuration file, which can name other code to run.
+OpenSSL hashes several times faster. hashlib is the last resort: for a small message the import costs more
+than all hashing, and makes OpenSSL read its configuration file, which can load other code.
 """
 
 import sys
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Hash(Protocol):
-        """What a signature needs of a hash object."""
+        """The part of a hash object that a signature needs."""
 
         def update(self, octets: bytes, /) -> None:
             """Hash some more octets."""
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def new(name: str, large: bool = False) -> "Hash":
-    """Return a hash object for ``sha1`` or ``sha256``; ``large`` where there is much to hash."""
+    """Return a hash object for ``sha1`` or ``sha256``; ``large`` for large amounts of data."""
     if not large:
         try:
             return _light(name)
-        except (ImportError, AttributeError):  # an interpreter built with OpenSSL's hashes only, as RHEL's
+        except (ImportError, AttributeError):  # an interpreter built with OpenSSL's hashes only, as on RHEL
             pass
     try:
         from dkimpipe.libhash import LibraryHash

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from dkimpipe.message import Field, Message
     from dkimpipe.options import SignatureOptions
 
-# RFC 6376 section 5.4.1 and RFC 8058 section 4. True: a field that may stand once (RFC 5322 section 3.6);
-# where it does stand, one more mention in h= forbids to add another (RFC 6376 section 8.15).
-# Sender and the fields of mailing lists are added on the way by rights, so they are never forbidden.
+# RFC 6376 section 5.4.1 and RFC 8058 section 4. True: a single-instance field (RFC 5322 section 3.6). If it
+# is present it is oversigned: one more mention in h= prevents that another is added (RFC 6376 section 8.15).
+# Sender and the fields of mailing lists are legitimately added in transit, so they are never oversigned.
 RECOMMENDED = {
     b"from": True,
     b"reply-to": True,
@@ -53,16 +53,16 @@ _SAFE = frozenset(range(33, 127)) - frozenset(b";=")  # dkim-safe-char, RFC 6376
 
 
 class DkimSignature:
-    """A signature in the making: the body goes through ``bodies``, then it can give its field."""
+    """A signature in progress: its field is available after the body has passed through ``bodies``."""
 
     def __init__(self, options: "SignatureOptions", key: "PrivateKey", bodies: "BodyHashes") -> None:
-        """Raise ConfigError if the key is none for the algorithm that the options ask for."""
+        """Raise ConfigError if the key does not match the algorithm that the options ask for."""
         self._options = options
         self._key = key
         self._algorithm = options.algorithm or f"{key.type}-sha256"
         if KEY_TYPES[self._algorithm] != key.type:
             raise ConfigError(
-                f"{options.where()}: a={self._algorithm}, but key file {key.path} is for {key.type}"
+                f"{options.where()}: a={self._algorithm}, but key file {key.path} contains an {key.type} key"
             )
         self._hash_name = self._algorithm.partition("-")[2]
         self._body_hash = bodies.hash(options.body_canonicalization, self._hash_name)
@@ -105,10 +105,10 @@ def signed_data(
     field: bytes,
     canonicalization: str,
 ) -> bytes:
-    """Return what is hashed and signed (RFC 6376 section 3.7): the fields that h= names, then our own.
+    """Return the signed data (RFC 6376 section 3.7): the fields in h=, then the signature field itself.
 
     ``field`` is the DKIM-Signature as LF text with an empty b=. Of several fields of one name the last comes
-    first (section 5.4.2); a name with none left stands for nothing. CRLF at the end of each but our own.
+    first (section 5.4.2); a name with none left adds nothing. All but the signature field end with CRLF.
     """
     left = {name: list(by_name.get(name, ())) for name in set(names)}
     fields = [left[name].pop().text for name in names if left[name]]
@@ -116,7 +116,7 @@ def signed_data(
 
 
 def header_names(message: "Message") -> "list[bytes]":
-    """Return the names for h=: each recommended field as often as it stands, once more to forbid another."""
+    """Return the names for h=: each recommended field as often as it occurs, some oversigned."""
     names = []
     for name, once in RECOMMENDED.items():
         count = len(message.by_name.get(name, ()))

@@ -16,31 +16,30 @@ if TYPE_CHECKING:
 
 
 class DomainKeysSignature:
-    """A signature in the making: the body goes through ``bodies``, then it can give its field."""
+    """A signature in progress: its field is available after the body has passed through ``bodies``."""
 
     def __init__(
         self, options: "SignatureOptions", key: "PrivateKey", message: "Message", bodies: "BodyHashes"
     ) -> None:
-        """Raise NotSigned if d= does not cover the sending address, ConfigError if key or h= cannot serve."""
+        """Raise NotSigned if d= does not cover the sending address, ConfigError if key or h= is wrong."""
         self._options = options
         self._key = key
         if key.type != "rsa":
-            raise ConfigError(
-                f"{options.where()}: domainkeys is rsa-sha1, but key file {key.path} is for {key.type}"
-            )
+            fault = f"a=rsa-sha1, but key file {key.path} contains an {key.type} key"
+            raise ConfigError(f"{options.where()}: domainkeys {fault}")
         name = b"sender" if b"sender" in message.by_name else b"from"
         sending = first_mailbox(message.by_name[name][0].value).domain
         if not is_at_or_below(sending, options.domain):
             raise NotSigned(f"domainkeys d={options.domain.decode()} does not cover {name.decode()}")
         if options.headers and name not in options.headers:
-            raise ConfigError(f"{options.where()}: h= of domainkeys does not name {name.decode()}")
+            raise ConfigError(f"{options.where()}: domainkeys h= does not include {name.decode()}")
         wanted = options.headers or RECOMMENDED
         fields = [field for field in message.fields if field.name in wanted]
         self._names = [field.name for field in fields]
         self._hash = digest.new("sha1", bodies.large)
         for field in fields:
             self._hash.update(canonical.field(options.header_canonicalization, field.text))
-        # The empty line between header and body is dropped with the body's own, if nothing else follows.
+        # The empty line between header and body is dropped if only empty lines follow.
         body = canonical.Body(options.body_canonicalization, self._hash.update)
         body.update(b"\n")
         bodies.add(body)

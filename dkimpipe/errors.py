@@ -1,8 +1,8 @@
-"""The one table of what can go wrong: error, exit status, enhanced status code (RFC 3463).
+"""The one table of errors: class, exit status, enhanced status code (RFC 3463).
 
-Every error of the filter defers the mail: pipe(8) reads exit status 75, and a first output
-of the form ``4.x.x text``, as "try again later". No error here loses a message, and one alone bounces it:
-that of ``dkimpipe verify`` for what is not wanted.
+Every error of the filter defers the mail: pipe(8) takes exit status 75, with output that begins
+``4.x.x text``, as "try again later". No error loses a message, and only one bounces it: the rejection by
+``dkimpipe verify`` of unwanted mail.
 """
 
 TYPE_CHECKING = False
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Trouble(Exception):
-    """Why a message is neither signed nor handed on. ``str()`` is the cause, one line, no full stop.
+    """Why a message is neither signed nor handed over. ``str()`` is the cause, one line, no full stop.
 
-    ``hint`` is what to do about it, a line of its own, or empty.
+    ``hint`` is how to fix it, a line of its own, or empty.
     """
 
     status = 75
@@ -39,21 +39,21 @@ class ConfigError(Trouble):
 
 
 class PrivateKeyError(ConfigError):
-    """A key file is missing, unsafe or no private key that can sign."""
+    """A key file is missing, unsafe, or not a usable private key."""
 
 
 class HeaderError(Trouble):
-    """The header block of the message is beyond the limit."""
+    """The header block of the message exceeds a limit."""
 
     code = "4.3.4"
 
 
 class InputError(Trouble):
-    """The message could not be read whole."""
+    """The message could not be read completely."""
 
 
 class SpoolError(Trouble):
-    """The message could not be kept until it was complete."""
+    """The message could not be spooled."""
 
     code = "4.3.1"
 
@@ -63,7 +63,7 @@ class OutputError(Trouble):
 
 
 class SigningError(Trouble):
-    """OpenSSL could not be asked to sign."""
+    """OpenSSL is not available for signing."""
 
 
 class HandoverError(Trouble):
@@ -71,19 +71,19 @@ class HandoverError(Trouble):
 
 
 class TimeLimitError(Trouble):
-    """The filter ran for so long that pipe(8) would soon have killed it."""
+    """The filter ran out of time; pipe(8) would soon have killed it."""
 
 
 class UnverifiedError(Trouble):
-    """``verify`` was told not to pass on what it cannot verify today."""
+    """``verify`` is set not to pass on mail that cannot be verified at present."""
 
     code = "4.7.5"
 
 
 class RejectedError(Trouble):
-    """``verify`` does not want the message: a policy disowns it, or its header is beyond the limits.
+    """``verify`` rejects the message: a policy disowns it, or its header exceeds the limits.
 
-    Not 5.3.4 for the latter: with the settings that we advise Postfix takes all 5.3.x for a fault of ours.
+    Not 5.3.4 for the latter: with the recommended settings Postfix treats all 5.3.x as a fault of the filter.
     """
 
     status = 69
@@ -91,13 +91,13 @@ class RejectedError(Trouble):
 
 
 class NotSigned(Exception):
-    """Not a fault: the message passes on as it came, and ``str()`` is the reason for the log."""
+    """Not an error: the message passes unchanged, and ``str()`` is the reason for the log."""
 
     level: "Level" = "info"
 
 
 class NotAllowed(NotSigned):
-    """Whoever sends may not have this signature: ``rule`` is the option of the entry that tells who may."""
+    """The sending user may not use this signature: ``rule`` is the option of the entry that lists who may."""
 
     level = "warning"
 
@@ -110,17 +110,17 @@ _LONG_WORD = 40  # letters and digits in a row: base64, and hardly anything else
 
 
 def printable(octets: bytes, limit: int = 120) -> str:
-    """Return octets of unknown origin as text that is safe in a log: one line, no controls, not endless."""
+    """Return octets of unknown origin as text that is safe in a log: one line, printable, limited."""
     text = one_line(octets[:limit].decode("utf-8", "backslashreplace"))
     return text + "..." if len(octets) > limit else text
 
 
 def shown(text: str) -> str:
-    """Return what a file holds as an error may show it, without a key that was pasted there."""
+    """Return text from a file in a form that is safe in an error: a key that was pasted there is cut off."""
     longest = max(map(len, "".join([c if c.isalnum() or c in "+=" else " " for c in text]).split(" ")))
     return text if longest < _LONG_WORD and "BEGIN" not in text else text[:16] + "..."
 
 
 def one_line(text: str) -> str:
-    """Return text with all that cannot be printed, line ends and lone surrogates too, as escapes."""
+    """Return text with everything unprintable, including line ends and lone surrogates, as escapes."""
     return "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])

@@ -1,4 +1,4 @@
-"""The files that an administrator names: conf, maps and keys. Nothing but a regular file will do."""
+"""The files that an administrator configures: conf, maps and keys. Only regular files are accepted."""
 
 import posix
 import time
@@ -10,10 +10,11 @@ _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK 
 _MAX_FILE = 1 << 20
 _STILL = 1.0  # seconds
 _MOST_WAITS = 20
+_USE_MV = "write a new file and move it into place with mv(1)"
 
 
 def open_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
-    """Return a descriptor for reading and the status of a file; raise ConfigError, saying ``what`` it is."""
+    """Return a descriptor for reading and the status of a file; the error begins with ``what``."""
     try:
         if is_regular(posix.lstat(path)):
             descriptor = posix.open(path, _FLAGS)
@@ -24,28 +25,26 @@ def open_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
 
 
 def open_still_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
-    """Return the same of a file that nobody has written to for a second, and wait until it is so.
+    """Wait until a file has not been written to for a second, then do the same.
 
-    Who writes a file anew where it stands empties it first: half of it could choose another signature, or
+    A program that rewrites a file in place truncates it first: half of it could choose another signature, or
     none. Raises ConfigError.
     """
     for _ in range(_MOST_WAITS):
         descriptor, status = open_file(path, what)
         age = time.time() - status.st_mtime
-        if not 0 <= age < _STILL:  # in the future: no clock tells
+        if not 0 <= age < _STILL:  # in the future: the clock is no help
             return descriptor, status
         posix.close(descriptor)
         time.sleep(_STILL - age)
-    raise ConfigError(f"{what} {path}: it changes again and again", "let mv(1) put a new file in its place")
+    raise ConfigError(f"{what} {path}: it keeps changing", _USE_MV)
 
 
 def refuse_changed(path: str, what: str, descriptor: int, before: "posix.stat_result") -> None:
-    """Raise ConfigError if somebody has written to a file since it was opened."""
+    """Raise ConfigError if a file has changed since it was opened."""
     now = posix.fstat(descriptor)
     if (now.st_mtime_ns, now.st_size) != (before.st_mtime_ns, before.st_size):
-        raise ConfigError(
-            f"{what} {path}: it was changed at this moment", "let mv(1) put a new file in its place"
-        )
+        raise ConfigError(f"{what} {path}: it changed while it was being read", _USE_MV)
 
 
 def read_file(path: str, what: str, still: bool = False) -> bytes:
@@ -53,7 +52,7 @@ def read_file(path: str, what: str, still: bool = False) -> bytes:
     descriptor, status = open_still_file(path, what) if still else open_file(path, what)
     try:
         if status.st_size > _MAX_FILE:
-            raise ConfigError(f"{what} {path}: over {_MAX_FILE} octets")
+            raise ConfigError(f"{what} {path}: larger than {_MAX_FILE} bytes")
         octets = b""
         while chunk := posix.read(descriptor, _MAX_FILE):
             octets += chunk
@@ -66,12 +65,12 @@ def read_file(path: str, what: str, still: bool = False) -> bytes:
 
 
 def is_regular(status: "posix.stat_result") -> bool:
-    """Tell whether this is the status of a regular file. The module stat costs more than two masks."""
+    """Return whether this is the status of a regular file, without the cost of importing stat."""
     return status.st_mode & 0o170000 == 0o100000
 
 
 def exists(path: str) -> bool:
-    """Tell whether something is at this path, or may be: what cannot be looked at is not passed over."""
+    """Return whether something exists at this path, or may: an inaccessible file must not be ignored."""
     try:
         posix.lstat(path)
     except FileNotFoundError:
@@ -82,7 +81,7 @@ def exists(path: str) -> bool:
 
 
 def why(error: Exception) -> str:
-    """Return the system's words for an error, without number and path."""
+    """Return the system's message for an error, without number and path."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -90,5 +89,5 @@ def _hint(error: Exception, path: str) -> str:
     if isinstance(error, FileNotFoundError):
         return "create it, or fix the path"
     if isinstance(error, PermissionError):
-        return f"let user ID {posix.geteuid()} read it; namei -l {path} shows what stands in the way"
+        return f"let user ID {posix.geteuid()} read it; namei -l {path} shows what blocks access"
     return ""

@@ -1,4 +1,4 @@
-"""What must hold around a message, so that none is lost and none is cut: time, recipients, and a parent."""
+"""Checks that keep messages from being lost or truncated: time limit, recipients, and parent process."""
 
 import posix
 from _signal import SIG_DFL, SIGALRM, SIGCHLD, alarm, signal
@@ -10,32 +10,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-# Seconds. Postfix bounces what runs past dkimpipe_time_limit, mostly 1000 s; a deferral comes first.
-# A sendmail(1) that hangs is killed then.
+# Seconds. Postfix bounces mail after dkimpipe_time_limit, by default 1000 s; the filter defers it earlier.
+# A sendmail(1) that hangs is killed.
 TIME_LIMIT = 280
 
-_ENDED = "the program that sent this message ended before it was handed on"
+_ENDED = "the program that sent this message exited before it was handed over"
 _FIFO = 0o010000  # inode(7), the type in st_mode
 _PF_EXITING = 4  # Linux, include/linux/sched.h
 
 
 def limit_time() -> None:
-    """Set the alarm. sendmail(1) can wait for its children, even if our parent ignored SIGCHLD."""
+    """Set the alarm, and reset SIGCHLD: sendmail(1) must be able to wait for its children."""
     signal(SIGCHLD, SIG_DFL)
     signal(SIGALRM, _out_of_time)
     alarm(TIME_LIMIT)
 
 
 def _out_of_time(number: int, frame: object) -> "NoReturn":
-    raise TimeLimitError(f"not done after {TIME_LIMIT} seconds")
+    raise TimeLimitError(f"timed out after {TIME_LIMIT} seconds")
 
 
 def refuse_to_lose(recipients: "list[str]", parent: int) -> None:
-    """Raise if pipe(8) started us, but without recipients, or has ended since.
+    """Raise if pipe(8) started the filter without recipients, or has exited since.
 
-    Without recipients it would take the message for talk and drop it. It gives MAIL_CONFIG to its
-    commands, and one pipe for both standard output and standard error. Whose parent has ended has process
-    1 as parent.
+    Without recipients pipe(8) would treat the message as command output and drop it. It gives its commands
+    MAIL_CONFIG, and one pipe for both standard output and standard error. An orphaned process has process 1
+    as parent.
     """
     if b"MAIL_CONFIG" not in posix.environ:
         return
@@ -54,11 +54,11 @@ def _one_pipe(first: int, second: int) -> bool:
 
 
 def same_parent(parent: int) -> None:
-    """Raise HandoverError unless our parent is still the one that we began with, and not about to end.
+    """Raise HandoverError unless the parent is still the original one, and not about to exit.
 
-    A pipe(8) that is killed while it writes to us leaves half a message that looks whole; it will
-    start another filter with all of it. Linux closes the files of a process that ends before it gives
-    its children another parent; in between, its flags tell.
+    If pipe(8) is killed while it writes to the filter, half a message looks complete; Postfix will deliver
+    all of it to another filter later. Linux closes the files of an exiting process before it reparents its
+    children; in between, its flags show that it is exiting.
     """
     if _is_ending(parent) or posix.getppid() != parent:
         raise HandoverError(_ENDED)
@@ -69,7 +69,7 @@ def _is_ending(process: int) -> bool:
         descriptor = posix.open(f"/proc/{process}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
         status = posix.read(descriptor, 4096)
         posix.close(descriptor)
-    except OSError:  # ended, which getppid() tells, or hidden from us (hidepid)
+    except OSError:  # exited, which getppid() shows, or hidden from us (hidepid)
         return False
     # proc(5): the name of the program ends with the last parenthesis, the flags are the seventh word after.
     return bool(int(status.rpartition(b")")[2].split()[6]) & _PF_EXITING)

@@ -1,9 +1,9 @@
-"""The hand-over: the message goes back to Postfix through sendmail(1), or to standard output.
+"""Reinjection: the message goes back to Postfix through sendmail(1), or to standard output.
 
-Exit status 0 of sendmail(1) does not prove that it has read the message. Under SELinux the kernel gives a
-program of another domain the null device instead of a descriptor that this domain may not use; sendmail(1)
-then sends an empty message and exits 0. So the filter waits for it and checks: its standard input and our
-descriptor share one position, and nothing may be left to read there.
+Exit status 0 of sendmail(1) does not prove that it has read the message. Under SELinux the kernel replaces a
+descriptor that the domain of a program may not use with the null device; sendmail(1) then sends an empty
+message and exits 0. So the filter waits for it and checks: its standard input and our descriptor share one
+position, and nothing may be left to read there.
 """
 
 import posix
@@ -26,10 +26,10 @@ _CHUNK = 65536
 
 
 def hand_over(spool: "Spool", settings: "Settings", parent: int, report: str, level: "Level") -> int:
-    """Hand a complete message over, log the report of what was done to it, and return the exit status.
+    """Hand over a complete message, log the report, and return the exit status.
 
     The status is that of sendmail(1); without recipients the message goes to standard output. ``parent`` is
-    the process that started us. Raises HandoverError, SpoolError, OutputError and TimeLimitError.
+    the process that started the filter. Raises HandoverError, SpoolError, OutputError and TimeLimitError.
     """
     status = 0
     if settings.recipients:
@@ -42,7 +42,7 @@ def hand_over(spool: "Spool", settings: "Settings", parent: int, report: str, le
     else:
         _write_out(spool.pieces())
     syslog = settings.yes("syslog", bool(settings.recipients))
-    if status:  # sendmail(1) itself has said why
+    if status:  # sendmail(1) itself has reported the cause
         report, level = f"not sent: {program} ended with exit status {status}", "error"
     else:
         log.to_stderr(report)
@@ -52,7 +52,7 @@ def hand_over(spool: "Spool", settings: "Settings", parent: int, report: str, le
 
 
 def find(path: str) -> str:
-    """Return the path if there is a program. Raises HandoverError."""
+    """Return the path of an executable program. Raises HandoverError if it is not one."""
     try:
         runs = is_regular(posix.stat(path)) and posix.access(path, posix.X_OK)
     except (OSError, ValueError):
@@ -60,7 +60,7 @@ def find(path: str) -> str:
     if not runs:
         raise HandoverError(
             f"cannot run {path}",
-            "name Postfix's sendmail(1): --sendmail=PATH; postconf sendmail_path prints it",
+            "set --sendmail=PATH to Postfix's sendmail(1); see postconf sendmail_path",
         )
     return path
 
@@ -68,8 +68,8 @@ def find(path: str) -> str:
 def _run(path: str, message: int, sender: str, recipients: "list[str]") -> int:
     """Run sendmail(1) with this descriptor as its standard input, and return its exit status.
 
-    -G: no additions to the header, which is signed. -i: a line with a lone dot is text. No shell, and
-    nothing after -- is an option, whatever an address looks like.
+    -G: add nothing to the header, which is signed. -i: a line with a single dot is text. There is no shell,
+    and nothing after -- is an option, whatever the address looks like.
     """
     command = [path, "-G", "-i", "-f", sender, "--", *recipients]
     try:
@@ -85,7 +85,7 @@ def _run(path: str, message: int, sender: str, recipients: "list[str]") -> int:
 
 
 def _wait(child: int) -> int:
-    """Return how the child ended. When our time is up, its time is up too, unless it has just finished."""
+    """Return the wait status of the child. When our time is up kill it, unless it has just finished."""
     try:
         return posix.waitpid(child, 0)[1]
     except (TimeLimitError, KeyboardInterrupt):
@@ -97,7 +97,7 @@ def _wait(child: int) -> int:
 
 
 def _write_out(pieces: "Iterable[bytes]") -> None:
-    """Write octets to standard output. Raises OutputError unless every one of them was taken."""
+    """Write octets to standard output. Raises OutputError unless all of them were written."""
     try:
         for octets in pieces:
             while octets:
@@ -117,9 +117,9 @@ def _refuse_unread(path: str, message: int) -> None:
         while chunk := posix.read(message, _CHUNK):
             left += len(chunk)
     except OSError as error:
-        raise HandoverError(f"cannot see whether {path} has read the message: {why(error)}") from None
+        raise HandoverError(f"cannot tell whether {path} read the message: {why(error)}") from None
     if left:
         raise HandoverError(
-            f"{path} did not read the message to its end: {left} octets are left",
-            "as root: dkimpipe check names what SELinux takes away from it",
+            f"{path} did not read the whole message: {left} bytes are left",
+            "run dkimpipe check as root: it reports what SELinux denies",
         )

@@ -1,8 +1,8 @@
-"""Private keys: read, checked, and used for signing. Here and in libcrypto alone is OpenSSL known.
+"""Private keys: reading, checking, and signing. Only this module and libcrypto know OpenSSL.
 
-A key is read and checked here without OpenSSL, so that each fault has a name and a hint; the
-private-key operation itself is OpenSSL's, never Python's (whose integers leak time): by its library, or
-by the cryptography package, which costs three times as much and brings its own, where there is none.
+A key is read and checked here without OpenSSL, so that each fault has a message and a hint. The
+private-key operation itself is OpenSSL's, never Python's (whose integers leak timing): through its library
+or, without it, through the cryptography package, which costs three times as much and includes its own.
 """
 
 import posix
@@ -17,35 +17,33 @@ MIN_RSA_BITS = 1024  # RFC 8301 section 3.2
 
 _REFUSED_LABELS = {
     b"ENCRYPTED PRIVATE KEY": "is encrypted",
-    b"PUBLIC KEY": "holds a public key",
-    b"RSA PUBLIC KEY": "holds a public key",
-    b"CERTIFICATE": "holds a certificate",
-    b"EC PRIVATE KEY": "holds an EC key",
-    b"DSA PRIVATE KEY": "holds a DSA key",
-    b"OPENSSH PRIVATE KEY": "is in the format of OpenSSH",
+    b"PUBLIC KEY": "contains a public key",
+    b"RSA PUBLIC KEY": "contains a public key",
+    b"CERTIFICATE": "contains a certificate",
+    b"EC PRIVATE KEY": "contains an EC key",
+    b"DSA PRIVATE KEY": "contains a DSA key",
+    b"OPENSSH PRIVATE KEY": "is in OpenSSH format",
 }
 _HINTS = {
-    "is encrypted": "openssl pkey -in {path} -out NEWFILE makes one without a passphrase",
-    "holds a public key": "name the private key; the public one belongs into DNS",
-    # It leaves an Ed25519 key as it is.
-    "is in the format of OpenSSH": (
-        "ssh-keygen -p -m PEM -f {path} makes an RSA key PEM; an Ed25519 key must be made anew"
-    ),
+    "is encrypted": "openssl pkey -in {path} -out NEWFILE writes a copy without a passphrase",
+    "contains a public key": "give the private key file; the public key belongs in DNS",
+    # ssh-keygen(1) does not convert Ed25519 keys.
+    "is in OpenSSH format": ("ssh-keygen -p -m PEM -f {path} converts an RSA key; replace an Ed25519 key"),
 }
-_NEW_KEY = "openssl genrsa -out NEWFILE 2048 makes a key that can sign"
+_NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
 
 _EXPOSED = ((0o004, "readable by others"), (0o002, "writable by others"), (0o020, "writable by the group"))
 
 _RSA = bytes.fromhex("2a864886f70d010101")  # RFC 8017 appendix C
 _ED25519 = bytes.fromhex("2b6570")  # RFC 8410 section 3
 _REFUSED_TYPES = {
-    bytes.fromhex("2a8648ce3d0201"): "holds an EC key",
-    bytes.fromhex("2a8648ce380401"): "holds a DSA key",
+    bytes.fromhex("2a8648ce3d0201"): "contains an EC key",
+    bytes.fromhex("2a8648ce380401"): "contains a DSA key",
 }
 
 
 class PrivateKey:
-    """A key that can sign.
+    """A signing key.
 
     ``type``      rsa or ed25519
     ``bits``      its size
@@ -57,7 +55,7 @@ class PrivateKey:
     __slots__ = ("bits", "exponent", "modulus", "path", "secret", "type")
 
     def __init__(self, path: str, octets: bytes) -> None:
-        """Take the first PEM block of the octets. Raises PrivateKeyError; never shows key material."""
+        """Read the first PEM block. Raises PrivateKeyError, which never shows key material."""
         self.path = path
         try:
             self.type, self.secret, self.modulus, self.exponent = _parse(*_pem_block(octets))
@@ -71,22 +69,22 @@ class PrivateKey:
     def sign(self, digest: bytes, hash_name: str) -> bytes:
         """Return the signature of a digest: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA over it (RFC 8463).
 
-        Raises PrivateKeyError if OpenSSL fails, or makes a signature that the key's own public half refuses.
+        Raises PrivateKeyError if OpenSSL fails, or if the key's public half does not verify the signature.
         """
         try:
-            signature, fault = self._sign_by_libcrypto(digest, hash_name), "it fails"
-        except (ImportError, OSError, AttributeError, TypeError) as error:  # _ctypes is CPython's own affair
+            signature, fault = self._sign_by_libcrypto(digest, hash_name), "the operation failed"
+        except (ImportError, OSError, AttributeError, TypeError) as error:  # _ctypes is internal to CPython
             signature, fault = b"", str(error)
         if not self._fits(signature, digest):
             signature = self._sign_by_package(digest, hash_name, fault)
         if not self._fits(signature, digest):
             raise PrivateKeyError(
-                f"key file {self.path} is damaged: its public half refuses what it signs", _NEW_KEY
+                f"key file {self.path} is damaged: its public key does not verify its signatures", _NEW_KEY
             )
         return signature
 
     def _fits(self, signature: bytes, digest: bytes) -> bool:
-        """Tell whether a signature can be right: the public operation shows a damaged key at once."""
+        """Return whether a signature is plausible: the public-key operation detects a damaged key at once."""
         if len(signature) != (64 if self.type == "ed25519" else (self.bits + 7) // 8):
             return False
         if self.type == "ed25519":
@@ -95,9 +93,9 @@ class PrivateKey:
         return opened.to_bytes(self.bits // 8 + 1, "big").endswith(digest)
 
     def _sign_by_libcrypto(self, digest: bytes, hash_name: str) -> bytes:
-        """Return what OpenSSL's library makes; nothing if it refuses.
+        """Return the signature made by OpenSSL's library; empty if it refuses.
 
-        Raises ImportError and OSError, and AttributeError and TypeError where _ctypes is not as we know it.
+        Raises ImportError and OSError, and AttributeError and TypeError if _ctypes is not as expected.
         """
         from dkimpipe.libcrypto import Library
 
@@ -106,30 +104,30 @@ class PrivateKey:
         return Library().sign_rsa(self.secret, digest, hash_name)
 
     def _sign_by_package(self, digest: bytes, hash_name: str, fault: str) -> bytes:
-        """Return the same by the cryptography package; ``fault`` is why the library could not serve."""
+        """Return the same, made by the cryptography package; ``fault`` is why the library is not usable."""
         try:
             from cryptography.hazmat.primitives import hashes
             from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
             from cryptography.hazmat.primitives.serialization import load_der_private_key
         except (ImportError, OSError):
-            hint = "install OpenSSL's library (libssl3), or cryptography beside dkimpipe"
-            raise SigningError(f"cannot sign by libcrypto: {fault}", hint) from None
+            hint = "install the OpenSSL library (libssl3) or the Python package cryptography"
+            raise SigningError(f"cannot sign with libcrypto: {fault}", hint) from None
         try:
             if self.type == "ed25519":
                 return ed25519.Ed25519PrivateKey.from_private_bytes(self.secret).sign(digest)
             key = load_der_private_key(self.secret, None, unsafe_skip_rsa_key_validation=True)
             if not isinstance(key, rsa.RSAPrivateKey):
-                raise ValueError("another key type than its structure says")
+                raise ValueError("the key type does not match its structure")
             algorithm = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}[hash_name]()
             return key.sign(digest, padding.PKCS1v15(), utils.Prehashed(algorithm))
         except ValueError:
-            raise PrivateKeyError(f"key file {self.path} is damaged: OpenSSL refuses it", _NEW_KEY) from None
+            raise PrivateKeyError(f"key file {self.path} is damaged: OpenSSL rejects it", _NEW_KEY) from None
 
 
 def read_key(path: str) -> PrivateKey:
-    """Return the private key in a file that nobody but its owner and group can read.
+    """Return the private key in a file that only its owner and group can read.
 
-    PKCS#1 and PKCS#8 PEM (RFC 7468), with LF or CRLF, and any text before. Raises ConfigError or
+    PKCS#1 and PKCS#8 PEM (RFC 7468), with LF or CRLF, and any text before it. Raises ConfigError or
     PrivateKeyError with the file, the fault and the hint.
     """
     descriptor, status = open_file(path, "key file")
@@ -148,31 +146,31 @@ def read_key(path: str) -> PrivateKey:
 
 
 class _RefusedError(Exception):
-    """What is wrong with a key, as the rest of a sentence that begins with its file."""
+    """A fault of a key, in words that complete a sentence beginning with its file."""
 
 
 def _pem_block(octets: bytes) -> "tuple[bytes, bytes]":
-    """Return label and DER of the first block that is no mere parameters."""
+    """Return label and DER of the first block that is not just parameters."""
     octets = b"\n".join([line.rstrip() for line in octets.split(b"\n")]) + b"\n"
     _, found, rest = octets.partition(b"-----BEGIN ")
     if rest.startswith((b"EC PARAMETERS", b"DSA PARAMETERS")):
         _, found, rest = rest.partition(b"-----BEGIN ")
     if not found:
-        raise _RefusedError("holds no PEM block")
+        raise _RefusedError("contains no PEM block")
     label, _, rest = rest.partition(b"-----\n")
     if label in _REFUSED_LABELS:
         raise _RefusedError(_REFUSED_LABELS[label])
     if label not in (b"RSA PRIVATE KEY", b"PRIVATE KEY"):
-        raise _RefusedError("holds no private key")
+        raise _RefusedError("contains no private key")
     body, found, _ = rest.partition(b"-----END " + label + b"-----")
     if b"ENCRYPTED" in body:
         raise _RefusedError("is encrypted")
     if not found:
-        raise _RefusedError("is truncated: it has no END line")
+        raise _RefusedError("is truncated: no END line")
     try:
         der = a2b_base64(body)
     except Base64Error:
-        raise _RefusedError("is damaged: its base64 does not decode") from None
+        raise _RefusedError("is damaged: invalid base64") from None
     return label, der
 
 
@@ -181,7 +179,7 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
 
     The key is RSAPrivateKey in DER, or the 32 octets of Ed25519 (RFC 8032 section 5.1.5).
     """
-    if label == b"PRIVATE KEY":  # RFC 5208, and RFC 5958 with more behind: version, algorithm, the key itself
+    if label == b"PRIVATE KEY":  # RFC 5208 or RFC 5958: version, algorithm, the key in a structure of its own
         at, end = _element(der, 0, len(der), _SEQUENCE)
         _, at = _element(der, at, end, _INTEGER)
         start, at = _element(der, at, end, _SEQUENCE)
@@ -192,10 +190,12 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
         if algorithm == _ED25519:
             start, end = _element(der, 0, len(der), _OCTET_STRING)
             if end - start != 32:
-                raise _RefusedError(f"is damaged: it holds {end - start} octets of an Ed25519 key, not 32")
+                raise _RefusedError(f"is damaged: its Ed25519 key has {end - start} bytes, not 32")
             return "ed25519", der[start:end], 0, 0
         if algorithm != _RSA:
-            raise _RefusedError(_REFUSED_TYPES.get(algorithm, "holds a key that DKIM does not know"))
+            raise _RefusedError(
+                _REFUSED_TYPES.get(algorithm, "contains a key type that DKIM does not support")
+            )
     at, end = _element(
         der, 0, len(der), _SEQUENCE
     )  # RFC 8017 appendix A.1.2: version, modulus, exponent, ...
@@ -208,7 +208,7 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
     modulus, exponent = (int.from_bytes(number, "big") for number in numbers[1:3])
     if modulus.bit_length() < MIN_RSA_BITS:
         bits = modulus.bit_length()
-        raise _RefusedError(f"holds an RSA key of {bits} bits; verifiers refuse less than {MIN_RSA_BITS}")
+        raise _RefusedError(f"contains an RSA key of {bits} bits; verifiers reject keys below {MIN_RSA_BITS}")
     return "rsa", der, modulus, exponent
 
 
@@ -227,5 +227,5 @@ def _element(der: bytes, at: int, end: int, tag: int) -> "tuple[int, int]":
     if start + length > end:
         raise _RefusedError("is truncated")
     if der[at] != tag:
-        raise _RefusedError("is damaged: it is no key structure")
+        raise _RefusedError("is damaged: not a key structure")
     return start, start + length

@@ -1,8 +1,8 @@
-"""The private-key operation, by a call of OpenSSL's own library: RSA_sign(3), EVP_DigestSign(3).
+"""The private-key operation, through OpenSSL's own library: RSA_sign(3), EVP_DigestSign(3).
 
-A child process ``openssl`` costs half as much again, and the cryptography package three times as much, and
-so does ctypes, hence the module that it is made of. The functions are the same from OpenSSL 1.1 to 3.
-No configuration file of OpenSSL is read: it could name other code to sign with.
+A child process ``openssl`` costs half as much again, and the cryptography package three times as much. So
+does ctypes, hence its internal module. The functions are the same from OpenSSL 1.1 to 3. OpenSSL's
+configuration file is not read: it could load other code to sign with.
 """
 
 TYPE_CHECKING = False
@@ -14,18 +14,18 @@ else:
     import _ctypes
 
 _NAMES = ("libcrypto.so.3", "libcrypto.so.1.1")
-_FLAGS = 2 | 8  # RTLD_NOW, RTLD_DEEPBIND: it finds its own symbols sooner than among those of all others
-# OPENSSL_init_crypto(3): NO_LOAD_CONFIG, NO_ADD_ALL_CIPHERS, NO_ADD_ALL_DIGESTS, NO_ATEXIT. The lists are of
-# names, which nobody asks for here; they and their end cost a tenth of the signature.
+_FLAGS = 2 | 8  # RTLD_NOW, RTLD_DEEPBIND: it prefers its own symbols to those of other libraries
+# OPENSSL_init_crypto(3): NO_LOAD_CONFIG, NO_ADD_ALL_CIPHERS, NO_ADD_ALL_DIGESTS, NO_ATEXIT. The tables
+# of names are not used here; building and freeing them costs a tenth of the signature.
 _BARE = 0x80 | 0x10 | 0x20 | 0x80000
 # The random numbers that blind the private-key operation, from a DRBG (NIST SP 800-90A) that needs no cipher:
-# the default one has OpenSSL 3 set up all ciphers first, which takes as long as the operation.
+# for the default one OpenSSL 3 sets up all ciphers first, which takes as long as the operation.
 _DRBG = (None, b"HASH-DRBG", None, None, b"SHA256")
 _HASHES = {"sha1": 64, "sha256": 672}  # NID_sha1, NID_sha256
 _ED25519 = 1087  # EVP_PKEY_ED25519
 
 
-# What C takes. An argument that is none of these is an int, a char * or NULL.
+# C types. Any other argument is an int, a char * or NULL.
 class _Int(_ctypes._SimpleCData):
     _type_ = "i"
 
@@ -44,7 +44,7 @@ class _Octet(_ctypes._SimpleCData):
 
 class _Signature(_ctypes.Array):
     _type_ = _Octet
-    _length_ = 2048  # by an RSA key of 16384 bits, the longest that OpenSSL takes
+    _length_ = 2048  # octets, for an RSA key of 16384 bits, the longest that OpenSSL accepts
 
 
 class _IntFunction(_ctypes.CFuncPtr):
@@ -58,7 +58,7 @@ class _PointerFunction(_ctypes.CFuncPtr):
 
 
 class Library:
-    """OpenSSL's library. Raises OSError, as all methods do, if there is none, or it lacks a function."""
+    """OpenSSL's library. Raises OSError, as all methods do, if it or one of its functions is missing."""
 
     def __init__(self) -> None:
         self._handle = _load()
@@ -74,7 +74,7 @@ class Library:
         return function
 
     def sign_rsa(self, key: bytes, digest: bytes, hash_name: str) -> bytes:
-        """Return the RSASSA-PKCS1-v1_5 signature (RFC 8017) of a digest, nothing if OpenSSL refuses.
+        """Return the RSASSA-PKCS1-v1_5 signature (RFC 8017) of a digest, empty if OpenSSL refuses.
 
         ``key``: RSAPrivateKey in DER (RFC 8017 appendix A.1.2).
         """
@@ -86,7 +86,7 @@ class Library:
         return signature.raw[: length.value] if done == 1 else b""
 
     def sign_ed25519(self, seed: bytes, text: bytes) -> bytes:
-        """Return the Ed25519 signature (RFC 8032) of a text, nothing if OpenSSL refuses.
+        """Return the Ed25519 signature (RFC 8032) of a text, empty if OpenSSL refuses.
 
         ``seed``: the 32 octets of the private key.
         """
@@ -104,7 +104,7 @@ class Library:
         return signature.raw[: length.value] if done == 1 else b""
 
     def _int(self, name: str, *arguments: object) -> int:
-        """Call a function that returns an int, or nothing of interest."""
+        """Call a function whose result is an int or is ignored."""
         return self.function(name)(*arguments)
 
     def _pointer(self, name: str, *arguments: object) -> _Long:
@@ -114,7 +114,7 @@ class Library:
 
 def _address(variable: object) -> "Any":
     address = _Long(_ctypes.addressof(variable))
-    address.variable = variable  # it lives as long as its address
+    address.variable = variable  # keeps it alive as long as its address
     return address
 
 

@@ -1,7 +1,7 @@
-"""Hash functions of OpenSSL's library, for much text, and for interpreters that have none of their own.
+"""Hash functions of OpenSSL's library, for large messages and for interpreters without their own.
 
-SHA1_Init(3) and SHA256_Init(3), the same from OpenSSL 1.1 to 3. They look for no provider and read no
-configuration file.
+SHA1_Init(3) and SHA256_Init(3), the same from OpenSSL 1.1 to 3. They need no provider and no configuration
+file.
 """
 
 from dkimpipe.libcrypto import Library, _ctypes, _Long, _Octet
@@ -20,7 +20,7 @@ class LibraryHash:
     __slots__ = ("_final", "_size", "_state", "_update")
 
     def __init__(self, name: str) -> None:
-        """Take ``sha1`` or ``sha256``. Raises OSError if there is no library, or it has no such function."""
+        """Start ``sha1`` or ``sha256``. Raises OSError if the library or the function is missing."""
         library = Library()
         initialize, self._update, self._final = (
             library.function(f"{name.upper()}_{step}") for step in ("Init", "Update", "Final")

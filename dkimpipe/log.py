@@ -1,4 +1,4 @@
-"""One line a message, on stderr (Postfix puts it into its own log, beside the queue ID) and to syslog."""
+"""One line per message, on stderr (Postfix logs it next to the queue ID) and to syslog."""
 
 import posix
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def to_stderr(text: str) -> None:
-    """Write one line; that nobody listens is no reason to hold up the mail."""
+    """Write one line; a failure to log does not hold up the mail."""
     try:
         posix.write(2, f"dkimpipe: {one_line(text)}\n".encode())
     except OSError:

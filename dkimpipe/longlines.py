@@ -1,28 +1,28 @@
-"""Lines over 998 octets (RFC 5322 section 2.1.1) broken before signing, where smtp(8) would break them after.
+"""Breaking of lines over 998 octets (RFC 5322 section 2.1.1) before signing, since smtp(8) would do it after.
 
-Postfix's SMTP client ends a line after 998 octets and goes on behind a blank, every 997 octets more
-(smtp_line_length_limit); no signature survives that. A header line is folded at a blank of its own, if there
-is one, for then its value stays the same. A message without such lines is not touched.
+Postfix's SMTP client breaks a line after 998 octets and continues with a space, then again every 997 octets
+(smtp_line_length_limit); no signature survives that. A header line is folded at existing white space, if any,
+which preserves its value. A message without such lines is not changed.
 """
 
 LIMIT = 998
 
 
 class BodyLines:
-    """A stream of a raw body, whatever the cuts between the chunks; ``broken`` counts the long lines."""
+    """A stream filter for a raw body in chunks split anywhere; ``broken`` counts the long lines."""
 
     __slots__ = ("_column", "_held", "_line_end", "_long", "broken")
 
     def __init__(self, line_end: bytes) -> None:
-        """``line_end`` is put in where a line is broken."""
+        """``line_end`` is inserted where a line is broken."""
         self._line_end = line_end
         self._column = 0  # octets of the line so far
-        self._long = False  # it has been broken
+        self._long = False  # it has already been broken
         self._held = b""
         self.broken = 0
 
     def update(self, octets: bytes) -> bytes:
-        """Return the octets so far, but for a CR at the very end: it may belong to a line end."""
+        """Return the octets so far, except for a CR at the very end, which may belong to a line end."""
         octets = self._held + octets if self._held else octets
         self._held = b"\r" if octets.endswith(b"\r") else b""
         return self._break(octets[:-1] if self._held else octets)
@@ -36,7 +36,7 @@ class BodyLines:
         start = at = 0
         while at < len(octets):
             room = LIMIT - self._column
-            # All lines that end within so many octets are short enough.
+            # All lines that end within this many octets are short enough.
             ended = octets.rfind(b"\n", at, at + room + 1) + 1
             if not ended and octets[at + room : at + room + 2] == b"\r\n":
                 ended = at + room + 2
@@ -55,7 +55,7 @@ class BodyLines:
 
 
 def fold_header(octets: bytes, line_end: bytes) -> "tuple[bytes, int]":
-    """Return a raw header block without lines over the limit, and how many of them there were."""
+    """Return a raw header block without lines over the limit, and the number of such lines."""
     folded = []
     broken = 0
     for line in octets.split(b"\n"):
@@ -68,19 +68,19 @@ def fold_header(octets: bytes, line_end: bytes) -> "tuple[bytes, int]":
 
 
 def _fold(line: bytes) -> "list[bytes]":
-    """Return a header line in pieces, each but the first beginning with a blank."""
+    """Return a header line in pieces, each but the first beginning with white space."""
     pieces = []
     while len(line) > LIMIT:
-        start = _last_blanks(line)
+        start = _last_white_space(line)
         pieces.append(line[: start or LIMIT])
         line = line[start:] if start else b" " + line[LIMIT:]
     return [*pieces, line]
 
 
-def _last_blanks(line: bytes) -> int:
-    """Return where the last blanks begin that a line can be folded at; 0 if there are none.
+def _last_white_space(line: bytes) -> int:
+    """Return the start of the last white space at which a line can be folded; 0 if there is none.
 
-    Before them something must stand: an empty line, or one of blanks alone, would end the header for many.
+    There must be text before it: many programs take an empty or white-space line for the end of the header.
     """
     head = line[: LIMIT + 1].replace(b"\t", b" ")
     start = len(head[: head.rfind(b" ") + 1].rstrip(b" "))

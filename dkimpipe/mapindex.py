@@ -1,10 +1,10 @@
-"""The index of a long map, which ``dkimpipe index`` makes beside it: ``PATH.index`` tells where a key stands.
+"""The index of a long map, made by ``dkimpipe index``: ``PATH.index`` locates the line of each key.
 
-It counts as long as the map is the very file that it was made from, untouched; else the map is scanned, so
-that an index can be missing or out of date, but never wrong. It holds, in numbers of 8 octets, least
-significant first: what marks it, inode, size, and times of modification and change of the map in
-nanoseconds; then a hash table, at most half full, of places in the map, each one more than the offset of
-a line, or 0. A key is looked for from the slot of its CRC-32 on.
+It is valid as long as the map is the unchanged file that it was made from; otherwise the map is scanned. So
+an index can be missing or out of date, but never wrong. It contains 8-octet numbers, least significant octet
+first: a magic number, and inode, size, mtime and ctime of the map, in nanoseconds; then a hash table, at most
+half full, of positions in the map, each the offset of a line plus one, or 0. The search for a key starts at
+the slot of its CRC-32.
 """
 
 import posix
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Callable
 
-LEAST = 1 << 20  # octets; below, scanning costs less
+LEAST = 1 << 20  # octets; scanning a smaller map costs less
 _MARK = int.from_bytes(b"dkimpi1\n", "little")
 _NUMBER = 8  # octets
 _HEADER = 5 * _NUMBER
 
 
 def path_of(path: str) -> str:
-    """Return where the index of a map is."""
+    """Return the path of the index of a map."""
     return path + ".index"
 
 
 def header(status: "posix.stat_result") -> bytes:
-    """Return what an index begins with if it is that of a map of this status."""
+    """Return the header of an index that is valid for a map of this status."""
     numbers = (_MARK, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return b"".join([number.to_bytes(_NUMBER, "little") for number in numbers])
 
 
 def table(places: "Iterable[tuple[bytes, int]]", slots: int) -> bytes:
-    """Return a hash table: of each key, in lower case, its offset in the map."""
+    """Return a hash table from each key, in lower case, to its offset in the map."""
     octets = bytearray(slots * _NUMBER)
     for key, offset in places:
         at = crc32(key) % slots * _NUMBER
@@ -47,7 +47,7 @@ def table(places: "Iterable[tuple[bytes, int]]", slots: int) -> bytes:
 
 
 def load(path: str, status: "posix.stat_result") -> int:
-    """Return a descriptor of the index of a map of this status, -1 if there is none that counts."""
+    """Return a descriptor of the index of a map of this status, -1 if there is no valid one."""
     try:
         descriptor, own = open_file(path_of(path), "index")
     except ConfigError:
@@ -62,9 +62,9 @@ def load(path: str, status: "posix.stat_result") -> int:
 def find(
     index: int, keys: "Sequence[bytes]", stands_at: "Callable[[bytes, int], bool]"
 ) -> "tuple[bytes, int] | None":
-    """Return the first of these keys that the map has, with its offset; None if it has none.
+    """Return the first of these keys that is in the map, with its offset; None if there is none.
 
-    ``stands_at`` tells whether the line at an offset of the map is that of a key.
+    ``stands_at`` returns whether the line at an offset of the map is that of a key.
     """
     slots = (posix.fstat(index).st_size - _HEADER) // _NUMBER
     for key in keys:

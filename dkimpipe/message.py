@@ -1,8 +1,8 @@
-"""Octets to header fields and body chunks. Nothing is ever re-serialised: what was read is what is kept.
+"""Parsing of octets into header fields and body chunks. Nothing is re-serialised: the input is kept as read.
 
-Two forms of octets are used in this package. *Raw* octets are the input, as they came. *LF text* is
-the same with every line end (CRLF or LF) as one LF; a CR that ends no line stays. The header of a
-message is kept in both forms, the body is only ever seen in chunks.
+Two forms of octets are used in this package. *Raw* octets are the unchanged input. *LF text* is the same
+with every line end (CRLF or LF) as one LF; other CRs stay. The header of a message is kept in both forms,
+the body is processed in chunks.
 """
 
 from dkimpipe.errors import HeaderError
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CHUNK = 65536
 READ_AHEAD = 4 * CHUNK
 HEADER_LIMIT = 1 << 20
-MAX_FIELDS = 350_000  # what HEADER_LIMIT holds: who takes more octets takes no more fields, which cost memory
-_NO_SUCH_MAIL = "no mail program makes such a header: look at the message, then remove it from the queue"
+MAX_FIELDS = 350_000  # as many as fit into HEADER_LIMIT; fields cost memory, so a higher limit allows no more
+_NO_SUCH_MAIL = "no mail program writes such a header: inspect the message, then remove it from the queue"
 
 # RFC 5322 section 2.2: a field name is printable US-ASCII without the colon.
 _NAME_OCTETS = bytes(octet for octet in range(33, 127) if octet != ord(":"))
@@ -36,18 +36,18 @@ class Field:
 
     @property
     def value(self) -> bytes:
-        """What follows the colon, unfolded (RFC 5322 section 2.2.3) and without blanks around it."""
+        """The text after the colon, unfolded (RFC 5322 section 2.2.3), without surrounding white space."""
         return self.text.partition(b":")[2].replace(b"\n", b"").strip(b" \t\r")
 
 
 class Message:
-    """A message of which the header block has been read and the body is still to come.
+    """A message whose header block has been read, and whose body has not.
 
-    ``envelope_line``  raw octets of the mbox ``From `` lines before the header, mostly none
-    ``header``         raw octets of the header fields and of the empty line after them, if there is one
+    ``envelope_line``  raw octets of the mbox ``From `` lines before the header, usually empty
+    ``header``         raw octets of the header fields and of the empty line after them, if any
     ``fields``         the header fields, top down
-    ``by_name``        the same by their lower-case names
-    ``line_end``       CRLF or LF: how the first line of the header ends
+    ``by_name``        the same by lower-case name
+    ``line_end``       CRLF or LF, as at the end of the first header line
     ``small``          the whole message was read ahead: at most READ_AHEAD octets
     """
 
@@ -65,9 +65,9 @@ class Message:
     )
 
     def __init__(self, read: "Read", header_limit: int = HEADER_LIMIT) -> None:
-        """Read the header block by ``read(size)``, which gives at most that many octets, none at the end.
+        """Read the header block with ``read(size)``, which returns at most that many octets, none at the end.
 
-        Raises HeaderError when the header block has more than ``header_limit`` octets, or MAX_FIELDS fields.
+        Raises HeaderError if the header block has more than ``header_limit`` octets, or MAX_FIELDS fields.
         """
         self._read = read
         begun, self.small = _read_ahead(read, READ_AHEAD)
@@ -78,7 +78,7 @@ class Message:
             begun += more
             scanned = _scan(begun, start, ended)
         if not scanned or scanned[-1] - start > header_limit:
-            raise HeaderError(f"the header block is over {header_limit} octets", _NO_SUCH_MAIL)
+            raise HeaderError(f"the header block is larger than {header_limit} bytes", _NO_SUCH_MAIL)
         self.fields, end = scanned
         self.envelope_line = begun[:start]
         self.header = begun[start:end]
@@ -89,7 +89,7 @@ class Message:
         self.by_name = _by_name(self.fields)
 
     def break_long_lines(self) -> None:
-        """Let no line of header and body have more than 998 octets. To be called before they are used."""
+        """Break all lines of header and body after 998 octets. Call this before using them."""
         self.header, self._long_fields = fold_header(self.header, self.line_end)
         if self._long_fields:
             scanned = _scan(self.header, 0, ended=True)
@@ -99,11 +99,11 @@ class Message:
 
     @property
     def long_lines(self) -> int:
-        """How many lines have been broken so far."""
+        """The number of lines broken so far."""
         return self._long_fields + (self._lines.broken if self._lines else 0)
 
     def body(self) -> "Iterator[bytes]":
-        """Yield the body once, raw, in chunks cut anywhere."""
+        """Yield the body once, raw, in chunks split anywhere."""
         chunk = self._begun or (b"" if self.small else self._read(CHUNK))
         self._begun = b""
         while chunk:
@@ -114,7 +114,7 @@ class Message:
 
 
 class LineEnds:
-    """A stream from raw octets to LF text, whatever the cuts between the chunks."""
+    """A stream filter from raw octets to LF text, for chunks split anywhere."""
 
     __slots__ = ("_held",)
 
@@ -122,7 +122,7 @@ class LineEnds:
         self._held = b""
 
     def update(self, octets: bytes) -> bytes:
-        """Return the LF text of the octets so far, but for a CR at the very end: it may belong to a CRLF."""
+        """Return the LF text of the octets so far, except for a CR at the end: it may belong to a CRLF."""
         if self._held:
             octets = self._held + octets
             self._held = b""
@@ -146,7 +146,7 @@ def _by_name(fields: "list[Field]") -> "dict[bytes, list[Field]]":
 
 
 def _read_ahead(read: "Read", least: int) -> "tuple[bytes, bool]":
-    """Return at least that many octets if there are so many, and whether the input ended before."""
+    """Return at least that many octets if available, and whether the input ended before."""
     chunks: list[bytes] = []
     size = 0
     while size < least:
@@ -159,7 +159,7 @@ def _read_ahead(read: "Read", least: int) -> "tuple[bytes, bool]":
 
 
 def _after_envelope_lines(begun: bytes) -> int:
-    """Return where the header begins: after the lines that sendmail(1) strips from the top of its input.
+    """Return the start of the header, after the lines that sendmail(1) strips from the top of its input.
 
     They are the ``From `` lines of an mbox, quoted by ``>`` or not. An obsolete ``From :`` is a field.
     """
@@ -173,9 +173,9 @@ def _after_envelope_lines(begun: bytes) -> int:
 
 
 def _field_name(line: bytes) -> bytes:
-    """Return the lower-case name of the field that this line begins, or nothing if it begins none.
+    """Return the lower-case name of the field that begins with this line, empty if there is none.
 
-    Blanks before the colon are obsolete syntax (RFC 5322 section 4.5) and allowed, as Postfix does.
+    White space before the colon are obsolete syntax (RFC 5322 section 4.5) and allowed, as in Postfix.
     """
     name, colon, _ = line.partition(b":")
     name = name.rstrip(b" \t")
@@ -183,10 +183,10 @@ def _field_name(line: bytes) -> bytes:
 
 
 def _scan(octets: bytes, at: int, ended: bool) -> "tuple[list[Field], int] | None":
-    """Return the fields of the header that begins at ``at``, and where the body begins.
+    """Return the fields of the header that begins at ``at``, and the start of the body.
 
-    The header ends with an empty line, which belongs to it, or before the first line that is no field
-    (Postfix puts an empty line there), or with the input. None: not yet to be seen. Raises HeaderError.
+    The header ends with an empty line, which belongs to it, or before the first line that is not a field
+    (Postfix inserts an empty line there), or with the input. None: more input is needed. Raises HeaderError.
     """
     names: list[bytes] = []
     starts: list[int] = []
@@ -204,7 +204,7 @@ def _scan(octets: bytes, at: int, ended: bool) -> "tuple[list[Field], int] | Non
                 end = after if line in (b"\n", b"\r\n") else at
                 break
             if len(names) == MAX_FIELDS:
-                raise HeaderError(f"the header has over {MAX_FIELDS} fields", _NO_SUCH_MAIL)
+                raise HeaderError(f"the header has more than {MAX_FIELDS} fields", _NO_SUCH_MAIL)
             names.append(name)
             starts.append(at)
         at = after

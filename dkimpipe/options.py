@@ -1,4 +1,4 @@
-"""The options of one signature: what an entry says, completed by the conf file, checked."""
+"""The options of one signature: from the entry, completed from the conf file, and checked."""
 
 from dkimpipe import address
 from dkimpipe.errors import ConfigError, printable, shown
@@ -20,19 +20,19 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 class SignatureOptions:
-    """One signature to be made, checked and complete.
+    """The complete and checked options of a signature to be made.
 
     ``type``       dkim or domainkeys
-    ``keyfile``    path of the private key; ``keyfile_where`` gives the place that names it
+    ``keyfile``    path of the private key; ``keyfile_where`` returns the place where it is set
     ``domain``     the SDID, d=, in A-labels and lower case
     ``selector``   s=
     ``identity``   the AUID, i=, not yet quoted; empty for none
-    ``algorithm``  a=, or empty: as the key says
+    ``algorithm``  a=, or empty: follows from the key
     ``header_canonicalization``, ``body_canonicalization``   the two halves of c=
-    ``headers``    the names of h= in lower case; empty for the usual ones
+    ``headers``    the names of h= in lower case; empty for the default
     ``lifetime``   seconds from t= to x=; 0 for no x=
     ``timestamp``  whether to write t=
-    ``where``      gives ``PATH, line N`` to begin an error with
+    ``where``      returns ``PATH, line N``, as a prefix for errors
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class SignatureOptions:
     )
 
     def __init__(self, signature: "Signature", settings: "Settings") -> None:
-        """Complete what an entry says by the conf file. Domain and identity come later, from the message."""
+        """Complete an entry from the conf file. Domain and identity are set later, from the message."""
         self.type = signature.type
         self.where = signature.where
         self.domain = self.identity = b""
@@ -62,7 +62,8 @@ class SignatureOptions:
             raise ConfigError(f"{self.where()}: {self.type} without key=")
         if not self.keyfile.startswith("/") and shown(self.keyfile) != self.keyfile:
             raise ConfigError(
-                f"{self.keyfile_where()}: key= holds a key, not the path of its file", "keep it in a file"
+                f"{self.keyfile_where()}: key= contains a key, not the path of a key file",
+                "store the key in a file",
             )
         self._set_algorithm(signature.options.get("algorithm", ""))
         self._set_canonicalization(*given(signature, "method", settings, f"{self.type}_method", "method"))
@@ -77,19 +78,21 @@ class SignatureOptions:
         except ValueError:
             self.selector = b""
         if not address.is_domain(self.selector):
-            raise ConfigError(f"{where()}: s={shown(selector)} can be no name in DNS")
+            raise ConfigError(f"{where()}: s={shown(selector)} is not a valid selector")
 
     def _set_algorithm(self, algorithm: str) -> None:
         self.algorithm = algorithm
         known = ALGORITHMS[self.type]
         if algorithm and algorithm not in known:
-            raise ConfigError(f"{self.where()}: {self.type} knows a={' and '.join(known)}, not {algorithm}")
+            raise ConfigError(
+                f"{self.where()}: {self.type} supports a={' and '.join(known)}, not {algorithm}"
+            )
 
     def _set_canonicalization(self, method: str, where: "Callable[[], str]") -> None:
         method = method or _DEFAULT_METHODS[self.type]
         if method not in CANONICALIZATIONS[self.type]:
             known = ", ".join(CANONICALIZATIONS[self.type])
-            raise ConfigError(f"{where()}: {self.type} knows c={known}; not {method}")
+            raise ConfigError(f"{where()}: {self.type} supports c={known}; not {method}")
         self.header_canonicalization, _, body = method.partition("/")
         self.body_canonicalization = body or ("simple" if self.type == "dkim" else method)
 
@@ -100,37 +103,39 @@ class SignatureOptions:
             if name.strip()
         )
         if self.headers and self.type == "dkim" and b"from" not in self.headers:
-            raise ConfigError(f"{self.where()}: h= does not name from (RFC 6376 section 5.4)")
+            raise ConfigError(f"{self.where()}: h= does not include from (RFC 6376 section 5.4)")
         for name in self.headers:
             if name == b"dkim-signature" and self.type == "dkim":
-                raise ConfigError(f"{self.where()}: h= names dkim-signature (RFC 6376 section 3.5)")
+                raise ConfigError(
+                    f"{self.where()}: h= must not include dkim-signature (RFC 6376 section 3.5)"
+                )
             if any(not 33 <= octet < 127 or octet in b":;" for octet in name) or len(name) > 76:
                 raise ConfigError(
-                    f"{self.where()}: h= names '{printable(name)}', which can be no header field"
+                    f"{self.where()}: h= includes '{printable(name)}', which is not a valid field name"
                 )
 
     def _set_times(self, timestamp: str, lifetime: str) -> None:
         if timestamp not in ("yes", "no"):
-            raise ConfigError(f"{self.where()}: t={timestamp}: yes or no")
+            raise ConfigError(f"{self.where()}: t must be yes or no, not '{timestamp}'")
         self.timestamp = timestamp == "yes"
         try:
             self.lifetime = seconds(lifetime)
         except ValueError as error:
-            raise ConfigError(f"{self.where()}: x={error}") from None
+            raise ConfigError(f"{self.where()}: x=: {error}") from None
 
 
 def seconds(text: str) -> int:
-    """Return a time such as ``30d``, ``12h``, or ``3600``, in seconds. Raises ValueError, which says so."""
+    """Return a duration such as ``30d``, ``12h`` or ``3600`` in seconds. Raises ValueError with a message."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
     if not (number.isascii() and number.isdigit()) or len(number) > 12:
-        raise ValueError(f"{text} is no time: 30d, 12h, or seconds")
+        raise ValueError(f"invalid duration {text} (use 30d, 12h or seconds)")
     return int(number) * _UNITS[unit]
 
 
 def given(
     signature: "Signature", option: str, settings: "Settings", *directives: str
 ) -> "tuple[str, Callable[[], str]]":
-    """Return a value from the entry, else of the first directive that stands, and what gives its place."""
+    """Return a value and a function for its place: from the entry, otherwise from the first directive set."""
     if option in signature.options:
         return signature.options[option], signature.where
     for directive in directives:

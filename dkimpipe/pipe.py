@@ -1,6 +1,6 @@
-"""The way of a message: in on standard input, signed, and back to Postfix or out on standard output.
+"""The path of a message: read from standard input, signed, and reinjected or written to standard output.
 
-Whatever goes wrong before the last step raises Trouble: the mail is deferred, and nothing has left.
+Any error before the last step raises Trouble: the mail is deferred, and nothing has been sent.
 """
 
 import posix

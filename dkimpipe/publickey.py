@@ -1,6 +1,6 @@
 """Public keys, and the records that hold them: RFC 6376 section 3.6.1, RFC 8463 section 4.
 
-It needs the cryptography package: verification and the verbs use it, the filter that signs does not.
+It needs the cryptography package. Verification and the verbs use this module; the signing filter does not.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 _ORDER = "vkhsgtnp"  # v= must be first
-_NEW_KEY = "make a new one: dkimpipe genkey"
+_NEW_KEY = "generate a new key: dkimpipe genkey"
 
 
 def record_name(selector: str, domain: str) -> str:
-    """Return where the record of a selector stands, without the last dot."""
+    """Return the name of the record of a selector, without the final dot."""
     return f"{selector}._domainkey.{domain}"
 
 
 def record_value(path: str) -> str:
-    """Return what the record of a private key file says, in one piece. Raises ConfigError."""
+    """Return the text of the record for a private key file, unsplit. Raises ConfigError."""
     return key_record(*public(path), {})
 
 
@@ -57,13 +57,13 @@ def public(path: str) -> tuple[str, str]:
 
 @functools.cache
 def sound(path: str) -> None:
-    """Let OpenSSL check the numbers of a key that ``public`` takes: 40 ms. Raises PrivateKeyError."""
+    """Have OpenSSL check the consistency of a key that ``public`` accepts: 40 ms. Raises PrivateKeyError."""
     _private(read_key(path), check=True)
 
 
 def _private(key: PrivateKey, check: bool = False) -> RSAPrivateKey | Ed25519PrivateKey:
     """Return the key as OpenSSL has it, an RSA key checked or not. Raises PrivateKeyError."""
-    fault = "its numbers do not fit each other" if check else "OpenSSL refuses it"
+    fault = "its components are inconsistent" if check else "OpenSSL rejects it"
     try:
         if key.type == "ed25519":
             return Ed25519PrivateKey.from_private_bytes(key.secret)
@@ -80,16 +80,16 @@ def public_key_file(path: str) -> tuple[str, str]:
     try:
         key = load_pem_public_key(Path(path).read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm):
-        raise ConfigError(f"key file {path} holds no public key") from None
+        raise ConfigError(f"key file {path} contains no public key") from None
     if isinstance(key, RSAPublicKey):
         return "rsa", base64_of(key)
     if isinstance(key, Ed25519PublicKey):
         return "ed25519", base64_of(key)
-    raise ConfigError(f"key file {path} holds a key that is neither RSA nor Ed25519")
+    raise ConfigError(f"key file {path} contains a key that is neither RSA nor Ed25519")
 
 
 def base64_of(key: PublicKeyTypes) -> str:
-    """Return a public key as p= has it."""
+    """Return a public key in the form of p=."""
     if isinstance(key, Ed25519PublicKey):
         octets = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     else:
@@ -98,5 +98,5 @@ def base64_of(key: PublicKeyTypes) -> str:
 
 
 def tag_list(order: str, tags: Mapping[str, str]) -> str:
-    """Return a tag list (RFC 6376 section 3.2): those of the tags of ``order`` that are there."""
+    """Return a tag list (RFC 6376 section 3.2): the given tags, in ``order``."""
     return "; ".join([f"{tag}={tags[tag]}" for tag in order if tag in tags])

@@ -1,9 +1,9 @@
-"""Sender and List-Id maps: looking a key up, and the grammar of one entry.
+"""Sender and List-Id maps: key lookup, and the grammar of one entry.
 
-A line is a key, blanks, and a list of signatures; a line that begins with a blank continues the one
-before; ``#`` and ``;`` begin comments. The lookup scans the file for its keys and parses nothing but
-the entry that it finds: a slip in another line stops nobody's mail, and the length of the map costs
-next to nothing.
+A line is a key, white space, and a list of signatures; a line that begins with white space continues the
+one before; ``#`` and ``;`` begin comments. The lookup scans the file for its keys and parses only the entry
+that it finds: an error in one entry does not hold up other domains, and the length of the map costs next to
+nothing.
 """
 
 import posix
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 65536
 _MAX_ENTRY = 65536
-_LONG = 1 << 20  # octets; a map of as many may have an index
+_LONG = 1 << 20  # octets; a map of this size or larger may have an index
 _LAST_OFFSET = (1 << 63) - 65536
-_BLANKS = b" \t\r\n"
+_WHITE_SPACE = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # Short and long names of the options of a signature.
@@ -39,13 +39,13 @@ LONG_NAMES = {
     "x": "lifetime",
 }
 TYPES = ("dkim", "domainkeys")
-# Those that tell who may have it. Somebody must stand on each side of a colon: an empty login is that of
-# whoever did not log in.
+# The options that limit who may use it. Items between colons must not be empty: an empty login is that of a
+# client that did not log in.
 FOR_WHOM = ("login", "envelope")
 
 
 class Entry:
-    """A list of signatures as it was found: its ``key``, its ``text`` behind the key, and where it stands."""
+    """An entry as found: its ``key``, the ``text`` after the key, and its place."""
 
     __slots__ = ("_offset", "_path", "key", "text")
 
@@ -56,7 +56,7 @@ class Entry:
         self.text = text
 
     def place(self) -> str:
-        """Return ``PATH, line N``, counted only when somebody asks."""
+        """Return ``PATH, line N``, counted only on demand."""
         number = 1
         descriptor, _ = open_file(self._path, "map")
         left = self._offset
@@ -71,8 +71,8 @@ class Signature:
     """One item of an entry, as text.
 
     ``type``     dkim or domainkeys
-    ``options``  what its parentheses hold, by long name
-    ``where``    gives the place of the entry, such as ``PATH, line N``, to begin an error with
+    ``options``  the options in its parentheses, by long name
+    ``where``    returns the place of the entry, such as ``PATH, line N``, as a prefix for errors
     """
 
     __slots__ = ("options", "type", "where")
@@ -84,12 +84,14 @@ class Signature:
 
 
 def lookup(path: str, keys: "Sequence[bytes]", still: bool = False) -> "Entry | None":
-    """Return the entry of the first of these keys (lower case) that the map has, None if it has none.
+    """Return the entry of the first of these keys (lower case) that is in the map, None if there is none.
 
-    If a key stands in the map more than once its last line counts, as in DKIMproxy. ``still``: wait until
-    nobody writes to the map. Raises ConfigError.
+    If a key is in the map more than once its last line applies, as in DKIMproxy. ``still``: wait until the
+    map is no longer being written to. Raises ConfigError.
     """
-    keys = [key for key in keys if key and key[:1] not in b"#; \t\r\n"]  # a blank or a comment is no key
+    keys = [
+        key for key in keys if key and key[:1] not in b"#; \t\r\n"
+    ]  # white space or a comment is not a key
     descriptor, status = open_still_file(path, "map") if still else open_file(path, "map")
     try:
         if still:
@@ -105,9 +107,9 @@ def lookup(path: str, keys: "Sequence[bytes]", still: bool = False) -> "Entry | 
 
 
 def refuse_empty(path: str, status: "posix.stat_result") -> None:
-    """Raise ConfigError for a map without an octet: whoever is writing it anew has not come far."""
+    """Raise ConfigError for an empty map: it may be in the middle of being rewritten."""
     if not status.st_size:
-        raise ConfigError(f"map {path} is empty", "if it is meant so, write a comment into it")
+        raise ConfigError(f"map {path} is empty", "if this is intended, put a comment in it")
 
 
 def _entry(path: str, descriptor: int, key: bytes, offset: int) -> Entry:
@@ -115,32 +117,32 @@ def _entry(path: str, descriptor: int, key: bytes, offset: int) -> Entry:
     for line in _lines(descriptor, offset + len(key)):
         entry.text += " " + without_comment(line)
         if len(entry.text) > _MAX_ENTRY:
-            raise ConfigError(f"{entry.place()}: the entry is over {_MAX_ENTRY} octets")
+            raise ConfigError(f"{entry.place()}: the entry is longer than {_MAX_ENTRY} bytes")
     entry.text = entry.text.strip()
     return entry
 
 
 def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
-    """Return the signatures that an entry lists: ``TYPE`` or ``TYPE(NAME=VALUE,...)``, divided by commas.
+    """Return the signatures that an entry lists: ``TYPE`` or ``TYPE(NAME=VALUE,...)``, separated by commas.
 
-    Raises ConfigError; ``where`` gives the place it begins with.
+    Raises ConfigError; ``where`` returns the place, its prefix.
     """
     signatures = []
     for item in split(text):
         name, opening, inside = item.partition("(")
         name = name.strip()
         if not item:
-            raise ConfigError(f"{where()}: nothing between two commas, or behind the last")
+            raise ConfigError(f"{where()}: empty item or trailing comma")
         if name not in TYPES:
-            hint = f"known are {' and '.join(TYPES)}"
-            raise ConfigError(f"{where()}: unknown type of signature: '{shown(item)}'", hint)
+            hint = f"known types: {', '.join(TYPES)}"
+            raise ConfigError(f"{where()}: unknown signature type: '{shown(item)}'", hint)
         if opening and not inside.endswith(")"):
-            fault = "text behind the closing parenthesis" if ")" in inside else "no closing parenthesis"
+            fault = "text after the closing parenthesis" if ")" in inside else "no closing parenthesis"
             raise ConfigError(f"{where()}: {fault}: '{shown(item)}'")
         options = _options(inside[:-1], where) if inside[:-1].strip() else {}
         signatures.append(Signature(name, options, where))
     if not signatures:
-        raise ConfigError(f"{where()}: no signature behind the key", "such as: dkim(s=SELECTOR,key=FILE)")
+        raise ConfigError(f"{where()}: no signature after the key", "for example: dkim(s=SELECTOR,key=FILE)")
     return signatures
 
 
@@ -151,20 +153,21 @@ def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
         long_name = LONG_NAMES.get(name, name)
         if long_name not in LONG_NAMES.values():
             raise ConfigError(
-                f"{where()}: unknown option: '{shown(option.strip())}'", f"known are {' '.join(LONG_NAMES)}"
+                f"{where()}: unknown option: '{shown(option.strip())}'",
+                f"known options: {' '.join(LONG_NAMES)}",
             )
         if not value:
             raise ConfigError(f"{where()}: no value: '{shown(option.strip())}'")
         if long_name in options:
-            raise ConfigError(f"{where()}: given twice: '{shown(option.strip())}'")
+            raise ConfigError(f"{where()}: duplicate option: '{shown(option.strip())}'")
         if long_name in FOR_WHOM and not all(item.strip(" @") for item in value.split(":")):
-            raise ConfigError(f"{where()}: nobody on one side of a colon: '{shown(option.strip())}'")
+            raise ConfigError(f"{where()}: empty item next to a colon: '{shown(option.strip())}'")
         options[long_name] = value
     return options
 
 
 def split(text: str) -> "list[str]":
-    """Return the items between the commas that stand outside parentheses."""
+    """Return the items separated by commas outside parentheses."""
     items, depth, start = [], 0, 0
     for at, letter in enumerate(text):
         if letter == "," and depth <= 0:
@@ -178,7 +181,7 @@ def split(text: str) -> "list[str]":
 def _find(
     path: str, descriptor: int, status: "posix.stat_result", keys: "Sequence[bytes]"
 ) -> "tuple[bytes, int] | None":
-    """Return the first of these keys that the map has, and where its last line begins."""
+    """Return the first of these keys that is in the map, and the offset of its last line."""
     if status.st_size >= _LONG:
         from dkimpipe import mapindex
 
@@ -192,7 +195,7 @@ def _find(
 
 
 def _stands_at(descriptor: int, key: bytes, offset: int) -> bool:
-    """Tell whether the line at this offset is that of a key."""
+    """Return whether the line at this offset is that of a key."""
     if offset > _LAST_OFFSET:
         return False
     before = min(offset, len(_BYTE_ORDER_MARK))
@@ -203,10 +206,10 @@ def _stands_at(descriptor: int, key: bytes, offset: int) -> bool:
 
 
 def _scan(descriptor: int, keys: "Sequence[bytes]") -> "tuple[bytes, int] | None":
-    """Return the first of these keys that the map has, and where its last line begins.
+    """Return the first of these keys that is in the map, and the offset of its last line.
 
-    A sender's addresses and its domain end alike, so one search for that end tells of most of a long map
-    that none of them is there. The parents of the domain, and the dot, are only looked for after that.
+    A sender's addresses and its domain have the same ending, so one search for that ending rules out most of
+    a long map. The parents of the domain, and the dot, are searched for only after that.
     """
     particular = next((number for number, key in enumerate(keys, 1) if b"@" not in key), len(keys))
     for some in (keys[:particular], keys[particular:]):
@@ -221,14 +224,14 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
     found = None
     best = len(keys)
     needles = [b"\n" + key for key in keys]
-    start = -1  # where ``octets`` begin in the file
+    start = -1  # offset of ``octets`` in the file
     octets = b"\n" + posix.pread(descriptor, _CHUNK, 0)
     if octets.startswith(b"\n" + _BYTE_ORDER_MARK):
         octets = b"\n" * 4 + octets[4:]
     while True:
         last = len(octets) < _CHUNK
         octets = _lower(octets + b"\n" if last else octets)
-        # From the last line end it is read again, so that a key and the blank behind it are never cut apart.
+        # Reading resumes at the last line end, so that a key and the white space after it are never split.
         whole = octets.rfind(b"\n")
         end = whole if whole > 0 else len(octets) - 1
         if octets.rfind(common_end) >= 0:
@@ -244,7 +247,7 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
 
 
 def places(lines: "Iterable[bytes]") -> "Iterator[tuple[bytes, int]]":
-    """Yield each key of a map, in lower case, with the offset of its line: what the lookup can find."""
+    """Yield each key of a map, in lower case, with the offset of its line: all that a lookup can find."""
     offset = 0
     for line in lines:
         at = len(_BYTE_ORDER_MARK) if not offset and line.startswith(_BYTE_ORDER_MARK) else 0
@@ -255,16 +258,16 @@ def places(lines: "Iterable[bytes]") -> "Iterator[tuple[bytes, int]]":
 
 
 def _lower(octets: bytes) -> bytes:
-    """Return octets in lower case, in as many octets, so that what stands where stays there."""
+    """Return octets in lower case, without changing their number, so that offsets stay valid."""
     lowered = to_lower(octets)
     return lowered if len(lowered) == len(octets) else octets.lower()
 
 
 def _last_line(octets: bytes, needle: bytes, end: int) -> int:
-    """Return where the last line of this key begins, before ``end``; -1 if there is none."""
+    """Return the start of the last line of this key before ``end``; -1 if there is none."""
     while True:
         at = octets.rfind(needle, 0, end)
-        if at < 0 or octets[at + len(needle)] in _BLANKS:
+        if at < 0 or octets[at + len(needle)] in _WHITE_SPACE:
             return at
         end = at
 
@@ -286,11 +289,11 @@ def _all_lines(descriptor: int, at: int) -> "Iterator[str]":
         *lines, held = (held + chunk).split(b"\n")
         for line in lines:
             yield line.decode("utf-8", "surrogateescape")
-        held = held[: 2 * _MAX_ENTRY]  # enough to be refused
+        held = held[: 2 * _MAX_ENTRY]  # enough to exceed the limit
     yield held.decode("utf-8", "surrogateescape")
 
 
 def without_comment(line: str) -> str:
-    """Return a line without the blanks round it and the comment at its end."""
+    """Return a line without surrounding white space and the comment at its end."""
     line = " " + line.strip().replace("\t", " ")
     return line.partition(" #")[0].partition(" ;")[0]

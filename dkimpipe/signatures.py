@@ -1,4 +1,4 @@
-"""All signatures of one message, or the reason why there are none."""
+"""All signatures of one message, or the reason for having none."""
 
 from dkimpipe.choose import choose
 from dkimpipe.dkim import DkimSignature
@@ -18,14 +18,14 @@ _ROOM = 1 << 20
 
 
 class Signatures:
-    """The signatures in the making: when the body has gone through ``bodies``, they can give their fields.
+    """The signatures in progress: their fields are available after the body has passed through ``bodies``.
 
-    ``level``  of the line for the log
-    ``room``   more octets than the fields can have
+    ``level``  of the log line
+    ``room``   an upper bound for the octets of the fields
     """
 
     def __init__(self, message: "Message", settings: "Settings", bodies: "BodyHashes") -> None:
-        """Raise Trouble, unless the settings say that an error lets the message pass without signature."""
+        """Raise Trouble, unless the settings let the message pass unsigned after an error."""
         self._message = message
         self._settings = settings
         self._making: list[DkimSignature | DomainKeysSignature] = []
@@ -56,7 +56,7 @@ class Signatures:
 
     @property
     def report(self) -> str:
-        """What was done, one line; Postfix cuts it at 100 characters, so the facts stand first."""
+        """The result, one line; Postfix truncates it to 100 characters, so the facts come first."""
         facts = [f"signed {', '.join(map(str, self._making))}"] if self._making else []
         facts += [f"not signed: {reason}" for reason in self._reasons]
         if self._message.long_lines:
@@ -96,7 +96,7 @@ class Signatures:
         return DomainKeysSignature(options, key, self._message, bodies)
 
     def _accept(self, trouble: Trouble) -> None:
-        """Note why there is no signature and go on, if that is wanted; else raise."""
+        """Record why there is no signature and continue, if the settings allow that; otherwise raise."""
         if self._settings.get("on_error") != "accept" or self._settings.yes("reject_error"):
             raise trouble
         self._making = []

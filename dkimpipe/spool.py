@@ -1,11 +1,11 @@
-"""The complete message before any of it leaves: a small one in memory, a large one in a file without a name.
+"""The complete message before any of it is sent: a small one in memory, a large one in an unnamed file.
 
-A filter that is killed while it writes into sendmail(1) leaves half a message behind, and that half would be
-delivered. So sendmail(1) is only given what is complete: a pipe that already holds the whole message and
-whose writing end is closed, or a file. Neither has a name, so nothing is left to clean up however we end.
+If a filter is killed while it writes to sendmail(1), half a message would be delivered. So sendmail(1) only
+gets complete messages: a pipe that already contains the whole message and whose writing end is closed, or a
+file. Neither has a name, so there is nothing to clean up, however the filter ends.
 
-Under SELinux sendmail(1) runs in another domain, and the kernel takes away each descriptor that this domain
-may not use. A pipe is allowed wherever sendmail(1) may be run by a filter at all.
+Under SELinux sendmail(1) runs in another domain, and the kernel withholds each descriptor that this domain
+may not use. A pipe is allowed wherever a filter may run sendmail(1) at all.
 """
 
 import posix
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     Spool = Union["SpoolMemory", SpoolFile]
 
 _PIPE_CAPACITY = 65536  # octets, pipe(7); a user with many pipes may get less
-_F_SETPIPE_SZ = 1031  # fcntl(2); the module has the name from Python 3.10 on
+_F_SETPIPE_SZ = 1031  # fcntl(2); in the module fcntl since Python 3.10
 
 
 def new(small: bool, room: int) -> "Spool":
     """Return an empty spool. Raises SpoolError.
 
-    ``small``: the message is in memory already. ``room``: more octets than will be put on top.
+    ``small``: the message is already in memory. ``room``: an upper bound for the octets put on top.
     """
     if small:
         return SpoolMemory()
@@ -54,12 +54,12 @@ class SpoolMemory:
         self._pieces.insert(0, octets)
 
     def reader(self) -> int:
-        """Return a descriptor that gives the whole message and then ends. Raises SpoolError."""
+        """Return a descriptor for reading the whole message. Raises SpoolError."""
         octets = b"".join(self._pieces)
         try:
             reading = _filled_pipe(octets)
         except OSError as error:
-            raise SpoolError(f"cannot put the message into a pipe: {why(error)}") from None
+            raise SpoolError(f"cannot write the message to a pipe: {why(error)}") from None
         if reading is not None:
             return reading
         file = new(small=False, room=0)
@@ -72,7 +72,7 @@ class SpoolMemory:
 
 
 def _filled_pipe(octets: bytes) -> "int | None":
-    """Return the reading end of a pipe that holds all of this, None if no pipe does. Raises OSError."""
+    """Return the reading end of a pipe with all of this in it, None if it does not fit. Raises OSError."""
     reading, writing = posix.pipe()
     posix.set_blocking(writing, False)
     if len(octets) > _PIPE_CAPACITY:
@@ -89,7 +89,7 @@ def _filled_pipe(octets: bytes) -> "int | None":
 
 
 def _enlarge(pipe: int, size: int) -> None:
-    """Ask for room for that many octets; the kernel may refuse (/proc/sys/fs/pipe-max-size)."""
+    """Request a capacity of that many octets; the kernel may refuse (/proc/sys/fs/pipe-max-size)."""
     import fcntl
 
     try:

@@ -1,7 +1,7 @@
-"""A large message, until it is complete, in a file without a name: memory does not grow with the message.
+"""A large message, until it is complete, in an unnamed file: memory use does not grow with the message.
 
 Under SELinux the policies of Fedora and RHEL let sendmail(1) read such a file in /var/tmp if it is opened for
-reading only. A file opened for reading and writing, or one in memory, no policy lets it read.
+reading only. No policy allows a file opened for reading and writing, or one in memory.
 """
 
 import posix
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _CHUNK = 65536
-_DIRECTORIES = ("/var/tmp", "/tmp")  # noqa: S108 - a file without a name cannot be anybody's trap
-# The interpreter may have been built with headers older than this kernel, and lack the name.
+_DIRECTORIES = ("/var/tmp", "/tmp")  # noqa: S108 - nobody can tamper with an unnamed file
+# The interpreter may have been built with headers older than this kernel, and lack the constant.
 _O_TMPFILE = getattr(posix, "O_TMPFILE", posix.O_DIRECTORY | 0o20000000)
 
 
 class SpoolFile:
     """A message in a file.
 
-    The new fields are known last and come first: a hole at the top, which takes no space, is room for them.
+    The new fields are known last but come first: a hole at the top, which takes no space, is left for them.
     """
 
     __slots__ = ("_descriptor", "_end", "_place", "_start")
 
     def __init__(self, room: int) -> None:
-        """Leave that many octets for what is put on top. Raises SpoolError, as all methods do."""
+        """Reserve that many octets at the top. Raises SpoolError, as all methods do."""
         self._start = self._end = room
         self._descriptor, self._place = _file_without_name()
 
@@ -46,10 +46,10 @@ class SpoolFile:
         self._write_at(self._start, octets)
 
     def reader(self) -> int:
-        """Return a descriptor, for reading only, that gives the whole message and then ends."""
+        """Return a read-only descriptor for the whole message."""
         try:
             reading = posix.open(f"/proc/self/fd/{self._descriptor}", posix.O_RDONLY | posix.O_CLOEXEC)
-        except OSError:  # without /proc this one has to do
+        except OSError:  # without /proc use this one
             reading = self._descriptor
         try:
             posix.lseek(reading, self._start, 0)
@@ -88,4 +88,4 @@ def _file_without_name() -> "tuple[int, str]":
 
 
 def _fail(error: Exception, place: str) -> "NoReturn":
-    raise SpoolError(f"cannot keep the message in {place} until it is complete: {why(error)}") from None
+    raise SpoolError(f"cannot spool the message in {place}: {why(error)}") from None

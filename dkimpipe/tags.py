@@ -1,6 +1,6 @@
-"""Tag=value lists (RFC 6376 section 3.2), written and folded.
+"""Tag=value lists (RFC 6376 section 3.2): writing and folding.
 
-A field is made as LF text: LF and SP where it is folded, no LF at its end.
+A field is LF text: LF and SP where it is folded, no LF at its end.
 """
 
 WIDTH = 76
@@ -29,7 +29,7 @@ def write_base64(field: bytes, value: bytes) -> bytes:
 
 
 def _parts(tag: bytes, value: bytes) -> "list[bytes]":
-    """Return a tag cut where folding white space may stand: behind the colons of h=."""
+    """Return a tag split where folding white space is allowed: after the colons of h=."""
     if tag != b"h":
         return [tag + b"=" + value]
     names = value.split(b":")
