@@ -1,1 +1,1 @@
-"""``dkimpipe verify``: the filter for mail that comes in, which tells whose signatures are good."""
+"""``dkimpipe verify``: the filter that verifies incoming mail."""

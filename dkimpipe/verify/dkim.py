@@ -1,4 +1,4 @@
-"""A DKIM signature held against the message: body hash and header hash (RFC 6376 section 6.1.3)."""
+"""Checks a DKIM signature against the message: body hash and header hash (RFC 6376 section 6.1.3)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class DkimCheck:
-    """What a DKIM signature says of a message. The body goes through ``bodies`` before it can be judged."""
+    """A DKIM signature of a message. The body has to pass through ``bodies`` before the check."""
 
-    covers = "header"  # what is left, once the body is right
+    covers = "header"  # the part that remains, once the body matches
 
     def __init__(self, signature: Signature, message: Message, bodies: BodyHashes) -> None:
         self.signature = signature
@@ -38,20 +38,20 @@ class DkimCheck:
     def refuse_body(self) -> None:
         """Raise Failure if the body is not the one that was signed."""
         if self._length and self._length.missing:
-            raise Failure("body is shorter than l= says")
+            raise Failure("body is shorter than l=")
         if self._hash.digest() != self.signature.body_hash:
             raise Failure("body altered")
 
     def refuse_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (section 6.1.2)."""
         if not record.allows_email:
-            raise PermanentError("key record: s= is not for email")
+            raise PermanentError("key record: s= does not allow email")
         host = self.signature.identity.rpartition(b"@")[2]
         if b"s" in record.flags and host != self.signature.domain:
-            raise PermanentError("key record: t=s, but i= is not in d= itself")
+            raise PermanentError("key record: t=s, but i= is in a subdomain of d=")
 
     def data(self, by_name: Mapping[bytes, Sequence[Field]] | None = None) -> bytes:
-        """Return what was signed, if nobody changed it; ``by_name`` are other fields than the message's."""
+        """Return the signed data, if unchanged; ``by_name`` replaces the fields of the message."""
         signature = self.signature
         fields = dict(self._message.by_name if by_name is None else by_name)
         own = fields.get(signature.field.name, ())
@@ -66,15 +66,15 @@ class DkimCheck:
         return header.digest()
 
     def refuse_additions(self) -> None:
-        """Raise Policy if people would be shown what was not signed (sections 8.2 and 8.15)."""
+        """Raise Policy if unsigned content would be displayed (sections 8.2 and 8.15)."""
         if self._length and self._length.beyond:
             raise Policy(f"l= leaves {self._length.beyond} octets of the body unsigned")
         if len(self._message.by_name.get(b"from", ())) > self.signature.names.count(b"from"):
-            raise Policy("there is a From field that is not signed")
+            raise Policy("a From field is not signed")
 
 
 class _Length:
-    """A hash of so many octets at the most."""
+    """A hash of a limited number of octets."""
 
     def __init__(self, hash: Hash, length: int) -> None:
         self._hash = hash
@@ -82,7 +82,7 @@ class _Length:
         self.beyond = 0
 
     def update(self, octets: bytes) -> None:
-        """Hash of these what is wanted, count the others."""
+        """Hash octets up to the limit, and count the others."""
         wanted = octets[: self.missing]
         self._hash.update(wanted)
         self.missing -= len(wanted)

@@ -1,4 +1,4 @@
-"""A DomainKeys signature held against the message (RFC 4870 section 3.4, historic)."""
+"""Checks a DomainKeys signature against the message (RFC 4870 section 3.4, historic)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dkimpipe.verify.verdict import PermanentError
 
 
 class DomainKeysCheck:
-    """What a DomainKey-Signature says of a message. The body goes through ``bodies`` before it can be judged.
+    """A DomainKey-Signature of a message. The body has to pass through ``bodies`` before the check.
 
-    One hash covers header, separator and body: all fields below the signature, or those of them in h=.
+    One hash covers header, separator and body: all fields below the signature, or those among them in h=.
     """
 
     covers = "message"
@@ -40,12 +40,12 @@ class DomainKeysCheck:
         """Do nothing: the body has no hash of its own."""
 
     def refuse_additions(self) -> None:
-        """Do nothing: what can be added above the signature is not its business (RFC 4870 section 3.3)."""
+        """Do nothing: fields added above the signature are allowed (RFC 4870 section 3.3)."""
 
     def refuse_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (RFC 4870 section 3.2.3)."""
         if not record.allows_local_part(self._sending.local_part):
-            raise PermanentError("key record: g= is for another address")
+            raise PermanentError("key record: g= does not allow this address")
 
     def digest(self) -> bytes:
         """Return the hash that was signed, if nobody changed the message."""
@@ -55,7 +55,7 @@ class DomainKeysCheck:
 def _covered(below: Sequence[Field], names: Sequence[bytes]) -> Iterator[Field]:
     """Yield the fields that were hashed: all, or those in h= in its order.
 
-    A name that stands there once means all fields of that name, as signers have it; else each mention is one.
+    A name listed once means all fields of that name, as signers do it; otherwise each mention is one field.
     """
     if not names:
         yield from below
@@ -72,7 +72,7 @@ def _covered(below: Sequence[Field], names: Sequence[bytes]) -> Iterator[Field]:
 
 
 def _sending_address(message: Message, signature: Signature) -> Mailbox:
-    """Return the address of the first Sender, else From, which d= and h= must cover."""
+    """Return the address of the first Sender, or of From, which d= and h= must cover."""
     name = b"sender" if b"sender" in message.by_name else b"from"
     try:
         sending = first_mailbox(message.by_name[name][0].value)
@@ -81,5 +81,5 @@ def _sending_address(message: Message, signature: Signature) -> Mailbox:
     if not is_at_or_below(sending.domain, signature.domain):
         raise PermanentError(f"d= does not cover {name.decode()}")
     if signature.names and name not in signature.names:
-        raise PermanentError(f"h= does not name {name.decode()}")
+        raise PermanentError(f"h= does not include {name.decode()}")
     return sending

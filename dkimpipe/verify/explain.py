@@ -1,7 +1,7 @@
-"""``dkimpipe verify --explain``: what is wrong with a signature, in words that somebody can act on.
+"""``dkimpipe verify --explain``: what is wrong with a signature, in terms that a postmaster can act on.
 
-What usually happens to a message on its way is undone, one thing at a time: if that makes the signature good,
-it is what happened. It holds the message in memory, and is for people.
+Common changes in transit are undone, one at a time: if that makes the signature valid, the cause is found.
+This keeps the message in memory, and is for interactive use.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.signature import Signature
 
 _BROKEN = re.compile(rb"^([^\n]{998}(?:\n [^\n]{997})*)\n ([^\n]*)", re.MULTILINE)
-_MAX_GUESSES = 200  # at what happened to a header; each is a hash of it
+_MAX_GUESSES = 200  # at changes of a header; each costs a hash of it
 
 
 def _without_blanks_at_ends(text: bytes) -> bytes:
     return b"\n".join([line.rstrip(b" \t") for line in text.split(b"\n")])
 
 
-# What may have happened to the body, and how LF text is put back.
+# Possible changes to the body, and how to undo them in LF text.
 _BODY_UNDO: dict[str, Callable[[bytes], bytes]] = {
-    "blanks at line ends were added": _without_blanks_at_ends,
-    "'From ' at the begin of a line became '>From '": lambda text: re.sub(rb"(?m)^>From ", b"From ", text),
+    "white space at line ends was added": _without_blanks_at_ends,
+    "'From ' at the start of a line became '>From '": lambda text: re.sub(rb"(?m)^>From ", b"From ", text),
     "lines over 998 octets were broken": lambda text: _BROKEN.sub(lambda m: m[0].replace(b"\n ", b""), text),
     "CRs were added": lambda text: text.replace(b"\r", b""),
-    "line ends were made from lone CRs": lambda text: text.replace(b"\r", b"\n"),
+    "lone CRs were converted to line ends": lambda text: text.replace(b"\r", b"\n"),
     "empty lines were added at the top": lambda text: text.lstrip(b"\n"),
     "8-bit text was converted to quoted-printable": a2b_qp,
 }
-# What may have happened to a field.
+# Possible changes to a field.
 _FIELD_UNDO: dict[str, Callable[[bytes], bytes]] = {
-    "was folded otherwise": lambda text: text.replace(b"\n", b""),
-    "got a tag in brackets": lambda text: re.sub(
+    "was refolded": lambda text: text.replace(b"\n", b""),
+    "was given a tag in brackets": lambda text: re.sub(
         rb"^([^:]*:\s*)((?:re|fwd?|aw):\s*)?\[[^]]*\]\s*", rb"\1\2", text, flags=re.I
     ),
-    "got blanks at line ends": _without_blanks_at_ends,
+    "was given white space at line ends": _without_blanks_at_ends,
 }
 
 
 def explain(
     message: Message, body: bytes, checks: Checks, judged: Sequence[Judged], resolver: Resolver
 ) -> Iterator[str]:
-    """Yield what came of each signature, and why, a line each; ``body`` is raw."""
+    """Yield the verdict on each signature and its reasons, line by line; ``body`` is raw."""
     ends = LineEnds()
     text = ends.update(body) + ends.finish()
     if not judged:
@@ -69,9 +69,9 @@ def explain(
             yield from _why(each, checks.check(number), message, text)
         if signature and each.method == "dkim":
             opinion = second_opinion.ask(message, body, each.field, resolver)
-            yield f"    dkimpy, another verifier, says: {opinion}"
+            yield f"    dkimpy, another verifier: {opinion}"
     if checks.left_out:
-        yield f"{checks.left_out} more signatures are not looked at"
+        yield f"{checks.left_out} more signatures were not checked"
 
 
 def _facts(each: Judged, signature: Signature) -> Iterator[str]:
@@ -80,15 +80,15 @@ def _facts(each: Judged, signature: Signature) -> Iterator[str]:
         c += f"/{signature.body_canonicalization}"
     yield f"    d={signature.domain.decode()} s={signature.selector.decode()} a={signature.algorithm} c={c}"
     if each.record:
-        proven = ", proven by DNSSEC" if each.authentic else ""
-        yield f"    key: {signature.key_name}, {each.record.type} of {each.record.bits} bits{proven}"
+        proven = ", secured by DNSSEC" if each.authentic else ""
+        yield f"    key: {signature.key_name}, {each.record.type}, {each.record.bits} bits{proven}"
 
 
 def _why(each: Judged, check: Check | None, message: Message, text: bytes) -> Iterator[str]:
-    """Yield what may have happened, and what to do."""
+    """Yield the probable cause, and how to proceed."""
     signature = each.signature
     if each.reason == "no key" and signature:
-        yield f"    look: dig +short TXT {signature.key_name}"
+        yield f"    check: dig +short TXT {signature.key_name}"
     elif each.reason == "body altered" and signature:
         yield from _body(signature, text)
     elif each.record and each.reason.endswith("another key"):
@@ -100,13 +100,13 @@ def _why(each: Judged, check: Check | None, message: Message, text: bytes) -> It
 def _body(signature: Signature, text: bytes) -> Iterator[str]:
     for happened, undo in _BODY_UNDO.items():
         if _body_hash(signature, undo(text)) == signature.body_hash:
-            yield f"    {happened} after it was signed"
+            yield f"    {happened} after signing"
             return
     line = _last_signed_line(signature, text)
     if line:
-        yield f"    all from line {line + 1} of the body on was added after it was signed"
+        yield f"    everything from line {line + 1} of the body on was added after signing"
         return
-    yield "    text was changed after it was signed, perhaps by a mailing list, a virus scanner or a gateway"
+    yield "    the text was changed after signing, perhaps by a mailing list, a virus scanner or a gateway"
 
 
 def _body_hash(signature: Signature, text: bytes) -> bytes:
@@ -119,7 +119,7 @@ def _body_hash(signature: Signature, text: bytes) -> bytes:
 
 
 def _last_signed_line(signature: Signature, text: bytes) -> int:
-    """Return how many lines of the body are those that were signed, if the rest was added; else 0."""
+    """Return the number of signed lines of the body, if the rest was added; otherwise 0."""
     octets: list[bytes] = []
     body = Body(signature.body_canonicalization, octets.append)
     body.update(text)
@@ -133,30 +133,30 @@ def _last_signed_line(signature: Signature, text: bytes) -> int:
 
 
 def _header(each: Judged, check: DkimCheck, message: Message) -> Iterator[str]:
-    """Yield the field that was changed, if undoing that makes the signature good."""
+    """Yield the field that was changed, if undoing the change makes the signature valid."""
     for what, by_name in islice(_other_headers(check.signature, message), _MAX_GUESSES):
         if each.record and each.record.verifies(
             check.signature.signature, _hash(check, by_name), check.signature.hash_name
         ):
-            yield f"    {what} after it was signed"
+            yield f"    {what} after signing"
             return
     copies = _copies(check.signature)
     for name, value in copies.items():
         there = [field.value for field in message.by_name.get(name, ())]
         if not any(_squeezed(value) == _squeezed(each) for each in there):
-            yield f"    {name.decode()} was '{printable(value)}' when it was signed (z=)"
+            yield f"    {name.decode()} was '{printable(value)}' when signed (z=)"
     if not copies:
         names = ", ".join(dict.fromkeys(name.decode("ascii", "replace") for name in check.signature.names))
-        yield f"    one of these was changed, added or taken out after it was signed: {names}"
+        yield f"    one of these was changed, added or removed after signing: {names}"
 
 
 def _other_headers(signature: Signature, message: Message) -> Iterator[tuple[str, dict[bytes, list[Field]]]]:
-    """Yield what may have happened to one field, and the fields by their names without it."""
+    """Yield a possible change of one field, and the fields by name with it undone."""
     for name in dict.fromkeys(signature.names):
         fields = message.by_name.get(name, [])
         for field in fields:
             others = [other for other in fields if other is not field]
-            yield f"a field {name.decode()} was added", {**message.by_name, name: others}
+            yield f"another {name.decode()} field was added", {**message.by_name, name: others}
             for happened, undo in _FIELD_UNDO.items():
                 undone = Field(name, undo(field.text))
                 changed = [undone if other is field else other for other in fields]
@@ -170,7 +170,7 @@ def _hash(check: DkimCheck, by_name: dict[bytes, list[Field]]) -> bytes:
 
 
 def _copies(signature: Signature) -> dict[bytes, bytes]:
-    """Return the fields as they were when they were signed, if z= tells (RFC 6376 section 3.5)."""
+    """Return the fields as copied in z= when signed, if it is present (RFC 6376 section 3.5)."""
     pairs = (part.partition(b":") for part in signature.tags.get(b"z", b"").split(b"|"))
     unquote = re.compile(rb"=([0-9A-F]{2})")
     return {

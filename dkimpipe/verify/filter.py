@@ -1,9 +1,9 @@
-"""The way of a message that comes in: verified, its verdicts on top, and back to Postfix or out.
+"""The path of an incoming message: verified, given a results field, and reinjected or written out.
 
-The promises are those of the filter that signs: exit status 0 only when the complete message was handed on;
-with any trouble it is deferred, and nothing has left. One end is added: that the message is not wanted.
-So it is with a header beyond the limits: nobody but an attacker sends one, deferred it would come back for
-days, and unverified a forged results field could stand in it. Its sender gets it back at once.
+The guarantees are those of the signing filter: exit status 0 only after the complete message was handed over;
+after any error it is deferred, and nothing has been sent. There is one more outcome: the message is rejected.
+This includes a header that exceeds the limits. Only an attacker sends one: if deferred it would be retried
+for days, and if passed on unverified it could contain a forged results field. It is bounced at once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dkimpipe.verify.results import without_claims, write
 from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.usage import HELP
 
-# Octets. Postfix bounds a field by header_size_limit, and the header as a whole by nothing but the size of a
-# message: what is below that is looked at, for it would else wait in the queue, or go on unlooked at.
+# Octets. Postfix limits a field by header_size_limit, but the whole header only by the size of a message: a
+# header below this limit is checked, for otherwise it would wait in the queue, or pass unchecked.
 HEADER_LIMIT = 8 << 20
 _ROOM = 1 << 20
 _NONE_IS_GOOD = 78  # exit status of --explain, as of the verbs that check something
@@ -42,7 +42,7 @@ def verify(arguments: list[str]) -> int:
     settings = VerifySettings()
     read_settings(arguments, settings)
     if settings.yes("explain") and settings.recipients:
-        raise UsageError("--explain is for people: it hands no message on")
+        raise UsageError("--explain cannot be used with recipients")
     guard.refuse_to_lose(settings.recipients, parent)
     syslog = settings.yes("syslog", bool(settings.recipients))
     try:
@@ -74,11 +74,11 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
         bodies.update(chunk)
     bodies.finish()
     judged = checks.judge(resolver, int(time.time()))
-    # With time of its own: else slow servers of many keys would be a way round every policy.
+    # With a separate time limit: otherwise slow servers for many keys would circumvent every policy.
     policy.reject(message, judged, settings.resolver(), settings)
     results = summary.results(judged, checks.left_out)
     field = write(hostname, results).replace(b"\n", message.line_end)
-    # A message without a header may begin with a blank, and what it says there would continue our field.
+    # A message without a header may begin with white space, which would continue our field.
     gap = b"" if message.header else message.line_end
     complete.put_on_top(message.envelope_line + field + message.line_end + gap)
 
@@ -93,8 +93,8 @@ def _read_header() -> Message:
 
 
 def _explain(message: Message, bodies: BodyHashes, checks: Checks, resolver: Resolver) -> int:
-    """Tell people what is right and wrong; return 0 if a signature is good, else 78."""
-    from dkimpipe.verify.explain import explain  # it brings dkimpy along, which is slow to import
+    """Print the explanation; return 0 if a signature is valid, otherwise 78."""
+    from dkimpipe.verify.explain import explain  # imports dkimpy, which is slow
 
     body = b"".join(message.body())
     bodies.update(body)

@@ -1,14 +1,14 @@
-"""All signatures of a message, each judged by itself (RFC 6376 section 6.1).
+"""All signatures of a message, each verified independently (RFC 6376 section 6.1).
 
-dkimpy is not asked. It needs a fourth package for Ed25519, holds the message in memory several times, takes
-quadratic time for blanks, allows clocks ten hours, does not look at k=, h=, s= and t= of key records, nor at
-more than one of them. The canonicalizations that sign are at hand, stream, and are proven by three other
-verifiers; ``--explain`` asks dkimpy for a second opinion.
+dkimpy is not used here. It needs a fourth package for Ed25519, keeps the message in memory several times,
+takes quadratic time for white space, tolerates clock errors of ten hours, and ignores k=, h=, s= and t= of
+key records, and all key records but one. The canonicalizations of the signer are available, stream, and are
+tested against three other verifiers; ``--explain`` asks dkimpy for a second opinion.
 
-What is decided where the RFCs leave room: the first signatures count, up to MAX_SIGNATURES. The body is
-looked at before DNS is asked: what is altered needs no key. x= is minded to the second, t= in the future is
-not. A key in test mode (t=y) makes good and bad signatures neutral; l= that leaves text unsigned, or
-an unsigned From field, makes a good one policy.
+Choices where the RFCs leave room: only the first MAX_SIGNATURES signatures are checked. The body is checked
+before DNS is queried: an altered body needs no key. x= is enforced to the second; t= in the future is
+allowed. A key in test mode (t=y) makes valid and invalid signatures neutral; an l= that leaves text unsigned, or an
+unsigned From field, makes a valid one policy.
 """
 
 from __future__ import annotations
@@ -33,18 +33,22 @@ _KINDS: dict[str, Callable[[Signature, Message, BodyHashes], Check]] = {
     "dkim": DkimCheck,
     "domainkeys": DomainKeysCheck,
 }
-# By whether the key made the signature, of whatever, if that can be seen.
-_WHY_NOT = {True: "{} altered", False: "signed by another key", None: "{} altered, or signed by another key"}
+# By whether the key made the signature, of any data, if that can be determined.
+_WHY_NOT = {
+    True: "{} altered",
+    False: "signed with another key",
+    None: "{} altered, or signed with another key",
+}
 
 
 class Judged(NamedTuple):
-    """A signature field and what came of it.
+    """A signature field and its verdict.
 
     ``word``       of RFC 8601 section 2.7.1
-    ``reason``     for people, empty if it is a pass
-    ``signature``  what it says, None if it cannot be read
-    ``record``     the key that was used, None if it did not come to that
-    ``authentic``  the key's record is proven by DNSSEC, says the resolver
+    ``reason``     in words, empty for a pass
+    ``signature``  its content, None if it cannot be parsed
+    ``record``     the key that was used, None if there was none
+    ``authentic``  whether the resolver authenticated the key record by DNSSEC
     """
 
     field: Field
@@ -61,9 +65,9 @@ class Judged(NamedTuple):
 
 
 class Checks:
-    """The signatures of a message, to be judged when its body has gone through ``bodies``.
+    """The signatures of a message, to be judged after its body has passed through ``bodies``.
 
-    ``left_out``  how many are not looked at
+    ``left_out``  the number of signatures that are not checked
     """
 
     def __init__(self, message: Message, bodies: BodyHashes, limit: int = MAX_SIGNATURES) -> None:
@@ -81,12 +85,12 @@ class Checks:
             self._checks.append((field, parsed, check))
 
     def check(self, number: int) -> Check | None:
-        """Return what the signature of this number says of the message, None of one that cannot be read."""
+        """Return the check of the signature with this number, None if it cannot be parsed."""
         check = self._checks[number][2]
         return None if isinstance(check, Verdict) else check
 
     def judge(self, resolver: Resolver, now: int) -> list[Judged]:
-        """Return what comes of each, top down; ``now`` is the time in seconds since 1970."""
+        """Return the verdict on each, top down; ``now`` is the time in seconds since 1970."""
         judged = []
         for number, (field, parsed, check) in enumerate(self._checks):
             resolver.share(len(self._checks) - number)
@@ -129,7 +133,7 @@ def _keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
         try:
             record = keyrecord.parse(text)
             if record.type != check.signature.key_type:
-                raise PermanentError("key record: k= is not for a=")
+                raise PermanentError("key record: k= does not match a=")
             if not record.allows_hash(check.signature.hash_name):
                 raise PermanentError(f"key record: h= does not allow {check.signature.hash_name}")
             check.refuse_key(record)
@@ -142,7 +146,7 @@ def _keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
 
 
 def _refuse_signature(check: Check, record: KeyRecord, good: bool) -> None:
-    """Raise Failure if the key did not sign this, Neutral or Policy if that counts for nothing."""
+    """Raise Failure if the key did not sign this, Neutral or Policy if the signature is not accepted."""
     if b"y" in record.flags:
         raise Neutral("key record: t=y, the key is in test mode")
     if not good:

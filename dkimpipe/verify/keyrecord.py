@@ -17,16 +17,16 @@ PublicKey = Union[rsa.RSAPublicKey, ed25519.Ed25519PublicKey]
 
 _MAX_RSA_BITS = 16384  # OpenSSL takes no more
 _MAX_TEXT = 16384  # octets; such a key has 3000 of them
-NO_KEY = "no key record: it has no p="
+NO_KEY = "not a key record: no p="
 REVOKED = "key is revoked"
 _HASHES = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
 
 
 class KeyRecordError(PermanentError):
-    """A record that is not a key that can be used.
+    """A record that is not a usable key.
 
     ``tag``    the tag at fault, empty if it is the record as a whole
-    ``value``  its value, which can be anything, where that says more
+    ``value``  its value, of any content, where that helps
     """
 
     def __init__(self, what: str, tag: bytes = b"", value: bytes = b"") -> None:
@@ -36,15 +36,15 @@ class KeyRecordError(PermanentError):
 
 
 class KeyRecord(NamedTuple):
-    """A key record that can be used.
+    """A usable key record.
 
     ``type``         rsa or ed25519
-    ``tags``         as they are there; those named below in lower case
-    ``hashes``       h=: the only hashes that are allowed; None if it is not there: any
+    ``tags``         as in the record; those named below in lower case
+    ``hashes``       h=: the only allowed hashes; None if absent: any
     ``services``     s=
     ``flags``        t=
-    ``granularity``  g=, which DomainKeys minds and DKIM does not; None if it is not there
-    ``is_dkim``      v=DKIM1 stands there
+    ``granularity``  g=, which DomainKeys enforces and DKIM does not; None if absent
+    ``is_dkim``      whether v=DKIM1 is present
     """
 
     key: PublicKey
@@ -62,7 +62,7 @@ class KeyRecord(NamedTuple):
         return self.key.key_size if isinstance(self.key, rsa.RSAPublicKey) else 256
 
     def allows_hash(self, name: str) -> bool:
-        """Tell whether the key may sign a hash such as sha256 (RFC 6376 section 3.6.1, h=)."""
+        """Return whether the key may sign a hash such as sha256 (RFC 6376 section 3.6.1, h=)."""
         return self.hashes is None or name.encode() in self.hashes
 
     @property
@@ -71,7 +71,7 @@ class KeyRecord(NamedTuple):
         return not self.services.isdisjoint((b"*", b"email"))
 
     def allows_local_part(self, local_part: bytes) -> bool:
-        """Tell whether the key is for this sender; DomainKeys only (RFC 4870 section 3.2.3, g=)."""
+        """Return whether the key is for this sender; DomainKeys only (RFC 4870 section 3.2.3, g=)."""
         begin, star, end = (self.granularity or b"*").partition(b"*")  # one *: RFC 4871 section 3.6.1
         if not star:
             return local_part == begin
@@ -79,7 +79,7 @@ class KeyRecord(NamedTuple):
         return fits and len(begin + end) <= len(local_part)
 
     def verifies(self, signature: bytes, digest: bytes, hash_name: str) -> bool:
-        """Tell whether a signature is this key's: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA (RFC 8463)."""
+        """Return whether this key made a signature: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA (RFC 8463)."""
         try:
             if isinstance(self.key, rsa.RSAPublicKey):
                 algorithm = utils.Prehashed(_HASHES[hash_name]())
@@ -91,7 +91,7 @@ class KeyRecord(NamedTuple):
         return True
 
     def made(self, signature: bytes) -> bool | None:
-        """Tell whether a signature, of whatever, was made by this key; None if its type does not show it."""
+        """Return whether this key made a signature, of any data; None if its type does not show it."""
         if not isinstance(self.key, rsa.RSAPublicKey):
             return None
         try:
@@ -102,10 +102,9 @@ class KeyRecord(NamedTuple):
 
 
 def parse(text: bytes) -> KeyRecord:
-    """Return what a TXT record says.
+    """Return the key record in a TXT record.
 
-    Raises KeyRecordError if it is not a key that can be used; its cause is a TagListError if it is not a list
-    of tags.
+    Raises KeyRecordError if it is not a usable key; its cause is a TagListError if it is not a tag list.
     """
     if len(text) > _MAX_TEXT:
         raise KeyRecordError("key record is too large")
@@ -149,9 +148,9 @@ def _public_key(kind: str, base64: bytes) -> PublicKey:
             return ed25519.Ed25519PublicKey.from_public_bytes(octets)
         key = load_der_public_key(octets)  # a SubjectPublicKeyInfo, or an RSAPublicKey alone
     except (ValueError, UnsupportedAlgorithm):
-        raise KeyRecordError("key record: p= holds no key", b"p", base64) from None
+        raise KeyRecordError("key record: p= is not a valid key", b"p", base64) from None
     if not isinstance(key, rsa.RSAPublicKey):
-        raise KeyRecordError("key record: p= holds a key of another type than k=", b"p", base64)
+        raise KeyRecordError("key record: p= does not match k=", b"p", base64)
     if key.key_size < MIN_RSA_BITS:  # RFC 8301 section 3.2
         raise KeyRecordError(f"key has {key.key_size} bits, less than {MIN_RSA_BITS}")
     if key.key_size > _MAX_RSA_BITS:

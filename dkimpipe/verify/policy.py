@@ -1,27 +1,27 @@
-"""Whether a message is turned away: only by what its domain has published, and only if that is asked for.
+"""Rejection of messages: only by a policy that their domain has published, and only if configured.
 
 ``reject_fail``: the DomainKeys policy of the sending domain, ``o=-`` or ``o=!`` (RFC 4870 section 3.6: all
 its mail is signed, by itself: both are read as Mail::DKIM reads the first), and ADSP ``dkim=discardable`` of
 the author's (RFC 5617; that there is a record says that the domain exists). With ``dmarc``, too, DMARC
 ``p=reject`` (RFC 7489). ``reject_error``: no verdict without an answer of DNS; the message is deferred.
 
-The authors are all mailboxes of all From fields, and each domain's policy counts (RFC 7489 section 6.6.1): a
-second author is no way round the first one's, nor are his slow servers: each domain has a share of the time.
-Four authors' domains are asked for. No From, no policy. The sending domain is that of the first Sender, else
-of the authors.
+The authors are all mailboxes of all From fields, and each domain's policy applies (RFC 7489 section 6.6.1): a
+second author does not circumvent the first one's, nor do slow servers: each domain has a share of the time.
+At most four author domains are queried. Without From there is no policy. The sending domain is that of the
+first Sender, by default of the authors.
 
-In doubt a message is not turned away: when DNS has failed for a signature that would have saved it, in test
-mode (``t=y``), under a policy for a part of the mail (``pct``), where several policies stand at one name.
+In doubt a message is not rejected: if DNS failed for a signature that could have saved it, in test mode
+(``t=y``), under a policy for part of the mail (``pct``), or with several policies at one name.
 
 There is no list of public suffixes here. The organizational domain of DMARC is found as its successor does
 (DMARCbis, tree walk): it is the widest domain, down to two labels, that has a DMARC record, but a registry's
-(``psd=y``) makes it the one below. Records between it and the author's domain do not count.
+(``psd=y``) makes it the one below. Records between it and the author's domain are ignored.
 
-SPF is not checked, but believed where our own host wrote that it passed: a Received-SPF field (RFC 7208
+SPF is not checked, but a pass recorded by our own host is trusted: a Received-SPF field (RFC 7208
 section 9.1), or a results field with our name, above the topmost Received. smtpd(8) writes what a policy
-server or a table tells it to (PREPEND, access(5)), then its Received, then what the client sends: nobody can
-forge it, unless header_checks(5) take that Received away. Most milters insert below it, where it cannot be
-told from the client's, so theirs is not seen. The domain that passed has to be aligned, if it is told.
+server or a table returns (PREPEND, access(5)), then its Received, then what the client sends: it cannot be
+forged, unless header_checks(5) take that Received away. Most milters insert below it, where it cannot be
+told from the client's, so theirs is ignored. The domain that passed has to be aligned, if it is given.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from dkimpipe.verify.results import NAME, claims, parts
 from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.verdict import TemporaryError
 
-_MAX_AUTHORS = 4  # domains whose policies are asked for
-_MAX_PARENTS = 8  # names that are asked for one DMARC policy
+_MAX_AUTHORS = 4  # domains whose policies are queried
+_MAX_PARENTS = 8  # names that are queried for one DMARC policy
 _POLICIES = (b"none", b"quarantine", b"reject")
 
 Tags = dict[bytes, bytes]
 
 
 def reject(message: Message, judged: Sequence[Judged], resolver: Resolver, settings: VerifySettings) -> None:
-    """Raise RejectedError if the message is not wanted, UnverifiedError if that cannot be told today."""
+    """Raise RejectedError to reject the message, UnverifiedError if DNS is needed to decide."""
     must_know = settings.yes("reject_error")
     for each in judged:
         if each.word == "temperror" and must_know:
@@ -78,7 +78,7 @@ def reject(message: Message, judged: Sequence[Judged], resolver: Resolver, setti
 def _policies(
     message: Message, signers: dict[str, list[bytes]], resolver: Resolver, settings: VerifySettings
 ) -> list[list[Callable[[], None]]]:
-    """Return for each domain what asks for its policies, and raises RejectedError if they are broken."""
+    """Return for each domain functions that look up a policy and raise RejectedError if it is violated."""
     authors = _domains(message, b"from")[:_MAX_AUTHORS]
     senders = _domains(message, b"sender")[:1] or authors
     spf = list(_passed_spf(message, settings.authserv_id)) if settings.yes("dmarc") else []
@@ -103,13 +103,13 @@ def _domains(message: Message, name: bytes) -> list[bytes]:
         try:
             for mailbox in parts(field.value, b","):
                 domains.append(_domain(mailbox) if b"@" in mailbox else b"")
-        except ValueError:  # a comment or quote without an end: those before it count
+        except ValueError:  # an unterminated comment or quote: those before it apply
             continue
     return list(dict.fromkeys(filter(None, domains)))
 
 
 def _domain(mailbox: bytes) -> bytes:
-    """Return the domain of an address, nothing if it is none or has none."""
+    """Return the domain of an address, empty if it has none or is invalid."""
     try:
         domain = first_mailbox(mailbox).domain
     except NotSigned:
@@ -123,23 +123,23 @@ def _domainkeys(domain: bytes, signers: Sequence[bytes], resolver: Resolver) -> 
     testing = b"y" in tags.get(b"t", b"").lower()
     if signs in (b"-", b"!") and not testing and not any(is_at_or_below(domain, each) for each in signers):
         raise RejectedError(
-            f"no good signature; {domain.decode()} signs all its mail (DomainKeys o={signs.decode()})"
+            f"no valid signature; {domain.decode()} signs all its mail (DomainKeys o={signs.decode()})"
         )
 
 
 def _adsp(domain: bytes, signers: Sequence[bytes], resolver: Resolver) -> None:
     tags = _record(f"_adsp._domainkey.{domain.decode()}", lambda tags: next(iter(tags)) == b"dkim", resolver)
     if tags.get(b"dkim", b"").lower() == b"discardable" and domain not in signers:
-        raise RejectedError(f"no good signature of {domain.decode()}, which wants this discarded (ADSP)")
+        raise RejectedError(f"no valid signature from {domain.decode()}, whose policy is discardable (ADSP)")
 
 
 def _dmarc(domain: bytes, signers: Sequence[bytes], spf: Sequence[bytes], resolver: Resolver) -> None:
-    """``spf`` are the domains for which SPF passed, empty for one that is not told."""
+    """``spf`` are the domains for which SPF passed, empty for one that is not given."""
     own = _dmarc_record(domain, resolver)
     organization, tags = _organization(domain, own, resolver)
     wanted = tags.get(b"p", b"").lower()
     below = tags.get(b"sp", wanted).lower()
-    if not {wanted, below}.issubset(_POLICIES):  # RFC 7489 section 6.6.3: such a record counts for nothing
+    if not {wanted, below}.issubset(_POLICIES):  # RFC 7489 section 6.6.3: such a record is ignored
         return
     if (wanted if own else below) != b"reject":
         return
@@ -153,13 +153,11 @@ def _dmarc(domain: bytes, signers: Sequence[bytes], spf: Sequence[bytes], resolv
 
     if any(aligned(each, b"adkim") for each in signers) or any(not i or aligned(i, b"aspf") for i in spf):
         return
-    raise RejectedError(
-        f"neither DKIM nor SPF passes for {domain.decode()}, which wants this rejected (DMARC)"
-    )
+    raise RejectedError(f"neither DKIM nor SPF passes for {domain.decode()}, whose policy is reject (DMARC)")
 
 
 def _organization(domain: bytes, own: Tags, resolver: Resolver) -> tuple[bytes, Tags]:
-    """Return the organizational domain of an author's, and the record that counts for the author's."""
+    """Return the organizational domain of an author's domain, and the record that applies to it."""
     found, widest, below = domain, own, domain
     for parent in _parents(domain) if own.get(b"psd", b"u") == b"u" else ():
         record = _dmarc_record(parent, resolver)
@@ -178,14 +176,14 @@ def _dmarc_record(domain: bytes, resolver: Resolver) -> Tags:
         return next(iter(tags.items())) == (b"v", b"DMARC1")
 
     found = _records(f"_dmarc.{domain.decode()}", fits, resolver)
-    # RFC 7489 section 6.6.3: with several there is no policy, and none is looked for elsewhere.
+    # RFC 7489 section 6.6.3: with several there is no policy, and the search ends.
     if len(found) > 1:
         return {b"v": b"DMARC1"}
     return found[0] if found else {}
 
 
 def _parents(domain: bytes) -> Iterator[bytes]:
-    """Yield the domains above a domain, as far as two labels; of many the widest ones."""
+    """Yield the domains above a domain, down to two labels; if there are many, the widest."""
     labels = domain.split(b".")
     for first in range(max(1, len(labels) - _MAX_PARENTS), len(labels) - 1):
         yield b".".join(labels[first:])
@@ -210,7 +208,7 @@ def _records(name: str, fits: Callable[[Tags], bool], resolver: Resolver) -> lis
     return found
 
 
-# A name and a value, which is made of quoted strings and what stands unquoted without a blank.
+# A name and a value, which consists of quoted strings and unquoted text without white space.
 _PAIR = re.compile(rb'(?<![\w.-])([\w.-]+)[ \t]*=[ \t]*((?:"[^"\\]*(?:\\.[^"\\]*)*"|[^" \t])*)', re.DOTALL)
 
 _SENDER_NAMES = (b"envelope-from", b"smtp.mailfrom")
@@ -219,7 +217,7 @@ _SPF_NAMES = (b"identity", *_SENDER_NAMES, *_HELO_NAMES)
 
 
 def _passed_spf(message: Message, authserv_id: str) -> Iterator[bytes]:
-    """Yield the domains for which SPF passed, as our own host wrote; an empty one where that is not told."""
+    """Yield the domains for which SPF passed, as recorded by our own host; empty if not given."""
     names = [field.name for field in message.fields]
     for field in message.fields[: names.index(b"received")] if b"received" in names else ():
         try:
@@ -237,7 +235,7 @@ def _passed_spf(message: Message, authserv_id: str) -> Iterator[bytes]:
 def _spf_domain(text: bytes) -> Iterator[bytes]:
     """Yield the domain that passed: of the sender, or of HELO if that was checked or there is no sender.
 
-    A name that stands twice proves nothing.
+    A name that appears twice proves nothing.
     """
     pairs = [(name.lower(), value) for name, value in _PAIR.findall(text) if name.lower() in _SPF_NAMES]
     values = {name: value.strip(b'"<>').lower() for name, value in pairs}
@@ -247,5 +245,5 @@ def _spf_domain(text: bytes) -> Iterator[bytes]:
     domains = (values.get(name, b"").rpartition(b"@")[2].rstrip(b".") for name in names)
     try:
         yield to_a_labels(next(filter(None, domains), b""))
-    except ValueError:  # no UTF-8
+    except ValueError:  # not UTF-8
         return

@@ -1,8 +1,8 @@
-"""TXT records, for keys and for policies, within one allowance of time.
+"""TXT records, for keys and for policies, within one time limit.
 
-UDP, then TCP where an answer is too long, several servers, aliases: dnspython does all that. What is added
-is the bound: however many names a message makes us ask for, and however slow their servers are. And the bound
-is shared out: a sender whose own servers are slow takes no time from the names of others.
+UDP, then TCP where an answer is too long, several servers, aliases: dnspython does all that. This module
+adds a time limit, however many names a message refers to, and however slow their servers are. The time is
+shared: a sender with slow servers takes no time from the names of others.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from dkimpipe.verify.verdict import TemporaryError
 
 BUDGET = 30.0  # seconds for all keys of a message, and again for policies: far from the 280 of the filter
 _ONE_NAME = 10.0  # seconds
-_PAYLOAD = 1232  # octets by UDP, as name servers have agreed on
+_PAYLOAD = 1232  # octets over UDP, DNS Flag Day 2020
 
 
 class Answer(NamedTuple):
-    """The TXT records of a name, the strings of each joined; ``authentic``: by DNSSEC, says the resolver."""
+    """The TXT records of a name, the strings of each joined; ``authentic``: AD flag set by the resolver."""
 
     texts: list[bytes]
     authentic: bool = False
 
 
 class Resolver:
-    """Asks for TXT records; each name once."""
+    """Looks up TXT records; each name once."""
 
     def __init__(
         self,
@@ -40,17 +40,17 @@ class Resolver:
         known: Mapping[str, bytes] | None = None,
         budget: float = BUDGET,
     ) -> None:
-        """Ask this server, or those of the system. ``known`` are records by name, which need no asking."""
+        """Use this server, or those of the system. ``known`` are records by name, which need no lookup."""
         self._answers: dict[str, Answer | TemporaryError] = {
             name.lower(): Answer([text]) for name, text in (known or {}).items()
         }
         self._server = server
         self._resolver: dns.resolver.Resolver | None = None
         self._left = budget
-        self._kept = 0.0  # of that, for others
+        self._kept = 0.0  # the part reserved for others
 
     def share(self, parties: int) -> None:
-        """Let what is asked next have its share of the time that is left for so many."""
+        """Give the next lookups one share of the remaining time, for that many parties."""
         self._kept = self._left - self._left / parties
 
     def texts(self, name: str) -> Answer:
@@ -79,7 +79,7 @@ class Resolver:
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return Answer([])
         except (dns.name.LabelTooLong, dns.name.EmptyLabel, dns.name.NameTooLong, dns.name.BadEscape):
-            return Answer([])  # no such name can be
+            return Answer([])  # such a name cannot exist
         except dns.resolver.NoNameservers:
             raise TemporaryError(f"the name servers of {name} fail") from None
         except dns.exception.Timeout:
@@ -90,12 +90,12 @@ class Resolver:
         return Answer([b"".join(record.strings) for record in found], authentic)
 
     def _system(self) -> dns.resolver.Resolver:
-        """Return dnspython's resolver, with the server that was named or those of the system."""
+        """Return dnspython's resolver, with the configured server or those of the system."""
         if not self._resolver:
             try:
                 self._resolver = dns.resolver.Resolver(configure=not self._server)
             except dns.exception.DNSException as error:
-                raise TemporaryError(f"no resolver: {error}") from None
+                raise TemporaryError(f"no DNS resolver: {error}") from None
             if self._server:
                 address, port = self._server
                 self._resolver.nameservers = [address]

@@ -1,7 +1,7 @@
-"""The Authentication-Results field (RFC 8601): written, and forged ones recognised and taken out.
+"""The Authentication-Results field (RFC 8601): writing, and removal of forged ones.
 
-What a message or DNS says cannot inject anything: a value that is no token, domain or address of section 2.2
-is written as a quoted string, without any octet that could end it, also for a reader who knows no quoted
+Text from a message or DNS cannot inject anything: a value that is not a token, domain or address (section
+2.2) is written as a quoted string, without any octet that could end it, also for a reader who knows no quoted
 pairs (Mail::AuthenticationResults is one), or no quotes.
 """
 
@@ -28,12 +28,12 @@ _SAFE = re.compile(rf"{_WORD}|(?:{_ATOM}(?:\.{_ATOM})*)?@{_LABEL}(?:\.{_LABEL})*
 
 
 class Result(NamedTuple):
-    """What became of one signature.
+    """The result for one signature.
 
     ``method``      dkim or domainkeys
     ``verdict``     none pass fail policy neutral temperror permerror (section 2.7.1)
     ``properties``  such as ("header.d", "example.com")
-    ``reason``      for people, or empty
+    ``reason``      in words, or empty
     """
 
     method: str
@@ -62,13 +62,13 @@ def write(authserv_id: str, results: Sequence[Result]) -> bytes:
 
 
 def _value(text: str) -> str:
-    """Return a value as it can stand in the field, whatever it holds: at most _MAX_VALUE characters of it."""
+    """Return a value in a form that is safe in the field: at most _MAX_VALUE characters of it."""
     text = "".join([c if " " <= c <= "~" and c not in _ENDS else "?" for c in text[:_MAX_VALUE]])
     return text if _SAFE.fullmatch(text) else f'"{text}"'
 
 
 def without_claims(message: Message, authserv_id: str) -> bytes:
-    """Return the header, raw, without the fields that claim to be ours; every other octet is as it was."""
+    """Return the header, raw, without the fields that claim to be ours; all other octets are unchanged."""
     if NAME not in message.by_name:
         return message.header
     kept = []
@@ -84,7 +84,7 @@ def without_claims(message: Message, authserv_id: str) -> bytes:
 
 
 def claims(field: Field, authserv_id: str) -> bool:
-    """Tell whether this is a results field that anybody could take for ours (section 5).
+    """Return whether this is a results field that any reader could take for ours (section 5).
 
     ``authserv_id`` is in lower-case A-labels. It is looked for at the beginning of each part between
     semicolons, as a reader sees them who knows comments and quotes, and as one who does not: in any case and
@@ -104,7 +104,7 @@ def claims(field: Field, authserv_id: str) -> bool:
         for part in parts(value):
             known.append(part)
     except ValueError:
-        pass  # the careless reading has the rest
+        pass  # the naive reading covers the rest
     if not known or not _plain(known[0]).strip() or _ENCODED_WORD.search(value):
         return True
     ours = _at_the_beginning(authserv_id)
@@ -115,9 +115,9 @@ _ENCODED_WORD = re.compile(rb"=\?[^?]+\?[bBqQ]\?")
 
 
 class _Plain(dict[int, str]):
-    """What each character counts for, in str.translate: a letter in lower case, or a blank.
+    """A table for str.translate from each character to a lower-case letter, or a space.
 
-    One by one, an accent for itself: to compose a long row of accents takes quadratic time.
+    Character by character, with accents separate: to compose a long row of accents takes quadratic time.
     """
 
     def __missing__(self, code: int) -> str:
@@ -136,7 +136,7 @@ def _plain(value: bytes) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _at_the_beginning(authserv_id: str) -> re.Pattern[str]:
-    """Return what finds this name, with blanks anywhere in it, where a part of plain text begins."""
+    """Return a pattern for this name, with spaces anywhere in it, at the start of a part of plain text."""
     labels = []
     for label in authserv_id.encode().split(b"."):
         spellings = {_plain(label), _plain(to_u_labels(label))}
@@ -149,9 +149,9 @@ _COMMENT = re.compile(rb"[^()\\]+|\\.|\(|\)", re.DOTALL)
 
 
 def parts(value: bytes, separator: bytes = b";") -> Iterator[bytes]:
-    """Yield what stands between separators (semicolon or comma) outside comments and quotes.
+    """Yield the parts between separators (semicolon or comma) outside comments and quotes.
 
-    A comment becomes a blank; quotes stay. Raises ValueError where a comment or quote has no end.
+    A comment becomes a space; quotes stay. Raises ValueError for an unterminated comment or quote.
     """
     part, at = [], 0
     while at < len(value):
@@ -172,7 +172,7 @@ def parts(value: bytes, separator: bytes = b";") -> Iterator[bytes]:
 
 
 def _after_comment(value: bytes, at: int) -> int:
-    """Return where a comment ends, with those in it. Raises ValueError if it does not."""
+    """Return the end of a comment, including nested ones. Raises ValueError if there is none."""
     depth = 0
     for found in _COMMENT.finditer(value, at):
         depth += (found[0] == b"(") - (found[0] == b")")

@@ -1,4 +1,4 @@
-"""What dkimpy, a verifier that shares no line with ours, says of a signature. It is slow, and for people."""
+"""The verdict of dkimpy, an independent verifier, on a signature. It is slow, and for interactive use."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.verdict import TemporaryError
 
 _MAX_MESSAGE = 1 << 20  # octets
-_MANY_BLANKS = re.compile(rb"[ \t\r\n]{500}")  # for these it takes quadratic time
-# What it raises besides its own errors, for messages that it cannot read.
+_MANY_BLANKS = re.compile(rb"[ \t\r\n]{500}")  # takes quadratic time
+# Exceptions that it raises besides its own, for messages that it cannot parse.
 _OTHER_ERRORS = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
 
@@ -20,14 +20,14 @@ def ask(message: Message, body: bytes, field: Field, resolver: Resolver) -> str:
     """Return its verdict on a DKIM-Signature, or why it has none."""
     octets = message.header + body
     if len(octets) > _MAX_MESSAGE:
-        return "nothing: the message is too large for it"
+        return "no verdict, the message is too large"
     if _MANY_BLANKS.search(octets):
-        return "nothing: so many blanks are too much for it"
+        return "no verdict, too much white space in a row"
     position = [other for other in message.fields if other.name == field.name].index(field)
     try:
         valid = dkim.DKIM(octets).verify(position, lambda name, timeout=5: _record(name, resolver))
     except dkim.NaClNotFoundError:
-        return "nothing: it needs the package PyNaCl for Ed25519"
+        return "no verdict, Ed25519 needs the package PyNaCl"
     except (dkim.DKIMException, *_OTHER_ERRORS) as error:
         return f"not valid: {error}"
     return "valid" if valid else "not valid"

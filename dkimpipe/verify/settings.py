@@ -1,4 +1,4 @@
-"""The options of ``dkimpipe verify``, also in a conf file, with the directives of dkimproxy.in."""
+"""The options of ``dkimpipe verify``, also in a conf file, including dkimproxy.in's directives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _YES_OR_NO = OPTIONS["verbose"]
 
 
 class VerifySettings(Settings):
-    """What the command line and the conf file of ``dkimpipe verify`` say."""
+    """The settings from the command line and the conf file of ``dkimpipe verify``."""
 
     options: ClassVar[dict[str, tuple[str, ...]]] = {
         "conf_file": (),
@@ -39,35 +39,35 @@ class VerifySettings(Settings):
         self.key_files: dict[str, tuple[str, Callable[[], str]]] = {}
 
     def set(self, name: str, value: str, where: str) -> None:
-        """Take one option; raise ConfigError if its value cannot be."""
+        """Set one option; raise ConfigError if its value is invalid."""
         super().set(name, value, where)
         if name == "key_file":
             owner, equals, path = value.partition("=")
             if not equals:
                 raise ConfigError(
-                    f"{where}: key_file is NAME=FILE, not '{value}'",
-                    "such as mail._domainkey.example.com=key.pem",
+                    f"{where}: key_file must be NAME=FILE, not '{value}'",
+                    "for example mail._domainkey.example.com=key.pem",
                 )
             self.key_files[owner.lower().rstrip(".")] = path, where.__str__
 
     @property
     def authserv_id(self) -> str:
-        """Who we are in the results field (RFC 8601 section 2.5): hostname, by default the machine's own."""
+        """The authserv-id of the results field (RFC 8601 section 2.5): hostname, by default the system's."""
         name = self.get("hostname") or socket.gethostname()
         try:
             domain = to_a_labels(name.encode()).rstrip(b".")
         except ValueError:
             domain = b""
         if not is_domain(domain):
-            where = self.where.get("hostname", "the machine")
+            where = self.where.get("hostname", "system")
             raise ConfigError(
-                f"{where}: hostname '{printable(name.encode())}' is no domain",
-                "name one: --hostname=mx.example.com",
+                f"{where}: hostname '{printable(name.encode())}' is not a valid domain",
+                "set one: --hostname=mx.example.com",
             )
         return domain.decode()
 
     def resolver(self) -> Resolver:
-        """Return what answers for DNS. Raises ConfigError."""
+        """Return the resolver for DNS. Raises ConfigError."""
         known = {name: _record(path, where) for name, (path, where) in self.key_files.items()}
         text = self.get("dns_server")
         try:
@@ -75,12 +75,13 @@ class VerifySettings(Settings):
         except ValueError:
             where = self.where["dns_server"]
             raise ConfigError(
-                f"{where}: dns_server '{text}' is no address", "such as 192.0.2.1 or 192.0.2.1#5353"
+                f"{where}: dns_server '{text}' is not a valid address",
+                "for example 192.0.2.1 or 192.0.2.1#5353",
             ) from None
 
 
 def _record(path: str, where: Callable[[], str]) -> bytes:
-    """Return the key record in a file, or that of the private or public key in it. Raises ConfigError."""
+    """Return the key record in a file, or made from the private or public key in it. Raises ConfigError."""
     try:
         octets = read_file(path, "key file")
         if b"-----BEGIN " not in octets:

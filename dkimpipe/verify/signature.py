@@ -1,4 +1,4 @@
-"""A signature field, taken apart and checked before anything else is done (RFC 6376 section 6.1.1).
+"""Parsing of a signature field, with all checks that need nothing else (RFC 6376 section 6.1.1).
 
 DKIM-Signature (section 3.5) and DomainKey-Signature (RFC 4870 section 3.3) differ in the table below.
 """
@@ -23,7 +23,7 @@ _REQUIRED = {
 # RFC 8301 section 3.1: rsa-sha1 has permanently failed for DKIM.
 _ALGORITHMS = {"dkim": ("rsa-sha256", "ed25519-sha256"), "domainkeys": ("rsa-sha1",)}
 _QUERIES = {"dkim": (b"dns/txt", b"dns"), "domainkeys": (b"dns",)}  # "dns" alone: before RFC 4871
-_OF_DKIM = (b"i", b"l", b"t", b"x")  # to DomainKeys these say nothing (RFC 4870 section 3.3)
+_OF_DKIM = (b"i", b"l", b"t", b"x")  # DomainKeys ignores these (RFC 4870 section 3.3)
 _MAX_FIELD = 65536  # octets
 _MAX_NUMBER = 76  # digits: RFC 6376 section 3.5, l=
 _QUOTED = re.compile(rb"=([0-9A-F]{2})")
@@ -31,10 +31,10 @@ _B_VALUE = re.compile(rb"(?s)((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 
 
 class Signature(NamedTuple):
-    """A signature field as it stands.
+    """The content of a signature field.
 
     ``method``       dkim or domainkeys
-    ``tags``         as they stand; those named below are checked
+    ``tags``         as written; those named below are checked
     ``algorithm``    a=, of which ``hash_name`` and ``key_type`` are the halves
     ``domain``       d=, in A-labels and lower case; ``selector`` s= likewise
     ``identity``     i= without its quoting, by default ``@`` and d=
@@ -68,7 +68,7 @@ class Signature(NamedTuple):
 
 
 def parse(field: Field) -> Signature:
-    """Return what a signature field says. Raises PermanentError with what is wrong, in words."""
+    """Return the content of a signature field. Raises PermanentError with the fault in words."""
     method = METHODS[field.name]
     if len(field.text) > _MAX_FIELD:
         raise PermanentError("signature field is too large")
@@ -89,14 +89,14 @@ def _checked(method: str, field: Field, tags: dict[bytes, bytes]) -> Signature:
         raise ValueError("v= is not 1")
     if not set(taglist.words(tags.get(b"q", b"dns/txt"))).intersection(_QUERIES[method]):
         raise ValueError("q= is unknown")
-    algorithm = _text(tags.get(b"a", b"rsa-sha1"))  # only DomainKeys does without (RFC 4870 section 3.3)
+    algorithm = _text(tags.get(b"a", b"rsa-sha1"))  # only DomainKeys may omit it (RFC 4870 section 3.3)
     if algorithm not in _ALGORITHMS[method]:
-        raise ValueError("a= is unknown, or no longer good")
+        raise ValueError("a= is unknown or obsolete")
     header, body = _canonicalizations(method, _text(tags.get(b"c", b"simple")))
     domain, selector = _name(tags, b"d"), _name(tags, b"s")
     names = tuple(taglist.words(tags.get(b"h", b"")))
     if method == "dkim" and b"from" not in names:
-        raise ValueError("h= does not name from")
+        raise ValueError("h= does not include from")
     expires = _number(tags, b"x")
     if expires is not None and expires < (_number(tags, b"t") or 0):
         raise ValueError("x= is before t=")
@@ -140,12 +140,12 @@ def _canonicalizations(method: str, value: str) -> tuple[str, str]:
 def _name(tags: dict[bytes, bytes], tag: bytes) -> bytes:
     name = _a_labels(tags[tag])
     if not is_domain(name) or (tag == b"d" and b"." not in name):
-        raise ValueError(f"{tag.decode()}= is no name in DNS")
+        raise ValueError(f"{tag.decode()}= is not a valid {'domain' if tag == b'd' else 'selector'}")
     return name
 
 
 def _a_labels(name: bytes) -> bytes:
-    """Return a name in A-labels, nothing if it is none."""
+    """Return a name in A-labels, empty if it is invalid."""
     try:
         return to_a_labels(name)
     except ValueError:
@@ -168,7 +168,7 @@ def _number(tags: dict[bytes, bytes], tag: bytes) -> int | None:
         return None
     digits = tags[tag]
     if not digits.isdigit() or len(digits) > _MAX_NUMBER:
-        raise ValueError(f"{tag.decode()}= is no number")
+        raise ValueError(f"{tag.decode()}= is not a number")
     return int(digits)
 
 
@@ -176,4 +176,4 @@ def _base64(tags: dict[bytes, bytes], tag: bytes) -> bytes:
     try:
         return taglist.base64(tags[tag])
     except ValueError:
-        raise ValueError(f"{tag.decode()}= is no base64") from None
+        raise ValueError(f"{tag.decode()}= is not valid base64") from None

@@ -1,4 +1,4 @@
-"""What is told of the signatures: in the results field, and in one line of the log."""
+"""The report on the signatures: in the results field, and in one log line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SHORTEST = 8  # characters of b= (RFC 6008 section 4)
 
 
 def results(judged: Sequence[Judged], left_out: int) -> list[Result]:
-    """Return what the results field says; ``left_out`` is how many signatures were not looked at."""
+    """Return the results for the field; ``left_out`` is the number of signatures that were not checked."""
     told = [Result(each.method, each.word, _properties(each, judged), each.reason) for each in judged]
     if left_out:
-        told.append(Result("dkim", "policy", (), f"{left_out} more signatures are not looked at"))
+        told.append(Result("dkim", "policy", (), f"{left_out} more signatures were not checked"))
     return told or [Result("dkim", "none")]
 
 
 def line(message: Message, told: Sequence[Result]) -> str:
-    """Return one line for the log; Postfix cuts it at 100 characters, so the facts stand first."""
+    """Return one line for the log; Postfix truncates it to 100 characters, so the facts come first."""
     facts = []
     for result in told:
         words = [f"{result.method}={result.verdict}", *([f"({result.reason})"] if result.reason else [])]
@@ -36,7 +36,7 @@ def line(message: Message, told: Sequence[Result]) -> str:
 
 
 def _properties(each: Judged, judged: Sequence[Judged]) -> tuple[tuple[str, str], ...]:
-    """Return what a signature says of itself (RFC 8601 section 2.7.1); nothing of one that cannot be read."""
+    """Return the properties of a signature (RFC 8601 section 2.7.1); none if it cannot be parsed."""
     signature = each.signature
     if not signature:
         return ()
@@ -52,7 +52,7 @@ def _properties(each: Judged, judged: Sequence[Judged]) -> tuple[tuple[str, str]
 
 
 def _beginning(each: Judged, judged: Sequence[Judged]) -> bytes:
-    """Return as much of b= as tells it from the others."""
+    """Return as much of b= as distinguishes it from the others."""
     values = [taglist.unfolded(other.signature.tags[b"b"]) for other in judged if other.signature]
     own = taglist.unfolded(each.signature.tags[b"b"]) if each.signature else b""
     for length in range(_SHORTEST, len(own)):

@@ -1,24 +1,24 @@
-"""Tag lists, read strictly (RFC 6376 section 3.2): signatures and key records are made of them."""
+"""Tag lists, parsed strictly (RFC 6376 section 3.2): the syntax of signatures and key records."""
 
 from __future__ import annotations
 
 import re
 from binascii import a2b_base64
 
-NO_TAG = "not a list of tags"
+NO_TAG = "not a tag list"
 FWS = b" \t\r\n"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
-# VALCHAR and folding white space between; above US-ASCII only UTF-8 (RFC 8616), which parse() sees to.
+# VALCHAR and folding white space between; above US-ASCII only UTF-8 (RFC 8616), which parse() checks.
 _VALUE = re.compile(rb"[\x21-\x3a\x3c-\x7e\x80-\xff \t\r\n]*")
 
 
 class TagListError(ValueError):
-    """What is wrong with a tag list, in words that hold nothing of it.
+    """A fault in a tag list, in words that quote none of its content.
 
-    ``piece``  the text at fault, which can be anything; empty where the words say all
-    ``place``  which of the pieces between semicolons it is in, from 0
-    ``left``   how many pieces follow
+    ``piece``  the text at fault, of any content; empty if the words are enough
+    ``place``  the number of the part between semicolons, from 0
+    ``left``   the number of parts that follow
     """
 
     def __init__(self, what: str, piece: bytes, place: int, left: int) -> None:
@@ -29,7 +29,7 @@ class TagListError(ValueError):
 
 
 def parse(text: bytes) -> dict[bytes, bytes]:
-    """Return the value of each tag, without the white space round it, in order.
+    """Return the value of each tag, without surrounding white space, in order.
 
     ``text`` may be folded, in any way. Raises TagListError: a duplicate tag makes the list invalid.
     """
@@ -44,28 +44,28 @@ def parse(text: bytes) -> dict[bytes, bytes]:
         if not equals or not _NAME.fullmatch(name):
             raise TagListError(NO_TAG, spec, *where)
         if not _VALUE.fullmatch(value) or not _is_utf8(value):
-            raise TagListError(f"{_short(name)}= holds what no tag can hold", value, *where)
+            raise TagListError(f"{_short(name)}= contains invalid characters", value, *where)
         if name in tags:
-            raise TagListError(f"the tag {_short(name)}= appears twice", b"", *where)
+            raise TagListError(f"duplicate tag {_short(name)}=", b"", *where)
         tags[name] = value
     return tags
 
 
 def unfolded(value: bytes) -> bytes:
-    """Return a value without any white space, for which it means nothing: base64, or quoted-printable."""
+    """Return a value without white space, where that is insignificant: base64, or quoted-printable."""
     return value.translate(None, FWS)
 
 
 def words(value: bytes) -> list[bytes]:
-    """Return the words of a list with colons, in lower case, without the white space round each."""
+    """Return the words of a colon-separated list, in lower case, without surrounding white space."""
     return [word.strip(FWS) for word in value.lower().split(b":")]
 
 
 def base64(value: bytes) -> bytes:
-    """Return the octets of base64 text, which may be folded. Raises ValueError if it is none, or of none."""
+    """Return the octets of base64 text, which may be folded. Raises ValueError if it is invalid or empty."""
     text = unfolded(value)
     if not _BASE64.fullmatch(text) or len(text) % 4:
-        raise ValueError("no base64")
+        raise ValueError("not base64")
     return a2b_base64(text)
 
 

@@ -4,29 +4,29 @@ HELP = """\
 usage: dkimpipe verify [OPTION]... [-f SENDER] [-- RECIPIENT...]
        dkimpipe verify --explain [OPTION]...
 
-Reads a message on standard input, verifies its DKIM and DomainKeys signatures, and puts what came of
-them on top, as an Authentication-Results field. With recipients it hands the message to sendmail(1);
-without, it writes it to standard output.
+Reads a message from standard input, verifies its DKIM and DomainKeys signatures, and adds the results as
+an Authentication-Results field. With recipients, passes the message to sendmail(1); otherwise, writes it
+to standard output.
 
   -f SENDER                  envelope sender, '' for the null sender
-  --conf_file FILE           options, one "name value" a line (/etc/dkimpipe/verify.conf)
-  --hostname NAME            who we are in that field (the name of the machine); fields of others with
-                             this name are taken out
-  --dns_server IP[#PORT]     ask this resolver, not those of the system
-  --reject_fail              reject what is not signed although its domain signs all its mail
+  --conf_file FILE           options, one "name value" per line (/etc/dkimpipe/verify.conf)
+  --hostname NAME            authserv-id of that field (the system's hostname); incoming fields with
+                             this name are removed
+  --dns_server IP[#PORT]     use this resolver instead of the system's
+  --reject_fail              reject unsigned mail from a domain that signs all its mail
                              (DomainKeys o=- and o=!, ADSP discardable)
-  --dmarc                    with --reject_fail: DMARC p=reject, too
-  --reject_error             keep mail back as long as DNS has no answer for it
+  --dmarc                    with --reject_fail: apply DMARC p=reject, too
+  --reject_error             defer mail if a DNS lookup for it fails
   --sendmail FILE            sendmail(1) (/usr/sbin/sendmail)
   --syslog yes|no            log to syslog, facility mail (yes with recipients)
 
-For people:
-  --explain                  tell what is wrong with each signature, and why; hand on nothing
-  --key_file NAME=FILE       FILE holds the key record NAME, or its private or public key; repeatable
+For interactive use:
+  --explain                  show what is wrong with each signature, and why; pass nothing on
+  --key_file NAME=FILE       FILE contains the key record NAME, or its private or public key; repeatable
 
-  --help                     this; alone only
+  --help                     show this help
 
-Exit status: 0 verified, whatever came of it, and handed on; 69 rejected, with "5.7.1" and the cause as
-the first output; 75 anything else, with "4.x.x" there, so that Postfix keeps the mail and tries again;
-with --explain 0 if a signature is good, else 78.
+Exit status: 0 if the message was verified, with any result, and passed on; 69 if it was rejected, with
+"5.7.1" and the cause as the first output; 75 after any error, with "4.x.x" and the cause, so that Postfix
+defers the mail and tries again. With --explain: 0 if a signature is valid, otherwise 78.
 """

@@ -1,37 +1,37 @@
-"""Why a signature is not good, as an exception with the word of RFC 8601 section 2.7.1 for it."""
+"""Why a signature is not valid, as an exception with the keyword of RFC 8601 section 2.7.1."""
 
 from __future__ import annotations
 
 
 class Verdict(Exception):
-    """The end of the way of a signature: ``word`` is permerror, temperror, fail, policy or neutral."""
+    """The verdict on a signature: ``word`` is permerror, temperror, fail, policy or neutral."""
 
     word = "permerror"
 
 
 class PermanentError(Verdict):
-    """Signature or key record cannot serve, today or later."""
+    """Signature or key record is permanently unusable."""
 
 
 class TemporaryError(Verdict):
-    """DNS does not answer: another day it may."""
+    """DNS does not answer; it may later."""
 
     word = "temperror"
 
 
 class Failure(Verdict):
-    """The signature does not fit the message."""
+    """The signature does not match the message."""
 
     word = "fail"
 
 
 class Policy(Verdict):
-    """The signature is right, but we do not accept it."""
+    """The signature is valid, but not acceptable by local policy."""
 
     word = "policy"
 
 
 class Neutral(Verdict):
-    """The signature is right, and counts for nothing: as if the message were unsigned."""
+    """The signature is to be ignored, as if the message were unsigned."""
 
     word = "neutral"
