@@ -7,8 +7,8 @@ tested against three other verifiers; ``--explain`` asks dkimpy for a second opi
 
 Choices where the RFCs leave room: only the first MAX_SIGNATURES signatures are checked. The body is checked
 before DNS is queried: an altered body needs no key. x= is enforced to the second; t= in the future is
-allowed. A key in test mode (t=y) makes valid and invalid signatures neutral; an l= that leaves text unsigned, or an
-unsigned From field, makes a valid one policy.
+allowed. A key in test mode (t=y) makes valid and invalid signatures neutral; an l= that leaves text unsigned,
+or an unsigned From field, makes a valid one policy.
 """
 
 from __future__ import annotations

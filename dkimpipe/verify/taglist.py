@@ -46,7 +46,7 @@ def parse(text: bytes) -> dict[bytes, bytes]:
         if not _VALUE.fullmatch(value) or not _is_utf8(value):
             raise TagListError(f"{_short(name)}= contains invalid characters", value, *where)
         if name in tags:
-            raise TagListError(f"duplicate tag {_short(name)}=", b"", *where)
+            raise TagListError(f"the tag {_short(name)}= appears twice", b"", *where)
         tags[name] = value
     return tags
 
