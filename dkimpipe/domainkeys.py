@@ -25,8 +25,8 @@ class DomainKeysSignature:
         self._options = options
         self._key = key
         if key.type != "rsa":
-            fault = f"a=rsa-sha1, but key file {key.path} contains an {key.type} key"
-            raise ConfigError(f"{options.where()}: domainkeys {fault}")
+            fault = f"key file {key.path} contains an {key.type} key, not rsa"
+            raise ConfigError(f"{options.where()}: domainkeys: {fault}")
         name = b"sender" if b"sender" in message.by_name else b"from"
         sending = first_mailbox(message.by_name[name][0].value).domain
         if not is_at_or_below(sending, options.domain):
