@@ -28,7 +28,7 @@ def edit(path: Path, before: bytes, after: bytes) -> None:
     new = _beside(path, after, status.st_mode & 0o7777, status.st_uid, status.st_gid)
     if path.read_bytes() != before:
         new.unlink()
-        raise ConfigError(f"{path} was changed at this moment, and is left as it is", "try again")
+        raise ConfigError(f"{path} was changed in the meantime and is left unchanged", "try again")
     new.replace(path)
 
 

@@ -33,7 +33,7 @@ def to_domain(text: str) -> str:
     labels = domain.split(b".")
     is_address = labels[-1].isdigit()
     if not is_domain(domain) or len(labels) < 2 or is_address or any(map(_HYPHENS.search, labels)):
-        raise ConfigError(f"'{one_line(text)}' is no domain", "such as example.com")
+        raise ConfigError(f"'{one_line(text)}' is not a valid domain", "such as example.com")
     return domain.decode()
 
 
@@ -44,7 +44,7 @@ def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
     """
     base = time.strftime("%Y%m") if wanted is None else wanted.lower()
     if not is_domain(base.encode("utf-8", "surrogateescape")):
-        raise ConfigError(f"selector '{one_line(base)}' can be no name in DNS", "such as mail")
+        raise ConfigError(f"selector '{one_line(base)}' is not a valid DNS name", "such as mail")
     return {kind: base + kind[0] if len(types) > 1 else base for kind in types}
 
 
@@ -77,10 +77,10 @@ def make(path: Path, kind: str, bits: int, group: str | None, owner: str | None 
         atomic.create(path, pem(kind, bits), *access)
     except FileExistsError:
         raise ConfigError(
-            f"{path} is there already, and is kept", "choose another name: --selector"
+            f"{path} already exists and is kept", "choose another selector: --selector"
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", "--directory names another place") from None
+        raise ConfigError(f"{path}: {error.strerror}", "name another directory: --directory") from None
 
 
 def _for_user(owner: str, me: int) -> tuple[int, int, int]:
@@ -88,9 +88,11 @@ def _for_user(owner: str, me: int) -> tuple[int, int, int]:
     try:
         account = pwd.getpwnam(owner)
     except KeyError:
-        raise ConfigError(f"there is no user {owner}", "name the one of user= in master.cf") from None
+        raise ConfigError(f"there is no user {owner}", "use the user that user= in master.cf names") from None
     if me not in (0, account.pw_uid):
-        raise ConfigError(f"only root can make a key for user {owner}", "without --owner it is your own")
+        raise ConfigError(
+            f"only root can create a key for user {owner}", "without --owner, the key is your own"
+        )
     return 0o400, account.pw_uid, account.pw_gid
 
 
@@ -100,10 +102,12 @@ def _for_group(group: str, me: int) -> tuple[int, int, int]:
         group_id = grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigError(
-            f"there is no group {group}", "dkimpipe setup makes it, or name one: --group"
+            f"there is no group {group}", "dkimpipe setup creates it; or name another one: --group"
         ) from None
     if me and group_id != os.getegid():
-        raise ConfigError(f"only root can make a key for group {group}", "without --group it is your own")
+        raise ConfigError(
+            f"only root can create a key for group {group}", "without --group, the key is your own"
+        )
     return 0o440, me, group_id
 
 

@@ -1,4 +1,4 @@
-"""``dkimpipe check``: what is wrong, all of it in one run."""
+"""``dkimpipe check``: check the conf file, the maps and the keys, and report every problem."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     postfix.add_instance(parser, user="")
-    parser.add_argument("--postfix", action="store_true", help="look at Postfix's configuration only")
-    parser.add_argument("--dns", action="store_true", help="look at the records of the keys in DNS, too")
+    parser.add_argument("--postfix", action="store_true", help="check only Postfix's configuration")
+    parser.add_argument("--dns", action="store_true", help="also check the key records in DNS")
     parser.add_argument(
-        "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
+        "--server", metavar="IP[#PORT]", help="query only this name server, not all of the domain's"
     )
-    parser.add_argument("--json", action="store_true", help="for machines: a list of what, hint and level")
+    parser.add_argument("--json", action="store_true", help="print a JSON list of what, hint and level")
     filter_files.add_arguments(parser)
 
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if asker:
         findings += _dns(lint.uses, asker)
     signatures = "1 signature is" if lint.good == 1 else f"{lint.good} signatures are"
-    return tell(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
+    return tell(findings, f"{', '.join(lint.files)} and {signatures} OK", options.json)
 
 
 def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:

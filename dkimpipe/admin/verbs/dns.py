@@ -1,4 +1,4 @@
-"""``dkimpipe dns``: the records that the signatures need, computed from their keys, shown or published.
+"""``dkimpipe dns``: print or publish the DNS records of the signing keys.
 
 One record a selector and domain, however many entries name it. It is fitted to all of them: what would make
 a signature of one of them fail is not written, and stderr says why.
@@ -28,35 +28,45 @@ _LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     parser.set_defaults(fail=parser.error)
-    words = "keys of the maps, or domains of the conf file; all of them if none is given"
+    words = "keys of the maps, or domains of the conf file (default: all)"
     parser.add_argument("keys", nargs="*", metavar="ADDRESS-OR-DOMAIN", help=words)
     add = parser.add_argument
     filter_files.add_arguments(parser)
     add("--format", choices=formats.FORMATS, default="bind", help="(%(default)s)")
     add("--ttl", type=update.ttl, default=update.TTL, metavar="SECONDS", help="time to live (%(default)s)")
-    add("--relative", type=update.domain, metavar="ORIGIN", help="bind: names relative to this zone")
-    _add_tags(parser.add_argument_group("what stands in the records"))
+    add(
+        "--relative",
+        type=update.domain,
+        metavar="ORIGIN",
+        help="with bind: print names relative to this zone",
+    )
+    _add_tags(parser.add_argument_group("contents of the records"))
     _add_update(parser.add_argument_group("dynamic update"))
 
 
 def _add_tags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--hash", choices=("sha256", "sha1:sha256"), help="h=: no other hash is good")
-    add("--service", choices=("email", "*"), help="s=: the key is for this service")
-    add("--testing", action="store_true", help="t=y: verifiers are to mind no failure")
-    add("--strict", action="store_true", help="t=s: i= never is in a subdomain of d=")
-    add("--granularity", type=_local_part, metavar="LOCAL-PART", help="g=, DomainKeys: for this address only")
-    add("--notes", metavar="TEXT", help="n=: for people")
-    add("--policy", choices=("~", "-", "!", "."), help="the DomainKeys policy of each domain, too")
-    add("--dmarc", action="store_true", help="a first DMARC policy of each domain, too")
-    add("--report", type=_address, metavar="ADDRESS", help="where --policy and --dmarc want reports")
+    add("--hash", choices=("sha256", "sha1:sha256"), help="h=: the only acceptable hash algorithms")
+    add("--service", choices=("email", "*"), help="s=: the service type of the key")
+    add("--testing", action="store_true", help="t=y: the domain is testing DKIM")
+    add("--strict", action="store_true", help="t=s: i= must not be in a subdomain of d=")
+    add(
+        "--granularity",
+        type=_local_part,
+        metavar="LOCAL-PART",
+        help="g=, for DomainKeys: the only local part",
+    )
+    add("--notes", metavar="TEXT", help="n=: notes for people")
+    add("--policy", choices=("~", "-", "!", "."), help="add the DomainKeys policy of each domain")
+    add("--dmarc", action="store_true", help="add an initial DMARC policy for each domain")
+    add("--report", type=_address, metavar="ADDRESS", help="report address for --policy and --dmarc")
 
 
 def _add_update(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--publish", action="store_true", help="put the records into DNS (RFC 2136)")
-    add("--delete", action="store_true", help="take them out of it")
-    add("--replace", action="store_true", help="even if the name holds another TXT record")
+    add("--publish", action="store_true", help="publish the records in DNS (RFC 2136)")
+    add("--delete", action="store_true", help="delete the records from DNS")
+    add("--replace", action="store_true", help="even if the name has another TXT record")
     update.add_arguments(group)
 
 
@@ -71,10 +81,12 @@ def run(options: argparse.Namespace) -> int:
     for error in needed.errors:
         print(*error_lines(error), sep="\n", file=sys.stderr)
     if not records and not needed.errors:
-        raise ConfigError(f"{entries.files(settings)}: no record to make")
+        raise ConfigError(f"{entries.files(settings)}: no records to print or publish")
     if options.publish or options.delete:
         if needed.errors:
-            raise ConfigError("nothing is changed in DNS", "fix this, or name the entries that are good")
+            raise ConfigError(
+                "nothing was changed in DNS", "fix this, or name only the entries without errors"
+            )
         if options.delete:
             needed.refuse_if_needed()
         _update(records, options)
@@ -89,11 +101,14 @@ def _check_combination(options: argparse.Namespace) -> None:
     for wrong, words in (
         (options.publish and options.delete, "--publish or --delete, not both"),
         (updates and not (options.server and options.tsig), "an update needs --server and --tsig"),
-        (not updates and (options.server or options.tsig or options.zone), "no --publish or --delete"),
-        (not updates and options.replace, "--replace goes with --publish or --delete"),
-        (options.delete and not options.keys, "--delete takes the entries whose records are to go"),
-        (options.report and not (options.policy or options.dmarc), "--report goes with --policy or --dmarc"),
-        (options.relative and options.format != "bind", "--relative goes with --format bind"),
+        (
+            not updates and (options.server or options.tsig or options.zone),
+            "--server, --tsig and --zone require --publish or --delete",
+        ),
+        (not updates and options.replace, "--replace requires --publish or --delete"),
+        (options.delete and not options.keys, "--delete requires the entries whose records to delete"),
+        (options.report and not (options.policy or options.dmarc), "--report requires --policy or --dmarc"),
+        (options.relative and options.format != "bind", "--relative requires --format bind"),
     ):
         if wrong:
             options.fail(words)
@@ -116,7 +131,7 @@ def _update(records: Sequence[Record], options: argparse.Namespace) -> None:
 
 def _local_part(text: str) -> str:
     if not text or not _LOCAL_PART.issuperset(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no local part")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a valid local part")
     return text
 
 
@@ -125,4 +140,4 @@ def _address(text: str) -> str:
         mailbox = first_mailbox(text.encode("utf-8", "surrogateescape"))
         return f"{_local_part(mailbox.local_part.decode())}@{mailbox.domain.decode()}"
     except (NotSigned, ValueError):
-        raise argparse.ArgumentTypeError(f"'{text}' is no address") from None
+        raise argparse.ArgumentTypeError(f"'{text}' is not a valid address") from None

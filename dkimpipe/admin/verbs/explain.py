@@ -1,4 +1,4 @@
-"""``dkimpipe explain``: why a message is signed as it is, or is not.
+"""``dkimpipe explain``: show how a message is signed, and why.
 
 It goes the filter's way, by the filter's own code, and tells what was found at each step.
 """
@@ -27,14 +27,14 @@ State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options: an address, and those of the filter."""
-    text = "explain a message from this address; without, one on standard input"
+    text = "explain a message from this address (default: the message on standard input)"
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help=text)
     parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
     parser.add_argument("--login", metavar="LOGIN", help="the SASL login, '' for none")
     parser.add_argument("--client", metavar="ADDRESS", help="the address of the SMTP client")
-    parser.add_argument("--dns", action="store_true", help="tell the state of the records in DNS, too")
+    parser.add_argument("--dns", action="store_true", help="also check the records in DNS")
     parser.add_argument(
-        "--server", metavar="IP[#PORT]", help="ask this name server only, not all of a domain's"
+        "--server", metavar="IP[#PORT]", help="query only this name server, not all of the domain's"
     )
     for name in OPTIONS.keys() - {"login", "client"}:
         parser.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS)
@@ -67,7 +67,7 @@ def _state(server: str | None) -> State:
         value = publickey.record_value(options.keyfile)
         needs = [compare.need(options, host != options.domain, local_part, value)]
         found = [finding.what for finding in asker.findings(name, needs)]
-        yield from found or [f"{name}: the record is right"]
+        yield from found or [f"{name}: the record is correct"]
 
     return state
 
@@ -109,7 +109,7 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
     bodies.finish()
     for text in signatures.fields(now).decode("ascii", "replace").splitlines():
         yield f"{'field:':<10} {text}"
-    yield f"{'so:':<10} {signatures.report}"
+    yield f"{'result:':<10} {signatures.report}"
 
 
 def _refused(refusal: NotAllowed) -> str:
@@ -136,4 +136,4 @@ def _alignment(domain: bytes, author_domain: bytes) -> str:
         return "DMARC: aligned with From"
     if is_at_or_below(domain, author_domain) or is_at_or_below(author_domain, domain):
         return f"DMARC: aligned with From unless the policy of {author_domain.decode()} has adkim=s"
-    return f"DMARC: not aligned with From: it does not count for {author_domain.decode()}"
+    return f"DMARC: not aligned with From: no pass for {author_domain.decode()}"

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe them."""
     for name in _NAMES:
         parser.add_argument(
-            f"--{name}", f"--{name.replace('_', '-')}", metavar="FILE", help="as the filter's"
+            f"--{name}", f"--{name.replace('_', '-')}", metavar="FILE", help="as for the filter"
         )
 
 

@@ -1,4 +1,4 @@
-"""``dkimpipe genkey``: a new private key, the line of the senders file for it, and its record."""
+"""``dkimpipe genkey``: create a private key, and print its senders file entry and DNS record."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(fail=parser.error)
     parser.add_argument("domain", metavar="DOMAIN", help="the domain to sign for; with --show, a key file")
     parser.add_argument(
-        "--show", action="store_true", help="tell what a key file holds, and whether it is sound"
+        "--show", action="store_true", help="print what a key file contains, and whether the key is valid"
     )
-    parser.add_argument("--selector", help="its name in DNS; year and month if not given")
+    parser.add_argument("--selector", help="its selector (default: year and month)")
     parser.add_argument("--type", choices=("rsa", "ed25519"), default="rsa", help="(%(default)s)")
-    parser.add_argument("--bits", type=int, help=f"of an RSA key ({BITS})")
-    parser.add_argument("--dual", action="store_true", help="one of each type")
+    parser.add_argument("--bits", type=int, help=f"size of an RSA key ({BITS})")
+    parser.add_argument("--dual", action="store_true", help="create one key of each type")
     parser.add_argument("--directory", type=Path, default=Path(DIRECTORY), help="(%(default)s)")
-    words = "the user that the key belongs to, and nobody else may read it; without root's rights it is you"
+    words = "owner of the key, and the only user who can read it; without root privileges, you"
     parser.add_argument("--owner", metavar="USER", help=words)
-    words = f"the group that may read the key, which belongs to root ({GROUP})"
+    words = f"group that may read the key, which root owns ({GROUP})"
     parser.add_argument("--group", help=words)
 
 
@@ -62,4 +62,4 @@ def _show(path: str) -> None:
     print(f"type:        {kind}, {key.bits} bits")
     print(f"public key:  {public}")
     print(f"fingerprint: {hashlib.sha256(base64.b64decode(public)).hexdigest()} (SHA-256 of the public key)")
-    print("sound:       yes, says OpenSSL")
+    print("valid:       yes, according to OpenSSL")

@@ -1,4 +1,4 @@
-"""``dkimpipe index``: an index for a map of many thousands of lines, so that its length costs nothing.
+"""``dkimpipe index``: index maps of many thousands of lines, for fast lookups.
 
 It takes no part in what is signed: a map that was changed since is scanned, as one without an index. Run it
 after each change, or from cron; where the index is fresh it does nothing.

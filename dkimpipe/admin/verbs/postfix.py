@@ -1,4 +1,4 @@
-"""``dkimpipe postfix``: tell Postfix to sign or to verify, check that it still does, and undo it."""
+"""``dkimpipe postfix``: set up Postfix to sign or verify mail, check the setup, or undo it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="look at mail from outside, to be verified; not at that from users, to be signed",
+        help="verify mail from outside (default: sign mail from users)",
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--apply", action="store_true", help="make the changes, with a dated backup")
+    what.add_argument("--apply", action="store_true", help="make the changes, after a dated backup")
     what.add_argument("--revert", action="store_true", help="undo what --apply did, byte for byte")
     what.add_argument(
-        "--check", action="store_true", help="tell what is wrong, and run the filter as its user"
+        "--check", action="store_true", help="report what is wrong, and run the filter as its user"
     )
     add_open(parser)
-    parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
+    parser.add_argument(
+        "--reload", action="store_true", help="reload Postfix afterwards (never done by default)"
+    )
 
 
 def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None:

@@ -1,4 +1,4 @@
-"""``dkimpipe rotate``: new keys in the place of old ones, step by step, without a moment of bad signatures.
+"""``dkimpipe rotate``: replace old keys with new ones, step by step, with valid signatures throughout.
 
 For cron: each run takes the steps that are due, and says nothing where there are none. A key is generated,
 then its record is published; once every name server has shown it for so long that no resolver can remember
@@ -28,29 +28,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     parser.set_defaults(fail=parser.error)
     add = parser.add_argument
-    add("domains", nargs="*", metavar="DOMAIN", help="the keys of these domains only")
-    add("--age", type=_time, default=AGE, metavar="TIME", help="replace keys that are as old (%(default)s)")
+    add("domains", nargs="*", metavar="DOMAIN", help="rotate only the keys of these domains")
     add(
-        "--keep", type=_time, default=KEEP, metavar="TIME", help="leave old records for so long (%(default)s)"
+        "--age",
+        type=_time,
+        default=AGE,
+        metavar="TIME",
+        help="replace keys of this age or older (%(default)s)",
+    )
+    add(
+        "--keep",
+        type=_time,
+        default=KEEP,
+        metavar="TIME",
+        help="keep old records for this long (%(default)s)",
     )
     add("--now", action="store_true", help="replace keys of any age")
-    add("--dry-run", action="store_true", help="tell the state of each key and what is due, and do nothing")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print the state of each key and the steps that are due, and do nothing",
+    )
     add(
         "--directory",
         type=Path,
         default=Path(newkey.DIRECTORY),
-        help="where the states are kept (%(default)s)",
+        help="where the key states are stored (%(default)s)",
     )
     filter_files.add_arguments(parser)
-    words = "look for records here, not at the resolver and the zone's name servers; repeatable"
+    words = "look up records here, not at the resolver and the zone's name servers; repeatable"
     add("--look-at", type=lookup.server, action="append", metavar="IP[#PORT]", help=words)
     group = parser.add_argument_group("dynamic update")
-    group.add_argument(
-        "--publish", action="store_true", help="put records into DNS, and out of it (RFC 2136)"
-    )
+    group.add_argument("--publish", action="store_true", help="publish and delete records in DNS (RFC 2136)")
     update.add_arguments(group)
     group.add_argument("--ttl", type=update.ttl, default=update.TTL, metavar="SECONDS", help="(%(default)s)")
-    group.add_argument("--revoke", action="store_true", help="leave a record with an empty p= at the end")
+    group.add_argument("--revoke", action="store_true", help="at the end, leave a record with an empty p=")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,7 +75,7 @@ def rotate(options: argparse.Namespace, now: int) -> int:
     if options.publish and not (options.server and options.tsig):
         options.fail("--publish needs --server and --tsig")
     if not options.publish and (options.server or options.tsig or options.zone or options.revoke):
-        options.fail("no --publish")
+        options.fail("--server, --tsig, --zone and --revoke require --publish")
     settings = read_settings(filter_files.arguments(options))
     with state.lock(options.directory):
         return Turn(options, settings, now).all_keys()

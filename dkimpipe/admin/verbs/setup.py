@@ -1,4 +1,4 @@
-"""``dkimpipe setup``: from nothing to signed mail, and back.
+"""``dkimpipe setup``: set up the signing of mail, or undo it.
 
 Each step is printed as the command that does the same, and left out where it is done already: so it can be
 run again, for a further domain or after an interruption.
@@ -46,7 +46,7 @@ from dkimpipe.options import SignatureOptions
 
 DIRECTORY = Path(SENDER_MAP).parent
 KEYS = Path(newkey.DIRECTORY)
-KINDS = {"rsa": f"RSA of {newkey.BITS} bits", "ed25519": "Ed25519"}
+KINDS = {"rsa": f"{newkey.BITS}-bit RSA", "ed25519": "Ed25519"}
 NO_HOME = "/nonexistent"
 MADE = "dkimpipe setup"  # what passwd(5) says of the user that setup made
 AFTERWARDS = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
@@ -65,18 +65,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     parser.add_argument("domains", nargs="*", metavar="DOMAIN", help="sign mail of this domain")
     postfix.add_instance(parser)
-    parser.add_argument("--selector", help="the name of the keys in DNS; year and month if not given")
-    parser.add_argument("--ed25519", action="store_true", help="a second key a domain, of type Ed25519")
-    parser.add_argument("--dry-run", action="store_true", help="print each step, and take none")
+    parser.add_argument("--selector", help="the selector of the keys (default: year and month)")
+    parser.add_argument(
+        "--ed25519", action="store_true", help="create a second key for each domain, of type Ed25519"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print each step without taking it")
     postfix.add_open(parser)
-    parser.add_argument("--remove", action="store_true", help="undo it: for these domains, or for all")
-    parser.add_argument("--reload", action="store_true", help="reload Postfix afterwards; never done unasked")
+    parser.add_argument("--remove", action="store_true", help="undo the setup, for these domains or for all")
+    parser.add_argument(
+        "--reload", action="store_true", help="reload Postfix afterwards (never done by default)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Take the steps, or print them, and tell what remains to be done; return 0, or 78 with errors."""
     if not options.dry_run and os.geteuid() != 0:
-        raise ConfigError("setup is for root", "--dry-run shows what it does, and runs as any user")
+        raise ConfigError(
+            "setup must be run as root", "--dry-run prints the steps, and can be run as any user"
+        )
     domains = list(dict.fromkeys(map(newkey.to_domain, options.domains)))
     newkey.selectors(options.selector, ())  # or refuse it before anything is done
     postconf = Postconf(options.directory)
@@ -90,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
             _take(_remove(postconf, user, domains, _senders(settings)), options.dry_run)
             return 0
         if not domains:
-            raise ConfigError("setup for which domain?", "dkimpipe setup example.com")
+            raise ConfigError("no domain given", "dkimpipe setup example.com")
         routing.refuse_another_filter(postconf)
         if not options.open:
             openings.refuse(postconf)
@@ -106,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     if options.reload and not status:
         apply.reload(postconf)
     elif not status:
-        print("\nLet Postfix use it:\n\n    postfix reload")
+        print("\nMake Postfix use the new configuration:\n\n    postfix reload")
     return status
 
 
@@ -120,7 +126,7 @@ def refuse_odd_files(directories: list[Path], files: list[Path]) -> None:
         is_what_it_should_be = stat.S_ISDIR if path in directories else stat.S_ISREG
         if not is_what_it_should_be(status.st_mode):
             what = "directory" if path in directories else "regular file"
-            raise ConfigError(f"{path} is no {what}", f"look what it is: ls -ld {path}")
+            raise ConfigError(f"{path} is not a {what}", f"see what it is: ls -ld {path}")
         if status.st_mode & 0o022 or (path in directories and status.st_uid):
             mode = status.st_mode & 0o755
             raise ConfigError(f"others can write {path}", f"chown root {path}; chmod {mode:04o} {path}")
@@ -138,7 +144,7 @@ def _refuse_if_used(postconf: Postconf, domains: list[str]) -> None:
         if filter_service.find(other) and not is_ours:
             raise ConfigError(
                 f"{directory / 'master.cf'} still runs the filter, and was not changed by setup",
-                f"dkimpipe postfix -c {directory} --revert, or take the service out by hand",
+                f"dkimpipe postfix -c {directory} --revert, or remove the service by hand",
             )
 
 
@@ -179,20 +185,20 @@ def _add(
         command = ["install", "-d", "-o", "root", "-g", group, "-m", "0750", str(KEYS)]
         yield _command("a directory for the keys", command)
     if path.exists() and not _may(path, group, 0o040):
-        yield _command("the senders file, for that user to read", ["chgrp", group, str(path)])
+        yield _command("let that user read the senders file", ["chgrp", group, str(path)])
     for domain in domains:
         if _entry(domain, path):
-            print(f"# {domain} has an entry in {path} already, which stays as it is")
+            print(f"# {domain} has an entry in {path}, which is left unchanged")
         else:
             yield from _add_domain(domain, group, options, path)
     interpreter, _, main = filter_service.installed(SIGN)
     package = Path(main).parent
     if not program.is_compiled(package, interpreter):
-        yield _command("compiled once, so that no message has to", program.compiling(package, interpreter))
+        yield _command("compile once, not again for each message", program.compiling(package, interpreter))
     changes = requirements.missing(postconf, options.user)
     if changes:
         commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
-        why = f"Postfix: pass mail to dkimpipe (main.cf and master.cf are kept in {backup.NAME}...)"
+        why = f"Postfix: pass mail to dkimpipe (main.cf and master.cf are backed up in {backup.NAME}...)"
         yield Step(why, "\n".join(commands), lambda: backup.edit(postconf, changes))
 
 
@@ -203,8 +209,8 @@ def _add_domain(domain: str, group: str, options: argparse.Namespace, senders_pa
         path = newkey.key_path(KEYS, domain, selector)
         pairs.append((selector, path))
         if path.exists():
-            yield _command(f"the key that is there for {domain}", ["chgrp", group, str(path)])
-            yield _command("for that user to read", ["chmod", "0440", str(path)])
+            yield _command(f"use the existing key for {domain}", ["chgrp", group, str(path)])
+            yield _command("let that user read it", ["chmod", "0440", str(path)])
             continue
         command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {group}"
         yield Step(
@@ -230,7 +236,7 @@ def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> It
     """Yield the steps that undo these domains, or all. Keys stay, and so do lines that somebody edited."""
     if not domains and backup.backups(postconf.directory, SIGN):
         command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
-        yield Step("Postfix as it was before", command, lambda: apply.revert(postconf))
+        yield Step("restore the configuration of Postfix", command, lambda: apply.revert(postconf))
     if path.exists():
         yield from _remove_entries(path, domains)
     elif domains:
@@ -239,17 +245,17 @@ def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> It
         return
     for left in (*sorted(KEYS.glob("*.pem")), KEYS, DIRECTORY):
         if left.is_dir() and not list(left.iterdir()):
-            yield _command("nothing is left in it", ["rmdir", str(left)])
+            yield _command("remove the empty directory", ["rmdir", str(left)])
         elif left.exists():
-            print(f"# {left} stays")
+            print(f"# {left} is kept")
             if left.stat().st_gid:
-                yield _command("for root only: the group goes", ["chown", "root:root", str(left)])
+                yield _command("make it readable for root only", ["chown", "root:root", str(left)])
     if filter_user.exists(user):
         if pwd.getpwnam(user).pw_gecos == MADE:
-            yield _command("the user", ["userdel", user])
+            yield _command("remove the user", ["userdel", user])
         else:
-            print(f"# user {user} was not made by setup, and stays")
-    print(f"# leave the records in DNS for some weeks: messages on their way need them\n# {AFTERWARDS}")
+            print(f"# user {user} was not created by setup, and is kept")
+    print(f"# leave the records in DNS for some weeks: messages in transit need them\n# {AFTERWARDS}")
 
 
 def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
@@ -258,19 +264,19 @@ def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
     left = [line for line in lines if line not in ours]
     for domain in domains:
         if _entry(domain, path) and not any(line.split(" ")[0] == domain for line in ours):
-            print(f"# the entry of {domain} was not written by setup: take it out of {path} by hand")
+            print(f"# the entry of {domain} was not written by setup: remove it from {path} by hand")
     for line in ours:
-        print(f"# take out: {line.strip()}")
+        print(f"# remove: {line.strip()}")
     entries = [line for line in left if line.strip() and line[0] not in "#;"]
     if ours and not entries and "".join(left) == HEADER:
-        yield _command("the senders file, which setup made", ["rm", str(path)])
+        yield _command("remove the senders file, which setup created", ["rm", str(path)])
         return
     if ours:
         octets = "".join(left).encode(errors="surrogateescape")
         command = ["sed", "-i", *(f"-e /^{re.escape(line.split(' ')[0])} /d" for line in ours), str(path)]
-        yield Step("the other lines stay", shlex.join(command), lambda: atomic.write_like(path, octets, path))
+        yield Step("keep the other lines", shlex.join(command), lambda: atomic.write_like(path, octets, path))
     if not domains and path.stat().st_gid:
-        yield _command("for root only: the group goes", ["chown", "root:root", str(path)])
+        yield _command("make it readable for root only", ["chown", "root:root", str(path)])
 
 
 def _is_ours(line: str, domains: list[str]) -> bool:
@@ -293,7 +299,7 @@ def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int
             report = "signed " if _is_for_all(_entry(domain, path)) else ""
             findings += trial(service, f"postmaster@{domain}", report)
     findings += survey.findings(postconf, SIGN, map(str, KEYS.glob("*.pem")))
-    return tell(findings, f"Postfix is set up, and {', '.join(domains)} is signed for")
+    return tell(findings, f"Postfix is set up, and signs mail from {', '.join(domains)}")
 
 
 def _tell_records(domain: str, settings: Settings) -> None:
@@ -304,7 +310,7 @@ def _tell_records(domain: str, settings: Settings) -> None:
         owner = publickey.record_name(options.selector.decode(), signature.options.get("domain", domain))
         value = publickey.record_value(options.keyfile)
         print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
-        print(f"In a form of a web page the name is {owner}, the type TXT, and the value\n\n    {value}\n")
+        print(f"In a web form, the name is {owner}, the type TXT, and the value\n\n    {value}\n")
         print(f"Test it:\n\n    dig +short TXT {owner}")
 
 
