@@ -26,7 +26,7 @@ def apply(postconf: Postconf, user: str, job: Job, make: bool, is_open: bool) ->
         return
     _tell(postconf, changes)
     if make:
-        print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload makes the changes work")
+        print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload activates the changes")
     else:
         print(f"# {job.setting_up} --apply makes these changes")
 
@@ -51,7 +51,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
         for line in backup.undo(Postconf(directory), each):
             print(line)
     if beside and set(undone) != set(ours):
-        print(f"# {other.setting_up} --apply, which was undone with it, is made again")
+        print(f"# {other.setting_up} --apply, which was undone as well, is applied again")
         now = Postconf(directory)
         changes = requirements.missing(now, beside.attribute("user") or other.name, other)
         _tell(now, changes)
@@ -63,4 +63,4 @@ def reload(postconf: Postconf) -> None:
     command = ["postfix", "-c", str(postconf.directory), "reload"]
     status = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
     if status:
-        raise ConfigError(f"postfix reload ended with status {status}")
+        raise ConfigError(f"postfix reload exited with status {status}")

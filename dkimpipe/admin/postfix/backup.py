@@ -113,7 +113,7 @@ def _free_name(directory: Path, job: Job) -> Path:
     for later in ("", *"bcdefghijklmnopqrstuvwxyz"):  # in the same second; in the order of their names
         if not any((directory / f"{name}{later}{_suffix(each)}").exists() for each in JOBS):
             return directory / f"{name}{later}{_suffix(job)}"
-    raise ConfigError(f"{directory / name} is there already")
+    raise ConfigError(f"{directory / name} already exists")
 
 
 def _way_back(before: Postconf, after: Postconf, now: Postconf) -> Iterator[Change]:

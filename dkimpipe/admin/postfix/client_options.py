@@ -19,7 +19,7 @@ def fault(arguments: list[str]) -> str:
         settings = read_settings(arguments)
         told = settings.get("login")
         if told and "$" in told.replace("${sasl_username}", ""):
-            return f"argv takes the login from {told}, which whoever sends can choose"
+            return f"argv takes the login from {told}, which the sender can choose"
         client = settings.get("client")
         if "$" in client.replace("${client_address}", ""):
             return f"argv takes the client address from {client}, which the sender can choose"
@@ -27,7 +27,9 @@ def fault(arguments: list[str]) -> str:
             return "argv passes the client address and no login: mail to be signed is deferred"
         if not told:
             place = _asked_for(settings)
-            return f"argv tells no login, and login= stands in {place}: its mail is deferred" if place else ""
+            return (
+                f"argv does not pass the login, and {place} has login=: its mail is deferred" if place else ""
+            )
     except Trouble:
         pass  # the trial names it
     return ""

@@ -85,12 +85,12 @@ def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
             words = postconf.words("smtpd_milters", service.id)
             same, others = ([w for w in words if bool(pattern.search(w)) is way] for way in (True, False))
             if job is SIGN:
-                why = f"{', '.join(same)} may sign as well; take the domain out there, or let it check only"
+                why = f"{', '.join(same)} may sign as well; remove the domain there, or let it verify only"
                 argument = f"{service.id}/smtpd_milters={','.join(others)}"
                 yield of_change(postconf, "-P", argument, why, "warning")
             else:
                 what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
-                hint = "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)"
+                hint = "its results under this host's authserv-id are removed: give it another one (RFC 8601)"
                 yield Finding(what, hint, "warning")
 
 
@@ -125,7 +125,7 @@ def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
         if postconf.value(parameter) not in ("", value):
             yield of_change(postconf, "-e", f"{parameter}={value}", why)
     user = _user(postconf, job)
-    why = f"the filter's user {user} may not hand its mail to sendmail(1)"
+    why = f"the filter's user {user} may not submit mail with sendmail(1)"
     parameter = "authorized_submit_users"
     if not _matches(postconf, user, postconf.words(parameter)):
         yield of_change(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
@@ -134,7 +134,7 @@ def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield of_change(postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why)
     names = [word.partition("=")[0] for word in postconf.words("export_environment")]
     if "MAIL_CONFIG" not in names:
-        why = "without MAIL_CONFIG sendmail(1) may hand the mail to another Postfix"
+        why = "without MAIL_CONFIG sendmail(1) may submit the mail to another Postfix instance"
         words = [*postconf.words("export_environment"), "MAIL_CONFIG"]
         yield of_change(postconf, "-e", f"export_environment={' '.join(words)}", why)
 
@@ -196,7 +196,7 @@ def _rewriting(postconf: Postconf, job: Job) -> Iterator[Finding]:
         if postconf.value(parameter) and "header" in postconf.value(classes):
             yield Finding(
                 f"{parameter}: mail from submission keeps its header fields: only the envelope is rewritten",
-                "let mail programs use the addresses that shall be seen, or rewrite before submission",
+                "use the public addresses in mail programs, or rewrite before submission",
                 "warning",
             )
 
@@ -220,17 +220,17 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         return
     if not settings.yes("normalize", True) and postconf.number("smtp_line_length_limit"):
         yield Finding(
-            f"{settings.where['normalize']}: normalize no: lines over 998 octets break after signing",
+            f"{settings.where['normalize']}: normalize no: lines over 998 bytes break after signing",
             postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
         )
     by = requirements.guests(postconf)
     if by and client_options.is_locked(options(service, job)):
-        what = f"{by}: the filter leaves mail unsigned from clients that this lets in without a login"
+        what = f"{by}: the filter does not sign mail from clients that this admits without a login"
         yield Finding(
-            what, f"sign_clients any, in {settings.get('conf_file', settings.conf_file)}", "warning"
+            what, f"set sign_clients any in {settings.get('conf_file', settings.conf_file)}", "warning"
         )
     if settings.get("on_error") == "accept":
-        what = f"{settings.where['on_error']}: on_error accept: after an error mail leaves unsigned"
+        what = f"{settings.where['on_error']}: on_error accept: after an error, mail is sent unsigned"
         yield Finding(what, level="warning")
 
 
@@ -253,7 +253,7 @@ def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
     if os.path.realpath(ours) != os.path.realpath(theirs):
         yield Finding(
             f"{ours} is not this Postfix's sendmail(1)",
-            f"--sendmail={theirs}, or in {Path(settings.conf_file).name}",
+            f"use --sendmail={theirs}, or sendmail in {Path(settings.conf_file).name}",
         )
 
 
@@ -267,7 +267,7 @@ def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
         "transport_maps"
     ):
         yield Finding(
-            f"transport_maps: {job.done} mail goes to the filter again: it loops", "take the filter out of it"
+            f"transport_maps: {job.done} mail goes to the filter again: it loops", "remove the filter from it"
         )
     for each in requirements.services(postconf, job):
         cleanup = postconf.value("cleanup_service_name", each.id)
@@ -281,6 +281,4 @@ def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
         words = [word for word in postconf.words("defer_transports") if word != name]
         yield of_change(postconf, "-e", f"defer_transports={','.join(words)}", why)
     for service in postconf.twice:
-        yield Finding(
-            f"{service}: master.cf has it twice, and Postfix takes the last", "take one of them out"
-        )
+        yield Finding(f"{service}: defined twice in master.cf; Postfix uses the last", "remove one of them")

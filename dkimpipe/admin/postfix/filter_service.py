@@ -99,7 +99,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = 
         processes = str(2 * (os.cpu_count() or 1) + job.waiting)
         arguments = f"user={user} argv={_start(postconf, job)}"
         service = Service(f"{name(postconf, job)}/unix", "-", "n", "n", "-", processes, "pipe", arguments)
-        whys = ["there is no filter to give mail to"]
+        whys = ["there is no filter service"]
     if not whys:
         return []
     changes = []
@@ -107,9 +107,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = 
     if _status_faults(postconf, service, job):
         status_filter = _status_filter(postconf)
         if status_filter == f"regexp:{postconf.directory / STATUS_FILE}":
-            changes.append(
-                Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the line that follows")
-            )
+            changes.append(Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the next line"))
     line = _fixed(postconf, service, status_filter, job, with_client).line
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys), level)]
 
@@ -163,29 +161,29 @@ def _passes_envelope(words: list[str]) -> bool:
 def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
     words = options(service, job)
     if service.unprivileged != "n":
-        yield "unprivileged: pipe(8) cannot become the filter's user"
+        yield "unprivileged: pipe(8) cannot switch to the filter's user"
     if service.chroot == "y" or (
         service.chroot == "-" and postconf.value("compatibility_level") in ("", "0")
     ):
-        yield "chroot: the filter does not find its interpreter there"
+        yield "chroot: the filter cannot find its interpreter there"
     flags = service.attribute("flags") or ""
     if wrong := "".join(sorted({*flags} - {"q", "X"})):
         yield f"flags with {wrong}: the message or its addresses are changed before they are {job.done}"
     if "q" not in flags:
-        yield 'flags without q: mail to "a b"@example.com goes to somebody else'
+        yield 'flags without q: mail to "a b"@example.com is misdelivered'
     if service.attribute("null_sender") != "":
-        yield "null_sender is not empty: the filter gets a name for the null sender"
+        yield "null_sender is not empty: the filter gets an address instead of the null sender"
     if service.attribute("chroot"):
-        yield "chroot=: the filter does not find its interpreter there"
+        yield "chroot=: the filter cannot find its interpreter there"
     if service.attribute("size") not in (None, "", "0"):
         yield "size=: mail over that size bounces"
     yield from _status_faults(postconf, service, job)
     if words is None:
         yield f"argv does not run {job.command}: nothing is {job.done}"
     elif not _passes_envelope(words):
-        yield f"argv does not end in {ENVELOPE}: mail is refused, or goes astray"
+        yield f"argv does not end in {ENVELOPE}: mail is rejected or misdelivered"
     if gone := _gone(service, job):
-        yield f"argv: {gone} is gone: mail waits"
+        yield f"argv: {gone} does not exist: mail stays in the queue"
     if words is not None and job is SIGN:
         yield from filter(None, [_login_fault(words)])
 
@@ -278,7 +276,7 @@ def _status_faults(postconf: Postconf, service: Service, job: Job) -> list[str]:
         return []
     faults, table = [], postconf.value("pipe_delivery_status_filter", service.id)
     if not (table and postconf.lookup(table, "5.3.0 x").startswith("4.")):
-        faults.append("pipe_delivery_status_filter: what the filter cannot catch bounces")
+        faults.append("pipe_delivery_status_filter: errors that the filter cannot catch bounce")
     if job is VERIFY and table and postconf.lookup(table, "5.7.1 x").startswith("4."):
-        faults.append("pipe_delivery_status_filter: what is rejected is tried again for days")
+        faults.append("pipe_delivery_status_filter: rejected mail is retried for days")
     return faults

@@ -14,7 +14,7 @@ from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.errors import ConfigError
 
 CONF_FILE = Path("/etc/dkimpipe/verify.conf")  # that of the filter that verifies
-_READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
+_READS_KEYS = "this user can read the keys, and verification needs none: use a separate user"
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -44,7 +44,9 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         hint = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
         yield Finding(f"{service.id}: {_READS_KEYS}", hint)
     elif job is VERIFY and not _may_enter(CONF_FILE.parent, user.pw_uid, number):
-        what = f"{CONF_FILE.parent}: user {name} may not look for {CONF_FILE.name} there: all its mail waits"
+        what = (
+            f"{CONF_FILE.parent}: user {name} cannot look for {CONF_FILE.name} there: its mail stays queued"
+        )
         yield Finding(what, f"chmod 0755 {CONF_FILE.parent}")
 
 
@@ -106,4 +108,4 @@ def refuse_user(postconf: Postconf, user: str, group: str) -> None:
 
 
 def _refused(user: str) -> str:
-    return f"pipe(8) refuses user={user}: take a user of its own"
+    return f"pipe(8) refuses user={user}: use a separate user"

@@ -11,7 +11,7 @@ from dkimpipe.errors import ConfigError
 
 WHY = "clients that do not log in may send here, and their mail is signed"
 LOCKED = "clients that do not log in may send here, and only --client= in argv keeps their mail unsigned"
-OPEN = "--open connects it as it is"
+OPEN = "use --open to connect it anyway"
 
 
 def findings(postconf: Postconf) -> Iterator[Finding]:
@@ -51,7 +51,7 @@ def _fix(postconf: Postconf, service: Service, roads: list[str]) -> str:
         return postconf.command(strangers.closing(postconf, service.id))
     back = [each for each in postconf.running("smtpd") if _takes_back(each)]
     if all(requirements.passes_to(postconf, each.id, signs) for each in back):
-        return f"let mail from outside come back on a port of its own, without content_filter={signs}:dummy"
+        return f"let mail from outside return on a separate port, without content_filter={signs}:dummy"
     return ""
 
 

@@ -191,7 +191,7 @@ class Postconf:
         try:
             return int(value or 0)
         except ValueError:
-            raise ConfigError(f"{parameter} = {value}: this is no number, and Postfix refuses it") from None
+            raise ConfigError(f"{parameter} = {value}: not a valid number; Postfix rejects it") from None
 
     def seconds(self, parameter: str, service: str = "") -> int:
         """Return a time in seconds. Raises ConfigError where Postfix itself would not start."""
@@ -200,7 +200,7 @@ class Postconf:
         try:
             return int(value.removesuffix(unit)) * _SECONDS[unit or "s"]
         except ValueError:
-            raise ConfigError(f"{parameter} = {value}: this is no time, and Postfix refuses it") from None
+            raise ConfigError(f"{parameter} = {value}: not a valid duration; Postfix rejects it") from None
 
     def running(self, *commands: str) -> list[Service]:
         """Return the services that these programs serve."""

@@ -31,7 +31,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     version = _version(package)
     if version not in ("", __version__):
         line = filter_service.renewed(service, job).line
-        why = f"argv runs dkimpipe {version}, and this is {__version__}"
+        why = f"argv runs dkimpipe {version}, but this is {__version__}"
         yield of_change(postconf, "-M", f"{service.id}={line}", why, "warning")
     elif not is_compiled(package, command[0]):
         what = f"{package} is not compiled for {command[0]}: each message costs several times as much"

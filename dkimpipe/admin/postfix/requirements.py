@@ -30,7 +30,7 @@ class Lack(NamedTuple):
 
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
-    """Return the edits that this configuration needs for a job; none if all stands there already."""
+    """Return the edits that this configuration needs for a job; none if all stands already there."""
     changes = filter_service.missing(postconf, user, job, job is SIGN and not guests(postconf))
     for service in services(postconf, job):
         changes += _overrides(service.id, _first_pass(postconf, service.id, job))
@@ -166,26 +166,26 @@ def _first_pass(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
         service,
         "receive_override_options",
         ["no_address_mappings"],
-        "aliases and always_bcc apply twice: doubled mail",
+        "aliases and always_bcc apply twice: duplicate mail",
     )
     if job is SIGN:
         yield from _submission(postconf, service)
     else:
-        why = "senders ask for notices that get lost"
+        why = "senders request notifications that get lost"
         yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", ["dsn"], why, ["silent-discard"])
     places = ("", pickup(postconf))  # sendmail(1) and pickup(8)
     limit = min(filter(None, (postconf.number("message_size_limit", place) for place in places)), default=0)
     own = postconf.number("message_size_limit", service)
     if limit and not 0 < own <= max(1, limit - SIZE_MARGIN // 4):  # 0: none
-        why = {SIGN: "its signatures", VERIFY: "what is said of it"}[job]
-        why = f"mail grows past the limit by {why}"
+        why = {SIGN: "its signatures", VERIFY: "its results"}[job]
+        why = f"{why} make mail exceed the limit"
         yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
 
 
 def _submission(postconf: Postconf, service: str) -> Iterator[Lack]:
     """Yield the EHLO keywords that a service for mail from users should not offer."""
     words = ["dsn", "smtputf8"] if _smtputf8(postconf, service) else ["dsn"]
-    why = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
+    why = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
     yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
 
 
@@ -205,7 +205,7 @@ def _pickup(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
         yield Lack("receive_override_options", ",".join([*kept, *new]), "; ".join(whys))
     classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", service))
     if classes and _smtputf8(postconf, service):
-        why = f"an 8-bit Subject makes {job.done} mail SMTPUTF8, which hosts bounce"
+        why = f"an 8-bit Subject makes {job.done} mail SMTPUTF8, which many hosts reject"
         yield Lack("smtputf8_autodetect_classes", "verify", why)
 
 
@@ -218,7 +218,7 @@ def _transport(postconf: Postconf, job: Job) -> Iterator[Lack]:
         postconf.seconds(own if postconf.value(own, service) else "command_time_limit", service)
         < TIME_LIMIT + 10
     ):
-        why = f"Postfix kills the filter before it gives up by itself, after {TIME_LIMIT} s"
+        why = f"Postfix kills the filter before the filter's own time limit of {TIME_LIMIT} s"
         yield Lack(own, f"{TIME_LIMIT + 20}s", why)
     own = f"{name}_destination_recipient_limit"
     number = postconf.number(own if postconf.value(own) else "default_destination_recipient_limit")
@@ -240,7 +240,7 @@ def _main(postconf: Postconf) -> Iterator[Lack]:
         why = "8-bit text is converted after signing for old next hops"
         yield Lack("disable_mime_output_conversion", "yes", why)
     if postconf.number("header_size_limit") < HEADER_LIMIT:
-        why = "a field near the limit grows past it and is cut after signing"
+        why = "a header field near the limit exceeds it and is truncated after signing"
         yield Lack("header_size_limit", str(HEADER_LIMIT), why)
 
 

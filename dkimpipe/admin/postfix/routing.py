@@ -30,7 +30,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         if road := requirements.another_filter(postconf, service, job):
             yield Finding(*_behind(postconf, service, road, job))
         if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
-            why = "what the proxy filter gives back comes in where nothing is signed"
+            why = "mail returned by the proxy filter arrives where nothing is signed"
             yield of_change(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
     for service in postconf.running("smtpd"):
         if service not in services and not requirements.goes_elsewhere(postconf, service, job):
@@ -62,10 +62,10 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
             why = f"here it filters the {job.done} mail again and again, until it has too many hops"
             yield of_change(postconf, "-e", "content_filter=", why)
     elif road and road in before:
-        why = f"{road} gets the mail after it was {job.done}, and gives it back to be {job.done}: it loops"
+        why = f"{road} gets the mail after it was {job.done} and returns it to be {job.done}: it loops"
         yield of_change(postconf, "-P", f"{pickup}/content_filter=", why)
     elif job is SIGN and requirements.another_road(postconf, road):
-        why = f"{road} gets the mail after it was signed; it must change nothing"
+        why = f"{road} gets the mail after it was signed, and must not change it"
         yield of_change(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
 
 
@@ -88,7 +88,7 @@ def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
         else:
             yield of_change(postconf, "-PX", f"{service.id}/content_filter", why)
     what = f"{service.id}/smtpd_sasl_auth_enable"
-    why = "users who log in here are not signed for"
+    why = "mail from users who log in here is not signed"
     if service.port in requirements.PUBLIC_PORTS:
         if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
             yield of_change(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
@@ -121,10 +121,10 @@ def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
 def _behind(postconf: Postconf, service: Service, road: str, job: Job) -> tuple[str, str]:
     proxy = road == postconf.value("smtpd_proxy_filter", service.id)
     parameter = "smtpd_proxy_filter" if proxy else "content_filter"
-    where = "where mail comes back from there"
+    where = "where mail returns from it"
     if job is VERIFY:  # mail from users may come back from there as well
-        where += ", on a port for mail from outside alone"
+        where += ", on a port only for mail from outside"
     return (
-        f"{service.id}/{parameter}: {road} gets this mail, and a service has one filter only",
+        f"{service.id}/{parameter}: {road} gets this mail, and a service can have only one filter",
         f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}",
     )

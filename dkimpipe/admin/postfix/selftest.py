@@ -42,5 +42,7 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
     if done.returncode or not said.startswith(f"dkimpipe: {report}"):
         cause, _, hint = said.replace("\nhint: ", "\n").partition("\n")
         who = name if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-        return [Finding(f"as user {who}: {cause or f'exit status {done.returncode}, and no word'}", hint)]
+        return [
+            Finding(f"as user {who}: {cause or f'exit status {done.returncode}, no error message'}", hint)
+        ]
     return []
