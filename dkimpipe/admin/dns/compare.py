@@ -79,7 +79,7 @@ def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
     except KeyRecordError as error:
         return [(_in_words(error, text, _key_of(needed.value)), "error")]
     if publickey.base64_of(found.key).encode() != _key_of(needed.value):
-        return [("it is another key than the private key's", "error")]
+        return [("the key does not match the private key", "error")]
     return [*_against_signature(needed, found), *_refused_by_others(needed, found, text)]
 
 
@@ -126,7 +126,7 @@ def _has_granularity(needed: Need, found: KeyRecord, text: bytes) -> bool:
 
 _STRICTER: tuple[tuple[str, str, Callable[[Need, KeyRecord, bytes], bool]], ...] = (
     ("characters outside US-ASCII", "OpenDKIM", lambda needed, found, text: not text.isascii()),
-    ("more than 1024 octets", "OpenDKIM", lambda needed, found, text: len(text) > _OPENDKIM_LIMIT),
+    ("more than 1024 bytes", "OpenDKIM", lambda needed, found, text: len(text) > _OPENDKIM_LIMIT),
     ("p= as the bare key (RSAPublicKey)", "Mail::DKIM and OpenDKIM", _is_bare),
     ("p= in an unusual encoding (DER)", "dkimpy", _is_unusual_der),
     ("k= with capitals", "dkimpy and Mail::DKIM", _has_odd_type),
@@ -151,7 +151,7 @@ def _against_signature(needed: Need, found: KeyRecord) -> Iterator[tuple[str, st
         yield f"s={values[b's']} does not allow email", "error"
     if b"s" in found.flags and needed.domainkeys:
         yield (
-            "t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)",
+            "t=s: DomainKeys, which also uses the key, defines only t=y (RFC 4870 section 3.2.3)",
             "warning",
         )
     if b"s" in found.flags and needed.below and not needed.domainkeys:
@@ -169,7 +169,7 @@ def _in_words(error: KeyRecordError, text: bytes, wanted: bytes) -> str:
     """Return what is wrong with a record that the parser refused; ``wanted`` is the key in base64."""
     for character, name in _INVISIBLE.items():
         if character.encode() in text:
-            return f"there is a {name} (U+{ord(character):04X}) in it"
+            return f"it contains a {name} (U+{ord(character):04X})"
     if isinstance(error.__cause__, TagListError):
         return _in_words_of_list(error.__cause__, text)
     if str(error) == keyrecord.REVOKED:
@@ -186,7 +186,7 @@ def _in_words_of_list(error: TagListError, text: bytes) -> str:
     if text.startswith(_BYTE_ORDER_MARKS):
         return "a byte order mark before v="
     if b"\0" in text:
-        return "there are NUL bytes in it, as in UTF-16 text"
+        return "it contains NUL bytes, as in UTF-16 text"
     if str(error) != taglist.NO_TAG:
         unusual = _NO_CHARACTER_OF_TAGS.search(error.piece)
         return f"{error}: '{_quoted(unusual[0])}'" if unusual else str(error)
@@ -206,11 +206,11 @@ def _what_is_in_p(value: bytes, wanted: bytes) -> str:
     """Return what p= has in it instead of a key, nothing if that cannot be seen."""
     key = taglist.unfolded(value)
     if b"-----BEGIN" in value:
-        return "p= has the BEGIN line of a key file in it"
+        return "p= contains the BEGIN line of a key file"
     if key == wanted:
-        return "p= is a key of another type than k= says"
+        return "the key in p= is not of the type in k="
     if key.translate(None, _SPLIT_MARKS) == wanted:
-        return "quotes or backslashes are within the value, where it was split"
+        return "the value contains quotes or backslashes where it was split"
     if key.rstrip(b"=") == wanted.rstrip(b"="):
         return "the padding at the end of p= (=) is wrong"
     if key.translate(bytes.maketrans(b"-_", b"+/")) == wanted:
@@ -218,7 +218,7 @@ def _what_is_in_p(value: bytes, wanted: bytes) -> str:
     if junk := _NOT_BASE64.search(value):
         return f"p= contains '{_quoted(junk[0])}'"
     if wanted.startswith(key) or wanted.endswith(key):
-        return f"p= is truncated: {len(key)} of {len(wanted)} characters are there"
+        return f"p= is truncated: {len(key)} of {len(wanted)} characters are present"
     if wanted and key.startswith(wanted):
         return f"text after the key in p=: '{_quoted(key[len(wanted) :])}'"
     return _other_object(key)
@@ -233,7 +233,7 @@ def _other_object(key: bytes) -> str:
         load_der_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         return ""
-    return "p= is a private key, which everyone can read now; it must not sign any more"
+    return "p= is a private key, which is public now: stop signing with it"
 
 
 def _quoted(octets: bytes) -> str:
@@ -248,8 +248,8 @@ class Holds(enum.Enum):
 
     NOTHING = "no key"
     OURS = "the key that is asked for, and no other"
-    OTHER = "another key"
-    UNCLEAR = "a record that may be of another key"
+    OTHER = "a different key"
+    UNCLEAR = "a record that may be for a different key"
 
 
 def holds(text: bytes, value: str = "") -> Holds:

@@ -65,7 +65,9 @@ def server(text: str) -> Server:
     address, mark, port = text.partition("#")
     number = int(port) if port.isascii() and port.isdigit() else 0
     if not dns.inet.is_address(address) or (mark and not 0 < number < 65536):
-        raise ConfigError(f"'{one_line(text)}' is no server", "such as 192.0.2.1 or 192.0.2.1#5353")
+        raise ConfigError(
+            f"'{one_line(text)}' is not a valid server address", "such as 192.0.2.1 or 192.0.2.1#5353"
+        )
     return Server(text, address, number or PORT)
 
 
@@ -82,7 +84,7 @@ def servers_of(owner: str) -> list[Server]:
                 found += [Server(f"{name.rstrip('.')} ({address})", address) for address in addresses]
     except dns.exception.DNSException as error:
         what = f"cannot find the name servers of {owner}: {one_line(str(error))}"
-        raise ConfigError(what, "does the resolver of /etc/resolv.conf answer?") from error
+        raise ConfigError(what, "check that the resolver in /etc/resolv.conf answers") from error
     return found
 
 
@@ -116,14 +118,14 @@ def ask(owner: str, at: Server) -> Answer:
         what = f"{_alias(alias)}there is no such name (NXDOMAIN)"
         return Answer(what, [], _negative_ttl(response), absent=True)
     if code != dns.rcode.NOERROR:
-        return Answer(f"{_alias(alias)}the server fails ({dns.rcode.to_text(code)})", [])
+        return Answer(f"{_alias(alias)}the server failed ({dns.rcode.to_text(code)})", [])
     sets = [each for each in response.answer if each.rdtype == dns.rdatatype.TXT]
     texts = [b"".join(each.strings) for records in sets for each in records]
     if texts:
         return Answer("", texts, max(each.ttl for each in response.answer))
     if alias:
         return Answer(f"{_alias(alias)}the name has no TXT record", [], alias=alias)
-    return Answer("the name is there, but has no TXT record", [], _negative_ttl(response), absent=True)
+    return Answer("the name exists, but has no TXT record", [], _negative_ttl(response), absent=True)
 
 
 def _response(query: dns.message.Message, at: Server) -> dns.message.Message:
@@ -170,7 +172,7 @@ class Asker:
         for at in self._only or self._servers_of(owner):
             place = f"{at.address}#{at.port}"
             if self._unanswered.get(place, 0) >= PATIENCE:
-                yield at, Answer(f"not asked for, after {PATIENCE} questions without an answer", [])
+                yield at, Answer(f"not queried, after {PATIENCE} queries without an answer", [])
                 continue
             answer = ask(owner, at)
             self._unanswered[place] = self._unanswered.get(place, 0) + answer.silent
@@ -179,7 +181,7 @@ class Asker:
     def _servers_of(self, owner: str) -> list[Server]:
         if self._unanswered.get("", 0) >= PATIENCE:
             what = f"cannot find the name servers of {owner}: the resolver gave no answer {PATIENCE} times"
-            raise ConfigError(what, "does the resolver of /etc/resolv.conf answer?")
+            raise ConfigError(what, "check that the resolver in /etc/resolv.conf answers")
         try:
             return servers_of(owner)
         except ConfigError as error:
@@ -199,13 +201,13 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         for fault in compare.faults(each, answer.texts):
             found.setdefault(fault, each)
     if answer.texts and "error" in [level for _, level in found] and _is_wildcard(owner, answer, at):
-        what = f"a wildcard record answers, there is none of this name: '{printable(answer.texts[0], 40)}'"
+        what = f"a wildcard record answers; the name itself has none: '{printable(answer.texts[0], 40)}'"
         found = {(what, "error"): needs[0]}
     for (what, level), each in found.items():
         hint = f"publish: {record.zone_line(owner, each.value)}"
         if not answer.certain:
-            hint = f"does {at.address} answer at port {at.port}, by UDP and TCP?"
-        yield Finding(f"{owner}: {what}, says {at.name}", hint, level)
+            hint = f"check that {at.address} answers on port {at.port}, over UDP and TCP"
+        yield Finding(f"{owner}: {what}, according to {at.name}", hint, level)
 
 
 def _follow(answer: Answer, at: Server) -> Answer:
@@ -231,4 +233,4 @@ def _elsewhere(owner: str, at: Server) -> str:
     domain = owner.partition("._domainkey.")[2]
     if ask(f"{owner}.{domain}", at).failure:
         return ""
-    return f"the record stands at {owner}.{domain}; leave the domain out where it is entered"
+    return f"the record is at {owner}.{domain}; omit the domain when entering the name"

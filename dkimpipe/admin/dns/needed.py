@@ -62,7 +62,7 @@ class Needed:
             others = [use for use in uses if not self._lines[use.line]]
             if others and len(others) < len(uses):
                 place = others[0].line.place()
-                raise ConfigError(f"{name}: {place} needs this record, too", "name that entry as well")
+                raise ConfigError(f"{name}: {place} also needs this record", "name that entry as well")
 
     def _tell(self, reason: Trouble | NotSigned) -> None:
         if isinstance(reason, NotSigned):
@@ -80,7 +80,7 @@ class Needed:
             if key != keys[0]:
                 what = "another key" if key[0] == kind else f"a key for {kind}, and here one for {key[0]},"
                 cause = f"{use.line.place()}: {name} has {what} in {place}"
-                raise ConfigError(cause, "give each key a selector of its own")
+                raise ConfigError(cause, "use a separate selector for each key")
         value = publickey.key_record(kind, octets, self._tags(name, uses, options))
         self._note_faults(name, uses, value)
         return Record(name, value)
@@ -139,7 +139,7 @@ class Needed:
             records.append(Record(record.dmarc_name(domain), record.dmarc(options.report or "")))
             host = (options.report or domain).rpartition("@")[2]
             if not _related(host.encode(), domain.encode()):
-                consent = f"only if {domain}._report._dmarc.{host} says v=DMARC1 (RFC 7489 section 7.1)"
+                consent = f"only if {domain}._report._dmarc.{host} publishes v=DMARC1 (RFC 7489 section 7.1)"
                 self.notes.append(f"{domain}: DMARC reports go to {host} {consent}")
         return records
 

@@ -54,22 +54,25 @@ _TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|#[^\n]*|("[^"\n]*"|[{};]|[^\s{};"]+)', 
 
 # What a server answers, and what to do about it.
 _REFUSALS = {
-    dns.rcode.REFUSED: ("refuses it (REFUSED)", "allow it to this key: update-policy or allow-update"),
-    dns.rcode.NOTAUTH: ("is not responsible for the zone (NOTAUTH)", "name its primary server: --server"),
-    dns.rcode.NOTZONE: ("says that the name is not in the zone (NOTZONE)", "name its zone: --zone"),
-    dns.rcode.NOTIMP: ("takes no updates (NOTIMP)", "name the zone's primary server: --server"),
-    dns.rcode.NXRRSET: ("has other records there now than a moment ago (NXRRSET)", "try again"),
-    dns.rcode.YXRRSET: ("has records there that were not there a moment ago (YXRRSET)", "try again"),
-    dns.rcode.SERVFAIL: ("failed (SERVFAIL)", "its log knows more"),
-}
-_UNSIGNED = ("gave an answer that is damaged or not signed", "does it know TSIG?")
-_TSIG_FAULTS: dict[type[dns.exception.DNSException], tuple[str, str]] = {
-    dns.tsig.PeerBadKey: ("does not know this key (BADKEY)", "name and algorithm must be as there"),
-    dns.tsig.PeerBadSignature: (
-        "has another secret for this key (BADSIG)",
-        "take the secret from there",
+    dns.rcode.REFUSED: (
+        "refused the request (REFUSED)",
+        "permit it for this key: update-policy or allow-update",
     ),
-    dns.tsig.PeerBadTime: ("has another time (BADTIME)", "set both clocks: five minutes are the limit"),
+    dns.rcode.NOTAUTH: ("is not authoritative for the zone (NOTAUTH)", "name its primary server: --server"),
+    dns.rcode.NOTZONE: ("reports that the name is not in the zone (NOTZONE)", "name its zone: --zone"),
+    dns.rcode.NOTIMP: ("does not accept updates (NOTIMP)", "name the zone's primary server: --server"),
+    dns.rcode.NXRRSET: ("has different records from a moment ago (NXRRSET)", "try again"),
+    dns.rcode.YXRRSET: ("has records that did not exist a moment ago (YXRRSET)", "try again"),
+    dns.rcode.SERVFAIL: ("failed (SERVFAIL)", "see its log"),
+}
+_UNSIGNED = ("sent an answer that is damaged or not signed", "check that it supports TSIG")
+_TSIG_FAULTS: dict[type[dns.exception.DNSException], tuple[str, str]] = {
+    dns.tsig.PeerBadKey: ("does not know this key (BADKEY)", "name and algorithm must match the server's"),
+    dns.tsig.PeerBadSignature: (
+        "has a different secret for this key (BADSIG)",
+        "copy the secret from the server",
+    ),
+    dns.tsig.PeerBadTime: ("has a different time (BADTIME)", "set both clocks: the limit is five minutes"),
     dns.exception.FormError: _UNSIGNED,
 }
 
@@ -90,7 +93,7 @@ class Change(NamedTuple):
         if self.before is None:
             return "added"
         same = _values(self.before) == _values(self.after) and self.before.ttl == self.after.ttl
-        return "there already" if same else "replaced"
+        return "already there" if same else "replaced"
 
 
 class Server:
@@ -116,7 +119,9 @@ class Server:
         for rrset in answer.answer + answer.authority:
             if rrset.rdtype == dns.rdatatype.SOA and name.is_subdomain(rrset.name):
                 return rrset.name
-        raise ConfigError(f"{_text(name)}: {self} knows no zone of it", "name its primary server: --server")
+        raise ConfigError(
+            f"{_text(name)}: {self} is not authoritative for its zone", "name its primary server: --server"
+        )
 
     def texts(self, name: dns.name.Name, zone: dns.name.Name) -> dns.rdataset.Rdataset | None:
         """Return the TXT records of a name itself, None if it has none. Raises ConfigError."""
@@ -126,7 +131,9 @@ class Server:
                 continue
             if rrset.rdtype == dns.rdatatype.CNAME:
                 target = _text(rrset[0].target)
-                raise ConfigError(f"{_text(name)} is another name of {target}", "publish the record there")
+                raise ConfigError(
+                    f"{_text(name)} is an alias (CNAME) of {target}", "publish the record there"
+                )
             return rrset.to_rdataset()
         return None
 
@@ -157,11 +164,14 @@ class Server:
         try:
             answer = self._exchange(message)
         except dns.exception.Timeout:
-            fault, hint = f"did not answer within {self.timeout:g} seconds", "is it there, and port 53 open?"
+            fault, hint = (
+                f"did not answer within {self.timeout:g} seconds",
+                "check that it is running and port 53 is open",
+            )
         except OSError as error:
-            fault, hint = f"cannot be asked: {why(error)}", ""
+            fault, hint = f"cannot be queried: {why(error)}", ""
         except dns.exception.DNSException as error:
-            fault, hint = _TSIG_FAULTS.get(type(error), (f"gave a bad answer: {error}", ""))
+            fault, hint = _TSIG_FAULTS.get(type(error), (f"sent an invalid answer: {error}", ""))
         else:
             code = answer.rcode()
             if answer.had_tsig and code in (dns.rcode.NOERROR, also):
@@ -185,8 +195,8 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Describe the options of an update."""
     add = group.add_argument
     add("--server", type=_server, metavar="IP[#PORT]", help="the zone's primary server")
-    add("--tsig", metavar="FILE", help="the key that may do so, as tsig-keygen(8) writes it")
-    add("--zone", type=domain, help="the zone; if none is given, the server is asked")
+    add("--tsig", metavar="FILE", help="the TSIG key file, as written by tsig-keygen(8)")
+    add("--zone", type=domain, help="the zone (default: ask the server)")
     add("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="(%(default)g)")
 
 
@@ -227,10 +237,10 @@ def _carry_out(
         change = Change(name, origin, server.texts(name, origin), after)
         if change.before and not replace and _values(change.before) != [record.value.encode()]:
             there = " and ".join([f"'{printable(value, 500)}'" for value in _values(change.before)])
-            raise ConfigError(f"{record.name} holds something else: {there}", "--replace does not mind it")
+            raise ConfigError(f"{record.name} has another TXT record: {there}", "--replace overwrites it")
         changes.append(change)
     for change in changes:
-        if change.word not in ("there already", "not there"):
+        if change.word not in ("already there", "not there"):
             server.make(change)
             _read_back(server, change)
         print(f"{_text(change.name)}: {change.word}")
@@ -249,14 +259,14 @@ def _read_back(server: Server, change: Change) -> None:
     there = server.texts(change.name, change.zone)
     if (_values(there) if there else []) != (_values(change.after) if change.after else []):
         raise ConfigError(
-            f"{_text(change.name)}: {server} took the update, but does not show it", "its log knows more"
+            f"{_text(change.name)}: {server} accepted the update, but does not serve it", "see its log"
         )
 
 
 def _rdataset(value: str, ttl: int) -> dns.rdataset.Rdataset:
     octets = [string.encode() for string in strings(value)]
     if sum(len(string) + 1 for string in octets) > _MAX_RECORD:
-        raise ConfigError(f"a record of {len(value)} octets is too long for DNS", "shorten --notes")
+        raise ConfigError(f"a record of {len(value)} bytes is too long for DNS", "shorten --notes")
     return dns.rdataset.from_rdata(ttl, TXT(dns.rdataclass.IN, dns.rdatatype.TXT, octets))
 
 
@@ -279,12 +289,12 @@ def read_tsig_key(path: str) -> dns.tsig.Key:
         mode = status.st_mode & 0o777
         if mode & _OPEN_TO_OTHERS:
             hint = f"chmod {mode & 0o640:04o} {path}"
-            raise ConfigError(f"TSIG key file {path} is open to others (mode {mode:04o})", hint)
+            raise ConfigError(f"TSIG key file {path} is accessible to others (mode {mode:04o})", hint)
         text = file.read(_MAX_KEY_FILE).decode("utf-8", "replace")
     words = [word.strip('"') for word in _TOKEN.findall(text) if word]
     if words[:1] != ["key"] or words[2:3] != ["{"] or "}" not in words or words.count("{") > 1:
-        hint = 'tsig-keygen(8) makes one: key "NAME" { algorithm hmac-sha256; secret "..."; };'
-        raise ConfigError(f"TSIG key file {path} does not hold one key", hint)
+        hint = 'create one with tsig-keygen(8): key "NAME" { algorithm hmac-sha256; secret "..."; };'
+        raise ConfigError(f"TSIG key file {path} does not contain exactly one key", hint)
     inside = words[3 : words.index("}")]
     return _tsig_key(path, words[1], dict(zip(inside[::3], inside[1::3])))
 
@@ -292,28 +302,28 @@ def read_tsig_key(path: str) -> dns.tsig.Key:
 def _tsig_key(path: str, name: str, statements: dict[str, str]) -> dns.tsig.Key:
     algorithm = statements.get("algorithm", "").lower()
     if algorithm not in _ALGORITHMS:
-        raise ConfigError(f"TSIG key file {path}: no known algorithm", f"known are {', '.join(_ALGORITHMS)}")
+        raise ConfigError(f"TSIG key file {path}: unknown algorithm", f"supported: {', '.join(_ALGORITHMS)}")
     try:
         secret = base64.b64decode(statements.get("secret", ""), validate=True)
         if not secret:
             raise ValueError("no secret")
         return dns.tsig.Key(dns.name.from_text(name), secret, _ALGORITHMS[algorithm])
     except (ValueError, dns.exception.DNSException):
-        raise ConfigError(f"TSIG key file {path}: no good name or secret") from None
+        raise ConfigError(f"TSIG key file {path}: invalid name or secret") from None
 
 
 def domain(text: str) -> str:
     """Return a domain of the command line in A-labels."""
     name = entries.canonical(text.rstrip("."))
     if not is_domain(name):
-        raise argparse.ArgumentTypeError(f"'{text}' is no domain")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a valid domain")
     return name.decode()
 
 
 def ttl(text: str) -> int:
     """Return a time to live of the command line."""
     if not (text.isascii() and text.isdigit()) or int(text) > _MAX_TTL:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a valid number of seconds")
     return int(text)
 
 
