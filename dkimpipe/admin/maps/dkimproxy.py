@@ -21,9 +21,9 @@ _DOLLAR = re.compile(r"\$\$\w")
 _OPTIONS = {
     "headers": "h= had no effect in DKIMproxy; here it names the fields that are signed",
     "lifetime": "x= had no effect in DKIMproxy; here the signature expires",
-    "timestamp": "t= had no effect in DKIMproxy; here it says whether there is a time of signing",
+    "timestamp": "t= had no effect in DKIMproxy; here it says whether to add the signing time",
 }
-_NO_ALGORITHM = "dkim without a= was rsa-sha1 in DKIMproxy; here it is what the key is for, with sha256"
+_NO_ALGORITHM = "dkim without a= was rsa-sha1 in DKIMproxy; here it follows from the key, with sha256"
 
 
 def directives(settings: Settings) -> Iterator[Finding]:
@@ -31,8 +31,8 @@ def directives(settings: Settings) -> Iterator[Finding]:
     place = _what_sender_chose(settings)
     if place and "match" not in settings.values:
         yield _warning(
-            f"{place}: Sender came before From in DKIMproxy; here From comes before Sender",
-            "match sender,from does as DKIMproxy did",
+            f"{place}: DKIMproxy preferred Sender to From; here From comes before Sender",
+            "match sender,from restores DKIMproxy's behaviour",
         )
     if "sender_map" in settings.values:
         yield _warning(
@@ -47,14 +47,14 @@ def directives(settings: Settings) -> Iterator[Finding]:
     for domain in settings.get("domain").split(","):
         if domain.strip() != domain:
             yield _warning(
-                f"{settings.where['domain']}: DKIMproxy took the blank before {domain.strip()} for a part of "
+                f"{settings.where['domain']}: DKIMproxy took the space before {domain.strip()} as part of "
                 "it, and never signed; here it signs"
             )
     if "on_error" not in settings.values and not settings.yes("reject_error"):
         place = settings.where.get("reject_error") or settings.get("conf_file", CONF_FILE)
         yield _warning(
             f"{place}: after an error DKIMproxy passed mail on unsigned; here it is deferred",
-            "on_error accept does as DKIMproxy did",
+            "on_error accept restores DKIMproxy's behaviour",
         )
 
 
@@ -78,7 +78,7 @@ def entry(line: Line) -> Iterator[Finding]:
         a_labels = canonical(line.key).decode("utf-8", "replace")
         yield _warning(f"{place}: DKIMproxy did not know {line.key} as {a_labels}; here they are the same")
     if len(line.parts) > 1:
-        yield _warning(f"{place}: DKIMproxy left out the lines that continue this one; here they count")
+        yield _warning(f"{place}: DKIMproxy ignored the continuation lines of this entry; here they apply")
     try:
         signatures = line.signatures()
     except ConfigError:  # which is told as such
@@ -101,7 +101,7 @@ def _options(signature: Signature) -> Iterator[str]:
     for letter in ("d", "i"):
         value = signature.options.get(senders.LONG_NAMES[letter], "")
         if _DOLLAR.search(value):
-            yield f"{letter}={value}: DKIMproxy took the second dollar for a macro's; here $$ is a dollar"
+            yield f"{letter}={value}: DKIMproxy took the second dollar as a macro; here $$ is one dollar"
         elif len(_MACRO.findall(value)) > 1:
             yield f"{letter}={value}: DKIMproxy expanded only the first macro; here all are expanded"
 

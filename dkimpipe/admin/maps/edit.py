@@ -49,8 +49,8 @@ def replace(path: str, before: bytes, old: Pair, new: Pair) -> None:
     wanted = [(line.key, _said(line, {old: new})) for line in lines]
     if wanted != [(line.key, _said(line, {})) for line in entries.entries_of(io.BytesIO(after), path)]:
         raise ConfigError(
-            f"{path}: cannot find where s={old.selector} and key={old.keyfile} stand",
-            f"write s={new.selector} and key={new.keyfile} in their place",
+            f"{path}: cannot find s={old.selector} and key={old.keyfile}",
+            f"replace them with s={new.selector} and key={new.keyfile}",
         )
     if after != before:
         atomic.edit(Path(path), before, after)

@@ -76,13 +76,13 @@ class Lint:
         for name, value, where, line in config.conf_lines(path):
             if name in config.IGNORED:
                 self._is_of_dkimproxy = True
-                self._warn(f"{where}: {name} is for a server; it has no effect here")
+                self._warn(f"{where}: {name} is a server directive; it has no effect here")
             elif name not in OPTIONS or name in COMMAND_LINE_ONLY:
                 self._error(config.unknown_directive(where, line))
             else:
                 if name in seen and name != "signature":
                     self._warn(
-                        f"{where}: {name} stands in {seen[name].rpartition(', ')[2]} already; this one counts"
+                        f"{where}: {name} is already in {seen[name].rpartition(', ')[2]}; this one applies"
                     )
                 seen[name] = where
                 self._set(name, value, where)
@@ -112,7 +112,7 @@ class Lint:
         uses: dict[bytes, list[Use]] = {}
         for number in entries.lines_of_no_entry(path):
             self._warn(
-                f"{path}, line {number}: it begins with a blank, but there is no entry that it continues"
+                f"{path}, line {number}: it begins with white space, but there is no entry to continue"
             )
         empty = True
         for line in entries.entries(path, by):
@@ -121,7 +121,7 @@ class Lint:
             if not self._can_match(line, key):
                 continue
             if key in seen:
-                what = f"{line.key} stands in line {seen[key]} already; only this line counts"
+                what = f"{line.key} is already in line {seen[key]}; only this line applies"
                 self._warn(f"{line.place()}: {what}")
             seen[key] = line.number
             uses[key] = self._entry(line)
@@ -130,7 +130,7 @@ class Lint:
             self._warn(f"{mapindex.path_of(path)} is out of date: the map is scanned", "dkimpipe index")
         senders.refuse_empty(path, os.stat(path))
         if empty:
-            self._warn(f"{path}: there is no entry in it")
+            self._warn(f"{path}: it contains no entries")
 
     def _can_match(self, line: Line, key: bytes) -> bool:
         """Tell whether anything can match a key, and warn if not."""
@@ -143,7 +143,7 @@ class Lint:
             return True
         else:
             meant = domain.strip(b".*").decode("utf-8", "replace")
-            hint = f"{meant} matches all of it" if is_domain(meant.encode()) else ""
+            hint = f"{meant} matches the whole domain" if is_domain(meant.encode()) else ""
             if "\0" in line.key:
                 hint = "save the file as UTF-8, not as UTF-16"
             self._warn(f"{line.place()}: no address matches {line.key}", hint)
@@ -169,10 +169,14 @@ class Lint:
             for item in map(str.strip, signature.options[option].split(":")):
                 domain = entries.canonical(item).rpartition(b"@")[2]
                 if "*" in item and item != "*":
-                    hint = "* alone is every login" if option == "login" else "example.com is all of a domain"
-                    self._warn(f"{signature.where()}: {option}={item}: * is no part of a pattern", hint)
+                    hint = (
+                        "* alone matches every login"
+                        if option == "login"
+                        else "example.com matches a whole domain"
+                    )
+                    self._warn(f"{signature.where()}: {option}={item}: patterns are not supported", hint)
                 elif option == "envelope" and item != "*" and not is_domain(domain):
-                    self._warn(f"{signature.where()}: {option}={item} is no address, and no domain")
+                    self._warn(f"{signature.where()}: {option}={item} is neither an address nor a domain")
 
     def _signature(self, line: Line, signature: Signature) -> bool:
         """Let the filter make this signature for a sender that the entry is for; return whether it does."""
@@ -207,26 +211,27 @@ class Lint:
     def _keyfile(self, options: SignatureOptions) -> None:
         path, where = options.keyfile, options.keyfile_where()
         if path not in self.keyfiles and not os.path.isabs(path):
-            what = f"{where}: key file {path} is where Postfix starts the filter: in its queue directory"
-            self._warn(what, f"if it is where you are: {os.path.abspath(path)}")
+            what = f"{where}: key file {path} is relative to Postfix's queue directory"
+            self._warn(what, f"if you mean this one: {os.path.abspath(path)}")
         self.keyfiles.setdefault(path, where)
 
     def _weak(self, options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> None:
         """Look for what verifies badly, or counts for nothing."""
         where = options.where()
         if options.type == "dkim" and options.algorithm == "rsa-sha1":
-            self._warn(f"{where}: a=rsa-sha1: verifiers refuse it (RFC 8301)", "leave a= out")
+            self._warn(f"{where}: a=rsa-sha1: verifiers refuse it (RFC 8301)", "omit a=")
         if key.type == "rsa" and key.bits < GOOD_BITS:
             self._warn(
-                f"{where}: key file {key.path} has {key.bits} bits; {GOOD_BITS} are the least (RFC 8301)",
-                "dkimpipe genkey makes one",
+                f"{where}: key file {key.path} has {key.bits} bits;"
+                f" at least {GOOD_BITS} are recommended (RFC 8301)",
+                "create one with dkimpipe genkey",
             )
         aligned = is_at_or_below(options.domain, author_domain) or is_at_or_below(
             author_domain, options.domain
         )
         if options.type == "dkim" and author_domain and not aligned:
             d, domain = options.domain.decode(), author_domain.decode()
-            self._warn(f"{where}: d={d} is not aligned with {domain}: it does not count for DMARC (RFC 7489)")
+            self._warn(f"{where}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 7489)")
 
     def _selectors(self) -> None:
         """Look for one name in DNS that would have to hold two keys."""
@@ -237,8 +242,8 @@ class Lint:
             if value(first) != value(use.options.keyfile):
                 self.findings.append(
                     Finding(
-                        f"{use.line.place()}: {use.name} is the name of another key already, {first}",
-                        "give each key a selector of its own",
+                        f"{use.line.place()}: {use.name} already belongs to another key, {first}",
+                        "use a separate selector for each key",
                     )
                 )
 

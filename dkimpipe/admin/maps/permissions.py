@@ -23,7 +23,7 @@ def exposed(files: Iterable[str]) -> Iterator[Finding]:
         except OSError:  # the filter's own code tells why
             continue
         if mode & 0o002 and not mode & 0o1000:  # the sticky bit of /tmp keeps files from others
-            yield Finding(f"{path}: others can write it (mode {mode:04o})", f"chmod o-w {path}")
+            yield Finding(f"{path}: writable by others (mode {mode:04o})", f"chmod o-w {path}")
 
 
 def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
@@ -37,16 +37,16 @@ def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
         number = grp.getgrnam(group).gr_gid if group else account.pw_gid
         group = group or grp.getgrgid(number).gr_name
     except KeyError:
-        yield Finding(f"there is no user {user} to read the files", "--user names that of the filter")
+        yield Finding(f"there is no user {user} to read the files", "name the filter's user: --user")
         return
     there = [path for path in files if os.path.lexists(path)]  # the filter's own code names the others
     if os.geteuid() not in (0, account.pw_uid):
-        what = f"whether user {name} can read the files is not looked at: only root can"
+        what = f"whether user {name} can read the files was not checked: only root can"
         yield Finding(what, "sudo dkimpipe check", "warning")
         return
     for path in _unreadable(there, account.pw_uid, number):
         where = f"{files[path]}: key file " if files[path] else ""
-        hint = f"chgrp {group} {path} && chmod g+r {path}\nnamei -l {path} shows what else stands in the way"
+        hint = f"chgrp {group} {path} && chmod g+r {path}\nnamei -l {path} shows what else prevents access"
         yield Finding(f"{where}{path}: user {name} cannot read it", hint)
 
 
@@ -70,5 +70,5 @@ def _unreadable(paths: list[str], user: int, group: int) -> list[str]:
     with open(come, "rb") as answers:
         readable = answers.read()
     if os.waitpid(child, 0)[1] or len(readable) != len(paths):
-        raise ConfigError(f"cannot become user {user} to look at the files")
+        raise ConfigError(f"cannot become user {user} to check the files")
     return [path for path, answer in zip(paths, readable) if not answer]
