@@ -61,7 +61,7 @@ class KeyRecords:
         answers = list(self._asker.answers(name))
         for at, answer in answers:
             if not answer.certain:
-                raise ConfigError(f"{name}: {answer.failure}, says {at.name}")
+                raise ConfigError(f"{name}: {answer.failure}, according to {at.name}")
         return [answer for _, answer in answers]
 
     def there(self, names: Iterable[str], value: str) -> list[str]:
@@ -89,13 +89,13 @@ class KeyRecords:
         for text in update.texts(server, there.name, self._options.zone or ""):
             found = compare.holds(text, there.value)
             if found not in (Holds.OURS, Holds.NOTHING):
-                what = f"{there.name} holds {found.value} than the one that was there"
-                raise ConfigError(what, "look what it is for")
+                what = f"{there.name} holds {found.value} from the one that was there"
+                raise ConfigError(what, "check what it is for")
         if self._options.revoke:
             revoked = re.sub(r"\bp=.*", "p=", there.value)
             self._publish([Record(there.name, revoked)], server, replace=True)
         elif self._options.dry_run:
-            print(f"{there.name}: to be taken out of DNS")
+            print(f"{there.name}: to be deleted from DNS")
         else:
             update.delete(server, [there], self._options.zone or "", replace=True)
 

@@ -73,7 +73,7 @@ def lock(directory: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise ConfigError(f"{directory}: another run is at work") from None
+        raise ConfigError(f"{directory}: another run is in progress") from None
     finally:
         os.close(descriptor)
 
@@ -92,12 +92,12 @@ def load(directory: Path, maps: Iterable[str]) -> list[Key]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        hint = "move it away: rotation begins anew, and records of keys that were retiring stay in DNS"
+        hint = "move it away: rotation starts over, and records of keys that were retiring stay in DNS"
         raise ConfigError(f"{path} is damaged: {one_line(str(error))}", hint) from None
     if missing:
         raise ConfigError(
-            f"{path} is about {', '.join(missing)}, too, which this run does not read",
-            "--directory names another place for other maps; take one that is given up out of this file",
+            f"{path} also covers {', '.join(missing)}, which this run does not read",
+            "use another --directory for other maps; remove a map that is no longer used from this file",
         )
     return keys
 
@@ -119,16 +119,16 @@ def _key(values: dict[str, Any]) -> Key:
     if key.state not in STATES:
         raise ValueError(f"no such state: {key.state!r}")
     if not isinstance(key.names, list) or not all(is_domain(name.encode()) for name in key.names):
-        raise ValueError(f"names of records are wrong: {key.names!r}")
+        raise ValueError(f"invalid names of records: {key.names!r}")
     if not isinstance(key.replaces, list) or len(key.replaces) not in _SIZES[key.state in WAITING]:
-        raise ValueError(f"'replaces' is wrong: {key.replaces!r}")
+        raise ValueError(f"invalid 'replaces': {key.replaces!r}")
     if type(key.wait) is not int or key.wait < 0 or type(key.switching) is not bool:
-        raise ValueError(f"'wait' or 'switching' is wrong: {key.wait!r}, {key.switching!r}")
+        raise ValueError(f"invalid 'wait' or 'switching': {key.wait!r}, {key.switching!r}")
     key.since = calendar.timegm(time.strptime(_text(key.since), _TIME))
     return key
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or any(ord(character) < 32 for character in value):
-        raise ValueError(f"no text: {value!r}")
+        raise ValueError(f"not a string: {value!r}")
     return value

@@ -81,8 +81,8 @@ class Turn:
         """Take all steps that are due, one key's trouble stopping no other's; return the exit status."""
         if not any(self._signing) and any(key.state == "active" for key in self._keys):
             raise ConfigError(
-                f"{', '.join(self._maps)}: no signature any more, of those that were there",
-                f"if this is meant: rm {self._options.directory / state.NAME}",
+                f"{', '.join(self._maps)}: all signatures are gone",
+                f"if this is intended: rm {self._options.directory / state.NAME}",
             )
         self._notice_what_signs()
         for domain in self._domains - {_domain(name) for key in self._keys for name in key.names}:
@@ -125,9 +125,7 @@ class Turn:
         for key in self._keys:
             use = self._signing.get(key.pair)
             if key.since > self._now:
-                print(
-                    f"{_who(key)}: {key.state} since {_day(key.since)}, says a clock; it counts from now on"
-                )
+                print(f"{_who(key)}: {key.state} since {_day(key.since)}, in the future; reset to now")
                 key.become("generated" if key.state == "published" else key.state, self._now)
             if key.switching:  # a run was killed meanwhile; its step goes on
                 continue
@@ -136,7 +134,7 @@ class Turn:
                 key.become("active", self._now)
             elif not use and key.state == "active":
                 until = _day(self._now + self._options.keep)
-                print(f"{_who(key)}: signs no more; its records stay until {until}")
+                print(f"{_who(key)}: no longer signs; its records are kept until {until}")
                 key.become("retiring", self._now)
             elif key.state in WAITING and Pair(*key.replaces) not in self._signing:
                 key.become("retiring", self._now)
@@ -178,7 +176,7 @@ class Turn:
             new = Key(selector, str(path), names, "generated", self._now, "", wait, list(old.pair))
             self._keys.append(new)
             return
-        raise ConfigError(f"{names[0]}: there is a key already", "is there a wildcard record in the zone?")
+        raise ConfigError(f"{names[0]}: a key already exists", "check for a wildcard record in the zone")
 
     def _selectors(self, kind: str) -> Iterator[str]:
         month = time.strftime("%Y%m", time.gmtime(self._now))
@@ -205,7 +203,7 @@ class Turn:
         if faults:
             _tell(faults)
         else:
-            print(f"{_who(key)}: published; it signs from {_day(self._now + key.wait)} on")
+            print(f"{_who(key)}: published; it will sign from {_day(self._now + key.wait)}")
             key.become("published", self._now)
 
     def _published(self, key: Key) -> None:
@@ -255,7 +253,7 @@ class Turn:
         if more:
             old = [publickey.record_name(key.replaces[0], _domain(name)) for name in more]
             key.wait = max(key.wait, self._records.wait(more, old))
-            print(f"{', '.join(more)}: the key s={key.selector} will sign for this, too")
+            print(f"{', '.join(more)}: the key s={key.selector} will also sign for this")
             key.become("generated", self._now)
         key.names = names
         return bool(more)
@@ -266,16 +264,16 @@ class Turn:
         before = {path: Path(path).read_bytes() for path in self._maps}
         use = _what_signs(self._settings).get(old, _Use({}, set()))
         for reason in sorted(use.depends):
-            hint = "give it a d=, or a selector and a key of its own"
-            raise ConfigError(f"{_who(key)}: cannot take the place of s={old.selector}: {reason}", hint)
+            hint = "give it a d=, or a separate selector and key"
+            raise ConfigError(f"{_who(key)}: cannot replace s={old.selector}: {reason}", hint)
         if not {publickey.record_name(key.selector, _domain(name)) for name in use.names} <= set(key.names):
-            raise ConfigError(f"{', '.join(self._maps)}: changed at this moment", "try again")
+            raise ConfigError(f"{', '.join(self._maps)}: changed in the meantime", "try again")
         if not self._options.dry_run:
             key.switching = True
             self._save()
             for path, octets in before.items():
                 edit.replace(path, octets, old, key.pair)
-        print(f"{_who(key)}: signs from now on, in the place of s={old.selector}")
+        print(f"{_who(key)}: signs from now on, replacing s={old.selector}")
         key.become("active", self._now)
         for other in self._keys:
             if other.pair == old:
@@ -299,7 +297,7 @@ class Turn:
                 self._records.withdraw(Record(name, key.value))
             there = self._records.there(there, key.value)
         for name in there:
-            print(f"{name}: take this record out of DNS: nothing signs with its key any more")
+            print(f"{name}: delete this record from DNS: its key no longer signs")
         if not there:
             print(f"{_who(key)}: revoked{self._use_of_file(key)}")
             key.become("revoked", self._now)
@@ -309,7 +307,7 @@ class Turn:
         used = {pair.keyfile for pair in self._signing if pair} | {self._settings.get("keyfile")}
         if key.keyfile in used or not exists(key.keyfile) or self._is_lost(key):
             return ""
-        return f"; its file is of no more use: rm {key.keyfile}"
+        return f"; its file is no longer needed: rm {key.keyfile}"
 
     def _revoked(self, key: Key) -> None:
         """Forget the key, if its file is gone."""
