@@ -82,7 +82,7 @@ def _label(refusal: Refusal, place: Place, paths: list[str], types: Types) -> li
     if not place.type:
         return []
     if is_directory and ("_home" in now or default == now != _NO_RULE):  # others rely on this label
-        move = f"move the filter's files out of {paths[0]}, to {place.directory}"
+        move = f"move the filter's files from {paths[0]} to {place.directory}"
         return [f"{move}, then: restorecon -Rv {place.directory}"]
     if types.would_do(place.type):
         return [*(_semanage(place.type, path, tree) for path in paths), _restorecon(paths, tree)]

@@ -28,7 +28,7 @@ from dkimpipe.config import SENDMAIL
 from dkimpipe.errors import ConfigError, Trouble
 
 _ALL = "all mail stays in the queue"
-_LARGE = "messages over the size of a pipe stay in the queue"
+_LARGE = "messages larger than a pipe stay in the queue"
 _ENTER = ("search",)
 _READ = ("getattr", "open", "read")
 _LIST = ("getattr", "open", "read", "search")  # Python looks for modules in listings of directories
@@ -70,7 +70,7 @@ def findings(
     if kernel.enforces() is None or not (service and filter_service.command(service)):
         return []
     if os.geteuid() != 0:
-        what = "SELinux: whether the filter may read its files is not checked: only root can"
+        what = "SELinux: whether the filter may read its files was not checked: only root can"
         return [Finding(what, "sudo dkimpipe check", "warning")]
     survey = _Survey(kernel, system)
     try:
