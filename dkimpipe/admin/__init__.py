@@ -1,1 +1,1 @@
-"""The verbs of the administrator. The filter uses nothing of this."""
+"""The commands for the administrator. The filter imports none of this."""

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dkimpipe.errors import ConfigError
 
 
 def write(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None:
-    """Write a file in the place of what is there, if something is. Raises OSError."""
+    """Write a file, replacing an existing one. Raises OSError."""
     _beside(path, octets, mode, owner, group).replace(path)
 
 
 def write_like(path: Path, octets: bytes, model: Path) -> None:
-    """Write a file with mode and owner of another. Raises OSError."""
+    """Write a file with the mode and owner of another. Raises OSError."""
     status = model.stat()
     write(path, octets, status.st_mode & 0o7777, status.st_uid, status.st_gid)
 
 
 def edit(path: Path, before: bytes, after: bytes) -> None:
-    """Write a file anew, with mode and owner as they are, if it still says what it did.
+    """Replace the contents of a file, with the same mode and owner, if they are still ``before``.
 
-    Raises OSError, and ConfigError if somebody was faster.
+    Raises OSError, and ConfigError after a concurrent change.
     """
     status = path.stat()
     new = _beside(path, after, status.st_mode & 0o7777, status.st_uid, status.st_gid)
@@ -33,7 +33,7 @@ def edit(path: Path, before: bytes, after: bytes) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Write a file with octets, mode, owner and time of another. Raises OSError."""
+    """Write a file with the contents, mode, owner and times of another. Raises OSError."""
     status = source.stat()
     write_like(target, source.read_bytes(), source)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -46,7 +46,7 @@ def give(path: Path, status: os.stat_result) -> None:
 
 
 def create(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None:
-    """Write a new file; nobody can read it who may not, at no time. Raises OSError, FileExistsError too."""
+    """Write a new file that is never readable by others than it may be. Raises OSError, FileExistsError."""
     new = _beside(path, octets, mode, owner, group)
     try:
         os.link(new, path)
@@ -55,7 +55,7 @@ def create(path: Path, octets: bytes, mode: int, owner: int, group: int) -> None
 
 
 def tidy(path: Path) -> None:
-    """Take away what a killed ``create`` left: another name of the same file. Raises OSError."""
+    """Remove what a killed ``create`` left behind: a second name of the same file. Raises OSError."""
     _new(path).unlink(missing_ok=True)
 
 
@@ -69,9 +69,9 @@ def _new(path: Path) -> Path:
 
 
 def _beside(path: Path, octets: bytes, mode: int, owner: int, group: int) -> Path:
-    """Write a file beside this path, whole, and return where."""
+    """Write a complete file beside this path, and return its path."""
     new = _new(path)
-    new.unlink(missing_ok=True)  # of one that was interrupted
+    new.unlink(missing_ok=True)  # from an interrupted run
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     done = False
     try:
@@ -83,7 +83,7 @@ def _beside(path: Path, octets: bytes, mode: int, owner: int, group: int) -> Pat
             file.flush()
             os.fsync(descriptor)
         done = True
-    except OSError as error:  # which does not name the file
+    except OSError as error:  # it does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         if not done:

@@ -1,4 +1,4 @@
-"""The verbs of the command line, a module each, and how they end: 0, 64 wrong usage, 78 errors found."""
+"""The verbs of the command line, one module each; exit status 0, 64 wrong usage, or 78 errors found."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def run_verb(arguments: list[str]) -> int:
     name, *rest = arguments
     module = import_module(f"dkimpipe.admin.verbs.{name}")
     parser = parser_of(name)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # in one order with what goes to standard error
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # keys are in any script
+    if isinstance(sys.stdout, io.TextIOWrapper):  # keeps the order relative to standard error
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # keys can be in any script
     try:
         status: int = module.run(parser.parse_args(rest))
         return status
     except Trouble as trouble:
         print(*error_lines(trouble), sep="\n", file=sys.stderr)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise the interpreter reports it at exit
     except OSError as error:
         place = f"{one_line(str(error.filename))}: " if error.filename else ""
         print(f"dkimpipe: {place}{error.strerror}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a check finds, and how it is told."""
+"""The findings of a check, and their output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong.
+    """One problem.
 
-    ``what``   where it stands, and what goes wrong, one line
-    ``hint``   what to do about it, lines of their own, or empty
-    ``level``  error or warning; a warning may be meant so
+    ``what``   the place and the problem, one line
+    ``hint``   the fix, on lines of its own, or empty
+    ``level``  error or warning; a warning may be intended
     """
 
     what: str
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 def tell(findings: Sequence[Finding], good: str, as_json: bool = False) -> int:
-    """Print all findings, or that all is good; return the exit status: 0, or 78 if there are errors."""
+    """Print the findings, or ``good`` if there are none; return 0, or 78 if there are errors."""
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

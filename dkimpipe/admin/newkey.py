@@ -1,4 +1,4 @@
-"""A new private key: its domain, selector and file, who may read it, and its line of the senders file."""
+"""A new private key: its domain, selector, file and permissions, and its line in the senders file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dkimpipe.keys import MIN_RSA_BITS
 
 DIRECTORY = "/etc/dkimpipe/keys"
 GROUP = "dkimpipe"
-BITS = 2048  # RFC 8301 section 3.2: at least; longer ones do not fit into one UDP answer of old resolvers
+BITS = 2048  # RFC 8301 section 3.2: the minimum; longer keys do not fit into a UDP answer to old resolvers
 MAX_BITS = 8192
-_HYPHENS = re.compile(rb"^-|-$")  # not at the ends of a label of a host (RFC 1123 section 2.1)
+_HYPHENS = re.compile(rb"^-|-$")  # not allowed at the ends of a host's labels (RFC 1123 section 2.1)
 
 
 def to_domain(text: str) -> str:
@@ -38,9 +38,9 @@ def to_domain(text: str) -> str:
 
 
 def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
-    """Return a selector for each type of key: year and month, and a letter if there are several.
+    """Return a selector for each type of key: year and month, and a letter if there are several types.
 
-    Raises ConfigError if the wanted one can be none.
+    Raises ConfigError if ``wanted`` is not a valid selector.
     """
     base = time.strftime("%Y%m") if wanted is None else wanted.lower()
     if not is_domain(base.encode("utf-8", "surrogateescape")):
@@ -49,7 +49,7 @@ def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
 
 
 def key_path(directory: Path, domain: str, selector: str) -> Path:
-    """Return where the key of a selector is kept."""
+    """Return the path of the key of a selector."""
     return directory / f"{domain}.{selector}.pem"
 
 
@@ -59,10 +59,10 @@ def senders_line(domain: str, paths: list[tuple[str, Path]]) -> str:
 
 
 def make(path: Path, kind: str, bits: int, group: str | None, owner: str | None = None) -> None:
-    """Make a key (PKCS#8, RFC 5208). Raises ConfigError; replaces no file.
+    """Create a key file (PKCS#8, RFC 5208). Raises ConfigError; never replaces a file.
 
-    It is for root and a group, or for one user. If neither is named it is for the group ``GROUP``, or, made
-    without root's rights, for who makes it.
+    Root and a group can read it, or one user. The default is the group ``GROUP``, or without root privileges
+    the user who creates it.
     """
     if not MIN_RSA_BITS <= bits <= MAX_BITS:
         raise ConfigError(f"RSA keys have {MIN_RSA_BITS} to {MAX_BITS} bits, not {bits}")
@@ -97,7 +97,7 @@ def _for_user(owner: str, me: int) -> tuple[int, int, int]:
 
 
 def _for_group(group: str, me: int) -> tuple[int, int, int]:
-    """Return mode, user and group of a key that root, or who makes it, and a group can read."""
+    """Return mode, user and group of a key that its owner and a group can read. Raises ConfigError."""
     try:
         group_id = grp.getgrnam(group).gr_gid
     except KeyError:

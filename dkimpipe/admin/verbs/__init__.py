@@ -1,1 +1,1 @@
-"""The verbs: the options of each, and what it prints."""
+"""The verbs: their options and their output."""

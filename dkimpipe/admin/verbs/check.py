@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is wrong; return 0, or 78 with errors."""
+    """Print the findings; return 0, or 78 if there are errors."""
     if options.postfix:
         return postfix.check(Postconf(options.directory), options.user, options.json)
     from dkimpipe.admin.maps.lint import Lint
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
-    """Compare each key with its record, once a name."""
+    """Compare each key with its record, once for each name."""
     from dkimpipe import publickey
     from dkimpipe.admin.dns.compare import Need, need_of
 

@@ -1,7 +1,7 @@
 """``dkimpipe dns``: print or publish the DNS records of the signing keys.
 
-One record a selector and domain, however many entries name it. It is fitted to all of them: what would make
-a signature of one of them fail is not written, and stderr says why.
+There is one record for each selector and domain, which has to fit all entries that use it: tags that would
+make one of their signatures fail are omitted, and stderr shows why.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _add_update(group: argparse._ArgumentGroup) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print or publish the records; return 0, or 78 if some could not be made. Raises ConfigError."""
+    """Print or publish the records; return 0, or 78 if some could not be computed. Raises ConfigError."""
     _check_combination(options)
     settings = read_settings(filter_files.arguments(options))
     needed = Needed(entries.asked_for(settings, options.keys), settings)
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_combination(options: argparse.Namespace) -> None:
-    """End with a usage error if an option is without the one that it belongs to."""
+    """Exit with a usage error if an option lacks another one that it requires."""
     updates = options.publish or options.delete
     for wrong, words in (
         (options.publish and options.delete, "--publish or --delete, not both"),

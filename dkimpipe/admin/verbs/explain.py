@@ -1,6 +1,6 @@
 """``dkimpipe explain``: show how a message is signed, and why.
 
-It goes the filter's way, by the filter's own code, and tells what was found at each step.
+It processes the message with the filter's own code, and prints the result of each step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options: an address, and those of the filter."""
+    """Describe the verb's options: an address, and the options of the filter."""
     text = "explain a message from this address (default: the message on standard input)"
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help=text)
     parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what the filter does with the message, and why; return 0, or 78 if it would be deferred."""
+    """Print what the filter does with the message, and why; return 0. Raises Trouble on a deferral."""
     if options.client and options.login is None:
         options.login = ""
     given = vars(options).items()
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _state(server: str | None) -> State:
-    """Return what tells the state of the record of a signature, a line each; it needs cryptography."""
+    """Return a function that yields the state of a signature's record, in lines. It imports cryptography."""
     from dkimpipe.admin.dns import compare, lookup
 
     asker = lookup.Asker([lookup.server(server)] if server else ())
@@ -78,9 +78,9 @@ def _reader(address: str) -> Callable[[int], bytes]:
 
 
 def explain(message: Message, settings: Settings, now: int, state: State | None = None) -> Iterator[str]:
-    """Yield what is found on the way of a message, a line each; ``now`` is the time in seconds since 1970.
+    """Yield the result of each step, one line each; ``now`` is the time in seconds since 1970.
 
-    ``state`` tells that of a signature's record in DNS. Raises Trouble as the filter does.
+    ``state`` yields the state of a signature's record in DNS. Raises Trouble as the filter does.
     """
     for name in (b"from", b"sender", b"list-id"):
         for field in message.by_name.get(name, []):
@@ -101,7 +101,7 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
     except NotAllowed as refusal:
         yield _refused(refusal)
     except (NotSigned, Trouble):
-        pass  # told below, as on_error has it
+        pass  # reported below, according to on_error
     bodies = BodyHashes(large=False)
     signatures = Signatures(message, settings, bodies)
     for chunk in message.body():
@@ -131,7 +131,7 @@ def _signature(options: SignatureOptions, author_domain: bytes) -> Iterator[str]
 
 
 def _alignment(domain: bytes, author_domain: bytes) -> str:
-    """Return what a signature's d= is worth for DMARC (RFC 7489 section 3.1.1)."""
+    """Return the alignment of a signature's d= for DMARC (RFC 7489 section 3.1.1)."""
     if domain == author_domain:
         return "DMARC: aligned with From"
     if is_at_or_below(domain, author_domain) or is_at_or_below(author_domain, domain):

@@ -1,4 +1,4 @@
-"""The options that tell a verb which files the filter uses."""
+"""The options of a verb that name the filter's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _NAMES = ("conf_file", "sender_map", "listid_map")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe them."""
+    """Describe these options."""
     for name in _NAMES:
         parser.add_argument(
             f"--{name}", f"--{name.replace('_', '-')}", metavar="FILE", help="as for the filter"
@@ -16,5 +16,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def arguments(options: argparse.Namespace) -> list[str]:
-    """Return those that were given, as the filter takes them."""
+    """Return the options that were given, in the form of the filter's command line."""
     return [f"--{name}={value}" for name in _NAMES if (value := getattr(options, name))]

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the key, or one of each type, and print what has to be done with it; or show one."""
+    """Create the key, or one of each type, and print its entry and record; or show an existing key."""
     if options.show:
         _show(options.domain)
         return 0
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(path: str) -> None:
-    """Print type, size and public half of a key. Raises ConfigError if it is none, or is not sound."""
+    """Print the type, size and public half of a key. Raises ConfigError if it is not a valid key."""
     key = read_key(path)
     kind, public = publickey.public(path)
     publickey.sound(path)

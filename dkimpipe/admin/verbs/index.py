@@ -1,7 +1,7 @@
 """``dkimpipe index``: index maps of many thousands of lines, for fast lookups.
 
-It takes no part in what is signed: a map that was changed since is scanned, as one without an index. Run it
-after each change, or from cron; where the index is fresh it does nothing.
+The index never affects the result: a map that has changed since is scanned as if there were no index. Run it
+after each change, or from cron; if the index is up to date, it does nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make what is missing or out of date; return 0. Raises ConfigError, OSError."""
+    """Create each index that is missing or out of date; return 0. Raises ConfigError, OSError."""
     for path in entries.maps(read_settings(filter_files.arguments(options))):
         keys = index.make(path)
         if keys:

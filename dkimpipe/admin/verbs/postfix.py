@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None:
-    """Describe the options that say which Postfix, and which user; by default of the job that it is for."""
+    """Describe the options for the Postfix instance and the user; without a user, it depends on the job."""
     parser.add_argument(
         "-c",
         metavar="DIR",
@@ -53,7 +53,7 @@ def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None
 
 
 def add_open(parser: argparse.ArgumentParser) -> None:
-    """Describe the option that lets an open service be."""
+    """Describe the option that accepts an open service."""
     parser.add_argument(
         "--open", action="store_true", help="connect a service even if strangers may send there"
     )
@@ -75,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[Job] = ()) -> int:
-    """Print what is wrong, and what the filters say when their users run them; return 0, or 78 with errors.
+    """Print the findings, and those of a test run of each filter; return 0, or 78 if there are errors.
 
-    Without jobs it looks at those that Postfix has something of.
+    Without jobs it checks those that are set up, at least in part.
     """
     findings: list[Finding] = []
     for job in jobs or requirements.in_use(postconf):
@@ -91,5 +91,5 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
 
 
 def _same(finding: Finding) -> tuple[str, str, str]:
-    """Return what is the same if one setting is wrong for both jobs, and is fixed at once."""
+    """Return a value that is equal for both jobs if one fix solves the problem of both."""
     return finding.level, finding.what.partition(": ")[0], finding.hint or finding.what

@@ -1,9 +1,9 @@
 """``dkimpipe rotate``: replace old keys with new ones, step by step, with valid signatures throughout.
 
-For cron: each run takes the steps that are due, and says nothing where there are none. A key is generated,
-then its record is published; once every name server has shown it for so long that no resolver can remember
-that there was none, the key becomes active in the senders file; the old one is retiring: its record stays for
-the mail that is still on its way, and then is revoked.
+For cron: each run takes the steps that are due, and is silent if there are none. A key is generated, then its
+record is published; once every name server has served it for longer than any resolver may cache its absence,
+the key becomes active in the senders file. The old key is retiring: its record is kept for mail that is still
+in transit, and then revoked.
 """
 
 from __future__ import annotations

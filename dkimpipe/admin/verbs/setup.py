@@ -1,7 +1,7 @@
 """``dkimpipe setup``: set up the signing of mail, or undo it.
 
-Each step is printed as the command that does the same, and left out where it is done already: so it can be
-run again, for a further domain or after an interruption.
+Each step is printed as an equivalent command, and skipped if it is already done: so setup can be run again,
+for another domain or after an interruption.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ DIRECTORY = Path(SENDER_MAP).parent
 KEYS = Path(newkey.DIRECTORY)
 KINDS = {"rsa": f"{newkey.BITS}-bit RSA", "ed25519": "Ed25519"}
 NO_HOME = "/nonexistent"
-MADE = "dkimpipe setup"  # what passwd(5) says of the user that setup made
+MADE = "dkimpipe setup"  # the comment in passwd(5) of a user that setup created
 AFTERWARDS = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
 HEADER = "# who    what to add\n"
 
 
 class Step(NamedTuple):
-    """One thing to do: why, as a command, and as a function."""
+    """One step: its reason, its command, and a function that does the same."""
 
     why: str
     command: str
@@ -78,13 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Take the steps, or print them, and tell what remains to be done; return 0, or 78 with errors."""
+    """Take or print the steps, and print what remains to be done; return 0, or 78 if there are errors."""
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError(
             "setup must be run as root", "--dry-run prints the steps, and can be run as any user"
         )
     domains = list(dict.fromkeys(map(newkey.to_domain, options.domains)))
-    newkey.selectors(options.selector, ())  # or refuse it before anything is done
+    newkey.selectors(options.selector, ())  # refuse an invalid one before anything is done
     postconf = Postconf(options.directory)
     user, group = _account(postconf, options.user)
     service = filter_service.find(postconf)
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def refuse_odd_files(directories: list[Path], files: list[Path]) -> None:
-    """Raise ConfigError unless these are what they should be, root's own: steps are taken on them as root."""
+    """Raise ConfigError unless these are of the right kind and not writable by others: root works on them."""
     for path in (*directories, *files):
         try:
             status = path.lstat()
@@ -133,7 +133,7 @@ def refuse_odd_files(directories: list[Path], files: list[Path]) -> None:
 
 
 def _refuse_if_used(postconf: Postconf, domains: list[str]) -> None:
-    """Raise ConfigError if a Postfix uses the filter that the way back does not change."""
+    """Raise ConfigError if a Postfix instance that --remove does not change still runs the filter."""
     if domains:
         return
     system = Postconf()
@@ -149,7 +149,7 @@ def _refuse_if_used(postconf: Postconf, domains: list[str]) -> None:
 
 
 def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
-    """Return the user that pipe(8) takes for the filter, and the group whose rights it gives him."""
+    """Return the user that pipe(8) runs the filter as, and its group."""
     service = filter_service.find(postconf)
     user, _, group = ((service and service.attribute("user")) or wanted_user).partition(":")
     if not group and filter_user.exists(user):
@@ -177,7 +177,7 @@ def _add(
         command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false"]
         command += ["--comment", MADE, user]
         yield _command("the user that the filter runs as: it owns nothing and cannot log in", command)
-    # Another user verifies, and has its conf file there, too; only the keys need a directory of their own.
+    # The user that verifies has its conf file there as well; only the keys need a separate directory.
     if not (DIRECTORY.exists() and DIRECTORY.stat().st_mode & 0o001):
         command = ["install", "-d", "-o", "root", "-g", "root", "-m", "0755", str(DIRECTORY)]
         yield _command("a directory for conf files and the senders file", command)
@@ -233,7 +233,7 @@ def _append(path: Path, line: str, group: str) -> None:
 
 
 def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
-    """Yield the steps that undo these domains, or all. Keys stay, and so do lines that somebody edited."""
+    """Yield the steps that undo the setup of these domains, or all of it. Keys and edited lines are kept."""
     if not domains and backup.backups(postconf.directory, SIGN):
         command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
         yield Step("restore the configuration of Postfix", command, lambda: apply.revert(postconf))
@@ -280,16 +280,16 @@ def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
 
 
 def _is_ours(line: str, domains: list[str]) -> bool:
-    """Tell whether setup wrote this line of the senders file, for one of these domains, or any if none."""
+    """Return whether setup wrote this line, for one of these domains or, without domains, for any."""
     domain = line.split(" ")[0]
     item = rf"dkim\(s=[^,()]+,key={re.escape(str(KEYS))}/{re.escape(domain)}\.[^,()/]+\.pem\)"
     return bool(re.fullmatch(rf"\S+  {item}(, {item})*\n?", line)) and (not domains or domain in domains)
 
 
 def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int:
-    """Look at the whole, and let the filter sign a message for each domain as its user.
+    """Check the whole setup, and run the filter as its user with a message for each domain.
 
-    Where an entry tells who may have its signatures, it is enough that the filter runs.
+    If an entry limits who may have its signatures, it is enough that the filter runs.
     """
     print()
     findings = doctor.findings(postconf, user)
@@ -303,7 +303,7 @@ def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int
 
 
 def _tell_records(domain: str, settings: Settings) -> None:
-    """Print what has to be published for a domain, and how to test it."""
+    """Print the records to publish for a domain, and how to test them."""
     entry = _entry(domain, _senders(settings))
     for signature in senders.parse(entry.text, entry.place) if entry else ():
         options = SignatureOptions(signature, settings)
@@ -319,13 +319,13 @@ def _senders(settings: Settings) -> Path:
 
 
 def _entry(domain: str, path: Path) -> senders.Entry | None:
-    """Return what the senders file says for a domain itself."""
+    """Return the entry of the senders file for this very domain."""
     keys = dict.fromkeys([domain.encode(), to_u_labels(domain.encode())])
     return senders.lookup(str(path), list(keys)) if path.exists() else None
 
 
 def _is_for_all(entry: senders.Entry | None) -> bool:
-    """Tell whether an entry has a signature for whoever sends."""
+    """Return whether an entry has a signature that is not limited to certain senders."""
     signatures = senders.parse(entry.text, entry.place) if entry else []
     return any(each.options.keys().isdisjoint(senders.FOR_WHOM) for each in signatures)
 
@@ -338,7 +338,7 @@ def _group_id(name: str) -> int | None:
 
 
 def _may(path: Path, group: str, bit: int) -> bool:
-    """Tell whether a group, or everybody, may enter a directory (0o010) or read a file (0o040)."""
+    """Return whether a group, or everyone, may enter a directory (0o010) or read a file (0o040)."""
     status = path.stat()
     return bool((status.st_gid == _group_id(group) and status.st_mode & bit) or status.st_mode & bit >> 3)
 
