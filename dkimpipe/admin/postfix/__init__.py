@@ -1,1 +1,1 @@
-"""Postfix: its configuration read and edited, what signing and verifying need of it, and what is wrong."""
+"""Postfix: read and edit its configuration, set it up for signing and verifying, and find problems."""

@@ -1,4 +1,4 @@
-"""The edits of Postfix's files: printed, made, undone; and Postfix made to use them."""
+"""Print, make and undo the edits of Postfix's files, and reload Postfix."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dkimpipe.errors import ConfigError
 
 
 def apply(postconf: Postconf, user: str, job: Job, make: bool, is_open: bool) -> None:
-    """Print the changes, and make them if wanted. Raises ConfigError where they would do harm.
+    """Print the changes, and with ``make`` make them. Raises ConfigError if they would do harm.
 
-    With ``is_open`` strangers may send where mail is to be signed.
+    With ``is_open``, strangers may send to services whose mail is signed.
     """
     changes = requirements.missing(postconf, user, job)
     routing.refuse_another_filter(postconf, job)
@@ -37,10 +37,10 @@ def _tell(postconf: Postconf, changes: list[Change]) -> None:
 
 
 def revert(postconf: Postconf, job: Job = SIGN) -> None:
-    """Undo all that was applied for a job. Raises ConfigError if nothing was.
+    """Undo all changes that were applied for a job. Raises ConfigError if there are none.
 
-    What was applied later for the other job is undone first, and then made again: so the files can go back
-    octet for octet, and both may need one setting.
+    Later changes for the other job are undone first and then applied again: so the files can be restored
+    byte for byte, and a setting that both jobs need is kept.
     """
     directory, other = postconf.directory, filter_service.other(job)
     if not (ours := backup.backups(directory, job)):
@@ -59,7 +59,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
 
 
 def reload(postconf: Postconf) -> None:
-    """Let the changes work."""
+    """Reload Postfix to activate the changes. Raises ConfigError."""
     command = ["postfix", "-c", str(postconf.directory), "reload"]
     status = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
     if status:

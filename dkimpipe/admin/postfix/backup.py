@@ -1,8 +1,8 @@
-"""Edits of Postfix's configuration, with a backup first, and the way back.
+"""Edits of Postfix's configuration, with a backup before, and their reversal.
 
-The edits are made on copies. A backup holds the files as they are ``before`` and ``after`` that; it is
-whole, and on disk, before any file of Postfix is replaced. A file that nobody has changed since goes back
-octet for octet; what somebody has changed goes back setting by setting.
+The edits are made on copies. A backup contains the files ``before`` and ``after`` the edits; it is complete,
+and on disk, before any file of Postfix is replaced. Unmodified files are restored byte for byte; in files that
+were modified since, the edits are undone setting by setting.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from dkimpipe.errors import ConfigError
 
 NAME = "dkimpipe-backup-"
 MAIN_FILES = ("main.cf", "master.cf")
-FILES = (STATUS_FILE, *MAIN_FILES)  # the first is there only with old versions, and needed by the last
+FILES = (STATUS_FILE, *MAIN_FILES)  # the first exists only with old versions, and the last depends on it
 _NAME = re.compile(NAME + r"\d{8}T\d{6}[b-z]?(-verify)?")
 
 
 def backups(directory: Path, *jobs: Job) -> list[Path]:
-    """Return the backups of a configuration, the newest first: of these jobs, or all if none is named.
+    """Return the backups of a configuration, the newest first, for these jobs or for all.
 
-    Raises ConfigError if one is not whole.
+    Raises ConfigError if one is incomplete.
     """
     found = []
     for path in sorted(directory.glob(f"{NAME}*"), reverse=True):
@@ -49,9 +49,9 @@ def _suffix(job: Job) -> str:
 
 
 def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
-    """Make the edits that a job needs, and return where the backup is.
+    """Make the edits that a job needs, and return the path of the backup.
 
-    Raises ConfigError, and has then changed nothing; or OSError, if a file cannot be replaced: undo() helps.
+    Raises ConfigError if nothing was changed, or OSError if a file cannot be replaced: then undo() reverts.
     """
     for name in MAIN_FILES:
         if (postconf.directory / name).is_symlink():
@@ -69,7 +69,7 @@ def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
             _copy(postconf.directory, making / side)
         for path in (making / "after" / name for name in MAIN_FILES):
             octets = path.read_bytes()
-            if not octets.endswith(b"\n"):  # old versions of postconf(1) would glue their lines to it
+            if not octets.endswith(b"\n"):  # old versions of postconf(1) would append to the last line
                 atomic.write_like(path, octets + b"\n", path)
         for change in changes:
             postconf.edit(change, making / "after")
@@ -87,7 +87,7 @@ def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
 
 
 def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
-    """Undo the edits that a backup belongs to, and remove it. Yields what is done, a line each."""
+    """Undo the edits of a backup, and remove it. Yields one line for each action."""
     directory, before, after = postconf.directory, backup / "before", backup / "after"
     if all(_is_one_of(directory / name, before / name, after / name) for name in MAIN_FILES):
         for name in MAIN_FILES:
@@ -104,20 +104,20 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
     if not (before / STATUS_FILE).exists() and (after / STATUS_FILE).exists():
         (directory / STATUS_FILE).unlink(missing_ok=True)
     done = backup.with_name(f".{backup.name}")
-    backup.rename(done)  # half of it must never look like a backup
+    backup.rename(done)  # an incomplete one must never look like a backup
     shutil.rmtree(done)
 
 
 def _free_name(directory: Path, job: Job) -> Path:
     name = f"{NAME}{time.strftime('%Y%m%dT%H%M%S')}"
-    for later in ("", *"bcdefghijklmnopqrstuvwxyz"):  # in the same second; in the order of their names
+    for later in ("", *"bcdefghijklmnopqrstuvwxyz"):  # within the same second; names sort by age
         if not any((directory / f"{name}{later}{_suffix(each)}").exists() for each in JOBS):
             return directory / f"{name}{later}{_suffix(job)}"
     raise ConfigError(f"{directory / name} already exists")
 
 
 def _way_back(before: Postconf, after: Postconf, now: Postconf) -> Iterator[Change]:
-    """Yield the edits that undo what was edited and still stands so."""
+    """Yield the edits that undo settings which still have their edited values."""
     for name, value in after.explicit.items():
         if now.explicit.get(name) == value != before.explicit.get(name):
             yield _set("-e", name, before.explicit.get(name))
@@ -140,7 +140,7 @@ def _way_back(before: Postconf, after: Postconf, now: Postconf) -> Iterator[Chan
 def _set(option: str, name: str, value: str | None) -> Change:
     if value is None:
         return Change({"-e": "-X", "-P": "-PX"}[option], name, "")
-    if option == "-P":  # it takes no blanks, and lists are all that we edit
+    if option == "-P":  # it accepts no spaces, and we edit only lists
         value = ",".join(value.replace(",", " ").split())
     return Change(option, f"{name}={value}", "")
 

@@ -1,8 +1,8 @@
-"""The cleanup(8) service of mail that is to be signed: it adds missing header fields and rewrites none.
+"""The cleanup(8) service for mail to be signed: it adds missing header fields and rewrites none.
 
-The other way to have them added, local_header_rewrite_clients, rewrites addresses as well. There an unquoted
-display name with a comma or a colon is two addresses, or a group: ``From: Doe, Jane <jane@example.com>``
-leaves as ``From: Doe@host, Jane <jane@example.com>``, which no entry of the senders file signs.
+The alternative, local_header_rewrite_clients, also rewrites addresses, and parses an unquoted display name
+with a comma or a colon as two addresses or a group: ``From: Doe, Jane <jane@example.com>`` becomes
+``From: Doe@host, Jane <jane@example.com>``, which no entry of the senders file matches.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _DAMAGE = (
 
 
 def missing(postconf: Postconf, services: list[Service]) -> list[Change]:
-    """Return the edits by which these services, all those whose mail is signed, get missing fields added.
+    """Return the edits that add missing fields to the mail of these services, which are all that sign.
 
-    The override that earlier versions of dkimpipe set is removed; another value is the owner's choice.
+    The override that earlier versions of dkimpipe set is removed; any other value is the owner's choice.
     """
     changes: list[Change] = []
     for service in services:
@@ -41,9 +41,9 @@ def missing(postconf: Postconf, services: list[Service]) -> list[Change]:
 
 
 def rewriting(postconf: Postconf, service: Service, services: list[Service]) -> Iterator[Finding]:
-    """Yield that a service rewrites header addresses by a setting of the owner, if it does.
+    """Yield a finding if the owner's settings make a service rewrite header addresses.
 
-    ``services`` are those whose mail is signed; this one may be in front of them.
+    ``services`` are those whose mail is signed; this one may precede them.
     """
     is_signed, clients = service in services, postconf.words(_REWRITES, service.id)
     if {*clients} <= {_BY_DEFAULT} or (is_signed and _is_earlier(postconf, service)):
@@ -56,7 +56,7 @@ def rewriting(postconf: Postconf, service: Service, services: list[Service]) -> 
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a cleanup service is one that dkimpipe made, by its name."""
+    """Return whether dkimpipe made a cleanup service, according to its name."""
     return name == NAME or name.startswith(f"{NAME}-")
 
 
@@ -65,20 +65,20 @@ def _is_earlier(postconf: Postconf, service: Service) -> bool:
 
 
 def _adds_by_rewriting(postconf: Postconf, service: Service) -> bool:
-    """Tell whether the owner has missing fields added together with the rewriting."""
+    """Return whether the owner's settings add missing fields together with rewriting."""
     clients = postconf.words(_REWRITES, service.id)
     adds = {"static:all", "permit_sasl_authenticated"}.intersection(clients)
     return bool(adds) and not _is_earlier(postconf, service)
 
 
 def _adding(postconf: Postconf, service: Service, services: list[Service]) -> Iterator[Change]:
-    """Yield the edits after which the cleanup service of this service adds missing fields."""
+    """Yield the edits that make the cleanup service of this service add missing fields."""
     used = postconf.value(_NAMES, service.id)
     if f"{used}/unix" in postconf.services:
         if postconf.value(ADDS, f"{used}/unix") == "yes":
             return
     elif used != postconf.value(_NAMES) and not is_ours(used):
-        return  # the owner's error, which the doctor names
+        return  # the owner's error, which the doctor reports
     name = _name(postconf, used, services)
     if f"{name}/unix" not in postconf.services:
         yield _copy(postconf, name)
@@ -89,9 +89,9 @@ def _adding(postconf: Postconf, service: Service, services: list[Service]) -> It
 
 
 def _name(postconf: Postconf, used: str, services: list[Service]) -> str:
-    """Return the name of the service to take: the one in use, unless other mail passes it, too.
+    """Return the name of the cleanup service to use: the current one, unless other mail also passes it.
 
-    Nothing may be added to that mail: from outside, its signatures may break; back from the filter, ours.
+    Adding fields to other mail may break signatures: those of mail from outside, or ours after the filter.
     """
     if is_ours(used):
         return used
@@ -102,7 +102,7 @@ def _name(postconf: Postconf, used: str, services: list[Service]) -> str:
 
 
 def _copy(postconf: Postconf, name: str) -> Change:
-    """Return the edit that makes a service like the one it replaces, chroot and checks included."""
+    """Return the edit that creates a service like the one it replaces, including chroot and checks."""
     original = name.removeprefix(f"{NAME}-")
     if f"{original}/unix" not in postconf.services:
         original = postconf.value(_NAMES)

@@ -1,4 +1,4 @@
-"""Who sends, as entries with login= ask and as pipe(8) tells the filter."""
+"""The sending user and client, as pipe(8) passes them to the filter and entries with login= require them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ CLIENT = "--client=${client_address}"
 
 
 def fault(arguments: list[str]) -> str:
-    """Return what is wrong with options of the filter, as they stand in argv: that it is told no login.
+    """Return the problem with the login and client options in argv, or nothing.
 
-    Nothing is wrong if neither an entry nor --client= asks for one, and with a login that is there by name.
+    No login is required if neither an entry nor --client= uses it; a literal login is accepted.
     """
     try:
         settings = read_settings(arguments)
@@ -31,12 +31,12 @@ def fault(arguments: list[str]) -> str:
                 f"argv does not pass the login, and {place} has login=: its mail is deferred" if place else ""
             )
     except Trouble:
-        pass  # the trial names it
+        pass  # the trial reports it
     return ""
 
 
 def lacks_client(arguments: list[str]) -> bool:
-    """Tell whether these options leave the filter without the client's address, and it would look at it."""
+    """Return whether these options lack the client address although the filter would use it."""
     try:
         settings = read_settings(arguments)
     except Trouble:
@@ -45,7 +45,7 @@ def lacks_client(arguments: list[str]) -> bool:
 
 
 def is_locked(arguments: list[str]) -> bool:
-    """Tell whether the filter leaves mail unsigned by the client's address, as Postfix passes it."""
+    """Return whether the filter, by the client address that Postfix passes, leaves mail unsigned."""
     try:
         settings = read_settings(arguments)
     except Trouble:
@@ -63,6 +63,6 @@ def _asked_for(settings: Settings) -> str:
         try:
             if "login" in line.text and any("login" in each.options for each in line.signatures()):
                 return line.place()
-        except ConfigError:  # which `check` names
+        except ConfigError:  # `check` reports it
             continue
     return ""

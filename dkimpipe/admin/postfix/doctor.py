@@ -95,7 +95,7 @@ def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def _opendkim_verifies() -> bool:
-    """Tell whether the one OpenDKIM that has its usual conf file never signs."""
+    """Return whether the one OpenDKIM that has its usual conf file never signs."""
     try:
         text = OPENDKIM_CONF.read_text(errors="replace")
     except OSError:
@@ -140,7 +140,7 @@ def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:
-    """Tell whether a user is in a list: of names, tables, and files with more of these; ! is but for."""
+    """Return whether a user is in a list: of names, tables, and files with more of these; ! is but for."""
     for word in words:
         pattern = word.lstrip("!")
         if pattern.startswith("/"):
@@ -160,7 +160,7 @@ def _words_of(path: str) -> list[str]:
 
 
 def _may_be_anyone(postconf: Postconf, user: str) -> bool:
-    """Tell whether a user may hand in mail from every sender."""
+    """Return whether a user may hand in mail from every sender."""
     results = (postconf.lookup(table, user) for table in postconf.words("local_login_sender_maps"))
     return "*" in next(filter(None, results), "").replace(",", " ").split()
 

@@ -1,4 +1,4 @@
-"""The user that pipe(8) runs a filter as: there, allowed, and for the verifier no reader of the keys."""
+"""The user that pipe(8) runs a filter as: it exists, is allowed, and if it verifies, cannot read the keys."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.errors import ConfigError
 
-CONF_FILE = Path("/etc/dkimpipe/verify.conf")  # that of the filter that verifies
+CONF_FILE = Path("/etc/dkimpipe/verify.conf")  # of the filter that verifies
 _READS_KEYS = "this user can read the keys, and verification needs none: use a separate user"
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Yield what is wrong with the user that a service runs as."""
+    """Yield the problems with the user that a service runs as."""
     service = filter_service.find(postconf, job)
     if not service:
         return
@@ -51,7 +51,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def _may_enter(directory: Path, user: int, group: int) -> bool:
-    """Tell whether a program of this user and group may look up names in a directory, if there is one."""
+    """Return whether this user and group may search a directory; True if it does not exist."""
     try:
         status = directory.stat()
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def _may_enter(directory: Path, user: int, group: int) -> bool:
 
 
 def exists(name: str) -> bool:
-    """Tell whether there is a user of this name."""
+    """Return whether this user exists."""
     try:
         pwd.getpwnam(name)
     except KeyError:
@@ -74,14 +74,14 @@ def _useradd(name: str) -> str:
 
 
 def _reads_keys(postconf: Postconf, user: str, group: str) -> bool:
-    """Tell whether a user, or his group, is that of the filter that signs."""
+    """Return whether a user, or their group, is that of the filter that signs."""
     service = filter_service.find(postconf)
     signer, _, signers = ((service and service.attribute("user")) or SIGN.name).partition(":")
     return user == signer or _group(user, group) == _group(signer, signers)
 
 
 def _group(user: str, group: str) -> str:
-    """Return the group whose rights pipe(8) gives to a program of this user."""
+    """Return the group that pipe(8) gives to a program of this user."""
     try:
         return group or grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
     except KeyError:
@@ -89,7 +89,7 @@ def _group(user: str, group: str) -> str:
 
 
 def refuse_reader_of_keys(postconf: Postconf, user: str) -> None:
-    """Raise ConfigError if there is no such user for the service that verifies, or he can read keys."""
+    """Raise ConfigError if the user of the service that verifies does not exist or can read the keys."""
     service = filter_service.find(postconf, VERIFY)
     name, _, group = ((service and service.attribute("user")) or user).partition(":")
     if _reads_keys(postconf, name, group):
@@ -101,7 +101,7 @@ def refuse_reader_of_keys(postconf: Postconf, user: str) -> None:
 
 
 def refuse_user(postconf: Postconf, user: str, group: str) -> None:
-    """Raise ConfigError if pipe(8) runs nothing as this user."""
+    """Raise ConfigError if pipe(8) refuses to run as this user."""
     owner = postconf.value("mail_owner")
     if user in ("root", owner) or group in ("root", postconf.value("setgid_group"), owner):
         raise ConfigError(_refused(f"{user}:{group}" if group != user else user))

@@ -1,4 +1,4 @@
-"""Services through which mail from strangers reaches the filter that signs: named, and refused."""
+"""Services through which mail from strangers reaches the filter that signs: reported and refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OPEN = "use --open to connect it anyway"
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield each service that lets strangers in, with the command that closes it.
 
-    It is an error even if the filter, by the address of the client, leaves their mail unsigned: that is a
-    second lock, and no submission service is meant for strangers.
+    It is an error even if the filter leaves their mail unsigned by the client address: that is a second line
+    of defense, and submission services are not for strangers.
     """
     signer = filter_service.find(postconf)
     is_locked = signer is not None and client_options.is_locked(filter_service.own_options(signer))
@@ -38,7 +38,7 @@ def refuse(postconf: Postconf) -> None:
 
 
 def _fix(postconf: Postconf, service: Service, roads: list[str]) -> str:
-    """Return what keeps mail that takes these roads from being signed; empty if it is not signed."""
+    """Return the fix that keeps mail with these content filters unsigned; empty if it is not signed."""
     signs = filter_service.name(postconf)
     if service in requirements.submission_services(postconf):
         return postconf.command(strangers.closing(postconf, service.id))
@@ -56,5 +56,5 @@ def _fix(postconf: Postconf, service: Service, roads: list[str]) -> str:
 
 
 def _takes_back(service: Service) -> bool:
-    """Tell whether a service may be there for mail that comes back from another filter."""
+    """Return whether a service may receive the mail that returns from another filter."""
     return service.port not in (*requirements.PUBLIC_PORTS, *requirements.SUBMISSION_PORTS)

@@ -1,4 +1,4 @@
-"""The configuration of one Postfix, read and edited by postconf(1), which keeps all that it does not edit."""
+"""The configuration of one Postfix instance, read and edited with postconf(1), which keeps the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Service(NamedTuple):
 
     ``id``         ``name/type``, such as ``pickup/unix``
     ``command``    the program, such as ``smtpd``
-    ``arguments``  what stands behind the program, in the spelling of postconf(1)
+    ``arguments``  the text after the program, as spelled by postconf(1)
     """
 
     id: str
@@ -34,12 +34,12 @@ class Service(NamedTuple):
 
     @property
     def line(self) -> str:
-        """The line as ``postconf -M`` takes it."""
+        """The line in the form of ``postconf -M``."""
         return " ".join([*self.id.rsplit("/", 1), *self[1:]])
 
     @property
     def name(self) -> str:
-        """What the service is called; for a network service, where it listens."""
+        """The name of the service; for a network service, its listening address."""
         return self.id.rpartition("/")[0]
 
     @property
@@ -49,22 +49,22 @@ class Service(NamedTuple):
 
     @property
     def attributes(self) -> list[str]:
-        """What a pipe service says before ``argv=``, such as ``flags=q``, without its ``-o`` options."""
+        """The attributes of a pipe service before ``argv=``, such as ``flags=q``, without ``-o`` options."""
         words = split(self.arguments.partition("argv=")[0])
         return [word for at, word in enumerate(words) if "-o" not in words[max(0, at - 1) : at + 1]]
 
     @property
     def command_line(self) -> list[str]:
-        """What a pipe service runs, word by word, as it stands there."""
+        """The words of a pipe service's command line, as written."""
         return split(self.arguments.partition("argv=")[2])
 
     @property
     def argv(self) -> list[str]:
-        """The same without the braces that hold a word with blanks together."""
+        """The same without the braces around a word that contains spaces."""
         return [word[1:-1].strip() if word.startswith("{") else word for word in self.command_line]
 
     def attribute(self, name: str) -> str | None:
-        """Return what a pipe service says for ``flags`` or the like; None if it says nothing."""
+        """Return the value of an attribute such as ``flags`` of a pipe service; None if it is not set."""
         values = [word.partition("=")[2] for word in self.attributes if word.startswith(f"{name}=")]
         return values[-1] if values else None
 
@@ -73,9 +73,9 @@ class Change(NamedTuple):
     """One edit: ``postconf OPTION ARGUMENT``.
 
     ``option``  -e a parameter of main.cf, -P one of a service in master.cf, -M a service; -X, -PX, -MX
-                remove one; FILE: a file beside them, of one line
-    ``why``     what goes wrong without it
-    ``level``   error, or warning if nothing goes wrong yet
+                remove one; FILE: a file of one line in the same directory
+    ``why``     the problem without it
+    ``level``   error, or warning if it does no harm yet
     """
 
     option: str
@@ -85,20 +85,20 @@ class Change(NamedTuple):
 
     @property
     def what(self) -> str:
-        """The name of what is edited."""
+        """The name of the edited setting."""
         return self.argument.partition("=")[0]
 
 
 class Postconf:
-    """One instance of Postfix, by its configuration directory, as it was read; the system's own for None.
+    """One instance of Postfix as it was read from its configuration directory; None is the default one.
 
-    ``directory``  where main.cf and master.cf are
+    ``directory``  the one with main.cf and master.cf
     ``version``    of Postfix, such as (3, 7)
-    ``explicit``   what main.cf says itself, by parameter
-    ``effective``  the same with all defaults, macros expanded
+    ``explicit``   the settings in main.cf itself, by parameter
+    ``effective``  the same with all defaults, and with macros expanded
     ``services``   the lines of master.cf, by ``name/type``
-    ``overrides``  the ``-o`` parameters, by service, as they stand there
-    ``twice``      the services that master.cf has twice; the last line counts
+    ``overrides``  the ``-o`` parameters, by service, as written
+    ``twice``      the services that master.cf defines twice; the last line applies
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
@@ -106,7 +106,7 @@ class Postconf:
         self._found: dict[tuple[str, str], str] = {}
         self._broken: set[str] = set()
         self._choice = ["-c", str(Path(directory).absolute())] if directory else []
-        # Not to be asked for if it is known: the answer of 3.11 is wrong while main.cf is fresh.
+        # Query it only if unknown: the answer of 3.11 is wrong while main.cf is new.
         self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
         self.version = tuple(map(int, re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]))
         self.explicit = _parameters(self.run("-n"))
@@ -133,17 +133,17 @@ class Postconf:
         return found
 
     def lookup(self, table: str, key: str) -> str:
-        """Return what a lookup table has for a key, by postmap(1); nothing if it has none, or fails."""
-        if (table, key) not in self._found and table not in self._broken:  # each is a process
+        """Return the value of a key in a lookup table, by postmap(1); nothing if it has none or fails."""
+        if (table, key) not in self._found and table not in self._broken:  # each lookup is a process
             command = ["postmap", *self._choice, "-q", key, table]
             done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
             self._found[table, key] = done.stdout.decode(errors="surrogateescape").strip()
-            if b"fatal: " in done.stderr:  # as for each key, and each time it waits for a second
+            if b"fatal: " in done.stderr:  # every lookup would fail after a delay of one second
                 self._broken.add(table)
         return self._found.get((table, key), "")
 
     def run(self, *arguments: str) -> str:
-        """Return what postconf(1) prints; raise ConfigError with its words if it fails."""
+        """Return the output of postconf(1). Raises ConfigError with its message if it fails."""
         command = ["postconf", *self._choice, *arguments]
         try:
             done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
@@ -155,7 +155,7 @@ class Postconf:
         return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
 
     def edit(self, change: Change, directory: Path | None = None) -> None:
-        """Make one edit of the files, or of copies in another directory. What was read stays as it was."""
+        """Make one edit of the files, or of copies in another directory. This object does not change."""
         directory = directory or self.directory
         if change.option == FILE:
             name, _, line = change.argument.partition("=")
@@ -164,29 +164,29 @@ class Postconf:
             self.run("-c", str(directory), change.option, change.argument)
 
     def command(self, change: Change) -> str:
-        """Return the same edit as a line for the shell."""
+        """Return the same edit as a shell command."""
         if change.option == FILE:
             name, _, line = change.argument.partition("=")
             return f"echo {shlex.quote(line)} > {shlex.quote(str(self.directory / name))}"
         return shlex.join(["postconf", "-c", str(self.directory), change.option, change.argument])
 
     def value(self, parameter: str, service: str = "") -> str:
-        """Return what a parameter is, for a service or for all; nothing if this Postfix does not know it."""
+        """Return a parameter's value, for a service or for all; nothing if this Postfix does not know it."""
         everywhere = self.effective.get(parameter, self.explicit.get(parameter, ""))
         return self._expanded.get(service, {}).get(parameter, everywhere)
 
     def own(self, parameter: str, service: str = "") -> str:
-        """Return what a service says itself, or main.cf for no service; nothing if it says nothing."""
+        """Return the value that a service, or main.cf for no service, sets itself; nothing if unset."""
         if service:
             return self._expanded.get(service, {}).get(parameter, "")
         return self.value(parameter) if parameter in self.explicit else ""
 
     def words(self, parameter: str, service: str = "") -> list[str]:
-        """Return the words of a list, which commas or blanks divide, but not within braces."""
+        """Return the words of a list, separated by commas or white space except within braces."""
         return split(self.value(parameter, service), ",")
 
     def number(self, parameter: str, service: str = "") -> int:
-        """Return a number. Raises ConfigError where Postfix itself would not start."""
+        """Return a number. Raises ConfigError if it is invalid, as Postfix itself would fail."""
         value = self.value(parameter, service)
         try:
             return int(value or 0)
@@ -194,7 +194,7 @@ class Postconf:
             raise ConfigError(f"{parameter} = {value}: not a valid number; Postfix rejects it") from None
 
     def seconds(self, parameter: str, service: str = "") -> int:
-        """Return a time in seconds. Raises ConfigError where Postfix itself would not start."""
+        """Return a duration in seconds. Raises ConfigError if it is invalid, as Postfix itself would fail."""
         value = self.value(parameter, service)
         unit = value[-1:] if value[-1:] in _SECONDS else ""
         try:
@@ -203,18 +203,18 @@ class Postconf:
             raise ConfigError(f"{parameter} = {value}: not a valid duration; Postfix rejects it") from None
 
     def running(self, *commands: str) -> list[Service]:
-        """Return the services that these programs serve."""
+        """Return the services that run these programs."""
         return [service for service in self.services.values() if service.command in commands]
 
 
 def of_change(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:
-    """Return what a change of Postfix's configuration fixes, with the command for it."""
+    """Return the problem that a change of Postfix's configuration fixes, with its command as the hint."""
     change = Change(option, argument, why)
     return Finding(f"{change.what}: {why}", postconf.command(change), level)
 
 
 def split(text: str, divider: str = "") -> list[str]:
-    """Return words, which blanks and dividers divide, but not within braces."""
+    """Return the words, separated by white space and dividers except within braces."""
     words, depth = [""], 0
     for letter in text:
         depth += (letter == "{") - (letter == "}")

@@ -1,6 +1,6 @@
-"""The program that master.cf names: this one, and compiled for its interpreter.
+"""The program in master.cf: whether it is this one, and compiled for its interpreter.
 
-A new Python in the system, or another way to install, leaves master.cf with the program of before.
+After an upgrade of Python or a different installation, master.cf still names the previous program.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import MAIN, Job
 from dkimpipe.admin.postfix.postconf import Postconf, of_change
 
-_SAMPLE = "pipe.py"  # which no verb compiles by importing it
-_HEADER = 16  # octets of a .pyc: magic number, flags, then time of modification and size of the source
+_SAMPLE = "pipe.py"  # no verb compiles it by an import
+_HEADER = 16  # bytes of a .pyc: magic number, flags, then modification time and size of the source
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Yield what costs more than it must, and what was left behind by an update."""
+    """Yield an outdated program, or one that is not compiled."""
     service = filter_service.find(postconf, job)
     command = filter_service.program(service, job) if service else []
     main = next((word for word in command if word.startswith("/") and word.endswith(MAIN)), "")
@@ -39,25 +39,25 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def compiling(package: Path, interpreter: str) -> list[str]:
-    """Return the command that compiles it; without I the directory that root is in could give other code."""
+    """Return the command that compiles it; without -I, root's working directory could supply other code."""
     return [interpreter, "-Im", "compileall", "-q", str(package)]
 
 
 def is_compiled(package: Path, interpreter: str) -> bool:
-    """Tell whether an interpreter finds compiled what it would have to compile; if there is neither, too."""
+    """Return whether the package is compiled for an interpreter; True also if one of them is missing."""
     code = "import sys; print(sys.implementation.cache_tag)"
     try:
         tag = subprocess.check_output([interpreter, "-ISc", code], text=True).strip()  # noqa: S603 - no shell
         source = (package / _SAMPLE).stat()
     except (OSError, subprocess.CalledProcessError):
-        return True  # which the trial names
+        return True  # the trial reports it
     try:
         header = (package / "__pycache__" / f"{Path(_SAMPLE).stem}.{tag}.pyc").read_bytes()[:_HEADER]
     except OSError:
         return False
     numbers = (int(source.st_mtime) & 0xFFFFFFFF, source.st_size & 0xFFFFFFFF)
     times = b"".join(number.to_bytes(4, "little") for number in numbers)
-    return any(header[4:8]) or header[8:] == times  # with flags it goes by a hash (PEP 552)
+    return any(header[4:8]) or header[8:] == times  # with flags, it is validated by a hash (PEP 552)
 
 
 def _version(package: Path) -> str:

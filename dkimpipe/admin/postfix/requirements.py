@@ -1,6 +1,6 @@
-"""What Postfix must be told, and why. What a configuration lacks of it follows, as edits.
+"""The settings that Postfix needs, and why; those that a configuration lacks, as edits.
 
-A value that does the same as ours is as good: what the owner of the configuration wrote stays.
+A value with the same effect as ours is accepted: the settings of the owner are kept.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
 from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
 
-PICKUP = "pickup/unix"  # takes what sendmail(1) is given
+PICKUP = "pickup/unix"  # receives mail from sendmail(1)
 PUBLIC_PORTS = ("smtp", "25", "smtpd")
 SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
-SIZE_MARGIN = 16384  # octets by which signatures, or what is said of them, may lengthen a message
-RECIPIENTS = 1000  # Postfix itself takes no more in one message, if smtpd_recipient_limit is its default
+SIZE_MARGIN = 16384  # bytes by which signatures, or their results, may lengthen a message
+RECIPIENTS = 1000  # Postfix accepts no more per message with the default smtpd_recipient_limit
 
 
 class Lack(NamedTuple):
@@ -43,12 +43,12 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
 
 
 def pickup(postconf: Postconf) -> str:
-    """Return the service that takes what sendmail(1) is given; it was a fifo in old versions."""
+    """Return the service that receives mail from sendmail(1); it was a fifo in old versions."""
     return PICKUP if PICKUP in postconf.services or "pickup/fifo" not in postconf.services else "pickup/fifo"
 
 
 def in_use(postconf: Postconf) -> list[Job]:
-    """Return the jobs that a configuration has something of already; to sign, if there is nothing."""
+    """Return the jobs that are set up, at least in part; signing if there are none."""
     return [
         job
         for job in filter_service.JOBS
@@ -61,14 +61,14 @@ def in_use(postconf: Postconf) -> list[Job]:
 
 
 def services(postconf: Postconf, job: Job) -> list[Service]:
-    """Return the services whose mail a job is for."""
+    """Return the services whose mail a job handles."""
     return submission_services(postconf) if job is SIGN else inbound_services(postconf)
 
 
 def guests(postconf: Postconf) -> str:
-    """Return the first setting that lets others send mail to be signed than those who log in or are near.
+    """Return the first setting that admits clients with neither a login nor an address in mynetworks.
 
-    That mail has to be signed, and pipe(8) passes neither a login of theirs nor an address in mynetworks.
+    Their mail has to be signed, although pipe(8) passes neither a login nor an address in mynetworks.
     """
     found = ((each.id, strangers.guests(postconf, each)) for each in submission_services(postconf))
     return next((f"{service}/{setting}" for service, setting in found if setting), "")
@@ -77,8 +77,8 @@ def guests(postconf: Postconf) -> str:
 def inbound_services(postconf: Postconf) -> list[Service]:
     """Return the services whose mail is to be verified.
 
-    They are those of port 25, behind postscreen(8) too, and those that have our filter; not those whose
-    mail is signed, for users send there, and not those that have another filter, if ours stands behind it.
+    They are those on port 25, also behind postscreen(8), and those with our filter; not those whose mail is
+    signed, which users send to, and not those with another filter if ours is behind it.
     """
     name, signed = filter_service.name(postconf, VERIFY), submission_services(postconf)
     return [
@@ -95,8 +95,8 @@ def inbound_services(postconf: Postconf) -> list[Service]:
 def submission_services(postconf: Postconf) -> list[Service]:
     """Return the services whose mail is to be signed.
 
-    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those that have our filter,
-    but for a public port 25. Those that have another filter are left to it, if ours stands behind it.
+    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those with our filter, except a
+    public port 25. Services with another filter are excluded if ours is behind it.
     """
     name = filter_service.name(postconf)
     ours = [
@@ -112,12 +112,12 @@ def submission_services(postconf: Postconf) -> list[Service]:
 
 
 def _is_public(postconf: Postconf, service: Service) -> bool:
-    """Tell whether strangers can send here, on port 25."""
+    """Return whether strangers can send here, on port 25."""
     return service.port in PUBLIC_PORTS and strangers.are_let_in(postconf, service)
 
 
 def goes_elsewhere(postconf: Postconf, service: Service, job: Job = SIGN) -> bool:
-    """Tell whether mail goes through another filter first, and comes back where ours is the next one."""
+    """Return whether mail passes another filter first, and returns where ours is next."""
     name = filter_service.name(postconf, job)
     behind = any(
         passes_to(postconf, each.id, name) and each.port not in (*SUBMISSION_PORTS, *PUBLIC_PORTS)
@@ -128,9 +128,9 @@ def goes_elsewhere(postconf: Postconf, service: Service, job: Job = SIGN) -> boo
 
 
 def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str:
-    """Return the content_filter of a service itself, if it is not ours and there is such a service.
+    """Return the content_filter of a service itself, if it is not ours and that service exists.
 
-    Mail that is to be verified must have none of main.cf either, nor a proxy: it would pass both filters.
+    Mail to verify must have none from main.cf either, nor a proxy: it would pass both filters.
     """
     if job is SIGN:
         return another_road(postconf, postconf.own("content_filter", service.id))
@@ -139,21 +139,21 @@ def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str
 
 
 def another_road(postconf: Postconf, road: str) -> str:
-    """Return this content_filter if it is neither of ours and there is such a service, else nothing."""
+    """Return this content_filter if it is neither of ours and that service exists, otherwise nothing."""
     transport = road.partition(":")[0]
     ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
     return road if transport not in ours and f"{transport}/unix" in postconf.services else ""
 
 
 def passes_to(postconf: Postconf, service: str, name: str) -> bool:
-    """Tell whether a service passes its mail to this filter. Main.cf for all counts if pickup is excepted."""
+    """Return whether a service passes mail to this filter; main.cf applies only if pickup overrides it."""
     excepted = "content_filter" in postconf.overrides.get(pickup(postconf), {})
     road = (postconf.value if excepted else postconf.own)("content_filter", service)
     return road.partition(":")[0] == name
 
 
 def _first_pass(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
-    """Yield what a service lacks that gives its mail to a filter."""
+    """Yield the settings that a service lacks to pass its mail to a filter."""
     name, road = filter_service.name(postconf, job), postconf.value("content_filter", service)
     if not passes_to(postconf, service, name):
         if not another_filter(postconf, postconf.services[service], job):
@@ -190,7 +190,7 @@ def _submission(postconf: Postconf, service: str) -> Iterator[Lack]:
 
 
 def _smtputf8(postconf: Postconf, service: str) -> bool:
-    """Tell whether a service takes SMTPUTF8 mail, or would with a higher compatibility_level."""
+    """Return whether a service accepts SMTPUTF8 mail, or would with a higher compatibility_level."""
     return "no" not in (postconf.own("smtputf8_enable", service), postconf.own("smtputf8_enable"))
 
 
@@ -212,7 +212,7 @@ def _pickup(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
 def _transport(postconf: Postconf, job: Job) -> Iterator[Lack]:
     """Yield the limits of the service that are too low."""
     name = filter_service.name(postconf, job)
-    own = f"{name}_time_limit"  # not known before there is the service
+    own = f"{name}_time_limit"  # unknown until the service exists
     service = f"{name}/unix"
     if (
         postconf.seconds(own if postconf.value(own, service) else "command_time_limit", service)
@@ -229,7 +229,7 @@ def _transport(postconf: Postconf, job: Job) -> Iterator[Lack]:
 
 
 def _main(postconf: Postconf) -> Iterator[Lack]:
-    """Yield what changes mail after it was signed."""
+    """Yield the settings that prevent changes after signing."""
     converted = postconf.value("force_mime_input_conversion") == "yes"  # Postfix 3.9: before the filter
     clients = postconf.running("smtp")
     everywhere = clients and all(
@@ -247,7 +247,7 @@ def _main(postconf: Postconf) -> Iterator[Lack]:
 def _words(
     postconf: Postconf, service: str, name: str, words: list[str], why: str, also: list[str] | None = None
 ) -> Iterator[Lack]:
-    """Yield what a list lacks of these words; those that stand there stay."""
+    """Yield the list with the missing ones of these words added; its own words are kept."""
     standing = postconf.words(name, service)
     lower = [word.lower() for word in standing]
     if not set(words) <= set(lower):

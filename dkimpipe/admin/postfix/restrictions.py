@@ -100,7 +100,7 @@ class Restrictions:
         self.filter = self.by = ""
 
     def let_in(self, session: Session) -> bool:
-        """Tell whether no list rejects this session."""
+        """Return whether no list rejects this session."""
         self.filter = self.by = ""
         self._is_deferred = False
         for stage in LISTS:
@@ -155,7 +155,7 @@ class Restrictions:
         return UNDECIDED
 
     def _permits(self, name: str, argument: str, session: Session) -> bool:
-        """Tell whether one restriction lets this client in."""
+        """Return whether one restriction lets this client in."""
         if self._guest and self._lets_guests_in(name, argument):
             self.by = name
             return True
@@ -174,14 +174,14 @@ class Restrictions:
         return name in _GUESTS or (name.startswith("check_") and self._may_permit(argument))
 
     def _may_permit(self, table: str) -> bool:
-        """Tell whether a table may let somebody in; True for one that cannot be read as text."""
+        """Return whether a table may let somebody in; True for one that cannot be read as text."""
         kind, _, path = table.partition(":")
         is_here = kind in ("inline", "static") or "{" in path
         text = table if is_here else _text(path)
         return text is None or bool(_MAY_PERMIT.search(text)) or any(each in text for each in self._classes)
 
     def is_in(self, parameter: str, name: str, address: str) -> bool:
-        """Tell whether a client is in a list of hosts and networks, such as mynetworks."""
+        """Return whether a client is in a list of hosts and networks, such as mynetworks."""
         return self._matches(
             self._postconf.words(parameter, self._service), self._dot(parameter), name, address
         )

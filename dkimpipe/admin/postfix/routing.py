@@ -1,4 +1,4 @@
-"""Which way mail takes: to the right filter, once, and back; and what in a configuration leads it astray."""
+"""The route of mail through the right filter, once, and back; and settings that misroute it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dkimpipe.errors import ConfigError
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Yield where mail takes a wrong road: around the filter, through it twice, or to the other one."""
+    """Yield the places where mail bypasses the filter, passes it twice, or goes to the other one."""
     services = requirements.services(postconf, job)
     yield from _after_filter(postconf, job)
     if not services and not any(
@@ -47,7 +47,7 @@ def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
 
 
 def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look at what pickup(8) does with mail that comes back from the filter."""
+    """Check how pickup(8) handles mail that returns from the filter."""
     name, pickup = filter_service.name(postconf, job), requirements.pickup(postconf)
     road = postconf.value("content_filter", pickup)
     before = [
@@ -70,7 +70,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
-    """Look at a service whose mail is not to be verified."""
+    """Check a service whose mail is not to be verified."""
     name = filter_service.name(postconf, VERIFY)
     if requirements.passes_to(postconf, service.id, name):
         signer = filter_service.find(postconf)
@@ -79,7 +79,7 @@ def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
 
 
 def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
-    """Look at a service whose mail is not to be signed."""
+    """Check a service whose mail is not to be signed."""
     name = filter_service.name(postconf)
     if requirements.passes_to(postconf, service.id, name):
         why = "mail from strangers is signed"
@@ -102,7 +102,7 @@ def _apply(postconf: Postconf, job: Job = SIGN) -> str:
 
 
 def _submission(postconf: Postconf) -> str:
-    """Return the command that makes the service of RFC 6409, for users who log in by TLS."""
+    """Return the command that creates a submission service (RFC 6409), for users who log in over TLS."""
     line = (
         "submission inet n - y - - smtpd"
         " -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt"
@@ -112,7 +112,7 @@ def _submission(postconf: Postconf) -> str:
 
 
 def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
-    """Raise ConfigError if a service for this job has another filter: ours would take its place."""
+    """Raise ConfigError if a service for this job has another filter, which ours would replace."""
     for service in requirements.services(postconf, job):
         if road := requirements.another_filter(postconf, service, job):
             raise ConfigError(*_behind(postconf, service, road, job))
@@ -122,7 +122,7 @@ def _behind(postconf: Postconf, service: Service, road: str, job: Job) -> tuple[
     proxy = road == postconf.value("smtpd_proxy_filter", service.id)
     parameter = "smtpd_proxy_filter" if proxy else "content_filter"
     where = "where mail returns from it"
-    if job is VERIFY:  # mail from users may come back from there as well
+    if job is VERIFY:  # mail from users may return from there as well
         where += ", on a port only for mail from outside"
     return (
         f"{service.id}/{parameter}: {road} gets this mail, and a service can have only one filter",

@@ -1,4 +1,4 @@
-"""The filter run as pipe(8) would run it: what its user cannot read is found here, not at the first mail."""
+"""A run of the filter as pipe(8) would run it, to find unreadable files before the first mail does."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NOBODY = "dkimpipe-check@invalid"  # RFC 2606: signed for by a senders file with
 
 
 def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Finding]:
-    """Return what goes wrong with a message of this author, of which the report should begin so."""
+    """Run the filter with a message from this author; its report should begin with ``report``."""
     name, _, group_name = (service.attribute("user") or "").partition(":")
     command = filter_service.command(service)
     if not command:
-        return []  # another program, which the doctor names
+        return []  # another program, which the doctor reports
     try:
         user = pwd.getpwnam(name)
         group = grp.getgrnam(group_name).gr_gid if group_name else user.pw_gid
@@ -35,7 +35,7 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
             **(rights if os.geteuid() == 0 else {}),
         )
     except KeyError:
-        return []  # the doctor names it
+        return []  # the doctor reports it
     except OSError as error:
         return [Finding(f"user {name} cannot run {command[0]}: {error.strerror}")]
     said = done.stderr.decode(errors="backslashreplace").strip()

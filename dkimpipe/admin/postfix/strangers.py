@@ -36,7 +36,7 @@ _LOOPBACK = ("loopback-only", "localhost")
 
 
 def are_let_in(postconf: Postconf, service: Service) -> bool:
-    """Tell whether a stranger can hand in a message at a service, for a local recipient at least."""
+    """Return whether a stranger can hand in a message at a service, for a local recipient at least."""
     return bool(roads(postconf, service))
 
 
@@ -82,13 +82,13 @@ def guests(postconf: Postconf, service: Service) -> str:
 
 
 def _is_host_name(pattern: str) -> bool:
-    """Tell whether an item of mynetworks is neither a network, nor a file or table of such items."""
+    """Return whether an item of mynetworks is neither a network, nor a file or table of such items."""
     pattern = pattern.lstrip("!")
     return not (pattern.startswith("/") or ":" in pattern or network(pattern))
 
 
 def is_inside(postconf: Postconf, service: Service) -> bool:
-    """Tell whether only programs on this host can connect to a service."""
+    """Return whether only programs on this host can connect to a service."""
     kind = service.id.rpartition("/")[2]
     if kind == "pass":
         doors = postconf.running("postscreen")
@@ -110,7 +110,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _wants_certificates(postconf: Postconf, service: str) -> bool:
-    """Tell whether TLS ends for a client without a certificate that smtpd(8) trusts."""
+    """Return whether TLS ends for a client without a certificate that smtpd(8) trusts."""
     enforced = (
         postconf.value("smtpd_tls_wrappermode", service) == "yes"
         or postconf.value("smtpd_tls_security_level", service) == "encrypt"
