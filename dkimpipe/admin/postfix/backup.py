@@ -1,8 +1,8 @@
 """Edits of Postfix's configuration, with a backup before, and their reversal.
 
 The edits are made on copies. A backup contains the files ``before`` and ``after`` the edits; it is complete,
-and on disk, before any file of Postfix is replaced. Unmodified files are restored byte for byte; in files that
-were modified since, the edits are undone setting by setting.
+and on disk, before any file of Postfix is replaced. Unmodified files are restored byte for byte; in files
+that were modified since, the edits are undone setting by setting.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def inbound_services(postconf: Postconf) -> list[Service]:
 def submission_services(postconf: Postconf) -> list[Service]:
     """Return the services whose mail is to be signed.
 
-    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those with our filter, except a
-    public port 25. Services with another filter are excluded if ours is behind it.
+    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those with our filter, except
+    a public port 25. Services with another filter are excluded if ours is behind it.
     """
     name = filter_service.name(postconf)
     ours = [
