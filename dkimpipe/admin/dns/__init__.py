@@ -1,1 +1,1 @@
-"""The DNS records of keys: made, looked up, compared with the keys, and published."""
+"""The DNS records of keys: compute, look up, compare with the keys, and publish."""

@@ -1,8 +1,7 @@
-"""What is wrong with the record of a key, and whose key a record holds.
+"""The problems of a key record, and whose key a record contains.
 
-Whether it is good is for the parser of ``verify`` to say, and for the few rules here in which other verifiers
-are stricter: mail that any of them refuses is lost. What was done wrong is looked for after that, and only to
-put it into words.
+The parser of ``verify`` decides whether a record is valid, with a few rules here for verifiers that are
+stricter: mail that any of them refuses is lost. The cause is determined afterwards, only for the message.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dkimpipe.admin.maps.entries import Use
 
-_SHOWN = 40  # octets of a record in a message
-_OPENDKIM_LIMIT = 1024  # octets, its BUFRSZ; it reads no further
+_SHOWN = 40  # bytes of a record in a message
+_OPENDKIM_LIMIT = 1024  # bytes, its BUFRSZ; it reads no further
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _INVISIBLE = {"\u00a0": "non-breaking space", "\u200b": "zero-width space", "\u00ad": "soft hyphen"}
-_SPLIT_MARKS = b'"\\ \t\r\n'  # what is left where a value was split, or joined
+_SPLIT_MARKS = b'"\\ \t\r\n'  # remnants where a value was split or joined
 _NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
 _NO_CHARACTER_OF_TAGS = re.compile(rb"[^\x20-\x7e\t\r\n]+")
 # How a certificate of version 3 begins (RFC 5280 section 4.1): loading one may print warnings.
@@ -39,7 +38,7 @@ _LIKE_A_KEY = re.compile(rb"[A-Za-z0-9+/]{40}")  # the shortest, of Ed25519, has
 
 
 class Need(NamedTuple):
-    """What a record has to say so that a signature verifies.
+    """The requirements of a signature for its record.
 
     ``value``       the record as ``dkimpipe dns`` writes it
     ``hash``        sha256, or sha1 for DomainKeys and a=rsa-sha1
@@ -56,20 +55,20 @@ class Need(NamedTuple):
 
 
 def need(options: SignatureOptions, below: bool, local_part: str, value: str) -> Need:
-    """Return what the record of a signature has to say; ``value`` is that of its key."""
+    """Return the requirements of a signature; ``value`` is the record of its key."""
     domainkeys = options.type == "domainkeys"
     sha1 = domainkeys or options.algorithm == "rsa-sha1"
     return Need(value, "sha1" if sha1 else "sha256", below, domainkeys, local_part)
 
 
 def need_of(use: Use, value: str) -> Need:
-    """Return what the record of a signature in a map has to say; ``value`` is that of its key."""
+    """Return the requirements of a signature in a map; ``value`` is the record of its key."""
     local_part, at, _ = use.line.key.rpartition("@")
     return need(use.options, use.below, local_part if at else "", value)
 
 
 def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
-    """Return what is wrong with the TXT records of a name, each with how bad it is: error or warning."""
+    """Return the problems with the TXT records of a name, each with its level: error or warning."""
     if len(texts) > 1:
         what = f"{len(texts)} TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)"
         return [(what, "error")]
@@ -84,7 +83,7 @@ def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
 
 
 def _key_of(value: str) -> bytes:
-    """Return the key in a record of ours, in base64; nothing if somebody damaged it."""
+    """Return the key in a record of ours, in base64; nothing if the record was damaged."""
     try:
         return taglist.parse(value.encode()).get(b"p", b"")
     except TagListError:
@@ -143,7 +142,7 @@ def _refused_by_others(needed: Need, found: KeyRecord, text: bytes) -> Iterator[
 
 
 def _against_signature(needed: Need, found: KeyRecord) -> Iterator[tuple[str, str]]:
-    """Yield what in a record of the right key is against the signature (RFC 6376 3.6.1, RFC 4870 3.2.3)."""
+    """Yield conflicts of the right key's record with the signature (RFC 6376 3.6.1, RFC 4870 3.2.3)."""
     values = {tag: printable(value, _SHOWN) for tag, value in found.tags.items()}
     if not found.allows_hash(needed.hash):
         yield f"h={values[b'h']} does not allow {needed.hash}", "error"
@@ -162,11 +161,11 @@ def _against_signature(needed: Need, found: KeyRecord) -> Iterator[tuple[str, st
         yield f"g={values[b'g']}: DomainKeys verifies mail of this local part only", "warning"
 
 
-# Words, once a record is refused.
+# The message for a record that was refused.
 
 
 def _in_words(error: KeyRecordError, text: bytes, wanted: bytes) -> str:
-    """Return what is wrong with a record that the parser refused; ``wanted`` is the key in base64."""
+    """Return the problem with a record that the parser refused; ``wanted`` is the key in base64."""
     for character, name in _INVISIBLE.items():
         if character.encode() in text:
             return f"it contains a {name} (U+{ord(character):04X})"
@@ -203,7 +202,7 @@ def _in_words_of_list(error: TagListError, text: bytes) -> str:
 
 
 def _what_is_in_p(value: bytes, wanted: bytes) -> str:
-    """Return what p= has in it instead of a key, nothing if that cannot be seen."""
+    """Return what p= contains instead of a key, nothing if that is unknown."""
     key = taglist.unfolded(value)
     if b"-----BEGIN" in value:
         return "p= contains the BEGIN line of a key file"
@@ -225,7 +224,7 @@ def _what_is_in_p(value: bytes, wanted: bytes) -> str:
 
 
 def _other_object(key: bytes) -> str:
-    """Return what kind of file was pasted into p= by mistake, nothing if it is none that we know."""
+    """Return the kind of file that was pasted into p= by mistake, nothing if it is unknown."""
     try:
         octets = taglist.base64(key)
         if _CERTIFICATE.match(octets):
@@ -244,7 +243,7 @@ def _quoted(octets: bytes) -> str:
 
 
 class Holds(enum.Enum):
-    """What a TXT record holds. What is UNCLEAR may be a key: the name is not free, and the key not gone."""
+    """What a TXT record contains. UNCLEAR may be a key: the name is not free, and the key is not gone."""
 
     NOTHING = "no key"
     OURS = "the key that is asked for, and no other"
@@ -253,9 +252,9 @@ class Holds(enum.Enum):
 
 
 def holds(text: bytes, value: str = "") -> Holds:
-    """Return what a TXT record holds; ``value`` is the record of the key that is asked for, if there is one.
+    """Return what a TXT record contains; ``value`` is the record of the key in question, if there is one.
 
-    A record that verifiers refuse still holds a key, for verifiers that are less strict, and for its owner.
+    A record that verifiers refuse still contains a key for less strict verifiers, and for its owner.
     """
     wanted = _key_of(value)
     try:

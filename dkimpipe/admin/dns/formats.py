@@ -1,7 +1,7 @@
-"""TXT records as name servers, web pages and programs take them.
+"""TXT records in the formats of name servers, web forms and programs.
 
-A function a format. Each gets names without the last dot, values of any length in US-ASCII, and the time to
-live in seconds, and returns lines with their ends.
+There is one function for each format. It takes names without the last dot, values of any length in US-ASCII,
+and the time to live in seconds, and returns lines with their line ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable
 if TYPE_CHECKING:
     from dkimpipe.admin.dns.record import Record
 
-STRING_LIMIT = 255  # octets in one string of a TXT record, RFC 1035 section 3.3
+STRING_LIMIT = 255  # bytes in one string of a TXT record, RFC 1035 section 3.3
 
 
 def bind(records: Sequence[Record], ttl: int, origin: str = "") -> str:
@@ -22,29 +22,29 @@ def bind(records: Sequence[Record], ttl: int, origin: str = "") -> str:
 
 
 def plain(records: Sequence[Record], ttl: int) -> str:
-    """Return name and value, a line each, for the form of a web page; a blank line between records."""
+    """Return name and value on separate lines, for a web form, with a blank line between records."""
     return "\n".join([f"{record.name}\n{record.value}\n" for record in records])
 
 
 def tinydns(records: Sequence[Record], ttl: int) -> str:
-    """Return lines of tinydns-data(8), which splits long values itself, at 127 octets."""
+    """Return lines of tinydns-data(8), which itself splits long values, at 127 bytes."""
     return "".join([f"'{record.name}:{_octal(record.value)}:{ttl}\n" for record in records])
 
 
 def nsupdate(records: Sequence[Record], ttl: int) -> str:
-    """Return commands of nsupdate(1): each record takes the place of what stands at its name."""
+    """Return commands of nsupdate(1): each record replaces all TXT records of its name."""
     return "".join(
         [
             f"update delete {record.name}. TXT\n"
             f"update add {record.name}. {ttl} TXT {quoted(record.value)}\n"
-            "send\n"  # one each: they may be in several zones
+            "send\n"  # one for each: they may be in different zones
             for record in records
         ]
     )
 
 
 def as_json(records: Sequence[Record], ttl: int) -> str:
-    """Return a list of objects; ``strings`` is the value in pieces of at most 255 octets."""
+    """Return a list of objects; ``strings`` is the value in pieces of at most 255 bytes."""
     objects = [
         {"name": r.name, "ttl": ttl, "type": "TXT", "value": r.value, "strings": strings(r.value)}
         for r in records
@@ -67,7 +67,7 @@ def strings(value: str) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """Return a value as the strings of a zone file, in quotes and divided by blanks."""
+    """Return a value as the strings of a zone file, quoted and separated by spaces."""
     return " ".join([f'"{_escaped(string)}"' for string in strings(value)])
 
 

@@ -1,4 +1,4 @@
-"""Whether DNS holds the record of a key, at every server that answers for it, and what is wrong if not."""
+"""Look up the record of a key at every authoritative server, and report what is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from dkimpipe.admin.dns.compare import Need
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError, one_line, printable
 
-TIME_OUT = 5  # seconds for one question, in two tries
-PATIENCE = 3  # questions without an answer, then a server is asked no more
+TIME_OUT = 5  # seconds for one query, in two attempts
+PATIENCE = 3  # queries without an answer, after which a server is not queried again
 PORT = 53
 _MAX_ALIASES = 8
 
 
 class Server(NamedTuple):
-    """A name server: how to call it in a message, its address, its port."""
+    """A name server: its name in messages, its address, and its port."""
 
     name: str
     address: str
@@ -37,13 +37,13 @@ class Server(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a server says.
+    """The answer of a server.
 
-    ``failure``  why there is no TXT record, in a few words, or empty
-    ``texts``    of all TXT records, the strings of each joined
-    ``ttl``      seconds for which a resolver may keep this answer, also one that nothing is there (RFC 2308)
-    ``absent``   the server says for certain that there is none: it is neither silent nor at a loss
-    ``silent``   it says nothing at all
+    ``failure``  why there is no TXT record, or empty
+    ``texts``    the TXT records, with the strings of each joined
+    ``ttl``      seconds for which a resolver may cache this answer, also a negative one (RFC 2308)
+    ``absent``   there is definitely no record: the server answered without failure
+    ``silent``   the server did not answer
     ``alias``    the name that this one is an alias of, if there is no TXT record
     """
 
@@ -56,7 +56,7 @@ class Answer(NamedTuple):
 
     @property
     def certain(self) -> bool:
-        """Whether it says for certain what is there."""
+        """Whether the contents of the name are certain."""
         return bool(self.texts) or self.absent
 
 
@@ -72,7 +72,7 @@ def server(text: str) -> Server:
 
 
 def servers_of(owner: str) -> list[Server]:
-    """Return the system's resolver and the servers that answer for a name (RFC 1034). Raises ConfigError."""
+    """Return the system's resolver and the authoritative servers of a name (RFC 1034). Raises ConfigError."""
     try:
         resolver = dns.resolver.Resolver()
         found = [_resolver(resolver)]
@@ -89,7 +89,7 @@ def servers_of(owner: str) -> list[Server]:
 
 
 def _has_way(address: str) -> bool:
-    """Tell whether this machine has a way to an IPv6 address: many have none. Nothing is sent."""
+    """Return whether this host has a route to an IPv6 address: many have none. Nothing is sent."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             probe.connect((address, PORT))
@@ -103,7 +103,7 @@ def _resolver(resolver: dns.resolver.Resolver) -> Server:
 
 
 def ask(owner: str, at: Server) -> Answer:
-    """Ask a server for the TXT records of a name, by UDP, and by TCP where the answer is too long."""
+    """Query a server for the TXT records of a name, over UDP, and over TCP if the answer is too long."""
     try:
         query = dns.message.make_query(owner, dns.rdatatype.TXT, use_edns=True, payload=1232)
         response = _response(query, at)
@@ -129,7 +129,7 @@ def ask(owner: str, at: Server) -> Answer:
 
 
 def _response(query: dns.message.Message, at: Server) -> dns.message.Message:
-    """Return the answer to a query. UDP can lose one: the second time-out is the last."""
+    """Return the answer to a query. UDP can lose packets: there is one retry."""
     try:
         response, _ = dns.query.udp_with_fallback(query, at.address, TIME_OUT / 2, port=at.port)
     except dns.exception.Timeout:
@@ -142,25 +142,25 @@ def _alias(name: str) -> str:
 
 
 def _negative_ttl(response: dns.message.Message) -> int:
-    """Return the seconds for which an answer that nothing is there is kept (RFC 2308 section 5)."""
+    """Return the seconds for which a negative answer is cached (RFC 2308 section 5)."""
     kinds = (each for each in response.authority if each.rdtype == dns.rdatatype.SOA)
     return max([min(each.ttl, each[0].minimum) for each in kinds], default=0)
 
 
 class Asker:
-    """Looks at the records of many names.
+    """Looks up the records of many names.
 
-    A server that has let ``PATIENCE`` questions go unanswered is asked no more: the silence of one costs a
-    quarter of a minute, however many names there are.
+    A server that has not answered ``PATIENCE`` queries is not queried again: a silent server costs a quarter
+    of a minute, regardless of the number of names.
     """
 
     def __init__(self, only: Sequence[Server] = ()) -> None:
-        """Take the servers to ask; none means the resolver, and for each name those that answer for it."""
+        """Take the servers to query; by default the resolver and the authoritative servers of each name."""
         self._only = list(only)
         self._unanswered: dict[str, int] = {}
 
     def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
-        """Yield what is wrong with a record, at any server, for any of the signatures that it serves."""
+        """Yield the problems with a record, at any server, for any of the signatures that use it."""
         try:
             for at, answer in self.answers(owner):
                 yield from _findings(owner, needs, answer, at)
@@ -168,7 +168,7 @@ class Asker:
             yield Finding(str(error), error.hint)
 
     def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
-        """Yield what each server says of a name. Raises ConfigError if they cannot be found."""
+        """Yield the answer of each server for a name. Raises ConfigError if the servers cannot be found."""
         for at in self._only or self._servers_of(owner):
             place = f"{at.address}#{at.port}"
             if self._unanswered.get(place, 0) >= PATIENCE:
@@ -211,7 +211,7 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
 
 
 def _follow(answer: Answer, at: Server) -> Answer:
-    """Return what an alias leads to; what is in the zones of others, a server need not know."""
+    """Return the answer at the end of an alias; a server may not know the other zones."""
     first = answer.alias
     for _ in range(_MAX_ALIASES):
         if not answer.alias:
@@ -229,7 +229,7 @@ def _is_wildcard(owner: str, answer: Answer, at: Server) -> bool:
 
 
 def _elsewhere(owner: str, at: Server) -> str:
-    """Return where the record stands instead: a name whose zone was written twice is a usual slip."""
+    """Return a finding if the record is under a name with the zone appended twice, a common error."""
     domain = owner.partition("._domainkey.")[2]
     if ask(f"{owner}.{domain}", at).failure:
         return ""

@@ -1,6 +1,6 @@
-"""The records that signatures need: one a selector and domain, however many entries name it.
+"""The records that signatures need: one for each selector and domain, shared by all entries that use it.
 
-A record is fitted to all of them: what would make a signature of one of them fail is left out, and noted.
+A record must fit all of them: tags that would make one of their signatures fail are omitted, with a note.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from dkimpipe.errors import ConfigError, NotSigned, Trouble
 
 
 class Needed:
-    """The signatures by the name of the record that they need.
+    """The signatures, by the name of the record that they need.
 
-    ``notes``   what is left out, and why, a line each
-    ``errors``  what keeps records from being made
+    ``notes``   omissions and their reasons, one line each
+    ``errors``  problems that prevent records
     """
 
     def __init__(self, lines: dict[Line, bool], settings: Settings) -> None:
-        """Take entries, each with whether it is asked for: the others only tell what else a record serves."""
+        """Take entries, each with whether it is requested: the others only show what else uses a record."""
         self.notes: list[str] = []
         self.errors: list[Trouble] = []
         self._lines = lines
@@ -37,11 +37,11 @@ class Needed:
         for line, _, use in entries.every_signature(lines, settings):
             if isinstance(use, Use):
                 self._uses.setdefault(use.name, []).append(use)
-            elif lines[line]:  # what is wrong with one that nobody asks for is not told
+            elif lines[line]:  # problems of entries that are not requested are not reported
                 self._tell(use)
 
     def records(self, options: argparse.Namespace) -> list[Record]:
-        """Return the records of the entries that are asked for, and the policies of their domains."""
+        """Return the records of the requested entries, and the policies of their domains."""
         records, domains = [], []
         for name, uses in self._uses.items():
             if not any(self._lines[use.line] for use in uses):
@@ -57,7 +57,7 @@ class Needed:
         return records
 
     def refuse_if_needed(self) -> None:
-        """Raise ConfigError if an entry that is not asked for signs with a record of one that is."""
+        """Raise ConfigError if another entry needs a record of the requested ones."""
         for name, uses in self._uses.items():
             others = [use for use in uses if not self._lines[use.line]]
             if others and len(others) < len(uses):
@@ -86,13 +86,13 @@ class Needed:
         return Record(name, value)
 
     def _note_faults(self, name: str, uses: list[Use], value: str) -> None:
-        """Say what ``check --dns`` would call an error, such as --notes that are too long for a verifier."""
+        """Note what ``check --dns`` would report as an error, such as --notes that are too long."""
         needs = dict.fromkeys(compare.need_of(use, value) for use in uses)
         found = [fault for each in needs for fault in compare.faults(each, [value.encode()])]
         self.notes += dict.fromkeys(f"{name}: {what}" for what, level in found if level == "error")
 
     def _key(self, use: Use) -> tuple[str, str]:
-        """Return k= and p= for a signature. Raises ConfigError, also if its algorithm is for another type."""
+        """Return k= and p= for a signature. Raises ConfigError, also if the algorithm is for other keys."""
         options = use.options
         try:
             kind, octets = self._public(options.keyfile)
@@ -105,7 +105,7 @@ class Needed:
         return kind, octets
 
     def _tags(self, name: str, uses: list[Use], options: argparse.Namespace) -> dict[str, str]:
-        """Return the tags that are wished, less those that would make a signature fail."""
+        """Return the requested tags, except those that would make a signature fail."""
         domainkeys = _first_place(use for use in uses if use.options.type == "domainkeys")
         sha1 = domainkeys or _first_place(use for use in uses if use.options.algorithm == "rsa-sha1")
         below = _first_place(use for use in uses if use.below)
@@ -145,13 +145,13 @@ class Needed:
 
 
 def _common_tags(options: argparse.Namespace) -> dict[str, str]:
-    """Return the tags that records of selectors and policies of DomainKeys share."""
+    """Return the tags that key records and DomainKeys policies share."""
     tags = {"t": "y" if options.testing else "", "n": record.notes(options.notes or "")}
     return {tag: value for tag, value in tags.items() if value}
 
 
 def _first_place(uses: Iterable[Use]) -> str:
-    """Return the place of the first, empty for none."""
+    """Return the place of the first one, empty if there is none."""
     return next((use.line.place() for use in uses), "")
 
 

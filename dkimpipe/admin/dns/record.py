@@ -24,31 +24,31 @@ class Record(NamedTuple):
 
 
 def policy_name(domain: str) -> str:
-    """Return where the DomainKeys policy of a domain stands, without the last dot."""
+    """Return the name of a domain's DomainKeys policy, without the last dot."""
     return f"_domainkey.{domain}"
 
 
 def dmarc_name(domain: str) -> str:
-    """Return where the DMARC policy of a domain stands, without the last dot."""
+    """Return the name of a domain's DMARC policy, without the last dot."""
     return f"_dmarc.{domain}"
 
 
 def policy(signs: str, tags: Mapping[str, str]) -> str:
     """Return a DomainKeys policy.
 
-    ``signs``: ``~`` some of its mail, ``-`` all, ``!`` all, and nobody else does; ``.`` it sends none.
+    ``signs``: ``~`` some of its mail, ``-`` all, ``!`` all and only itself; ``.`` it sends no mail.
     """
     return tag_list(_POLICY_ORDER, {"o": signs, **tags})
 
 
 def dmarc(report: str) -> str:
-    """Return a DMARC policy that asks for nothing but reports, to an address if there is one."""
+    """Return a DMARC policy that requests only reports, to an address if one is given."""
     reports = f"; rua=mailto:{quote(report, safe='@+')}" if report else ""  # RFC 7489 section 6.2: no , or !
     return f"v=DMARC1; p=none{reports}"
 
 
 def notes(text: str) -> str:
-    """Return text as n= holds it: dkim-quoted-printable (RFC 6376 section 2.11) of its UTF-8, not folded."""
+    """Return text in the form of n=: dkim-quoted-printable (RFC 6376 section 2.11) of its UTF-8."""
     return "".join([chr(o) if chr(o) in _SAFE else f"={o:02X}" for o in text.encode("utf-8", "replace")])
 
 

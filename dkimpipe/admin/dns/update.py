@@ -1,8 +1,8 @@
-"""Records put into DNS and taken out again: dynamic update (RFC 2136), signed with TSIG (RFC 8945).
+"""Publish and delete records by dynamic update (RFC 2136), signed with TSIG (RFC 8945).
 
-Every question and update is signed, and every answer must be. A name is looked at first; an update says what
-stood there, so that the server refuses it if somebody else was faster; then it is read back. Nothing is
-touched but the TXT records of that one name.
+Every query and update is signed, and so must every answer be. A name is queried first; an update has the
+previous contents as its prerequisite, so that the server refuses it after a concurrent change; then the name
+is queried again. Only the TXT records of that one name are changed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from dkimpipe.files import open_file, why
 
 PORT = 53
 TTL = 3600  # seconds
-_MAX_RECORD = 65000  # octets: less than a message holds, of which names and signature take a part
+_MAX_RECORD = 65000  # bytes: a message holds more, but also names and the signature
 _MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
-TIMEOUT = 10.0  # seconds for one question
+TIMEOUT = 10.0  # seconds for one query
 MAX_TIMEOUT = 3600.0
 _MAX_KEY_FILE = 65536
-_UDP_LIMIT = 512  # octets, RFC 1035 section 4.2.1
-_OPEN_TO_OTHERS = 0o026  # the bits that a private key must not have, either
+_UDP_LIMIT = 512  # bytes, RFC 1035 section 4.2.1
+_OPEN_TO_OTHERS = 0o026  # the mode bits that a private key must not have either
 _ALGORITHMS = {
     "hmac-md5": dns.tsig.HMAC_MD5,
     "hmac-sha1": dns.tsig.HMAC_SHA1,
@@ -52,7 +52,7 @@ _ALGORITHMS = {
 }
 _TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|#[^\n]*|("[^"\n]*"|[{};]|[^\s{};"]+)', re.DOTALL)
 
-# What a server answers, and what to do about it.
+# Answers of a server, and their hints.
 _REFUSALS = {
     dns.rcode.REFUSED: (
         "refused the request (REFUSED)",
@@ -78,7 +78,7 @@ _TSIG_FAULTS: dict[type[dns.exception.DNSException], tuple[str, str]] = {
 
 
 class Change(NamedTuple):
-    """What is done at a name: ``before`` and ``after`` are all its TXT records, None for no record."""
+    """A change of a name: ``before`` and ``after`` are all its TXT records, None if there are none."""
 
     name: dns.name.Name
     zone: dns.name.Name
@@ -87,7 +87,7 @@ class Change(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What it comes to, in words."""
+        """The outcome, for output."""
         if self.after is None:
             return "deleted" if self.before else "not there"
         if self.before is None:
@@ -100,8 +100,8 @@ class Server:
     """A name server that takes updates.
 
     ``address``  IPv4 or IPv6
-    ``key``      signs what is asked, and proves the answers
-    ``timeout``  seconds for one question
+    ``key``      signs queries and updates, and authenticates the answers
+    ``timeout``  seconds for one query
     """
 
     def __init__(self, address: str, port: int, key: dns.tsig.Key, timeout: float = TIMEOUT) -> None:
@@ -138,13 +138,13 @@ class Server:
         return None
 
     def _has(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, zone: dns.name.Name) -> bool:
-        """Tell whether records are the name's own: the conditions of updates (RFC 2136) see no wildcards."""
+        """Return whether records are the name's own: update prerequisites (RFC 2136) ignore wildcards."""
         update = dns.update.UpdateMessage(zone)
         update.present(name, rdtype)
         return self._ask(update, name, dns.rcode.NXRRSET).rcode() == dns.rcode.NOERROR
 
     def make(self, change: Change) -> None:
-        """Ask for a change, on the condition that nobody changed the name before. Raises ConfigError."""
+        """Request a change, provided that the name has not changed meanwhile. Raises ConfigError."""
         update = dns.update.UpdateMessage(change.zone)
         if change.before is None:
             update.absent(change.name, "TXT")
@@ -159,7 +159,7 @@ class Server:
     def _ask(
         self, message: dns.message.Message, name: dns.name.Name, also: dns.rcode.Rcode = dns.rcode.NXDOMAIN
     ) -> dns.message.Message:
-        """Return the proven answer, if its code is NOERROR or the other one. Raises ConfigError."""
+        """Return the authenticated answer, if its code is NOERROR or ``also``. Raises ConfigError."""
         message.use_tsig(self.key)
         try:
             answer = self._exchange(message)
@@ -182,7 +182,7 @@ class Server:
         raise ConfigError(f"{_text(name)}: {self} {fault}", hint)
 
     def _exchange(self, message: dns.message.Message) -> dns.message.Message:
-        """Return the answer to a message. Large messages go by TCP, and large answers come so."""
+        """Return the answer to a message. TCP is used for large messages and answers."""
         if len(message.to_wire()) > _UDP_LIMIT:
             return dns.query.tcp(message, self.address, self.timeout, self.port)
         answer, _ = dns.query.udp_with_fallback(
@@ -207,16 +207,16 @@ def server(options: argparse.Namespace) -> Server:
 
 
 def publish(server: Server, records: Sequence[Record], ttl: int, zone: str, replace: bool) -> None:
-    """Put records into DNS, and print for each what was done. Raises ConfigError.
+    """Publish records, and print the outcome for each. Raises ConfigError.
 
-    What else stands at a name is an error, before anything is changed, unless ``replace`` says to put the
-    record in its place. ``zone``: what all names are in, '' if the server is to be asked.
+    Another TXT record at a name is an error, before anything is changed, unless ``replace`` is set.
+    ``zone``: the zone of all names, or '' to ask the server.
     """
     _carry_out(server, [(record, _rdataset(record.value, ttl)) for record in records], zone, replace)
 
 
 def delete(server: Server, records: Sequence[Record], zone: str, replace: bool) -> None:
-    """Take records out of DNS; else as ``publish``."""
+    """Delete records from DNS; otherwise like ``publish``."""
     _carry_out(server, [(record, None) for record in records], zone, replace)
 
 
@@ -271,7 +271,7 @@ def _rdataset(value: str, ttl: int) -> dns.rdataset.Rdataset:
 
 
 def _values(rdataset: dns.rdataset.Rdataset) -> list[bytes]:
-    """Return the values of TXT records, the strings of each joined, in order."""
+    """Return the values of TXT records, with the strings of each joined, sorted."""
     return sorted(b"".join(rdata.strings) for rdata in rdataset)
 
 
@@ -280,7 +280,7 @@ def _text(name: dns.name.Name) -> str:
 
 
 def read_tsig_key(path: str) -> dns.tsig.Key:
-    """Return the one key of a file that nobody but its owner and group can read, as tsig-keygen(8) writes it.
+    """Return the key of a file as written by tsig-keygen(8), which only its owner and group can read.
 
     ``key "NAME" { algorithm hmac-sha256; secret "BASE64"; };``  Raises ConfigError; never shows the secret.
     """
