@@ -1,1 +1,1 @@
-"""The files that the filter reads: maps, their entries, keys, and who may read and write them."""
+"""The files that the filter reads: maps, their entries, and keys, with their permissions."""

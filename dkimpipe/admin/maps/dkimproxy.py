@@ -1,6 +1,6 @@
-"""What files of DKIMproxy 1.4.1 say, and do otherwise here: for the administrator who comes from there.
+"""Differences in the effect of files written for DKIMproxy 1.4.1, for administrators who migrate.
 
-It is what DKIMproxy's own code does, with the signatures of Mail::DKIM, also where its manual says otherwise.
+The reference is DKIMproxy's own code, with the signatures of Mail::DKIM, even where its manual differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dkimpipe.senders import Signature
 
 _MACRO = re.compile(r"\$(\w+)")
 _DOLLAR = re.compile(r"\$\$\w")
-# What DKIMproxy leaves aside, and what it does here.
+# Options that DKIMproxy ignores, and their effect here.
 _OPTIONS = {
     "headers": "h= had no effect in DKIMproxy; here it names the fields that are signed",
     "lifetime": "x= had no effect in DKIMproxy; here the signature expires",
@@ -27,7 +27,7 @@ _NO_ALGORITHM = "dkim without a= was rsa-sha1 in DKIMproxy; here it follows from
 
 
 def directives(settings: Settings) -> Iterator[Finding]:
-    """Yield what the conf file does otherwise here, in no order."""
+    """Yield the differences of the conf file, in no particular order."""
     place = _what_sender_chose(settings)
     if place and "match" not in settings.values:
         yield _warning(
@@ -59,7 +59,7 @@ def directives(settings: Settings) -> Iterator[Finding]:
 
 
 def _what_sender_chose(settings: Settings) -> str:
-    """Return the place of what depends on whose address counts; empty if nothing does."""
+    """Return the place of a setting that depends on the chosen address; empty if there is none."""
     if "sender_map" in settings.values:
         return settings.where["sender_map"]
     if "," in settings.get("domain"):
@@ -68,7 +68,7 @@ def _what_sender_chose(settings: Settings) -> str:
 
 
 def entry(line: Line) -> Iterator[Finding]:
-    """Yield what an entry of a map, or a signature of the conf file, does otherwise here."""
+    """Yield the differences of a map entry, or of a signature in the conf file."""
     place = line.place()
     if line.key != line.key.lower():
         yield _warning(
@@ -81,7 +81,7 @@ def entry(line: Line) -> Iterator[Finding]:
         yield _warning(f"{place}: DKIMproxy ignored the continuation lines of this entry; here they apply")
     try:
         signatures = line.signatures()
-    except ConfigError:  # which is told as such
+    except ConfigError:  # it is reported as an error
         return
     for signature in signatures:
         for what in (*_options(signature), *_keydomain(line, signature)):
@@ -107,7 +107,7 @@ def _options(signature: Signature) -> Iterator[str]:
 
 
 def _keydomain(line: Line, signature: Signature) -> Iterator[str]:
-    """Yield what d= or i= is otherwise if it comes from the key."""
+    """Yield the differences of d= or i= if they come from the key."""
     if "domain" in signature.options and "$key" not in _domain_and_identity(signature):
         return
     key = canonical(line.key).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""A senders file with another selector and key in it, and every other octet as it was."""
+"""Replace a selector and key in a senders file, and keep every other byte."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _OPTION = re.compile(r"([^,=]*)=\s*([^,]*?)\s*(?:,|$)")
 
 
 class Pair(NamedTuple):
-    """Selector and key file as they stand in s= and key= of a signature."""
+    """Selector and key file as written in s= and key= of a signature."""
 
     selector: str
     keyfile: str
 
 
 def pair(signature: Signature) -> Pair | None:
-    """Return what a signature itself says of both; None if the conf file says one of them."""
+    """Return both options of a signature; None if one of them comes from the conf file."""
     options = signature.options
     if "selector" in options and "keyfile" in options:
         return Pair(options["selector"], options["keyfile"])
@@ -35,10 +35,10 @@ def pair(signature: Signature) -> Pair | None:
 
 
 def replace(path: str, before: bytes, old: Pair, new: Pair) -> None:
-    """Let all signatures of a senders file that have the old pair have the new one: all at once, or none.
+    """Replace the old pair with the new one in all signatures of a senders file, atomically.
 
-    ``before`` is what it was found to say. Raises ConfigError if it says something else now, and if it would
-    not say just that afterwards.
+    ``before`` is the contents that were read. Raises ConfigError if they have changed, and if the result
+    would have any other effect.
     """
     lines = list(entries.entries_of(io.BytesIO(before), path))
     after = before
@@ -57,7 +57,7 @@ def replace(path: str, before: bytes, old: Pair, new: Pair) -> None:
 
 
 def _edits(line: Line, old: Pair, new: Pair) -> Iterator[tuple[int, int, str]]:
-    """Yield where values that have to change begin and end in the file, and what takes their place."""
+    """Yield start and end in the file of each value to change, and its replacement."""
     for item in _ITEM.finditer(line.text):
         spans = {}
         for option in _OPTION.finditer(item[1]):
@@ -72,11 +72,11 @@ def _edits(line: Line, old: Pair, new: Pair) -> Iterator[tuple[int, int, str]]:
 
 
 def _offset(line: Line, at: int) -> int:
-    """Return where a character of an entry's text stands in the file."""
+    """Return the offset in the file of a character of an entry's text."""
     for offset, text in line.parts:
         if at < len(text):
             return offset + len(_octets(text[:at]))
-        at -= len(text) + 1  # the blank between two parts
+        at -= len(text) + 1  # the space between two parts
     raise IndexError(at)
 
 
@@ -85,7 +85,7 @@ def _octets(text: str) -> bytes:
 
 
 def _said(line: Line, renamed: dict[Pair, Pair]) -> object:
-    """Return what an entry says, with pairs renamed; of one that is wrong its text, which must stay."""
+    """Return the meaning of an entry, with pairs renamed; for an invalid one its text, which must be kept."""
     try:
         signatures = senders.parse(line.text, line.place)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""The index of a map: made, and whether it is fresh. The filter reads it (dkimpipe.mapindex)."""
+"""The index of a map: create it, and check that it is up to date. The filter reads it (dkimpipe.mapindex)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dkimpipe.admin import atomic
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import open_file
 
-_SETTLED = 2  # seconds: an edit within one tick of the file system's clock looks like what was read
+_SETTLED = 2  # seconds: an edit within one tick of the file system's clock would go unnoticed
 
 
 def is_fresh(path: str, status: os.stat_result) -> bool:
-    """Tell whether a map of this status has an index that counts."""
+    """Return whether a map with this status has a valid index."""
     descriptor = mapindex.load(path, status)
     if descriptor >= 0:
         os.close(descriptor)
@@ -23,7 +23,7 @@ def is_fresh(path: str, status: os.stat_result) -> bool:
 
 
 def make(path: str) -> int:
-    """Make the index of a map, unless it is fresh, or the map is short; return how many keys it has, or 0.
+    """Create the index of a map, unless it is up to date or the map is short; return its key count, or 0.
 
     Raises ConfigError, OSError.
     """

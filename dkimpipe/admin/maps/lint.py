@@ -1,7 +1,7 @@
-"""What is wrong in the conf file, the maps and the keys: all of it, each with file and line.
+"""All problems in the conf file, the maps and the keys, each with file and line.
 
-Errors are those of the filter's own code, which is given each signature of each entry, with an address that
-the entry is for. Warnings are about what works, but hardly as meant.
+Errors come from the filter's own code, which gets each signature of each entry with an address that the entry
+matches. Warnings report settings that work, but probably not as intended.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ GOOD_BITS = 2048  # RFC 8301 section 3.2
 class Lint:
     """The findings about one set of options of the filter.
 
-    ``settings``    what is right in the command line and the conf file
-    ``findings``    what is wrong, in the order of the files
-    ``good``        how many signatures can be made
-    ``uses``        those of them that count and whose record has a fixed name
+    ``settings``    the valid settings of the command line and the conf file
+    ``findings``    the problems, in the order of the files
+    ``good``        the number of valid signatures
+    ``uses``        those of them that apply and whose record has a fixed name
     ``files``       the conf file and the maps
-    ``keyfiles``    those of the keys, each with where it is named first
+    ``keyfiles``    the key files, each with the place that names it first
     """
 
     def __init__(self, arguments: list[str]) -> None:
-        """Look at everything. ``arguments`` are options of the filter."""
+        """Check everything. ``arguments`` are options of the filter."""
         self.settings = Settings()
         self.findings: list[Finding] = []
         self.good = 0
@@ -59,7 +59,7 @@ class Lint:
             self.findings += dkimproxy.directives(self.settings)
         self._maps()
         self._selectors()
-        self.findings = list(dict.fromkeys(self.findings))  # one signature may stand for several domains
+        self.findings = list(dict.fromkeys(self.findings))  # one signature may apply to several domains
 
     def _error(self, trouble: Trouble) -> None:
         self.findings.append(Finding(str(trouble), trouble.hint))
@@ -133,7 +133,7 @@ class Lint:
             self._warn(f"{path}: it contains no entries")
 
     def _can_match(self, line: Line, key: bytes) -> bool:
-        """Tell whether anything can match a key, and warn if not."""
+        """Return whether anything can match a key, and warn if not."""
         local_part, at, domain = key.rpartition(b"@")
         if key == b"." or (is_domain(domain) and not at):
             return True
@@ -150,7 +150,7 @@ class Lint:
         return False
 
     def _entry(self, line: Line) -> list[Use]:
-        """Look at an entry; return its good signatures whose record has a fixed name."""
+        """Check an entry; return its valid signatures whose record has a fixed name."""
         uses = []
         if self._is_of_dkimproxy:
             self.findings += dkimproxy.entry(line)
@@ -164,7 +164,7 @@ class Lint:
         return uses
 
     def _for_whom(self, signature: Signature) -> None:
-        """Look for what no login, or no envelope sender, is."""
+        """Check for values that match no login or no envelope sender."""
         for option in signature.options.keys() & set(senders.FOR_WHOM):
             for item in map(str.strip, signature.options[option].split(":")):
                 domain = entries.canonical(item).rpartition(b"@")[2]
@@ -179,7 +179,7 @@ class Lint:
                     self._warn(f"{signature.where()}: {option}={item} is neither an address nor a domain")
 
     def _signature(self, line: Line, signature: Signature) -> bool:
-        """Let the filter make this signature for a sender that the entry is for; return whether it does."""
+        """Make this signature, with the filter's code, for a sender of the entry; return whether it works."""
         sender, domain = entries.occasions(line)[0]
         options = None
         try:
@@ -216,7 +216,7 @@ class Lint:
         self.keyfiles.setdefault(path, where)
 
     def _weak(self, options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> None:
-        """Look for what verifies badly, or counts for nothing."""
+        """Check for signatures that verifiers refuse, or that are not aligned."""
         where = options.where()
         if options.type == "dkim" and options.algorithm == "rsa-sha1":
             self._warn(f"{where}: a=rsa-sha1: verifiers refuse it (RFC 8301)", "omit a=")
@@ -234,7 +234,7 @@ class Lint:
             self._warn(f"{where}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 7489)")
 
     def _selectors(self) -> None:
-        """Look for one name in DNS that would have to hold two keys."""
+        """Check for names in DNS that would need two keys."""
         value = functools.cache(publickey.record_value)
         seen: dict[str, Use] = {}
         for use in self.uses:

@@ -1,4 +1,4 @@
-"""Who can read and write the files of the filter: its user must be able to read, and nobody else to write."""
+"""The permissions of the filter's files: its user must be able to read them, and nobody else to write."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dkimpipe.errors import ConfigError
 
 
 def exposed(files: Iterable[str]) -> Iterator[Finding]:
-    """Yield the files, and directories above them, that others can write: they can say who signs, and how."""
+    """Yield the files, and directories above them, that others can write, and so control the signing."""
     files = dict.fromkeys(map(os.path.abspath, files))
     directories = dict.fromkeys(map(os.path.dirname, files))
     above = dict.fromkeys(str(each) for name in directories for each in (Path(name), *Path(name).parents))
     for path in map(Path, [*files, *above]):
         try:
             mode = path.stat().st_mode & 0o7777
-        except OSError:  # the filter's own code tells why
+        except OSError:  # the filter's own code reports it
             continue
         if mode & 0o002 and not mode & 0o1000:  # the sticky bit of /tmp keeps files from others
             yield Finding(f"{path}: writable by others (mode {mode:04o})", f"chmod o-w {path}")
@@ -29,7 +29,7 @@ def exposed(files: Iterable[str]) -> Iterator[Finding]:
 def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
     """Yield the files that a user of pipe(8), ``USER`` or ``USER:GROUP``, cannot read.
 
-    ``files``: each with where it is named, or nothing. Raises ConfigError if it cannot be found out.
+    ``files``: each with the place that names it, or nothing. Raises ConfigError if the check fails.
     """
     name, _, group = user.partition(":")
     try:
@@ -39,7 +39,7 @@ def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
     except KeyError:
         yield Finding(f"there is no user {user} to read the files", "name the filter's user: --user")
         return
-    there = [path for path in files if os.path.lexists(path)]  # the filter's own code names the others
+    there = [path for path in files if os.path.lexists(path)]  # the filter's own code reports the others
     if os.geteuid() not in (0, account.pw_uid):
         what = f"whether user {name} can read the files was not checked: only root can"
         yield Finding(what, "sudo dkimpipe check", "warning")
@@ -51,7 +51,7 @@ def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
 
 
 def _unreadable(paths: list[str], user: int, group: int) -> list[str]:
-    """Return the paths that a user cannot read. Of his groups pipe(8) leaves him one."""
+    """Return the paths that a user cannot read with only one group, as under pipe(8)."""
     come, go = os.pipe()
     child = os.fork()
     if not child:
