@@ -1,4 +1,4 @@
-"""The records of the keys that are rotated: looked at, put into DNS, and taken out of it."""
+"""The records of the keys in rotation: look up, publish, and withdraw."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from dkimpipe.admin.dns.update import Server
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError
 
-_LEAST_WAIT = 3600  # seconds; a zone that says 0 may still have servers that are late
+_LEAST_WAIT = 3600  # seconds; even with a TTL of 0, secondary servers may lag behind
 
 
 class KeyRecords:
-    """What the servers say of records, and, with ``--publish``, what they are told."""
+    """The records at the servers, and their updates with ``--publish``."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._asker = lookup.Asker(options.look_at or ())
 
     def faults(self, needs: Mapping[str, Sequence[Need]]) -> list[Finding]:
-        """Return what keeps these names from having the record that is needed there, at any server.
+        """Return the problems with the records of these names, at any server.
 
-        What is not there is published first, if that is wished. Raises ConfigError, also if something else
-        is there.
+        With ``--publish``, missing records are published first. Raises ConfigError, also if a name has
+        another record.
         """
         found = {name: self._errors(name, each) for name, each in needs.items()}
         missing = [name for name, errors in found.items() if errors]
@@ -41,17 +41,17 @@ class KeyRecords:
         return [each for each in self._asker.findings(name, list(needs)) if each.level == "error"]
 
     def are_free(self, names: Iterable[str]) -> bool:
-        """Tell whether no server has a key at any of these names. Raises ConfigError if one does not say.
+        """Return whether no server has a key at these names. Raises ConfigError if one does not answer.
 
-        A record that is not valid may be somebody's key: then the name is not free.
+        An invalid record may be someone's key: then the name is not free.
         """
         texts = [text for name in names for answer in self._sure_answers(name) for text in answer.texts]
         return all(compare.holds(text) is Holds.NOTHING for text in texts)
 
     def wait(self, names: Iterable[str], others: Iterable[str]) -> int:
-        """Return the seconds for which resolvers may keep what was said of these names, or of others.
+        """Return the seconds for which resolvers may cache answers for these names, or for others.
 
-        Raises ConfigError if a server says nothing of ``names`` now.
+        Raises ConfigError if a server does not answer for ``names``.
         """
         answers = [answer for name in names for answer in self._sure_answers(name)]
         answers += [answer for name in others for _, answer in self._asker.answers(name)]
@@ -67,7 +67,7 @@ class KeyRecords:
     def there(self, names: Iterable[str], value: str) -> list[str]:
         """Return the names at which a server has this key, or may have it.
 
-        It may, if it is at a loss, or silent, or has a record that is not valid. An empty value is any key.
+        It may if it fails, does not answer, or has an invalid record. An empty value stands for any key.
         """
         gone = (Holds.NOTHING, Holds.OTHER)
         return [
@@ -80,10 +80,10 @@ class KeyRecords:
         ]
 
     def withdraw(self, there: Record) -> None:
-        """Take a record out of DNS, or revoke it.
+        """Delete a record from DNS, or revoke it.
 
-        Raises ConfigError, also if the server that takes updates has another key there, or a record that is
-        not valid and may hold one.
+        Raises ConfigError, also if the primary server has another key there, or an invalid record that may
+        contain one.
         """
         server = update.server(self._options)
         for text in update.texts(server, there.name, self._options.zone or ""):

@@ -1,7 +1,7 @@
-"""What ``dkimpipe rotate`` remembers from one run to the next: each key, its state, and since when.
+"""The state that ``dkimpipe rotate`` keeps between runs: each key, its state, and since when.
 
-It is kept in the directory of the keys, as JSON that people can read, and holds no secrets. Which keys sign
-is not taken from it but from the senders file: a run that was killed, or an edit by hand, confuses nothing.
+It is stored in the directory of the keys, as readable JSON without secrets. The senders file alone determines
+which keys sign: so killed runs and manual edits do no harm.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from dkimpipe.errors import ConfigError, one_line
 NAME = "rotation.json"
 WAITING = ("generated", "published")
 STATES = (*WAITING, "active", "retiring", "revoked")
-_SIZES = {True: (2,), False: (0, 2)}  # of ``replaces``, for a key that waits
+_SIZES = {True: (2,), False: (0, 2)}  # of ``replaces``, for a waiting key or another one
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass
 class Key:
-    """A key on its way through the states.
+    """A key and its state.
 
     ``selector``, ``keyfile``  as in s= and key= of the senders file
     ``names``      of its records
     ``state``      generated: its records are not at every server yet; published: they are; active: it signs;
-                   retiring: it signs no more, but its records are still needed; revoked: they are gone
-    ``since``      when it came into this state: seconds since 1970
-    ``value``      what its records say, empty as long as there is no key
-    ``wait``       seconds that its records must have been seen before it may sign: a resolver may remember
-                   for so long that there was none
-    ``replaces``   the pair whose place it takes when it becomes active
-    ``switching``  it is being put there, in one map after the other
+                   retiring: it no longer signs, but its records are still needed; revoked: they are gone
+    ``since``      when it entered this state: seconds since 1970
+    ``value``      the value of its records, empty until the key exists
+    ``wait``       seconds that its records must be visible before it may sign: a resolver may cache their
+                   absence for that long
+    ``replaces``   the pair that it replaces when it becomes active
+    ``switching``  the replacement is in progress, in one map after another
     """
 
     selector: str
@@ -57,17 +57,17 @@ class Key:
 
     @property
     def pair(self) -> Pair:
-        """What stands for it in the senders file."""
+        """Its selector and key file in the senders file."""
         return Pair(self.selector, self.keyfile)
 
     def become(self, state: str, now: int) -> None:
-        """Take another state."""
+        """Enter another state."""
         self.state, self.since, self.switching = state, now, False
 
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Hold off other runs. Raises ConfigError if there is one, OSError without the directory."""
+    """Exclude other runs. Raises ConfigError if there is one, OSError without the directory."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,10 +79,10 @@ def lock(directory: Path) -> Iterator[None]:
 
 
 def load(directory: Path, maps: Iterable[str]) -> list[Key]:
-    """Return what the last run left; nothing at the first.
+    """Return the keys of the last run; none on the first run.
 
-    Raises ConfigError if it cannot be read, and if it knows of a map that is not among these: the keys of
-    that one would seem to sign no more.
+    Raises ConfigError if they cannot be read, or if they cover a map that is not among these: the keys of
+    that map would seem to sign no longer.
     """
     path = directory / NAME
     try:
@@ -103,7 +103,7 @@ def load(directory: Path, maps: Iterable[str]) -> list[Key]:
 
 
 def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
-    """Keep this for the next run: all of it, or what was there before. Raises OSError."""
+    """Save the keys for the next run, atomically. Raises OSError."""
     values = [{**asdict(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
     status = directory.stat()
     kept = {"maps": list(map(os.path.abspath, maps)), "keys": values}

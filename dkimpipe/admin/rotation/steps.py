@@ -1,4 +1,4 @@
-"""One turn of ``dkimpipe rotate``: each key takes the step that is due, if it can be taken safely now."""
+"""One run of ``dkimpipe rotate``: each key takes the step that is due, if it is safe now."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _MOST_TRIES = 20  # selectors in one month
 
 
 class _Use(NamedTuple):
-    """What signs with a pair.
+    """The signatures that use a pair.
 
     ``signatures``  by the name of the record that they need
-    ``depends``     why there are more names, which depend on the sender
+    ``depends``     reasons for further names, which depend on the sender
     """
 
     signatures: dict[str, list[Use]]
@@ -45,9 +45,9 @@ class _Use(NamedTuple):
 
 
 def _what_signs(settings: Settings) -> dict[Pair | None, _Use]:
-    """Return what the maps use; what has selector or key from the conf file stands under None.
+    """Return the pairs in the maps; None is for signatures with selector or key from the conf file.
 
-    Raises ConfigError for the first thing that is wrong: what cannot be read may sign, too.
+    Raises ConfigError for the first error: an entry that cannot be parsed may sign as well.
     """
     maps = entries.maps(settings)
     uses: dict[Pair | None, _Use] = {}
@@ -64,7 +64,7 @@ def _what_signs(settings: Settings) -> dict[Pair | None, _Use]:
 
 
 class Turn:
-    """One run over all keys. What it does is kept on disk step by step, so that a kill loses nothing."""
+    """One run over all keys. The state is saved after each step, so that a kill loses nothing."""
 
     def __init__(self, options: argparse.Namespace, settings: Settings, now: int) -> None:
         self._options = options
@@ -78,7 +78,7 @@ class Turn:
         self._domains = set(map(newkey.to_domain, options.domains))
 
     def all_keys(self) -> int:
-        """Take all steps that are due, one key's trouble stopping no other's; return the exit status."""
+        """Take all steps that are due, independently for each key; return the exit status."""
         if not any(self._signing) and any(key.state == "active" for key in self._keys):
             raise ConfigError(
                 f"{', '.join(self._maps)}: all signatures are gone",
@@ -121,13 +121,13 @@ class Turn:
             state.save(self._options.directory, self._keys, self._maps)
 
     def _notice_what_signs(self) -> None:
-        """Bring the states in line with the senders file, whoever changed it, and with the clock."""
+        """Update the states from the senders file, which may have been edited, and from the clock."""
         for key in self._keys:
             use = self._signing.get(key.pair)
             if key.since > self._now:
                 print(f"{_who(key)}: {key.state} since {_day(key.since)}, in the future; reset to now")
                 key.become("generated" if key.state == "published" else key.state, self._now)
-            if key.switching:  # a run was killed meanwhile; its step goes on
+            if key.switching:  # a run was killed during this step, which continues
                 continue
             if use and key.state != "active":
                 print(f"{_who(key)}: signs {'now' if key.state in WAITING else 'again'}")
@@ -145,7 +145,7 @@ class Turn:
                 self._keys.append(Key(*pair, sorted(use.names), "active", self._made(pair.keyfile)))
 
     def _made(self, path: str) -> int:
-        """Return when a key file was made, now if that cannot be told."""
+        """Return when a key file was created, or the current time if that is unknown."""
         try:
             return min(self._now, int(Path(path).stat().st_mtime))
         except OSError:
@@ -164,7 +164,7 @@ class Turn:
         return bool(of_age) and not is_succeeded and not depends and self._is_asked_for(key)
 
     def _begin(self, old: Key) -> None:
-        """Choose where the new key will be. That is kept before it is made: who is killed between goes on."""
+        """Choose the selector and file of the new key. They are saved before its creation, in case of a kill."""
         directory = Path(old.keyfile).parent
         taken = {name for key in self._keys for name in key.names}
         for selector in self._selectors(read_key(old.keyfile).type):
@@ -185,7 +185,7 @@ class Turn:
         yield from (f"{month}{kind[0]}{number}" for number in range(2, _MOST_TRIES))
 
     def _generated(self, key: Key) -> None:
-        """Make the key, if that is not done; let its records be seen."""
+        """Create the key if necessary; publish its records, or check them."""
         if not key.value and not exists(key.keyfile):
             if not self._options.dry_run:
                 _make(key)
@@ -207,7 +207,7 @@ class Turn:
             key.become("published", self._now)
 
     def _published(self, key: Key) -> None:
-        """Let the key sign, if its records have been there for long enough."""
+        """Make the key sign, if its records have been visible for long enough."""
         if self._is_lost(key):
             self._give_up(key)
             return
@@ -222,7 +222,7 @@ class Turn:
             self._switch(key)
 
     def _needs(self, key: Key) -> dict[str, list[Need]]:
-        """Return what each record of a key must say, for all that signs with it, or will."""
+        """Return the requirements for each record of a key, from all signatures that use it, or will."""
         needs: dict[str, list[Need]] = {name: [] for name in key.names}
         for pair in (Pair(*key.replaces), key.pair) if key.state in WAITING else (key.pair,):
             signatures = self._signing[pair].signatures if pair in self._signing else {}
@@ -232,7 +232,7 @@ class Turn:
         return {name: needs[name] or [Need(key.value)] for name in key.names}
 
     def _is_lost(self, key: Key) -> bool:
-        """Tell whether a record's key is no longer in its file. Raises ConfigError if that cannot be read."""
+        """Return whether a key is no longer in its file. Raises ConfigError if that cannot be read."""
         return bool(key.value) and not (
             exists(key.keyfile) and publickey.record_value(key.keyfile) == key.value
         )
@@ -242,9 +242,9 @@ class Turn:
         key.become("retiring", self._now)
 
     def _sign_for_all(self, key: Key) -> bool:
-        """Let a key that waits have records wherever the old one signs; tell whether there are more of them.
+        """Give a waiting key records wherever the old one signs; return whether there are new names.
 
-        Raises ConfigError if DNS does not say for how long that may be unknown.
+        Raises ConfigError if DNS does not show for how long their absence may be cached.
         """
         uses = [self._signing[pair] for pair in (Pair(*key.replaces), key.pair) if pair in self._signing]
         domains = {_domain(name) for use in uses for name in use.names}
@@ -259,7 +259,7 @@ class Turn:
         return bool(more)
 
     def _switch(self, key: Key) -> None:
-        """Put a key into the maps. What they say is read again: they may have been edited meanwhile."""
+        """Put a key into the maps, which are read again: they may have been edited in the meantime."""
         old = Pair(*key.replaces)
         before = {path: Path(path).read_bytes() for path in self._maps}
         use = _what_signs(self._settings).get(old, _Use({}, set()))
@@ -280,12 +280,12 @@ class Turn:
                 other.become("retiring", self._now)
 
     def _active(self, key: Key) -> None:
-        """Keep what its records say: they outlive the key's file. Report those that are not right."""
+        """Save the value of the records, which outlive the key file. Report incorrect records."""
         key.value = publickey.record_value(key.keyfile)
         self._report(self._records.faults(self._needs(key)))
 
     def _retiring(self, key: Key) -> None:
-        """Let the records go, if mail on its way needs them no longer."""
+        """Withdraw the records, once no mail in transit needs them."""
         if self._now - key.since < self._options.keep:
             return
         needed = {name for other in self._keys if other.state in _NEEDS_RECORD for name in other.names}
@@ -303,7 +303,7 @@ class Turn:
             key.become("revoked", self._now)
 
     def _use_of_file(self, key: Key) -> str:
-        """Say that the file of a key can go, if nothing else has it."""
+        """Return a note that the key file can be removed, if nothing else uses it."""
         used = {pair.keyfile for pair in self._signing if pair} | {self._settings.get("keyfile")}
         if key.keyfile in used or not exists(key.keyfile) or self._is_lost(key):
             return ""
@@ -326,7 +326,7 @@ _NEEDS_RECORD = (*WAITING, "active")
 
 
 def _make(key: Key) -> None:
-    """Make a key of the type and for the user of the one that it replaces. Raises ConfigError, OSError."""
+    """Create a key with the type and owner of the one that it replaces. Raises ConfigError, OSError."""
     old = Path(key.replaces[1])
     kind, bits = read_key(str(old)).type, read_key(str(old)).bits
     status = old.stat()
@@ -347,7 +347,7 @@ def _domain(name: str) -> str:
 
 
 def _tell(findings: Iterable[Finding], out: TextIO | None = None) -> None:
-    """Say what is wrong, and each hint once."""
+    """Print the findings, and each hint once."""
     hints = dict.fromkeys(finding.hint for finding in findings if finding.hint)
     for line in (*(finding.what for finding in findings), *hints):
         print(one_line(line), file=out)
