@@ -1,4 +1,4 @@
-"""How to allow what SELinux refuses: by another label on a file, or by a rule more in the policy."""
+"""How to allow what SELinux refuses: another label on a file, or an additional rule in the policy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHIPPED = Place("", "")  # of the system: a label that is not the default is wro
 
 
 class Use(NamedTuple):
-    """What a domain has to do with a file, or with something else.
+    """The access of a domain to a file, or to something else.
 
     ``permissions``  of the class of its target
     ``what``         in messages; ``{}`` is the file
@@ -50,9 +50,9 @@ class Refusal(NamedTuple):
 
 
 class Types(NamedTuple):
-    """What is known of the types that a file could have.
+    """The known facts about the types that a file could have.
 
-    ``would_do``  tells whether a type would allow what was refused; no type of another policy does
+    ``would_do``  returns whether a type would allow what was refused; False for unknown types
     ``default``   returns the type that the policy has for a path; nothing if it has none
     """
 
@@ -90,9 +90,9 @@ def _label(refusal: Refusal, place: Place, paths: list[str], types: Types) -> li
 
 
 def _as_tree(refusal: Refusal, paths: list[str]) -> tuple[list[str], bool]:
-    """Return what to label, and whether with all below it: a directory of nothing but keys, or of modules.
+    """Return the paths to label, and whether recursively: a directory that contains only keys, or modules.
 
-    What else is in a directory may need the label that it has.
+    Other files in a directory may need their present label.
     """
     if refusal.kind == "dir" and len(paths) == 1:
         directory, ours = paths[0], []

@@ -1,4 +1,4 @@
-"""selinuxfs: the kernel answers here what its SELinux policy allows, for any two contexts.
+"""selinuxfs: the kernel's interface to query what its SELinux policy allows, for any two contexts.
 
 The forms of the queries and answers are those of the kernel's security/selinux/selinuxfs.c.
 """
@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 from dkimpipe.errors import ConfigError, printable
 
-_LONGEST = 4096  # octets of an answer: one page
+_LONGEST = 4096  # bytes of an answer: one page
 _FIELDS = 6  # allowed decided auditallow auditdeny seqno flags
 _PERMISSIVE = 1  # of the flags: AVD_FLAGS_PERMISSIVE
 
 
 class Answer(NamedTuple):
-    """What a domain may not do.
+    """The access that a domain does not have.
 
-    ``missing``     the permissions that it does not have
-    ``permissive``  it may nevertheless, and the kernel only logs it: a permissive domain
+    ``missing``     the missing permissions
+    ``permissive``  the kernel only logs the refusal: a permissive domain
     """
 
     missing: tuple[str, ...]
@@ -37,7 +37,7 @@ class Kernel:
         self._mount = Path(mount)
 
     def enforces(self) -> bool | None:
-        """Tell whether the policy is enforced; None if there is no SELinux. It raises nothing."""
+        """Return whether the policy is enforced; None if there is no SELinux. It raises nothing."""
         try:
             return {"1": True, "0": False}.get(self._read("enforce"))
         except ConfigError:

@@ -1,8 +1,8 @@
 """SELinux: may the filter read its files, and may sendmail(1) read the message that the filter hands over?
 
-pipe(8) runs the filter in a domain of its own, and the exec of sendmail(1) changes the domain again. Each
-descriptor that the new domain may not use the kernel replaces by the null device there, and no program gets
-an error. So the kernel is asked beforehand. Where there is no SELinux, nothing is found.
+pipe(8) runs the filter in a separate domain, and the exec of sendmail(1) changes the domain again. The kernel
+replaces each descriptor that the new domain may not use with the null device, and no program gets an error.
+So the kernel is queried beforehand. Without SELinux, there are no findings.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _START_IN_SAME_DOMAIN = Use((*_RUN, "execute_no_trans"), "run {}", PROGRAM)
 _ADD_FILES = Use(("add_name", "search", "write"), f"create files in {{}}: {_LARGE}", SHIPPED)
 _OWN_PIPES = Use(("getattr", "read", "write"), f"use its own pipes: {_ALL}")
 _KINDS = {stat.S_IFDIR: "dir", stat.S_IFLNK: "lnk_file"}  # anything else is taken for a file
-_LONGEST_LINE = 256  # octets of an interpreter: BINPRM_BUF_SIZE of the kernel
+_LONGEST_LINE = 256  # bytes of an interpreter: BINPRM_BUF_SIZE of the kernel
 
 
 class System(NamedTuple):
-    """Where the system has what is looked at."""
+    """The paths of the system that are checked."""
 
     selinuxfs: str = "/sys/fs/selinux"
     proc: str = "/proc"
@@ -61,9 +61,9 @@ SYSTEM = System()
 def findings(
     postconf: Postconf, job: Job, files: Iterable[str] = (), system: System = SYSTEM
 ) -> list[Finding]:
-    """Return what SELinux does not allow the service that does a job.
+    """Return the access that SELinux refuses to the service of a job.
 
-    ``files``: what the filter reads besides the conf file and the maps that its options name
+    ``files``: files that the filter reads besides the conf file and the maps that its options name
     """
     service = filter_service.find(postconf, job)
     kernel = Kernel(system.selinuxfs)
@@ -81,7 +81,7 @@ def findings(
 
 
 class _Survey:
-    """Questions to the kernel, each once, and what it refuses."""
+    """Queries to the kernel, each once, and the refused access."""
 
     def __init__(self, kernel: Kernel, system: System) -> None:
         self._kernel, self._system = kernel, system
@@ -89,7 +89,7 @@ class _Survey:
         self._refused: dict[Refusal, list[str]] = {}
 
     def service(self, postconf: Postconf, service: Service, job: Job, files: Iterable[str]) -> None:
-        """Ask for all that happens to a message between pipe(8) and sendmail(1). Raises ConfigError."""
+        """Query all access on the way of a message from pipe(8) to sendmail(1). Raises ConfigError."""
         command = filter_service.command(service)
         sendmail, named = _of_options(service, job)
         pipe = Path(postconf.value("daemon_directory"), "pipe")
@@ -153,7 +153,7 @@ class _Survey:
             self._ask(sendmail, file, "file", Use(_INHERIT, f"read {files}"))
 
     def _reach(self, source: str, path: str, use: Use) -> bool:
-        """Ask for a file and the way to it, as far as it can be gone. Other checks name what is not there."""
+        """Query access to a file and to the path to it. Other checks report missing files."""
         if not os.path.exists(path):
             return True
         *above, last = _way(path)
@@ -190,7 +190,7 @@ class _Survey:
         return Finding(f"{who} may not {what}", "\n".join(hint), "warning" if permissive else "error")
 
     def _would_do(self, refusal: Refusal, name: str) -> bool:
-        """Tell whether the domain may do it to files of another type."""
+        """Return whether the domain may do it to files of another type."""
         target = with_type(refusal.target, name)
         try:
             return not self._access(refusal.source, target, refusal.kind, refusal.use.permissions).missing
@@ -206,7 +206,7 @@ def _of_options(service: Service, job: Job) -> tuple[str, list[str]]:
     """Return the sendmail(1) that the options of a service name, and the files that they let it read."""
     try:
         settings = doctor.settings_of(service, job)
-    except Trouble:  # the doctor names it
+    except Trouble:  # the doctor reports it
         return SENDMAIL, []
     maps = list(entries.maps(settings)) if job is SIGN else []
     conf_file = settings.get("conf_file", settings.conf_file)
