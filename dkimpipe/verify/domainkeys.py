@@ -48,7 +48,7 @@ class DomainKeysCheck:
             raise PermanentError("key record: g= does not allow this address")
 
     def digest(self) -> bytes:
-        """Return the hash that was signed, if nobody changed the message."""
+        """Return the signed hash, if the message is unchanged."""
         return self._hash.digest()
 
 

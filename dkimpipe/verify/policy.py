@@ -2,7 +2,7 @@
 
 ``reject_fail``: the DomainKeys policy of the sending domain, ``o=-`` or ``o=!`` (RFC 4870 section 3.6: all
 its mail is signed, by itself: both are read as Mail::DKIM reads the first), and ADSP ``dkim=discardable`` of
-the author's (RFC 5617; that there is a record says that the domain exists). With ``dmarc``, too, DMARC
+the author's (RFC 5617; the record shows that the domain exists). With ``dmarc``, too, DMARC
 ``p=reject`` (RFC 7489). ``reject_error``: no verdict without an answer of DNS; the message is deferred.
 
 The authors are all mailboxes of all From fields, and each domain's policy applies (RFC 7489 section 6.6.1): a
@@ -13,15 +13,15 @@ first Sender, by default of the authors.
 In doubt a message is not rejected: if DNS failed for a signature that could have saved it, in test mode
 (``t=y``), under a policy for part of the mail (``pct``), or with several policies at one name.
 
-There is no list of public suffixes here. The organizational domain of DMARC is found as its successor does
-(DMARCbis, tree walk): it is the widest domain, down to two labels, that has a DMARC record, but a registry's
+No public suffix list is used. The organizational domain of DMARC is found as in its successor (DMARCbis, tree
+walk): it is the widest domain, down to two labels, that has a DMARC record, but a registry's
 (``psd=y``) makes it the one below. Records between it and the author's domain are ignored.
 
 SPF is not checked, but a pass recorded by our own host is trusted: a Received-SPF field (RFC 7208
 section 9.1), or a results field with our name, above the topmost Received. smtpd(8) writes what a policy
 server or a table returns (PREPEND, access(5)), then its Received, then what the client sends: it cannot be
 forged, unless header_checks(5) take that Received away. Most milters insert below it, where it cannot be
-told from the client's, so theirs is ignored. The domain that passed has to be aligned, if it is given.
+distinguished from the client's, so theirs is ignored. The domain that passed, if given, has to be aligned.
 """
 
 from __future__ import annotations
@@ -221,13 +221,13 @@ def _passed_spf(message: Message, authserv_id: str) -> Iterator[bytes]:
     names = [field.name for field in message.fields]
     for field in message.fields[: names.index(b"received")] if b"received" in names else ():
         try:
-            told = list(parts(field.value))
+            items = list(parts(field.value))
         except ValueError:
             continue
-        if field.name == b"received-spf" and told[0].lower().split()[:1] == [b"pass"]:
-            yield from _spf_domain(b" ".join(told))
+        if field.name == b"received-spf" and items[0].lower().split()[:1] == [b"pass"]:
+            yield from _spf_domain(b" ".join(items))
         if field.name == NAME and claims(field, authserv_id):
-            for part in told[1:]:
+            for part in items[1:]:
                 if part.lower().split()[:1] == [b"spf=pass"]:
                     yield from _spf_domain(part)
 

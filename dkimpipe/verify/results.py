@@ -1,8 +1,8 @@
 """The Authentication-Results field (RFC 8601): writing, and removal of forged ones.
 
 Text from a message or DNS cannot inject anything: a value that is not a token, domain or address (section
-2.2) is written as a quoted string, without any octet that could end it, also for a reader who knows no quoted
-pairs (Mail::AuthenticationResults is one), or no quotes.
+2.2) is written as a quoted string, without any octet that could end it, even for a reader that does not parse
+quoted pairs (such as Mail::AuthenticationResults), or quotes.
 """
 
 from __future__ import annotations
@@ -86,15 +86,15 @@ def without_claims(message: Message, authserv_id: str) -> bytes:
 def claims(field: Field, authserv_id: str) -> bool:
     """Return whether this is a results field that any reader could take for ours (section 5).
 
-    ``authserv_id`` is in lower-case A-labels. It is looked for at the beginning of each part between
-    semicolons, as a reader sees them who knows comments and quotes, and as one who does not: in any case and
-    width, in A-labels or U-labels, with anything in it or behind it that is no letter, digit, dot, hyphen or
-    underscore, such as blanks, accents, quotes and controls, and with a version.
+    ``authserv_id`` is in lower-case A-labels. The search covers the beginning of each part between
+    semicolons, as seen by readers that parse comments and quotes and by those that do not: in any case and
+    width, in A-labels or U-labels, followed or interrupted by anything but letters, digits, dots, hyphens and
+    underscores, such as spaces, accents, quotes and control characters, and with a version.
 
-    A field with no name before its first semicolon, or in which a comment or quote has no end there, is
-    nobody's: each reader ends it elsewhere, no list of disguises would be complete, and nobody can use it. It
-    is taken for ours, as section 5 allows for any. So is one with an encoded word (RFC 2047), which may be
-    anything for a reader who decodes first. What others wrote stays, also where it names us elsewhere.
+    A field without a name before its first semicolon, or with an unterminated comment or quote there, is
+    ambiguous: each reader ends it elsewhere, and no list of disguises would be complete. It is taken for
+    ours, as section 5 allows for any. So is one with an encoded word (RFC 2047), which can mean anything to a
+    reader that decodes first. Fields of others stay, even if they contain our name elsewhere.
     """
     if field.name != NAME:
         return False

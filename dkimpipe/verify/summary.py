@@ -15,16 +15,16 @@ _SHORTEST = 8  # characters of b= (RFC 6008 section 4)
 
 def results(judged: Sequence[Judged], left_out: int) -> list[Result]:
     """Return the results for the field; ``left_out`` is the number of signatures that were not checked."""
-    told = [Result(each.method, each.word, _properties(each, judged), each.reason) for each in judged]
+    reported = [Result(each.method, each.word, _properties(each, judged), each.reason) for each in judged]
     if left_out:
-        told.append(Result("dkim", "policy", (), f"{left_out} more signatures were not checked"))
-    return told or [Result("dkim", "none")]
+        reported.append(Result("dkim", "policy", (), f"{left_out} more signatures were not checked"))
+    return reported or [Result("dkim", "none")]
 
 
-def line(message: Message, told: Sequence[Result]) -> str:
+def line(message: Message, reported: Sequence[Result]) -> str:
     """Return one line for the log; Postfix truncates it to 100 characters, so the facts come first."""
     facts = []
-    for result in told:
+    for result in reported:
         words = [f"{result.method}={result.verdict}", *([f"({result.reason})"] if result.reason else [])]
         wanted = (f"{name.partition('.')[2]}={value}" for name, value in result.properties)
         words += [printable(word.encode()) for word in wanted if word[0] in "dsa"]
