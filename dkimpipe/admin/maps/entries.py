@@ -1,8 +1,8 @@
-"""Every signature that the settings can make: whole maps, line by line, and what the conf file itself says.
+"""Every signature that the settings can make, from all lines of the maps and from the conf file itself.
 
-The filter itself looks one entry up and reads no more (``senders.lookup``). The rules are the same: a line
-that begins with a blank continues the one before, over blank lines and comments; ``#`` and ``;`` begin
-comments at the start of a line or behind a blank; lines end in LF or CRLF; a byte order mark may stand first.
+The filter itself looks up a single entry (``senders.lookup``). The rules are the same: a line that begins
+with white space continues the previous one, across blank lines and comments; ``#`` and ``;`` begin comments
+at the start of a line or after white space; lines end in LF or CRLF; a byte order mark may come first.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from dkimpipe.files import open_file, why
 from dkimpipe.options import SignatureOptions
 from dkimpipe.senders import Signature
 
-MAX_ENTRY = 65536  # characters behind a key, as for the filter
+MAX_ENTRY = 65536  # characters after a key, as for the filter
 BY_SENDER, BY_LIST, BY_NOTHING = "sender", "list", "nothing"  # what chooses an entry
 _BYTE_ORDER_MARK = "\ufeff"
 _KEY = re.compile(r"[^ \t\r\n]*")
 
 
 class Line(NamedTuple):
-    """An entry as it stands in a map, or what the conf file or the command line says in its place.
+    """An entry as written in a map, or its equivalent from the conf file or the command line.
 
     ``number``  of its first line; 0 on the command line
     ``key``     as written: in any case, in either spelling of a domain; empty where all mail is signed
-    ``parts``   what stands behind the key, line by line without comments: offset in the file, and text
+    ``parts``   the lines after the key, without comments: offset in the file, and text
     ``path``    of the file
     ``by``      what chooses it: the address of the sender, the List-Id, or nothing
 
-    Octets that are no UTF-8 stand in it as lone surrogates.
+    Bytes that are not valid UTF-8 are lone surrogates.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Line(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What stands behind the key, continuation lines joined by a blank."""
+        """The text after the key, with continuation lines joined by a space."""
         return " ".join([text for _, text in self.parts])
 
     @property
@@ -94,7 +94,7 @@ def entries(path: str, by: str = BY_SENDER) -> Iterator[Line]:
 
 
 def entries_of(lines: Iterable[bytes], path: str, by: str = BY_SENDER) -> Iterator[Line]:
-    """Yield the entries of lines that stand, or will stand, in this file."""
+    """Yield the entries of lines that are, or will be, in this file."""
     first, key, at = 0, "", 0
     parts: list[tuple[int, str]] = []
     for number, octets in enumerate(lines, 1):
@@ -118,7 +118,7 @@ def entries_of(lines: Iterable[bytes], path: str, by: str = BY_SENDER) -> Iterat
 
 
 def lines_of_no_entry(path: str) -> list[int]:
-    """Return the numbers of the lines that would continue an entry, but stand before the first one.
+    """Return the numbers of the lines that would continue an entry, but precede the first one.
 
     Raises ConfigError.
     """
@@ -145,7 +145,7 @@ def canonical(key: str) -> bytes:
 
 
 def without_map(settings: Settings) -> Iterator[Line]:
-    """Yield what ``domain`` and ``signature`` say, which counts where no map has an entry.
+    """Yield the entries of ``domain`` and ``signature``, which apply to mail without an entry in a map.
 
     Raises ConfigError.
     """
@@ -160,12 +160,12 @@ def without_map(settings: Settings) -> Iterator[Line]:
 
 
 def counting(path: str, by: str = BY_SENDER) -> list[Line]:
-    """Return the entries of a map that count: of several with one key the last. Raises ConfigError."""
+    """Return the entries of a map that apply: of several with one key the last. Raises ConfigError."""
     return list({canonical(line.key): line for line in entries(path, by)}.values())
 
 
 def lines(settings: Settings) -> list[Line]:
-    """Return all that can choose signatures: the entries of the maps, and what stands for them.
+    """Return all that can choose signatures: the entries of the maps, and their equivalents.
 
     Raises ConfigError.
     """
@@ -208,7 +208,7 @@ class Use(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Where its record stands, without the last dot (RFC 6376 section 3.6.2.1)."""
+        """The name of its record, without the last dot (RFC 6376 section 3.6.2.1)."""
         from dkimpipe import publickey
 
         return publickey.record_name(self.options.selector.decode(), self.options.domain.decode())
@@ -217,7 +217,7 @@ class Use(NamedTuple):
 class Outcome(NamedTuple):
     """One signature of an entry, and what comes of it.
 
-    ``signature``  as it stands there; None if it cannot be read
+    ``signature``  as written; None if it cannot be parsed
     ``use``        the signature complete, or why not: each error begins with its place
     """
 

@@ -1,7 +1,7 @@
-"""What in a Postfix configuration breaks signatures, loops, doubles or loses mail, and how to fix it.
+"""Settings of Postfix that break signatures, or loop, duplicate or lose mail, and how to fix them.
 
-First what `wanted` misses; then what stands in its way. Nothing is found in a configuration that works,
-however it is written.
+First the missing settings, then conflicting ones. There are no findings in a working configuration, however
+it is written.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ HEADER_REWRITES = {
     "recipient_canonical_maps": "recipient_canonical_classes",
     "masquerade_domains": "masquerade_classes",
 }
-LINE_LENGTH = 998  # octets, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
+LINE_LENGTH = 998  # bytes, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
 SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
 OTHER_MILTERS = re.compile(r"rspamd|:11332\b")
-# Parameters for all mail, the value that harms nothing, and what others do.
+# Parameters for all mail, the harmless value, and the effect of others.
 _REWRITTEN = {
     SIGN: [("remote_header_rewrite_domain", "", "header fields are rewritten after they were signed")],
     VERIFY: [
@@ -56,7 +56,7 @@ OPENDKIM_CONF = Path("/etc/opendkim.conf")
 
 
 def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
-    """Return all that is wrong for a job; ``user`` is for a filter that is still to be made."""
+    """Return all problems for a job; ``user`` is for a filter that is not set up yet."""
     found, before = [], ""
     for change in requirements.missing(postconf, user, job):
         hint = before + postconf.command(change)
@@ -75,7 +75,7 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
 
 
 def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look for a milter that does the same."""
+    """Check for a milter that does the same."""
     pattern = OTHER_MILTERS if job is SIGN and _opendkim_verifies() else SIGNING_MILTERS
     for service in requirements.services(postconf, job):
         milters = postconf.value("smtpd_milters", service.id)
@@ -104,7 +104,7 @@ def _opendkim_verifies() -> bool:
 
 
 def _first_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look at what cleanup(8) does to header fields before the filter, and to which mail."""
+    """Check how cleanup(8) changes header fields before the filter, and in which mail."""
     signed = requirements.submission_services(postconf)
     for service in postconf.running("smtpd", "pickup", "qmqpd"):
         from_users = service.port in requirements.SUBMISSION_PORTS  # another filter may be first
@@ -116,7 +116,7 @@ def _first_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look at the way back from the filter: sendmail(1), pickup(8), cleanup(8)."""
+    """Check reinjection from the filter: sendmail(1), pickup(8), cleanup(8)."""
     if requirements.pickup(postconf) not in postconf.services:
         why = f"without it {job.done} mail stays in the maildrop directory for ever"
         yield Finding(f"{requirements.PICKUP}: {why}")
@@ -140,7 +140,7 @@ def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:
-    """Return whether a user is in a list: of names, tables, and files with more of these; ! is but for."""
+    """Return whether a user is in a list: of names, tables, and files with more of these; ! excludes."""
     for word in words:
         pattern = word.lstrip("!")
         if pattern.startswith("/"):
@@ -166,7 +166,7 @@ def _may_be_anyone(postconf: Postconf, user: str) -> bool:
 
 
 def _smtp(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look at what smtp(8) does to signed mail on its way out."""
+    """Check for changes to signed mail by smtp(8)."""
     places = ["", *(service.id for service in postconf.running("smtp"))]
     for place in places:
         for parameter, level in REWRITES.items():
@@ -191,7 +191,7 @@ def _drop(postconf: Postconf, service: str, parameter: str, why: str) -> Finding
 
 
 def _rewriting(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look for rewriting of header addresses, which mail through the filter does not get any more."""
+    """Check for rewriting of header addresses, which no longer applies to mail through the filter."""
     for parameter, classes in HEADER_REWRITES.items():
         if postconf.value(parameter) and "header" in postconf.value(classes):
             yield Finding(
@@ -207,14 +207,14 @@ def _user(postconf: Postconf, job: Job) -> str:
 
 
 def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Look at what the filter's own settings make of this Postfix."""
+    """Check the filter's own settings against this Postfix."""
     service = filter_service.find(postconf, job)
     if not service:
         return
     try:
         settings = settings_of(service, job)
     except Trouble:
-        return  # the trial names it
+        return  # the trial reports it
     yield from _sendmail(postconf, settings)
     if job is VERIFY:
         return

@@ -1,6 +1,6 @@
-"""The services in master.cf by which pipe(8) runs dkimpipe: made, or fixed with the rest kept.
+"""The services in master.cf that run dkimpipe by pipe(8): create them, or fix them and keep the rest.
 
-There are two: one signs, one verifies. They differ in what stands in a ``Job``.
+There are two: one signs, one verifies. A ``Job`` holds the differences.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Job(NamedTuple):
     ``python``  the options of the interpreter: with -S it starts faster, and finds no other package
     ``done``    what happens to the mail, in messages
     ``waiting`` how many more may run at once than the processors have work for: they wait for DNS, up to
-                half a minute each, and whoever has slow name servers must not hold up all other mail
+                half a minute each, and slow name servers of one sender must not delay all other mail
     """
 
     name: str
@@ -84,9 +84,9 @@ def find(postconf: Postconf, job: Job = SIGN) -> Service | None:
 
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = False) -> list[Change]:
-    """Return the edits that make the service, or fix what is wrong with it; none if it is good.
+    """Return the edits that create the service or fix it; none if it is correct.
 
-    The filter that signs gets the address of the client as well, if it is to have it.
+    With ``with_client``, the filter that signs also gets the client address.
     """
     service, level = find(postconf, job), "error"
     if service:
@@ -123,13 +123,13 @@ def program(service: Service, job: Job = SIGN) -> list[str]:
 
 
 def options(service: Service, job: Job = SIGN) -> list[str] | None:
-    """Return what stands behind program and verb in the command line; None if it does not do this job."""
+    """Return the options after program and verb in the command line; None if it does not do this job."""
     words = len(program(service, job))
     return [_macro(word) for word in service.argv[words:]] if words else None
 
 
 def renewed(service: Service, job: Job) -> Service:
-    """Return the service with this program, as it is installed here, in the place of that which it runs."""
+    """Return the service with its program replaced by the one that is installed here."""
     words = [*installed(job), *service.command_line[len(program(service, job)) :]]
     before = service.arguments.partition("argv=")[0]
     return service._replace(arguments=f"{before}argv={' '.join(words)}")
@@ -189,7 +189,7 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
 
 
 def _gone(service: Service, job: Job) -> str:
-    """Return the first file of the program that is not there, as after a change of Python; or nothing."""
+    """Return the first missing file of the program, as after an upgrade of Python; or nothing."""
     files = (word for word in program(service, job) if word.startswith("/"))
     return next((file for file in files if not exists(file)), "")
 

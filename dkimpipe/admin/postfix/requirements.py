@@ -30,7 +30,7 @@ class Lack(NamedTuple):
 
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
-    """Return the edits that this configuration needs for a job; none if all stands already there."""
+    """Return the edits that this configuration needs for a job; none if it is complete."""
     changes = filter_service.missing(postconf, user, job, job is SIGN and not guests(postconf))
     for service in services(postconf, job):
         changes += _overrides(service.id, _first_pass(postconf, service.id, job))

@@ -1,8 +1,8 @@
-"""Strangers: clients that neither log in nor are in mynetworks. Which services take their mail.
+"""Strangers: clients that neither log in nor are in mynetworks, and the services that accept their mail.
 
-What a stranger may choose is tried: a few names and addresses of clients, HELO or none, senders, and
-recipients. One session that is let in is enough. Bare ``postmaster`` is left out: smtpd(8) takes mail for it
-from everybody, whatever the lists before DATA say (RFC 5321 section 4.5.1).
+The values that a stranger controls are tried: a few client names and addresses, HELO or none, senders, and
+recipients. One accepted session is enough. Bare ``postmaster`` is omitted: smtpd(8) accepts mail for it from
+every client, regardless of the lists before DATA (RFC 5321 section 4.5.1).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def are_let_in(postconf: Postconf, service: Service) -> bool:
 
 
 def roads(postconf: Postconf, service: Service) -> list[str]:
-    """Return the content filters that strangers' mail gets at a service; empty if it takes none from them."""
+    """Return the content filters for strangers' mail at a service; empty if it accepts none from them."""
     if is_inside(postconf, service) or _wants_certificates(postconf, service.id):
         return []
     restrictions, found = Restrictions(postconf, service.id), {}
@@ -53,7 +53,7 @@ def roads(postconf: Postconf, service: Service) -> list[str]:
 
 
 def guests(postconf: Postconf, service: Service) -> str:
-    """Return the setting by which the owner lets others in on purpose; empty if there is none.
+    """Return the setting by which the owner deliberately admits other clients; empty if there is none.
 
     They are clients that pipe(8) shows with neither a login nor an address in mynetworks: with a certificate,
     in a table, in mynetworks by name, or behind another filter that passes their address by XFORWARD, and not
@@ -120,7 +120,7 @@ def _wants_certificates(postconf: Postconf, service: str) -> bool:
 
 
 def _sessions(postconf: Postconf, service: Service) -> Iterator[Session]:
-    """Yield what strangers may try."""
+    """Yield the sessions that strangers may try."""
     helos = [_HELO] if postconf.value("smtpd_helo_required", service.id) == "yes" else ["", _HELO]
     final = list(_recipients(postconf, service.id))
     senders = ["", _ELSEWHERE, *final[:1]]
@@ -141,7 +141,7 @@ def _clients(postconf: Postconf, service: Service) -> Iterator[tuple[str, str]]:
 
 
 def _recipients(postconf: Postconf, service: str) -> Iterator[str]:
-    """Yield recipients for whom Postfix takes mail from everybody."""
+    """Yield recipients for whom Postfix accepts mail from every client."""
     domains = [domain for name in _DOMAINS for domain in postconf.words(name)[:1]]
     checked = postconf.value("smtpd_reject_unlisted_recipient", service) == "yes"
     options = map(str.lower, postconf.words("receive_override_options", service))
@@ -179,7 +179,7 @@ def _kept(postconf: Postconf, service: str, words: list[str]) -> list[str]:
         *_, name, argument = found
         used = [word for word in found if word]
         is_end = name.lower() in (*REJECTS, *UNAUTH_DESTINATION)
-        if is_end or any(map(str.isspace, argument)):  # postconf -P takes no blanks
+        if is_end or any(map(str.isspace, argument)):  # postconf -P accepts no spaces
             continue
         if not any(restrictions.result(used, session, "recipient") == PERMIT for session in sessions):
             kept += used

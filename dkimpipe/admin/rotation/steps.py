@@ -164,7 +164,7 @@ class Turn:
         return bool(of_age) and not is_succeeded and not depends and self._is_asked_for(key)
 
     def _begin(self, old: Key) -> None:
-        """Choose the selector and file of the new key. They are saved before it is made, in case of a kill."""
+        """Choose selector and file of the new key. They are saved before it exists, in case of a kill."""
         directory = Path(old.keyfile).parent
         taken = {name for key in self._keys for name in key.names}
         for selector in self._selectors(read_key(old.keyfile).type):
