@@ -149,7 +149,7 @@ def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
         for each in (path, key)
         for line in (
             f"chgrp nogroup {each} && chmod g+r {each}",
-            f"namei -l {each} shows what else stands in the way",
+            f"namei -l {each} shows what else prevents access",
         )
     ]
     assert done.stdout.decode().splitlines() == [
@@ -183,7 +183,7 @@ def test_a_user_who_is_not_there_cannot_read(keys: Keys) -> None:
     assert done.status == 78
     assert done.stdout.decode() == (
         "dkimpipe: error: there is no user nouserofthisname to read the files\n"
-        "    --user names that of the filter\n"
+        "    name the filter's user: --user\n"
     )
 
 
@@ -198,8 +198,8 @@ def test_a_key_whose_numbers_are_damaged(keys: Keys) -> None:
     write_key(broken, b"-----BEGIN " + label + base64.encodebytes(der) + b"-----END " + label)
     assert checked(keys, "example.com dkim(s=a,key=KEYS/broken.pem)\n") == (
         78,
-        "dkimpipe: error: SENDERS, line 1: key file KEYS/broken.pem is damaged: its numbers do not fit each "
-        "other\n    make a new one: dkimpipe genkey\n",
+        "dkimpipe: error: SENDERS, line 1: key file KEYS/broken.pem is damaged: its components are "
+        "inconsistent\n    generate a new key: dkimpipe genkey\n",
     )
 
 
@@ -214,20 +214,20 @@ def test_a_directory_of_keys_that_others_can_write(keys: Keys) -> None:
         directory.chmod(0o757)
         done = verb(f"--sender_map={path}")
     assert findings(done.stdout.decode()) == [
-        f"error: {inner}: others can write it (mode 0777)",
-        f"error: {directory}: others can write it (mode 0757)",
+        f"error: {inner}: writable by others (mode 0777)",
+        f"error: {directory}: writable by others (mode 0757)",
     ]
 
 
 NO_ENTRIES = {
     "empty": (b"", ["error: map SENDERS is empty"]),
-    "comments": (b"# x\n\n", ["warning: SENDERS: there is no entry in it"]),
+    "comments": (b"# x\n\n", ["warning: SENDERS: it contains no entries"]),
     "blank in front": (
         b"\xef\xbb\xbf# x\n  example.com dkim(s=a)\n\ta\n",
         [
-            "warning: SENDERS, line 2: it begins with a blank, but there is no entry that it continues",
-            "warning: SENDERS, line 3: it begins with a blank, but there is no entry that it continues",
-            "warning: SENDERS: there is no entry in it",
+            "warning: SENDERS, line 2: it begins with white space, but there is no entry to continue",
+            "warning: SENDERS, line 3: it begins with white space, but there is no entry to continue",
+            "warning: SENDERS: it contains no entries",
         ],
     ),
     "UTF-16": (
@@ -268,8 +268,8 @@ def test_a_key_file_without_a_directory(keys: Keys) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=keys.directory, check=False)
     assert (done.returncode, done.stdout) == (
         0,
-        f"dkimpipe: warning: {path}, line 1: key file rsa2048.pem is where Postfix starts the filter: in its "
-        f"queue directory\n    if it is where you are: {keys.path('rsa2048')}\n",
+        f"dkimpipe: warning: {path}, line 1: key file rsa2048.pem is relative to Postfix's "
+        f"queue directory\n    if you mean this one: {keys.path('rsa2048')}\n",
     )
 
 
@@ -283,7 +283,7 @@ def test_what_others_can_write_is_named(keys: Keys) -> None:
     assert (done.status, findings(done.stdout.decode())) == (
         78,
         [
-            f"error: {path}: others can write it (mode 0646)",
-            f"error: {keys.directory}: others can write it (mode 0777)",
+            f"error: {path}: writable by others (mode 0646)",
+            f"error: {keys.directory}: writable by others (mode 0777)",
         ],
     )

@@ -41,7 +41,7 @@ def in_dns(keys: Keys, nameserver: NameServer, text: str = GOOD) -> tuple[int, l
     """Check a senders file with this server; return the status and the findings."""
     server = f"127.0.0.1#{nameserver.port}"
     status, said = checked(keys, text, "--dns", f"--server={server}")
-    return status, [line.replace(f", says {server}", "") for line in findings(said)]
+    return status, [line.replace(f", according to {server}", "") for line in findings(said)]
 
 
 def test_a_record_that_is_right(keys: Keys, nameserver: NameServer) -> None:
@@ -80,20 +80,20 @@ def test_controls_in_a_record_do_not_reach_the_terminal(
     _, said = in_dns(keys, nameserver)
     assert len(said) == 1
     assert said[0].isprintable()
-    assert f"{tag.decode()}= holds what no tag can hold: '\\x1b'" in said[0]
+    assert f"{tag.decode()}= contains invalid characters: '\\x1b'" in said[0]
 
 
 # The record is made from the right one, as a table of what stands at which name.
 DNS_FAULTS = {
     "no name": (lambda value: {}, "error: {}: there is no such name (NXDOMAIN)"),
-    "no TXT": (lambda value: {OWNER: []}, "error: {}: the name is there, but has no TXT record"),
+    "no TXT": (lambda value: {OWNER: []}, "error: {}: the name exists, but has no TXT record"),
     "domain doubled": (
         lambda value: {f"{OWNER}.example.com": [value]},
-        "error: {0}: the record stands at {0}.example.com; leave the domain out where it is entered",
+        "error: {0}: the record is at {0}.example.com; omit the domain when entering the name",
     ),
     "another key": (
         lambda value: {OWNER: SAMPLES["other key"].make(value)},
-        "error: {}: it is another key than the private key's",
+        "error: {}: the key does not match the private key",
     ),
     "revoked": (lambda value: {OWNER: [b"v=DKIM1; k=rsa; p="]}, "error: {}: the key is revoked: p= is empty"),
     "two records": (
@@ -106,15 +106,15 @@ DNS_FAULTS = {
     ),
     "cut at 255": (
         lambda value: {OWNER: [value[:255]]},
-        "error: {}: p= is truncated: 237 of 392 characters are there",
+        "error: {}: p= is truncated: 237 of 392 characters are present",
     ),
     "second half only": (
         lambda value: {OWNER: [b"v=DKIM1; k=rsa; p=" + value[255:]]},
-        "error: {}: p= is truncated: 155 of 392 characters are there",
+        "error: {}: p= is truncated: 155 of 392 characters are present",
     ),
     "quotes within": (
         lambda value: {OWNER: [value[:255] + b'" "' + value[255:]]},
-        "error: {}: quotes or backslashes are within the value, where it was split",
+        "error: {}: the value contains quotes or backslashes where it was split",
     ),
     "backslash before semicolon": (
         lambda value: {OWNER: [value.replace(b";", b"\\;")]},
@@ -126,7 +126,7 @@ DNS_FAULTS = {
     ),
     "wrong key type": (
         lambda value: {OWNER: [value.replace(b"k=rsa", b"k=ed25519")]},
-        "error: {}: p= is a key of another type than k= says",
+        "error: {}: the key in p= is not of the type in k=",
     ),
     "sha1 only": (lambda value: {OWNER: [value + b"; h=sha1"]}, "error: {}: h=sha1 does not allow sha256"),
     "another service": (
@@ -139,7 +139,7 @@ DNS_FAULTS = {
     ),
     "blanks are no fault, but backslashes are": (
         lambda value: {OWNER: [value[:255] + b"\\ " + value[255:]]},
-        "error: {}: quotes or backslashes are within the value, where it was split",
+        "error: {}: the value contains quotes or backslashes where it was split",
     ),
 }
 
@@ -165,7 +165,7 @@ def test_an_alias_that_leads_to_the_record_is_good(keys: Keys, nameserver: NameS
 # Target of an alias, and its records; what is found.
 ALIASES: dict[str, tuple[str, list[bytes] | None, str]] = {
     "no such name": ("nowhere.example.net", None, "there is no such name (NXDOMAIN)"),
-    "no TXT": ("elsewhere.example.net", [], "the name is there, but has no TXT record"),
+    "no TXT": ("elsewhere.example.net", [], "the name exists, but has no TXT record"),
 }
 
 
@@ -213,7 +213,7 @@ SHARED = {
     "strict": (
         f"a@example.com domainkeys(s=rsa2048,{KEY})",
         "t=s",
-        ["warning: {}: t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)"],
+        ["warning: {}: t=s: DomainKeys, which also uses the key, defines only t=y (RFC 4870 section 3.2.3)"],
     ),
     "strict, and i= below": (
         f"a@example.com dkim(i=@news.example.com,s=rsa2048,{KEY})",
@@ -240,7 +240,8 @@ SHARED = {
             "warning: {}: t=y is left on: verifiers treat the mail as unsigned",
             G_OF_DKIM,
             "error: {}: h=sha256 does not allow sha1",
-            "warning: {}: t=s: DomainKeys, which uses the key, too, knows only t=y (RFC 4870 section 3.2.3)",
+            "warning: {}: t=s: DomainKeys, which also uses the key, defines only t=y (RFC 4870"
+            " section 3.2.3)",
             "warning: {}: g=b: DomainKeys verifies mail of this local part only",
         ],
     ),
@@ -261,7 +262,7 @@ def test_a_record_serves_all_the_signatures_with_its_key(
 
 def test_only_the_last_entry_of_a_key_needs_a_record(keys: Keys, nameserver: NameServer) -> None:
     found = in_dns(keys, nameserver, f"example.com dkim(s=old,{KEY})\n{GOOD}")[1]
-    assert found == ["warning: SENDERS, line 2: example.com stands in line 1 already; only this line counts"]
+    assert found == ["warning: SENDERS, line 2: example.com is already in line 1; only this line applies"]
 
 
 def test_a_signature_whose_record_has_no_fixed_name_needs_none(keys: Keys, nameserver: NameServer) -> None:
@@ -277,7 +278,7 @@ def test_a_key_that_cannot_be_read_hides_no_other_finding(keys: Keys, nameserver
     del nameserver.records[OWNER]
     assert in_dns(keys, nameserver, text + GOOD)[1] == [
         "error: SENDERS, line 1: key file KEYS/none.pem: No such file or directory",
-        "error: SENDERS, line 2: key file KEYS/damaged.pem is damaged: it is no key structure",
+        "error: SENDERS, line 2: key file KEYS/damaged.pem is damaged: not a key structure",
         f"error: {OWNER}: there is no such name (NXDOMAIN)",
     ]
 
@@ -295,7 +296,7 @@ def test_the_conf_file_and_a_listid_map_need_records_too(keys: Keys, nameserver:
     server = f"127.0.0.1#{nameserver.port}"
     done = verb(f"--conf_file={conf}", "--dns", f"--server={server}")
     assert findings(done.stdout.decode()) == [
-        f"error: {name}: there is no such name (NXDOMAIN), says {server}"
+        f"error: {name}: there is no such name (NXDOMAIN), according to {server}"
         for name in (
             "l._domainkey.lists.example",
             "s._domainkey.example.com",
@@ -315,12 +316,12 @@ def test_a_wildcard_is_named_whatever_it_says(keys: Keys, tmp_path: Path) -> Non
     text = "".join(f"{name}.static.example dkim(s=a,{KEY})\n" for name in "wxy")
     with bind.serving(tmp_path, bind.SOA + zone) as server:
         status, said = checked(keys, text, "--dns", f"--server={server.server}")
-    what = "a wildcard record answers, there is none of this name"
+    what = "a wildcard record answers; the name itself has none"
     assert (status, findings(said)) == (
         78,
         [
-            f"error: a._domainkey.w.static.example: {what}: 'v=spf1 -all', says {server.server}",
-            f"error: a._domainkey.x.static.example: {what}: 'v=DKIM1; p=', says {server.server}",
+            f"error: a._domainkey.w.static.example: {what}: 'v=spf1 -all', according to {server.server}",
+            f"error: a._domainkey.x.static.example: {what}: 'v=DKIM1; p=', according to {server.server}",
         ],
     )
 
@@ -350,15 +351,15 @@ def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.Monkey
             for finding in asker.findings(name, [compare.Need("v=DKIM1; k=rsa; p=AA==")])
         ]
     assert found == [
-        *(f"{name}: no answer within 0.2 s, says SERVER" for name in "abc"),
-        *(f"{name}: not asked for, after 3 questions without an answer, says SERVER" for name in "de"),
+        *(f"{name}: no answer within 0.2 s, according to SERVER" for name in "abc"),
+        *(f"{name}: not queried, after 3 queries without an answer, according to SERVER" for name in "de"),
     ]
     assert 0.6 <= time.monotonic() - begin < 5
 
 
 def test_a_server_that_fails(keys: Keys, nameserver: NameServer) -> None:
     nameserver.broken.add(OWNER)
-    assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: the server fails (SERVFAIL)"]
+    assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: the server failed (SERVFAIL)"]
 
 
 def test_a_server_that_is_silent(keys: Keys) -> None:
@@ -378,7 +379,8 @@ def test_what_is_no_server(keys: Keys) -> None:
     done = verb(f"--sender_map={keys.senders(GOOD, 'checked')}", "--dns", "--server=ns.example.com")
     assert (done.status, done.stderr) == (
         78,
-        "dkimpipe: 'ns.example.com' is no server\nsuch as 192.0.2.1 or 192.0.2.1#5353\n",
+        "dkimpipe: 'ns.example.com' is not a valid server address\n"
+        "hint: such as 192.0.2.1 or 192.0.2.1#5353\n",
     )
 
 
@@ -438,7 +440,7 @@ def test_every_name_server_of_the_zone_is_asked(keys: Keys, tmp_path: Path) -> N
         done = machine.run(*command, f"--sender_map={path}", "--dns")
     assert done.stderr == ""
     assert [line.partition(": All nameservers")[0] for line in findings(done.stdout)] == [
-        f"error: {OWNER}: there is no such name (NXDOMAIN), says ns2.example.com (127.0.0.2)",
+        f"error: {OWNER}: there is no such name (NXDOMAIN), according to ns2.example.com (127.0.0.2)",
         "error: cannot find the name servers of a._domainkey.example.net",
     ]
 

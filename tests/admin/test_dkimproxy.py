@@ -171,7 +171,7 @@ def test_macro(options: str, domain: str, identity: str) -> None:
     assert [(one.domain.decode(), one.identity.decode()) for one in choice.signatures] == [(domain, identity)]
 
 
-KNOWN = "known are $sender $senderdomain $key $keydomain"
+KNOWN = "known macros: $sender $senderdomain $key $keydomain"
 IDENTITY = "command line: i={} is not at or below d=shop.example"
 
 # Options of the signature, what is wrong, the hint.
@@ -181,9 +181,9 @@ WRONG = {
     "longer-than-a-macro": ("d=$senders", "command line: unknown macro '$senders'", KNOWN),
     "macro-in-upper-case": ("d=$Sender", "command line: unknown macro '$Sender'", KNOWN),
     "dollar-alone": ("d=$.example", "command line: unknown macro '$'", KNOWN),
-    "no-domain": ("d=shop..example", "command line: d=shop..example is no domain", ""),
-    "domain-with-blank": ("d=shop example", "command line: d=shop example is no domain", ""),
-    "domain-no-utf-8": ("d=\udcff.example", "command line: d=\udcff.example is no domain", ""),
+    "no-domain": ("d=shop..example", "command line: d=shop..example is not a valid domain", ""),
+    "domain-with-blank": ("d=shop example", "command line: d=shop example is not a valid domain", ""),
+    "domain-no-utf-8": ("d=\udcff.example", "command line: d=\udcff.example is not a valid domain", ""),
     "identity-elsewhere": ("i=a@farm.example", IDENTITY.format("a@farm.example"), ""),
     "identity-ends-alike": ("i=a@workshop.example", IDENTITY.format("a@workshop.example"), ""),
     "identity-above": ("i=a@example", IDENTITY.format("a@example"), ""),
@@ -204,7 +204,7 @@ def test_wrong_signature(options: str, cause: str, hint: str) -> None:
 def test_macro_that_makes_no_domain_of_the_message() -> None:
     with pytest.raises(NotSigned) as raised:
         chosen(message("anna@[192.0.2.1]"), "--signature=dkim(d=$senderdomain)")
-    assert str(raised.value) == "'[192.0.2.1]' is no domain that can sign"
+    assert str(raised.value) == "'[192.0.2.1]' is not a valid signing domain"
 
 
 def test_identity_of_a_message_from_elsewhere_is_left_out() -> None:
@@ -619,21 +619,21 @@ FAULTS = {
     "key-missing": (
         "domain shop.example\nselector a\nkeyfile /nowhere/key.pem\n",
         "4.3.5 dkimpipe: CONF, line 3: key file /nowhere/key.pem: No such file or directory\n"
-        "create it, or fix the path\n",
+        "hint: create it, or fix the path\n",
     ),
     "unknown-type": (
         "domain shop.example\nsignature adsp\n",
-        "4.3.5 dkimpipe: CONF, line 2: unknown type of signature: 'adsp'\nknown are dkim and domainkeys\n",
+        "4.3.5 dkimpipe: CONF, line 2: unknown signature type: 'adsp'\nhint: known types: dkim, domainkeys\n",
     ),
     "first-signature": (
         "domain shop.example\nselector a\nkeyfile KEYS/rsa1024.pem\n"
         "signature dkim(q=dns)\n\nsignature domainkeys\n",
         "4.3.5 dkimpipe: CONF, line 4: unknown option: 'q=dns'\n"
-        "known are a c d envelope h i key login s t x\n",
+        "hint: known options: a c d envelope h i key login s t x\n",
     ),
     "map-missing": (
         "sender_map /nowhere/senders\n",
-        "4.3.5 dkimpipe: map /nowhere/senders: No such file or directory\ncreate it, or fix the path\n",
+        "4.3.5 dkimpipe: map /nowhere/senders: No such file or directory\nhint: create it, or fix the path\n",
     ),
     "unknown-directive": (
         "domains shop.example\n",

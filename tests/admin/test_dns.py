@@ -168,7 +168,7 @@ def test_a_record_that_verifiers_would_refuse_is_told(keys: Keys) -> None:
     path = keys.senders(f"example.com dkim({ED})\n")
     done = run("--sender_map", path, "--format", "plain", "--notes", "x" * 1000)
     assert done.stderr == (
-        "dkimpipe: ed25519._domainkey.example.com: more than 1024 octets: OpenDKIM would refuse it\n"
+        "dkimpipe: ed25519._domainkey.example.com: more than 1024 bytes: OpenDKIM would refuse it\n"
     )
     assert done.status == 0
 
@@ -202,7 +202,7 @@ POLICIES = {
         ["--dmarc", "--report", "d@example.net"],
         {"_dmarc.example.com": "v=DMARC1; p=none; rua=mailto:d@example.net"},
         "dkimpipe: example.com: DMARC reports go to example.net only if"
-        " example.com._report._dmarc.example.net says v=DMARC1 (RFC 7489 section 7.1)\n",
+        " example.com._report._dmarc.example.net publishes v=DMARC1 (RFC 7489 section 7.1)\n",
     ),
     "both": (
         ["--policy", ".", "--dmarc"],
@@ -235,7 +235,7 @@ WRONG = {
     ),
     "no-domain": (
         f".example.com dkim({ED})\n",
-        "PATH, line 1: '.example.com' is no domain that can sign\n",
+        "PATH, line 1: '.example.com' is not a valid signing domain\n",
         0,
     ),
     "sometimes-too-long": (
@@ -247,14 +247,14 @@ WRONG = {
     "two-keys": (
         f"example.com dkim({RSA})\na@example.com dkim(s=rsa1024,key=KEYS/rsa2048.pem)\n",
         "PATH, line 2: rsa1024._domainkey.example.com has another key in PATH, line 1\n"
-        "give each key a selector of its own\n",
+        "hint: use a separate selector for each key\n",
         78,
     ),
     "two-types": (
         f"example.com dkim({RSA})\na@example.com\n dkim(s=rsa1024,key=KEYS/ed25519.pem)\n",
         "PATH, line 2: rsa1024._domainkey.example.com has a key for rsa, and here one for ed25519,"
         " in PATH, line 1\n"
-        "give each key a selector of its own\n",
+        "hint: use a separate selector for each key\n",
         78,
     ),
     "other-algorithm": (
@@ -269,20 +269,20 @@ WRONG = {
     ),
     "no-key": (
         "example.com dkim(s=x,key=KEYS/nothing)\n",
-        "PATH, line 1: key file KEYS/nothing: No such file or directory\ncreate it, or fix the path\n",
+        "PATH, line 1: key file KEYS/nothing: No such file or directory\nhint: create it, or fix the path\n",
         78,
     ),
     "no-selector": ("example.com dkim(key=KEYS/x)\n", "PATH, line 1: dkim without s=\n", 78),
     "grammar": ("# x\nexample.com dkim(\n", "PATH, line 2: no closing parenthesis: 'dkim('\n", 78),
     "macro": (
         f"example.com dkim(d=$x,{ED})\n",
-        "PATH, line 1: unknown macro '$x'\nknown are $sender $senderdomain $key $keydomain\n",
+        "PATH, line 1: unknown macro '$x'\nhint: known macros: $sender $senderdomain $key $keydomain\n",
         78,
     ),
     "long-name": (
         f"example.com dkim(d={'.'.join(['a' * 60] * 4)},{ED})\n",
         f"PATH, line 1: ed25519._domainkey.{'.'.join(['a' * 60] * 4)} is too long for DNS\n"
-        "choose a shorter selector\n",
+        "hint: choose a shorter selector\n",
         78,
     ),
     "long-entry": (
@@ -309,7 +309,7 @@ def test_no_such_entry(keys: Keys) -> None:
         b"",
         f"dkimpipe: {path}: no entry for example.org\n",
     )
-    words = "the entry that signs for it: example.com\n"
+    words = "hint: the entry that signs for it: example.com\n"
     assert run("--sender_map", path, "a@example.com").stderr.endswith(f"no entry for a@example.com\n{words}")
 
 
@@ -383,18 +383,18 @@ def test_a_bad_signature_hides_no_other_of_its_entry(keys: Keys) -> None:
     path = keys.senders(f"example.com arc, dkim({ED})\n")
     done = run("--sender_map", path, "--format", "json")
     assert [each["name"] for each in json.loads(done.stdout)] == ["ed25519._domainkey.example.com"]
-    assert done.stderr.startswith(f"dkimpipe: {path}, line 1: unknown type of signature: 'arc'\n")
+    assert done.stderr.startswith(f"dkimpipe: {path}, line 1: unknown signature type: 'arc'\n")
     assert done.status == 78
 
 
 def test_a_domain_that_is_none(keys: Keys) -> None:
     conf = keys.senders("domain a..b\n", "dns.conf")
-    assert run("--conf-file", conf) == (78, b"", f"dkimpipe: {conf}, line 1: 'a..b' is no domain\n")
+    assert run("--conf-file", conf) == (78, b"", f"dkimpipe: {conf}, line 1: 'a..b' is not a valid domain\n")
 
 
 def test_no_record_is_an_error(keys: Keys) -> None:
     path = keys.senders("# nothing\n")
-    assert run("--sender_map", path) == (78, b"", f"dkimpipe: {path}: no record to make\n")
+    assert run("--sender_map", path) == (78, b"", f"dkimpipe: {path}: no records to print or publish\n")
 
 
 def test_damaged_key(tmp_path: Path, keys: Keys) -> None:
@@ -404,11 +404,11 @@ def test_damaged_key(tmp_path: Path, keys: Keys) -> None:
     path = write_key(tmp_path / "key.pem", b"\n".join([begin, base64.b64encode(der), *end]))
     with pytest.raises(ConfigError) as error:
         publickey.public(str(path))
-    assert str(error.value) == f"key file {path} is damaged: it holds 31 octets of an Ed25519 key, not 32"
+    assert str(error.value) == f"key file {path} is damaged: its Ed25519 key has 31 bytes, not 32"
 
 
 def test_map_that_is_not_there(tmp_path: Path) -> None:
-    words = f"map {tmp_path}/x: No such file or directory\ncreate it, or fix the path\n"
+    words = f"map {tmp_path}/x: No such file or directory\nhint: create it, or fix the path\n"
     assert run("--sender_map", tmp_path / "x") == (78, b"", f"dkimpipe: {words}")
 
 
@@ -555,7 +555,7 @@ def test_a_key_that_is_no_text(tmp_path: Path, keys: Keys) -> None:
     path = tmp_path / "map"
     path.write_bytes(b"\xff.example %b\nexample.net %b\n" % (item, item))
     done = run("--sender_map", path, "--format", "plain")
-    words = "'\\xff.example' is no domain that can sign"
+    words = "'\\xff.example' is not a valid signing domain"
     assert done.stderr == f"dkimpipe: {path}, line 1: {words}\n"
     assert done.stdout.decode() == f"ed25519._domainkey.example.net\n{value(keys, 'ed25519')}\n"
 

@@ -100,9 +100,9 @@ def test_publish_and_delete(keys: Keys, bind: Bind) -> None:
     records = plain(path)
     for arguments, word in (
         ([], "added"),
-        ([], "there already"),
+        ([], "already there"),
         (["--ttl", "61"], "replaced"),
-        (["--ttl", "61", "--zone", "dynamic.example"], "there already"),
+        (["--ttl", "61", "--zone", "dynamic.example"], "already there"),
     ):
         done = update(bind, path, *arguments)
         assert done == (0, "".join(f"{name}: {word}\n" for name in records).encode(), "")
@@ -121,7 +121,7 @@ def test_a_record_that_another_entry_needs_is_not_deleted(keys: Keys, bind: Bind
     assert update(bind, path, "--delete", "a@dynamic.example") == (
         78,
         b"",
-        f"dkimpipe: {name}: {path}, line 1 needs this record, too\nname that entry as well\n",
+        f"dkimpipe: {name}: {path}, line 1 also needs this record\nhint: name that entry as well\n",
     )
     assert bind.dig(name) != []
     assert update(bind, path, "--delete", "a@dynamic.example", "dynamic.example").status == 0
@@ -135,7 +135,7 @@ def test_a_record_that_is_too_long_for_dns(keys: Keys, bind: Bind) -> None:
     assert (done.status, done.stdout) == (78, b"")
     assert re.fullmatch(
         r"dkimpipe: \S+: key record is too large\n"
-        r"dkimpipe: a record of 70\d\d\d octets is too long for DNS\nshorten --notes\n",
+        r"dkimpipe: a record of 70\d\d\d bytes is too long for DNS\nhint: shorten --notes\n",
         done.stderr,
     )
 
@@ -153,7 +153,7 @@ def test_another_record_is_replaced_only_if_told_so(keys: Keys, bind: Bind) -> N
         text=True,
         check=True,
     )
-    refusal = f"dkimpipe: {other} holds something else: 'a \"b\"' and 'c'\n--replace does not mind it\n"
+    refusal = f"dkimpipe: {other} has another TXT record: 'a \"b\"' and 'c'\nhint: --replace overwrites it\n"
     assert update(bind, path) == (78, b"", refusal)
     assert update(bind, path, "--delete", "dynamic.example") == (78, b"", refusal)
     assert (bind.dig(first), sorted(bind.dig(other))) == ([], ['a "b"', "c"])
@@ -167,7 +167,7 @@ def test_another_record_is_replaced_only_if_told_so(keys: Keys, bind: Bind) -> N
 def test_nothing_else_at_the_name_is_touched(keys: Keys, bind: Bind) -> None:
     path = keys.senders(f"dynamic.example dkim(s=alias,{ED.partition(',')[2]})\n")
     name = "alias._domainkey.dynamic.example"
-    words = f"dkimpipe: {name} is another name of ns.dynamic.example\npublish the record there\n"
+    words = f"dkimpipe: {name} is an alias (CNAME) of ns.dynamic.example\nhint: publish the record there\n"
     assert update(bind, path) == (78, b"", words)
 
 
@@ -193,9 +193,9 @@ def test_an_update_is_refused_if_somebody_was_faster(bind: Bind) -> None:
 
 
 REFUSED = {
-    "powerless": ("refuses it (REFUSED)", "allow it to this key: update-policy or allow-update"),
-    "wrong": ("has another secret for this key (BADSIG)", "take the secret from there"),
-    "unknown": ("does not know this key (BADKEY)", "name and algorithm must be as there"),
+    "powerless": ("refused the request (REFUSED)", "permit it for this key: update-policy or allow-update"),
+    "wrong": ("has a different secret for this key (BADSIG)", "copy the secret from the server"),
+    "unknown": ("does not know this key (BADKEY)", "name and algorithm must match the server's"),
 }
 
 
@@ -205,7 +205,7 @@ def test_refused(keys: Keys, bind: Bind, tsig: str, words: tuple[str, str]) -> N
     path = keys.senders(f"dynamic.example dkim({ED})\n")
     name = "ed25519._domainkey.dynamic.example"
     cause, hint = words
-    expected = f"dkimpipe: {name}: {bind.server} {cause}\n{hint}\n"
+    expected = f"dkimpipe: {name}: {bind.server} {cause}\nhint: {hint}\n"
     assert update(bind, path, tsig=tsig) == (78, b"", expected)
 
 
@@ -217,13 +217,15 @@ def test_clocks_that_differ(keys: Keys, bind: Bind, monkeypatch: pytest.MonkeyPa
     done = update(bind, path)
     monkeypatch.undo()
     assert (done.status, done.stdout) == (78, b"")
-    assert done.stderr.endswith("has another time (BADTIME)\nset both clocks: five minutes are the limit\n")
+    assert done.stderr.endswith(
+        "has a different time (BADTIME)\nhint: set both clocks: the limit is five minutes\n"
+    )
 
 
 ELSEWHERE = {
-    "another-zone": ([], "example.com", "refuses it (REFUSED)"),
-    "not-its-zone": (["--zone", "example.com"], "example.com", "refuses it (REFUSED)"),
-    "no-update-of-this-zone": ([], "static.example", "refuses it (REFUSED)"),
+    "another-zone": ([], "example.com", "refused the request (REFUSED)"),
+    "not-its-zone": (["--zone", "example.com"], "example.com", "refused the request (REFUSED)"),
+    "no-update-of-this-zone": ([], "static.example", "refused the request (REFUSED)"),
     "not-in-the-zone": (["--zone", "static.example"], "dynamic.example", "is not in the zone static.example"),
 }
 
@@ -244,7 +246,9 @@ def test_nothing_is_published_if_an_entry_is_wrong(keys: Keys, tmp_path: Path) -
         done = run("--sender_map", path, "--publish", "--server", f"127.0.0.1#{server.port}", "--tsig", tsig)
         assert not server.asked
     assert done.status == 78
-    assert done.stderr.endswith("nothing is changed in DNS\nfix this, or name the entries that are good\n")
+    assert done.stderr.endswith(
+        "nothing was changed in DNS\nhint: fix this, or name only the entries without errors\n"
+    )
 
 
 TSIG = dns.tsig.Key("good", b"secret")
@@ -291,30 +295,36 @@ def unsigned(question: bytes) -> bytes:
 
 
 ANSWERS = {
-    "unsigned": ([unsigned], "gave an answer that is damaged or not signed\ndoes it know TSIG?"),
+    "unsigned": (
+        [unsigned],
+        "sent an answer that is damaged or not signed\nhint: check that it supports TSIG",
+    ),
     "damaged": (
         [lambda question: question[:2] + b"\x84\0\0\1" + b"\0" * 6],
-        "gave an answer that is damaged",
+        "sent an answer that is damaged",
     ),
     "wrong-signature": (
         [lambda question: _changed(signed("NOERROR")(question))],
-        "gave a bad answer: The TSIG signature fails to verify.\n",
+        "sent an invalid answer: The TSIG signature fails to verify.\n",
     ),
     "notauth": (
         [signed("NOTAUTH")],
-        "is not responsible for the zone (NOTAUTH)\nname its primary server: --server\n",
+        "is not authoritative for the zone (NOTAUTH)\nhint: name its primary server: --server\n",
     ),
     "notzone": (
         [signed("NOTZONE")],
-        "says that the name is not in the zone (NOTZONE)\nname its zone: --zone\n",
+        "reports that the name is not in the zone (NOTZONE)\nhint: name its zone: --zone\n",
     ),
-    "notimp": ([signed("NOTIMP")], "takes no updates (NOTIMP)\nname the zone's primary server: --server\n"),
-    "servfail": ([signed("SERVFAIL")], "failed (SERVFAIL)\nits log knows more\n"),
-    "nxrrset": ([signed("NXRRSET")], "has other records there now than a moment ago (NXRRSET)\ntry again\n"),
+    "notimp": (
+        [signed("NOTIMP")],
+        "does not accept updates (NOTIMP)\nhint: name the zone's primary server: --server\n",
+    ),
+    "servfail": ([signed("SERVFAIL")], "failed (SERVFAIL)\nhint: see its log\n"),
+    "nxrrset": ([signed("NXRRSET")], "has different records from a moment ago (NXRRSET)\nhint: try again\n"),
     "formerr": ([signed("FORMERR")], "answered FORMERR\n"),
     "no-zone": (
         [signed("NXDOMAIN")],
-        "knows no zone of it\nname its primary server: --server\n",
+        "is not authoritative for its zone\nhint: name its primary server: --server\n",
     ),
 }
 
@@ -333,7 +343,7 @@ def test_update_that_is_taken_but_not_made(keys: Keys, tmp_path: Path) -> None:
     with answering(*[signed("NOERROR")] * 3) as server:
         where = ("--publish", "--server", server, "--tsig", tsig, "--zone", "example.com.")
         done = run("--sender_map", path, *where)
-    words = f"{server} took the update, but does not show it\nits log knows more\n"
+    words = f"{server} accepted the update, but does not serve it\nhint: see its log\n"
     assert done == (78, b"", f"dkimpipe: ed25519._domainkey.example.com: {words}")
 
 
@@ -341,7 +351,7 @@ def test_server_that_cannot_be_reached() -> None:
     server = publish.Server("127.0.0.1", free_port(), TSIG)
     large = dns.rdataset.from_text("IN", "TXT", 60, " ".join(["x" * 250] * 3))  # it goes by TCP
     name, origin = dns.name.from_text("a.example.com"), dns.name.from_text("example.com")
-    with pytest.raises(ConfigError, match="cannot be asked: Connection refused"):
+    with pytest.raises(ConfigError, match="cannot be queried: Connection refused"):
         server.make(publish.Change(name, origin, None, large))
 
 
@@ -353,18 +363,18 @@ def test_server_that_does_not_answer(keys: Keys, tmp_path: Path) -> None:
         where = ("--publish", "--server", server, "--tsig", tsig, "--timeout", "0.2")
         done = run("--sender_map", path, *where)
     name = "ed25519._domainkey.example.com"
-    words = f"{server} did not answer within 0.2 seconds\nis it there, and port 53 open?"
+    words = f"{server} did not answer within 0.2 seconds\nhint: check that it is running and port 53 is open"
     assert done == (78, b"", f"dkimpipe: {name}: {words}\n")
 
 
 KEY_FILES = {
-    "empty": ("", "does not hold one key"),
-    "two": ('key "a" { algorithm hmac-sha256; secret "eA=="; };' * 2, "does not hold one key"),
-    "conf": ("options { };", "does not hold one key"),
-    "algorithm": ('key "a" { algorithm rsa; secret "eA=="; };', "no known algorithm"),
-    "no-secret": ('key "a" { algorithm hmac-sha256; };', "no good name or secret"),
-    "secret": ('key "a" { algorithm hmac-sha256; secret "?"; };', "no good name or secret"),
-    "name": ('key "a..b" { algorithm hmac-sha256; secret "eA=="; };', "no good name or secret"),
+    "empty": ("", "does not contain exactly one key"),
+    "two": ('key "a" { algorithm hmac-sha256; secret "eA=="; };' * 2, "does not contain exactly one key"),
+    "conf": ("options { };", "does not contain exactly one key"),
+    "algorithm": ('key "a" { algorithm rsa; secret "eA=="; };', "unknown algorithm"),
+    "no-secret": ('key "a" { algorithm hmac-sha256; };', "invalid name or secret"),
+    "secret": ('key "a" { algorithm hmac-sha256; secret "?"; };', "invalid name or secret"),
+    "name": ('key "a..b" { algorithm hmac-sha256; secret "eA=="; };', "invalid name or secret"),
 }
 
 
@@ -399,7 +409,7 @@ def test_exposed_key_file(tmp_path: Path, mode: int) -> None:
     path = tsig_key(tmp_path, "x", "x", mode=mode)
     with pytest.raises(ConfigError) as error:
         publish.read_tsig_key(str(path))
-    assert str(error.value) == f"TSIG key file {path} is open to others (mode {mode:04o})"
+    assert str(error.value) == f"TSIG key file {path} is accessible to others (mode {mode:04o})"
     assert error.value.hint == f"chmod {mode & 0o640:04o} {path}"
 
 

@@ -66,7 +66,7 @@ def test_the_whole_of_it(keys: Keys) -> None:
         "           DMARC: aligned with From",
     ]
     assert lines[6].startswith("field:     DKIM-Signature: v=1; a=rsa-sha256; ")
-    assert lines[-1] == "so:        signed d=example.com s=a a=rsa-sha256; from=Alice <alice@example.com>"
+    assert lines[-1] == "result:    signed d=example.com s=a a=rsa-sha256; from=Alice <alice@example.com>"
 
 
 def test_an_address_instead_of_a_message(keys: Keys) -> None:
@@ -75,7 +75,7 @@ def test_an_address_instead_of_a_message(keys: Keys) -> None:
         0,
         b"from:      bob@example.net\n"
         b"address:   bob@example.net; looked up as bob@example.net, example.net, net, .\n"
-        b"so:        not signed: no entry for bob@example.net; from=bob@example.net\n",
+        b"result:    not signed: no entry for bob@example.net; from=bob@example.net\n",
         "",
     )
 
@@ -84,8 +84,8 @@ def test_the_envelope_sender_is_an_option(keys: Keys) -> None:
     path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "explained")
     done = verb("bob@example.net", "-f", "x@example.com", "--match=envelope", f"--sender_map={path}")
     assert b"address:   x@example.com; looked up as " in done.stdout
-    assert b"DMARC: not aligned with From: it does not count for example.net\n" in done.stdout
-    assert b"so:        signed d=example.com " in done.stdout
+    assert b"DMARC: not aligned with From: no pass for example.net\n" in done.stdout
+    assert b"result:    signed d=example.com " in done.stdout
 
 
 FOR_SOME = (
@@ -96,20 +96,20 @@ FOR_SOME = (
 REFUSED = {
     "the one": (
         ["alice@example.com", "--login=bob"],
-        ["so:        signed d=example.com s=a a=rsa-sha256; from=alice@example.com"],
+        ["result:    signed d=example.com s=a a=rsa-sha256; from=alice@example.com"],
     ),
     "another": (
         ["alice@example.com", "--login", "eve"],
         [
             "refused:   login 'eve' may not use SENDERS, line 1, which has login=alice:bob",
-            "so:        not signed: login 'eve' may not use SENDERS, line 1; from=alice@example.com",
+            "result:    not signed: login 'eve' may not use SENDERS, line 1; from=alice@example.com",
         ],
     ),
     "nobody": (
         ["alice@example.com", "--login="],
         [
             "refused:   login '' may not use SENDERS, line 1, which has login=alice:bob",
-            "so:        not signed: login '' may not use SENDERS, line 1; from=alice@example.com",
+            "result:    not signed: login '' may not use SENDERS, line 1; from=alice@example.com",
         ],
     ),
     "one signature of two": (
@@ -117,7 +117,7 @@ REFUSED = {
         [
             "refused:   envelope sender 'carol@example.net' may not use SENDERS, line 2,"
             " which has envelope=example.com",
-            "so:        signed d=example.com s=a a=rsa-sha256; not signed: envelope sender"
+            "result:    signed d=example.com s=a a=rsa-sha256; not signed: envelope sender"
             " 'carol@example.net' may not use SENDERS, line 2; from=carol@example.com",
         ],
     ),
@@ -130,7 +130,7 @@ def test_who_may_not_have_a_signature_is_told(keys: Keys, arguments: list[str], 
     done = verb(*arguments, f"--sender_map={path}")
     assert (done.status, done.stderr) == (0, "")
     lines = done.stdout.decode().replace(str(path), "SENDERS").splitlines()
-    assert [line for line in lines if line.startswith(("refused:", "so:"))] == expected
+    assert [line for line in lines if line.startswith(("refused:", "result:"))] == expected
 
 
 def test_without_a_login_it_says_what_the_filter_says(keys: Keys) -> None:
@@ -138,8 +138,8 @@ def test_without_a_login_it_says_what_the_filter_says(keys: Keys) -> None:
     done = verb("alice@example.com", f"--sender_map={path}")
     assert (done.status, done.stderr) == (
         78,
-        f"dkimpipe: {path}, line 1: login= is here, but the filter is told no login\n"
-        "add --login=${sasl_username} to argv in master.cf\n",
+        f"dkimpipe: {path}, line 1: login= is set, but no --login was given\n"
+        "hint: add --login=${sasl_username} to argv in master.cf\n",
     )
 
 
@@ -149,7 +149,7 @@ def test_without_a_login_it_says_what_the_filter_says(keys: Keys) -> None:
         ("example.com", "aligned with From"),
         ("com", "aligned with From unless the policy of example.com has adkim=s"),
         ("mail.example.com", "aligned with From unless the policy of example.com has adkim=s"),
-        ("notexample.com", "not aligned with From: it does not count for example.com"),
+        ("notexample.com", "not aligned with From: no pass for example.com"),
     ],
 )
 def test_what_the_signature_is_worth_for_dmarc(keys: Keys, domain: str, worth: str) -> None:
@@ -174,16 +174,19 @@ def test_the_state_in_dns(keys: Keys) -> None:
         done = verb("alice@example.com", f"--sender_map={path}", "--dns", f"--server={at}")
     assert (done.status, done.stderr) == (0, "")
     assert [line.strip() for line in done.stdout.decode().splitlines() if " DNS: " in line] == [
-        "DNS: right._domainkey.example.com: the record is right",
-        f"DNS: below._domainkey.example.com: t=s does not allow i= in a subdomain of d=, says {at}",
-        f"DNS: none._domainkey.example.com: there is no such name (NXDOMAIN), says {at}",
-        f"DNS: dk._domainkey.example.com: h=sha256 does not allow sha1, says {at}",
+        "DNS: right._domainkey.example.com: the record is correct",
+        f"DNS: below._domainkey.example.com: t=s does not allow i= in a subdomain of d=, according to {at}",
+        f"DNS: none._domainkey.example.com: there is no such name (NXDOMAIN), according to {at}",
+        f"DNS: dk._domainkey.example.com: h=sha256 does not allow sha1, according to {at}",
     ]
 
 
 def test_what_is_no_server() -> None:
     assert verb("a@example.com", "--dns", "--server=ns.example.com") == Done(
-        78, b"", "dkimpipe: 'ns.example.com' is no server\nsuch as 192.0.2.1 or 192.0.2.1#5353\n"
+        78,
+        b"",
+        "dkimpipe: 'ns.example.com' is not a valid server address\n"
+        "hint: such as 192.0.2.1 or 192.0.2.1#5353\n",
     )
 
 
@@ -240,7 +243,7 @@ def test_it_agrees_with_the_filter_on_500_maps_and_messages(keys: Keys) -> None:
             assert str(trouble) == end, seed
             assert fields == [], seed
         else:
-            assert lines[-1] == f"so:        {end}", seed
+            assert lines[-1] == f"result:    {end}", seed
             told = [line.removeprefix("field:     ") for line in lines if line.startswith("field:")]
             assert told == fields, seed
         ends.add(end.split(":")[0].split(" ")[0])

@@ -111,15 +111,15 @@ def test_who_is_not_root_makes_keys_for_himself(of_nobody: Path, shared: Path) -
 NOT_ROOT = {
     "for another user": (
         ["--owner=root"],
-        "only root can make a key for user root\nwithout --owner it is your own",
+        "only root can create a key for user root\nhint: without --owner, the key is your own",
     ),
     "for another group": (
         ["--group=root"],
-        "only root can make a key for group root\nwithout --group it is your own",
+        "only root can create a key for group root\nhint: without --group, the key is your own",
     ),
     "elsewhere": (
         ["--directory=/etc"],
-        "/etc/example.com.mail.pem: Permission denied\n--directory names another place",
+        "/etc/example.com.mail.pem: Permission denied\nhint: name another directory: --directory",
     ),
 }
 
@@ -155,7 +155,7 @@ def test_a_key_is_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "example.com.mail.pem"
     before = path.read_bytes()
     assert make(tmp_path, "--selector=mail") == Done(
-        78, b"", f"dkimpipe: {path} is there already, and is kept\nchoose another name: --selector\n"
+        78, b"", f"dkimpipe: {path} already exists and is kept\nhint: choose another selector: --selector\n"
     )
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
@@ -182,28 +182,32 @@ def test_openssl_and_the_filter_accept_it(tmp_path: Path, options: list[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nodomain"], "dkimpipe: 'nodomain' is no domain\nsuch as example.com\n"),
-        (["192.0.2.1"], "dkimpipe: '192.0.2.1' is no domain\nsuch as example.com\n"),
-        (["a.-x.example"], "dkimpipe: 'a.-x.example' is no domain\nsuch as example.com\n"),
-        (["x-.example"], "dkimpipe: 'x-.example' is no domain\nsuch as example.com\n"),
-        (["\x1b.example"], "dkimpipe: '\\x1b.example' is no domain\nsuch as example.com\n"),
-        (["example.com", "--selector="], "dkimpipe: selector '' can be no name in DNS\nsuch as mail\n"),
+        (["nodomain"], "dkimpipe: 'nodomain' is not a valid domain\nhint: such as example.com\n"),
+        (["192.0.2.1"], "dkimpipe: '192.0.2.1' is not a valid domain\nhint: such as example.com\n"),
+        (["a.-x.example"], "dkimpipe: 'a.-x.example' is not a valid domain\nhint: such as example.com\n"),
+        (["x-.example"], "dkimpipe: 'x-.example' is not a valid domain\nhint: such as example.com\n"),
+        (["\x1b.example"], "dkimpipe: '\\x1b.example' is not a valid domain\nhint: such as example.com\n"),
+        (
+            ["example.com", "--selector="],
+            "dkimpipe: selector '' is not a valid selector\nhint: such as mail\n",
+        ),
         (["example.com", "--bits=512"], "dkimpipe: RSA keys have 1024 to 8192 bits, not 512\n"),
         (
             ["example.com", "--group=nogroupofthisname"],
-            "dkimpipe: there is no group nogroupofthisname\ndkimpipe setup makes it, or name one: --group\n",
+            "dkimpipe: there is no group nogroupofthisname\nhint: dkimpipe setup creates it; or name"
+            " another one: --group\n",
         ),
         (
             ["example.com", "--owner=nouserofthisname"],
-            "dkimpipe: there is no user nouserofthisname\nname the one of user= in master.cf\n",
+            "dkimpipe: there is no user nouserofthisname\nhint: use the user that user= in master.cf names\n",
         ),
         (
             ["--show", "/nowhere"],
-            "dkimpipe: key file /nowhere: No such file or directory\ncreate it, or fix the path\n",
+            "dkimpipe: key file /nowhere: No such file or directory\nhint: create it, or fix the path\n",
         ),
         (
             ["example.com", "--selector=../x"],
-            "dkimpipe: selector '../x' can be no name in DNS\nsuch as mail\n",
+            "dkimpipe: selector '../x' is not a valid selector\nhint: such as mail\n",
         ),
     ],
 )
@@ -221,7 +225,7 @@ def test_show(tmp_path: Path) -> None:
     lines = verb("--show", str(path)).stdout.decode().splitlines()
     assert lines[0:2] == [f"key file:    {path}", "type:        rsa, 2048 bits"]
     assert lines[3].startswith(f"fingerprint: {hashlib.sha256(public).hexdigest()} ")
-    assert lines[4] == "sound:       yes, says OpenSSL"
+    assert lines[4] == "valid:       yes, according to OpenSSL"
 
 
 def test_show_finds_a_damaged_key(tmp_path: Path) -> None:
@@ -235,6 +239,6 @@ def test_show_finds_a_damaged_key(tmp_path: Path) -> None:
     assert verb("--show", str(broken)) == Done(
         78,
         b"",
-        f"dkimpipe: key file {broken} is damaged: its numbers do not fit each other\n"
-        "make a new one: dkimpipe genkey\n",
+        f"dkimpipe: key file {broken} is damaged: its components are inconsistent\n"
+        "hint: generate a new key: dkimpipe genkey\n",
     )

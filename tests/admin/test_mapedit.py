@@ -79,8 +79,8 @@ def test_what_cannot_be_found_stays_and_is_told(tmp_path: Path, text: str) -> No
     with pytest.raises(ConfigError) as caught:
         edit.replace(str(path), text.encode(), Pair("a", "/k/(a).pem"), NEW)
     assert (str(caught.value), caught.value.hint) == (
-        f"{path}: cannot find where s=a and key=/k/(a).pem stand",
-        "write s=202612 and key=/k/new.pem in their place",
+        f"{path}: cannot find s=a and key=/k/(a).pem",
+        "replace them with s=202612 and key=/k/new.pem",
     )
     assert path.read_text() == text
 
@@ -92,7 +92,7 @@ def test_an_edit_meanwhile_is_not_lost(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         edit.replace(str(path), before, OLD, NEW)
     assert (str(caught.value), caught.value.hint) == (
-        f"{path} was changed at this moment, and is left as it is",
+        f"{path} was changed in the meantime and is left unchanged",
         "try again",
     )
     assert path.read_bytes() == before + b"example.net dkim(s=b,key=/k/b.pem)\n"

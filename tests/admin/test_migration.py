@@ -14,7 +14,7 @@ from conftest import Keys
 SERVER = "listen 127.0.0.1:10027"
 ACCEPT = "on_error accept"
 A = "a=rsa-sha256,"
-IGNORED = "warning: CONF, line 1: listen is for a server; it has no effect here"
+IGNORED = "warning: CONF, line 1: listen is a server directive; it has no effect here"
 
 
 def checked(keys: Keys, conf: str, senders: str = "", lists: str = "") -> tuple[int, str]:
@@ -38,7 +38,7 @@ PLUS = (
 )
 NO_A = (
     "warning: {}: dkim without a= was rsa-sha1 in DKIMproxy; "
-    "here it is what the key is for, with sha256"
+    "here it follows from the key, with sha256"
 )  # fmt: skip
 
 # An entry of the sender map, and what is found beside what is found for each such file.
@@ -65,7 +65,7 @@ ENTRIES = {
         f"example.com dkim({A}t=no,s=a,{KEY})",
         [
             "warning: SENDERS, line 1: t= had no effect in DKIMproxy; "
-            "here it says whether there is a time of signing"
+            "here it says whether to add the signing time"
         ],
     ),
     "two macros": (
@@ -78,8 +78,8 @@ ENTRIES = {
     "a dollar before letters": (
         f"example.com dkim({A}i=$$key@example.com,s=a,{KEY})",
         [
-            "warning: SENDERS, line 1: i=$$key@example.com: DKIMproxy took the second dollar for a macro's; "
-            "here $$ is a dollar"
+            "warning: SENDERS, line 1: i=$$key@example.com: DKIMproxy took the second dollar as a"
+            " macro; here $$ is one dollar"
         ],
     ),
     "one macro each": (f"example.com dkim({A}d=$key,i=a$$@$keydomain,s=a,{KEY})", []),
@@ -109,7 +109,8 @@ ENTRIES = {
     "continued": (
         f"example.com dkim({A}s=a,{KEY}),\n  domainkeys(s=a,{KEY})",
         [
-            "warning: SENDERS, line 1: DKIMproxy left out the lines that continue this one; here they count"
+            "warning: SENDERS, line 1: DKIMproxy ignored the continuation lines of this entry; here"
+            " they apply"
         ],
     ),
 }  # fmt: skip
@@ -164,7 +165,7 @@ def test_each_entry_of_a_listid_map_that_does_otherwise(keys: Keys, text: str, e
 
 
 GIVEN = "selector a\nkeyfile KEYS/rsa2048.pem\n"
-SENDER_FIRST = "warning: CONF, line {}: Sender came before From in DKIMproxy; here From comes before Sender"
+SENDER_FIRST = "warning: CONF, line {}: DKIMproxy preferred Sender to From; here From comes before Sender"
 
 # The conf file behind the server's directive, and what is found beside that.
 CONFS = {
@@ -184,7 +185,7 @@ CONFS = {
     "blank between domains": (
         f"{ACCEPT}\nmatch from\ndomain example.com, example.org\nsignature dkim({A}s=b)\n{GIVEN}",
         [
-            "warning: CONF, line 4: DKIMproxy took the blank before example.org for a part of it, "
+            "warning: CONF, line 4: DKIMproxy took the space before example.org as part of it, "
             "and never signed; here it signs"
         ],
     ),
@@ -220,6 +221,6 @@ def test_each_directive_that_does_otherwise_is_named(keys: Keys, conf: str, expe
 def test_sender_and_errors_can_be_as_they_were(keys: Keys) -> None:
     _, said = checked(keys, f"{SERVER}\nsender_map SENDERS\n", f"example.com dkim({A}s=a,{KEY})\n")
     assert [line for line in said.splitlines() if line.startswith("    ")] == [
-        "    match sender,from does as DKIMproxy did",
-        "    on_error accept does as DKIMproxy did",
+        "    match sender,from restores DKIMproxy's behaviour",
+        "    on_error accept restores DKIMproxy's behaviour",
     ]

@@ -36,32 +36,29 @@ def test_the_way_of_a_key(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     name = f"{NEW}._domainkey.example.com"
     assert said == (
         f"{name}: a new key, KEYS/example.com.{NEW}.pem\n"
-        f"{name}: there is no such name (NXDOMAIN), says 127.0.0.1#{zone.port}\n"
+        f"{name}: there is no such name (NXDOMAIN), according to 127.0.0.1#{zone.port}\n"
         f'publish: {name}. IN TXT ( "{value[:255]}" "{value[255:]}" )\n'
     )
     assert house.states == {"old": "active", NEW: "generated"}
     assert house.said(begun + DAY) == "".join(said.splitlines(keepends=True)[1:])
 
     zone.obey(said)
-    assert house.said(begun + 2 * DAY) == f"{name}: published; it signs from 2025-07-02 01:00 UTC on\n"
+    assert house.said(begun + 2 * DAY) == f"{name}: published; it will sign from 2025-07-02 01:00 UTC\n"
     assert house.states == {"old": "active", NEW: "published"}
     assert house.said(begun + 2 * DAY + HOUR) == ""
 
     signs = begun + 2 * DAY + HOUR + 1
-    assert house.said(signs) == f"{name}: signs from now on, in the place of s=old\n"
+    assert house.said(signs) == f"{name}: signs from now on, replacing s=old\n"
     assert house.senders.read_text() == f"example.com dkim(s={NEW},key={tmp_path}/example.com.{NEW}.pem)\n"
     assert house.states == {"old": "retiring", NEW: "active"}
 
     assert house.said(signs + 30 * DAY - 1) == ""
     said = house.said(signs + 30 * DAY)
-    assert (
-        said
-        == "old._domainkey.example.com: take this record out of DNS: nothing signs with its key any more\n"
-    )
+    assert said == "old._domainkey.example.com: delete this record from DNS: its key no longer signs\n"
     assert house.said(signs + 31 * DAY) == said
     zone.obey(said)
     assert house.said(signs + 32 * DAY) == (
-        "old._domainkey.example.com: revoked; its file is of no more use: rm KEYS/rsa1024.pem\n"
+        "old._domainkey.example.com: revoked; its file is no longer needed: rm KEYS/rsa1024.pem\n"
     )
     assert house.states == {"old": "revoked", NEW: "active"}
     (tmp_path / "rsa1024.pem").unlink()
@@ -238,7 +235,7 @@ def test_every_server_must_have_the_record(keys: Keys, tmp_path: Path, zone: Zon
         said = house.said(BEGIN)
         zone.obey(said)
         assert house.said(BEGIN + DAY).splitlines()[0] == (
-            f"{NAME}: there is no such name (NXDOMAIN), says 127.0.0.1#{late.port}"
+            f"{NAME}: there is no such name (NXDOMAIN), according to 127.0.0.1#{late.port}"
         )
         late.obey(said)
         assert "published" in house.said(BEGIN + 2 * DAY)
@@ -262,9 +259,9 @@ def test_a_clock_put_back_begins_anew(keys: Keys, tmp_path: Path, zone: Zone) ->
     now = at(house, zone, "published")
     before = now - 300 * DAY
     assert house.said(before) == (
-        "old._domainkey.example.com: active since 2025-01-01 00:00 UTC, says a clock; it counts from now on\n"
-        f"{NAME}: published since 2025-06-30 00:00 UTC, says a clock; it counts from now on\n"
-        f"{NAME}: published; it signs from 2024-09-03 01:00 UTC on\n"
+        "old._domainkey.example.com: active since 2025-01-01 00:00 UTC, in the future; reset to now\n"
+        f"{NAME}: published since 2025-06-30 00:00 UTC, in the future; reset to now\n"
+        f"{NAME}: published; it will sign from 2024-09-03 01:00 UTC\n"
     )
     assert {key.since for key in house.keys} == {before}
     assert house.said(before + HOUR) == ""
@@ -298,7 +295,7 @@ def test_an_edit_by_hand_is_minded(keys: Keys, tmp_path: Path, zone: Zone) -> No
     house.senders.write_text(ONE.replace("KEYS", str(tmp_path)))
     assert house.said(now + DAY) == (
         "old._domainkey.example.com: signs again\n"
-        f"{NAME}: signs no more; its records stay until 2025-07-31 02:00 UTC\n"
+        f"{NAME}: no longer signs; its records are kept until 2025-07-31 02:00 UTC\n"
     )
     assert house.states == {"old": "active", NEW: "retiring"}
     assert house.said(now + 2 * DAY) == ""
@@ -316,7 +313,7 @@ def test_a_revoked_key_must_not_sign_again_unnoticed(keys: Keys, tmp_path: Path,
     assert (done.status, done.stderr) == (
         78,
         "dkimpipe: old._domainkey.example.com: there is no such name (NXDOMAIN), "
-        f"says 127.0.0.1#{zone.port}\n"
+        f"according to 127.0.0.1#{zone.port}\n"
         f'publish: old._domainkey.example.com. IN TXT ( "{value}" )\n',
     )
     assert house.rotate(now + 34 * DAY).stderr == done.stderr  # as long as it is so
@@ -395,14 +392,14 @@ def test_a_domain_that_comes_to_the_old_key_is_waited_for(
     now = at(house, zone, state)
     house.senders.write_text(BOTH.replace("KEYS", str(tmp_path)))
     said = house.said(now + 2 * HOUR)
-    assert f"{ORG}: the key s={NEW} will sign for this, too\n" in said
+    assert f"{ORG}: the key s={NEW} will also sign for this\n" in said
     assert [order.name for order in orders(said)] == [ORG]
     assert house.states == {"old": "active", NEW: "generated"}
     house.said(now + 4 * HOUR)
     unless_signed_in_vain(house, zone, now + 4 * HOUR)
     zone.obey(said)
     published = now + 5 * HOUR
-    assert house.said(published).startswith(f"{NAME}, {ORG}: published; it signs from ")
+    assert house.said(published).startswith(f"{NAME}, {ORG}: published; it will sign from ")
     house.said(published + HOUR + 1)
     assert house.states == {"old": "retiring", NEW: "active"}
     assert house.senders.read_text().count(f"s={NEW}") == 2
@@ -420,7 +417,7 @@ def test_the_wait_is_the_longest_of_all_domains(keys: Keys, tmp_path: Path, zone
     now = at(house, zone, "published")
     house.senders.write_text(BOTH.replace("KEYS", str(tmp_path)))
     zone.obey(house.said(now))
-    assert house.said(now + HOUR) == f"{NAME}, {ORG}: published; it signs from 2025-07-01 01:00 UTC on\n"
+    assert house.said(now + HOUR) == f"{NAME}, {ORG}: published; it will sign from 2025-07-01 01:00 UTC\n"
 
 
 def test_a_domain_that_comes_while_the_maps_are_changed_is_not_signed_for_in_vain(
@@ -436,7 +433,10 @@ def test_a_domain_that_comes_while_the_maps_are_changed_is_not_signed_for_in_vai
 
     zone.faults[NAME] = edit
     done = house.rotate(now + 2 * HOUR)
-    assert (done.status, done.stderr) == (78, "dkimpipe: KEYS/senders: changed at this moment\ntry again\n")
+    assert (done.status, done.stderr) == (
+        78,
+        "dkimpipe: KEYS/senders: changed in the meantime\nhint: try again\n",
+    )
     assert house.senders.read_text() == BOTH.replace("KEYS", str(tmp_path))
     unless_signed_in_vain(house, zone, now + 2 * HOUR)
     assert [order.name for order in orders(house.said(now + 3 * HOUR))] == [ORG]
@@ -450,9 +450,9 @@ def test_an_entry_for_any_domain_keeps_the_new_key_waiting(keys: Keys, tmp_path:
     done = house.rotate(now + 2 * HOUR)
     assert (done.status, done.stderr) == (
         78,
-        f"dkimpipe: {NAME}: cannot take the place of s=old: KEYS/senders, line 2: d=$keydomain of . "
+        f"dkimpipe: {NAME}: cannot replace s=old: KEYS/senders, line 2: d=$keydomain of . "
         "depends on the sender: its records have no fixed name\n"
-        "give it a d=, or a selector and a key of its own\n",
+        "give it a d=, or a separate selector and key\n",
     )
     assert house.senders.read_text() == senders
 
@@ -509,7 +509,8 @@ def test_a_record_of_a_key_that_signs_is_missed(keys: Keys, tmp_path: Path, zone
             78,
             b"",
             "dkimpipe: old._domainkey.example.org: there is no such name (NXDOMAIN), "
-            f'says 127.0.0.1#{zone.port}\npublish: old._domainkey.example.org. IN TXT ( "{value}" )\n',
+            f"according to 127.0.0.1#{zone.port}\n"
+            f'publish: old._domainkey.example.org. IN TXT ( "{value}" )\n',
         )
     zone.records["old._domainkey.example.org"] = there
     assert house.said(START + 3 * DAY) == ""
@@ -535,8 +536,8 @@ def test_other_maps_do_not_retire_the_keys_of_these(keys: Keys, tmp_path: Path, 
     assert house.rotate(START + DAY, f"--sender_map={other}") == Done(
         78,
         b"",
-        "dkimpipe: KEYS/rotation.json is about KEYS/senders, too, which this run does not read\n"
-        "--directory names another place for other maps; take one that is given up out of this file\n",
+        "dkimpipe: KEYS/rotation.json also covers KEYS/senders, which this run does not read\n"
+        "hint: use another --directory for other maps; remove a map that is no longer used from this file\n",
     )
     assert (tmp_path / rotation.NAME).read_bytes() == before
     assert house.said(START + DAY, f"--listid_map={other}") == ""  # one map more is none less
@@ -552,8 +553,7 @@ def test_an_emptied_map_retires_no_key(keys: Keys, tmp_path: Path, zone: Zone, l
     assert house.rotate(START + DAY) == Done(
         78,
         b"",
-        "dkimpipe: KEYS/senders: no signature any more, of those that were there\n"
-        "if this is meant: rm KEYS/rotation.json\n",
+        "dkimpipe: KEYS/senders: all signatures are gone\nhint: if this is intended: rm KEYS/rotation.json\n",
     )
     assert house.states == {"old": "active"}
 

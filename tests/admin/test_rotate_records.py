@@ -79,7 +79,7 @@ def test_a_record_that_verifiers_refuse_is_waited_for(waiting: Waiting, name: st
         assert state == {"generated": "published", "published": "active"}[was]
         return
     assert state == "generated"
-    assert f"{NAME}: {error}, says 127.0.0.1#{waiting.zone.port}\n" in done.stdout.decode()
+    assert f"{NAME}: {error}, according to 127.0.0.1#{waiting.zone.port}\n" in done.stdout.decode()
     assert orders(done.stdout.decode()) == [Order(NAME, waiting.value.decode())]
 
 
@@ -96,7 +96,7 @@ def test_a_record_must_serve_all_that_will_sign(keys: Keys, tmp_path: Path, zone
     ):
         zone.records[NAME] = [right.replace(b"; p=", b"; " + tag + b"; p=")]
         now += DAY
-        assert f"{NAME}: {words}, says " in house.said(now)
+        assert f"{NAME}: {words}, according to " in house.said(now)
         assert house.states == {"old": "active", NEW: "generated"}
 
 
@@ -268,7 +268,7 @@ def test_a_server_that_does_not_know_stops_one_key_and_no_other(
     done = house.rotate(BEGIN)
     assert (done.status, done.stderr) == (
         78,
-        f"dkimpipe: {NAME}: the server fails (SERVFAIL), says 127.0.0.1#{zone.port}\n",
+        f"dkimpipe: {NAME}: the server failed (SERVFAIL), according to 127.0.0.1#{zone.port}\n",
     )
     assert [order.name for order in orders(done.stdout.decode())] == [f"{NEW}._domainkey.example.org"]
 
@@ -286,8 +286,8 @@ def test_a_wildcard_record_leaves_no_selector_free(keys: Keys, tmp_path: Path, z
     done = house.rotate(BEGIN)
     assert (done.status, done.stderr) == (
         78,
-        f"dkimpipe: {NEW}r19._domainkey.example.com: there is a key already\n"
-        "is there a wildcard record in the zone?\n",
+        f"dkimpipe: {NEW}r19._domainkey.example.com: a key already exists\n"
+        "hint: check for a wildcard record in the zone\n",
     )
     assert house.states == {"old": "active"}
 
@@ -312,7 +312,7 @@ FAULTS: dict[str, tuple[Callable[[House], object], list[str], str]] = {
         [],
         "KEYS/rotation.json is damaged: Key.__init__() missing 4 required positional arguments: 'selector', "
         "'keyfile', 'names', and 'since'\n"
-        "move it away: rotation begins anew, and records of keys that were retiring stay in DNS",
+        "move it away: rotation starts over, and records of keys that were retiring stay in DNS",
     ),
     "domain": (
         lambda house: None,
@@ -427,7 +427,7 @@ def test_a_full_disk_is_told_with_its_file(keys: Keys, tmp_path: Path, zone: Zon
 def test_one_run_at_a_time(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     house = House(tmp_path, keys, ONE, zone.look_at)
     with rotation.lock(tmp_path):
-        assert house.rotate(START).stderr == "dkimpipe: KEYS: another run is at work\n\n"
+        assert house.rotate(START).stderr == "dkimpipe: KEYS: another run is in progress\n\n"
 
 
 def command(*arguments: str) -> Done:
@@ -440,8 +440,8 @@ def command(*arguments: str) -> Done:
     ("arguments", "message"),
     [
         (["--publish"], "--publish needs --server and --tsig"),
-        (["--server=127.0.0.1"], "no --publish"),
-        (["--age=soon"], "argument --age: soon is no time: 30d, 12h, or seconds"),
+        (["--server=127.0.0.1"], "--server, --tsig, --zone and --revoke require --publish"),
+        (["--age=soon"], "argument --age: invalid duration soon (use 30d, 12h or seconds)"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
@@ -510,7 +510,8 @@ def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> 
         done = house.rotate(BEGIN + 40 * DAY, f"--look-at={bind.server}", late.look_at)
         assert (done.status, done.stderr) == (
             78,
-            f"dkimpipe: {old} holds another key than the one that was there\nlook what it is for\n",
+            f"dkimpipe: {old} holds a different key from the one that was there\n"
+            "hint: check what it is for\n",
         )
         late.records[old] = [other.encode()]
         house.said(BEGIN + 41 * DAY, f"--look-at={bind.server}", late.look_at)
@@ -523,8 +524,8 @@ ED25519 = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 WITHDRAWN: dict[str, tuple[str, list[str] | None, str]] = {
     "a comment": ("VALUE; <br>", [], ""),
     "twice": ("VALUE; VALUE", [], ""),
-    "and another key": (f"VALUE; {ED25519}", None, "a record that may be of another key"),
-    "another key, a comment": (f"{ED25519}; <br>", None, "a record that may be of another key"),
+    "and another key": (f"VALUE; {ED25519}", None, "a record that may be for a different key"),
+    "another key, a comment": (f"{ED25519}; <br>", None, "a record that may be for a different key"),
 }
 
 
@@ -547,5 +548,5 @@ def test_only_our_key_is_withdrawn(
         done = house.rotate(BEGIN + 40 * DAY)
         assert bind.dig(old) == ([there] if left is None else left)
         assert house.states == {"old": "retiring" if words else "revoked", NEW: "active"}
-        error = f"dkimpipe: {old} holds {words} than the one that was there\nlook what it is for\n"
+        error = f"dkimpipe: {old} holds {words} from the one that was there\nhint: check what it is for\n"
         assert (done.status, done.stderr) == ((78, error) if words else (0, ""))

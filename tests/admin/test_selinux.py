@@ -222,7 +222,7 @@ def rule(source: str, target: str, kind: str, permissions: str) -> tuple[str, st
 
 
 RUN = "postfix_pipe_t bin_t file execute getattr map open read"
-LARGE = "messages over the size of a pipe stay in the queue"
+LARGE = "messages larger than a pipe stay in the queue"
 ALL = "all mail stays in the queue"
 PIPE, MAIL, TMP = "postfix_pipe_t", "system_mail_t", "postfix_pipe_tmp_t"
 
@@ -474,8 +474,7 @@ FAULTS: dict[str, tuple[Callable[[Site], None], list[Finding]]] = {
         [
             error(
                 "postfix_pipe_t may not enter ROOT/home (home_root_t)",
-                "move the filter's files out of ROOT/home, to /etc/dkimpipe, then: restorecon -Rv"
-                " /etc/dkimpipe",
+                "move the filter's files from ROOT/home to /etc/dkimpipe, then: restorecon -Rv /etc/dkimpipe",
             )
         ],
     ),
@@ -488,7 +487,7 @@ FAULTS: dict[str, tuple[Callable[[Site], None], list[Finding]]] = {
         [
             error(
                 "postfix_pipe_t may not enter ROOT/home/joe (user_home_dir_t)",
-                "move the filter's files out of ROOT/home/joe, to /etc/dkimpipe, then: restorecon -Rv"
+                "move the filter's files from ROOT/home/joe to /etc/dkimpipe, then: restorecon -Rv"
                 " /etc/dkimpipe",
             )
         ],
@@ -566,7 +565,7 @@ FAULTS: dict[str, tuple[Callable[[Site], None], list[Finding]]] = {
         [
             error(
                 "postfix_pipe_t may not read ROOT/srv/dkimpipe (var_t)",
-                "move the filter's files out of ROOT/srv/dkimpipe, to /opt/dkimpipe, then: restorecon -Rv"
+                "move the filter's files from ROOT/srv/dkimpipe to /opt/dkimpipe, then: restorecon -Rv"
                 " /opt/dkimpipe",
             ),
         ],
@@ -813,7 +812,7 @@ def test_without_a_filter_nothing_is_found(argv: str, site: Site) -> None:
 
 
 def test_only_root_can_ask(site: Site) -> None:
-    what = "SELinux: whether the filter may read its files is not checked: only root can"
+    what = "SELinux: whether the filter may read its files was not checked: only root can"
     assert site.findings(effective_user=65534) == [Finding(what, "sudo dkimpipe check", "warning")]
 
 

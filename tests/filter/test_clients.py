@@ -125,7 +125,7 @@ def test_mynetworks_is_never_out_of_date(place: Place) -> None:
 
 
 CANNOT = "cannot look up mynetworks: "
-HINT = "postconf mynetworks shows it; or list the networks in sign_clients\n"
+HINT = "see postconf mynetworks, or list the networks in sign_clients\n"
 TROUBLE = {
     "no postconf": (
         ["--sendmail=/nowhere/sendmail"],
@@ -133,7 +133,7 @@ TROUBLE = {
         f"{CANNOT}/nowhere/postconf: No such file or directory",
     ),
     "a file that is missing": ([], "HERE/missing", "file of mynetworks "),
-    "files without end": ([], "HERE/loop", "HERE/loop: the files name each other"),
+    "files without end": ([], "HERE/loop", "HERE/loop: the files refer to each other"),
     "a table that is missing": ([], "hash:HERE/missing", f"{CANNOT}/usr/sbin/postmap: postmap: fatal: open "),
     "a host name": ([], "example.com", "mynetworks: 'example.com' is not a network"),
     "bits behind the mask": ([], "192.0.2.7/24", "mynetworks: '192.0.2.7/24' is not a network"),
@@ -162,7 +162,7 @@ def test_a_client_without_a_login_option_defers(place: Place) -> None:
         75,
         b"",
         "4.3.5 dkimpipe: --client was given, but no --login\n"
-        "add --login=${sasl_username} to argv in master.cf\n",
+        "hint: add --login=${sasl_username} to argv in master.cf\n",
     )
 
 
@@ -172,7 +172,7 @@ def test_an_item_that_matches_nothing_is_an_error(place: Place, rule: str) -> No
     assert done.status == 75
     assert done.stderr.startswith(f"4.3.5 dkimpipe: command line: sign_clients: '{rule}' ")
     assert done.stderr.endswith(
-        "it lists authenticated, mynetworks, any, addresses, and networks such as 192.0.2.0/24\n"
+        "hint: use authenticated, mynetworks, any, addresses, and networks such as 192.0.2.0/24\n"
     )
 
 

@@ -93,7 +93,7 @@ SAID = {
         ". dkim(s=rsa2048,key=KEYS/rsa2048.pem)",
         b"From: a@[192.0.2.1]\n\n",
         (),
-        "not signed: '[192.0.2.1]' is no domain that can sign; from=a@[192.0.2.1]",
+        "not signed: '[192.0.2.1]' is not a valid signing domain; from=a@[192.0.2.1]",
     ),
     "domainkeys does not cover": (
         "example.com domainkeys(d=example.net,s=rsa1024,key=KEYS/rsa1024.pem)",
@@ -175,27 +175,27 @@ def test_a_field_can_neither_spoil_nor_add_a_line(place: Place, value: bytes, sh
 # Errors
 
 CALLS = {
-    "unknown option": (["--frobnicate"], "unknown option '--frobnicate'", "dkimpipe --help lists them"),
-    "unknown, value": (["--frob=1"], "unknown option '--frob'", "dkimpipe --help lists them"),
-    "controls": (["--a\nb\x1b\udcff"], "unknown option '--a?b??'", "dkimpipe --help lists them"),
+    "unknown option": (["--frobnicate"], "unknown option '--frobnicate'", "see dkimpipe --help"),
+    "unknown, value": (["--frob=1"], "unknown option '--frob'", "see dkimpipe --help"),
+    "controls": (["--a\nb\x1b\udcff"], "unknown option '--a?b??'", "see dkimpipe --help"),
     "short option": (
         ["-x"],
         "unknown argument '-x'",
-        "recipients stand behind --; dkimpipe --help tells the rest",
+        "recipients follow --; see dkimpipe --help",
     ),
     "recipient in front": (
         ["-f", "a@example.com", "b@example.net"],
         "unknown argument 'b@example.net'",
-        "recipients stand behind --; dkimpipe --help tells the rest",
+        "recipients follow --; see dkimpipe --help",
     ),
     "empty argument": (
         [""],
         "unknown argument ''",
-        "recipients stand behind --; dkimpipe --help tells the rest",
+        "recipients follow --; see dkimpipe --help",
     ),
-    "no recipients behind --": (
+    "no recipients after --": (
         ["-f", "a@example.com", "--"],
-        "no recipients behind --",
+        "no recipients after --",
         "in master.cf: argv=... -f ${sender} -- ${recipient}",
     ),
     "no sender": (
@@ -210,19 +210,19 @@ CALLS = {
     ),
     "option at the end": (["--sender_map"], "--sender_map needs a value", ""),
     "empty value": (["--sender_map="], "command line: sender_map has no value", ""),
-    "yes or no": (["--syslog=maybe"], "command line: syslog is yes or no, not 'maybe'", ""),
-    "on_error": (["--on_error=bounce"], "command line: on_error is defer or accept, not 'bounce'", ""),
-    "match": (["--match=to"], "command line: match is a list of from, sender, envelope; not 'to'", ""),
-    "help and more": (["--help", "--verbose"], "unknown option '--help'", "dkimpipe --help lists them"),
+    "yes or no": (["--syslog=maybe"], "command line: syslog must be yes or no, not 'maybe'", ""),
+    "on_error": (["--on_error=bounce"], "command line: on_error must be defer or accept, not 'bounce'", ""),
+    "match": (["--match=to"], "command line: match accepts from, sender, envelope; not 'to'", ""),
+    "help and more": (["--help", "--verbose"], "unknown option '--help'", "see dkimpipe --help"),
     "version and more": (
         ["--verbose", "--version"],
         "unknown option '--version'",
-        "dkimpipe --help lists them",
+        "see dkimpipe --help",
     ),
     "version and recipients": (
         ["--version", *TO_BOB],
         "unknown option '--version'",
-        "dkimpipe --help lists them",
+        "see dkimpipe --help",
     ),
     "no conf file": (
         ["--conf_file=DIR/none"],
@@ -270,7 +270,7 @@ def test_a_wrong_command_line_defers(place: Place, arguments: list[str], cause: 
     words = [os.fsencode(word.replace("DIR", here)) for word in arguments]
     done = run(*words, message=b"List-Id: <list.example.com>\n" + MESSAGE)
     assert_deferred(done)
-    lines = [f"4.3.5 dkimpipe: {cause}", hint] if hint else [f"4.3.5 dkimpipe: {cause}"]
+    lines = [f"4.3.5 dkimpipe: {cause}", f"hint: {hint}"] if hint else [f"4.3.5 dkimpipe: {cause}"]
     assert done.stderr == "".join(f"{line.replace('DIR', here)}\n" for line in lines)
 
 
@@ -279,7 +279,10 @@ CONF_FILES = {
     "no directive": (b"\n\n(\n", "line 3: unknown directive: '('"),
     "conf_file in a conf file": (b"conf_file x\n", "line 1: unknown directive: 'conf_file x'"),
     "no value": (b"keyfile\n", "line 1: keyfile has no value"),
-    "wrong value": (b"verbose no\non_error=bounce\n", "line 2: on_error is defer or accept, not 'bounce'"),
+    "wrong value": (
+        b"verbose no\non_error=bounce\n",
+        "line 2: on_error must be defer or accept, not 'bounce'",
+    ),
     "a binary": (b"\x7fELF\x02\0\xff\n", "line 1: unknown directive: '?ELF???'"),
 }
 
@@ -295,15 +298,15 @@ def test_a_wrong_line_in_the_conf_file_defers(place: Place, octets: bytes, fault
 ENTRIES = {
     "type": (
         b"example.com pgp(s=a)",
-        "line 1: unknown type of signature: 'pgp(s=a)'\nknown are dkim and domainkeys\n",
+        "line 1: unknown signature type: 'pgp(s=a)'\nhint: known types: dkim, domainkeys\n",
     ),
     "option": (
         b"# comment\nexample.com dkim(q=a)",
-        "line 2: unknown option: 'q=a'\nknown are a c d envelope h i key login s t x\n",
+        "line 2: unknown option: 'q=a'\nhint: known options: a c d envelope h i key login s t x\n",
     ),
     "in a continued line": (
         b"example.net dkim\n\nexample.com\n  dkim(s=a,\n  q=a)\n",
-        "line 3: unknown option: 'q=a'\nknown are a c d envelope h i key login s t x\n",
+        "line 3: unknown option: 'q=a'\nhint: known options: a c d envelope h i key login s t x\n",
     ),
     "parenthesis": (b"example.com dkim(s=a", "line 1: no closing parenthesis: 'dkim(s=a'\n"),
     "parenthesis of the second": (
@@ -312,18 +315,18 @@ ENTRIES = {
     ),
     "nothing": (
         b"example.com",
-        "line 1: no signature behind the key\nsuch as: dkim(s=SELECTOR,key=FILE)\n",
+        "line 1: no signature after the key\nhint: for example: dkim(s=SELECTOR,key=FILE)\n",
     ),
     "no key": (b"example.com dkim(s=a)", "line 1: dkim without key=\n"),
     "no selector": (b"example.com dkim(key=KEYS/rsa2048.pem)", "line 1: dkim without s=\n"),
-    "twice": (b"example.com dkim(s=a,s=b)", "line 1: given twice: 's=b'\n"),
+    "twice": (b"example.com dkim(s=a,s=b)", "line 1: duplicate option: 's=b'\n"),
     "key of another type": (
         b"example.com dkim(s=a,a=rsa-sha256,key=KEYS/ed25519.pem)",
-        "line 1: a=rsa-sha256, but key file KEYS/ed25519.pem is for ed25519\n",
+        "line 1: a=rsa-sha256, but key file KEYS/ed25519.pem contains an ed25519 key\n",
     ),
     "controls": (
         b"example.com dkim(\x1b[31m\xe2\x80\xae=a)",
-        "line 1: unknown option: '?[31m?=a'\nknown are a c d envelope h i key login s t x\n",
+        "line 1: unknown option: '?[31m?=a'\nhint: known options: a c d envelope h i key login s t x\n",
     ),
 }
 
@@ -363,8 +366,8 @@ KEY_FILES = {
         "empty.pem",
         b"",
         0o600,
-        " holds no PEM block",
-        "openssl genrsa -out NEWFILE 2048 makes a key that can sign",
+        " contains no PEM block",
+        "generate a new key: openssl genrsa -out NEWFILE 2048",
     ),
 }
 
@@ -378,7 +381,10 @@ def test_a_key_that_cannot_serve_defers(
     done = run("--sender_map", str(place.senders))
     assert_deferred(done)
     where = f"{place.senders}, line 1"
-    assert done.stderr == f"4.3.5 dkimpipe: {where}: key file {key}{fault}\n{hint.replace('KEY', str(key))}\n"
+    assert (
+        done.stderr
+        == f"4.3.5 dkimpipe: {where}: key file {key}{fault}\nhint: {hint.replace('KEY', str(key))}\n"
+    )
 
 
 BREAKS = {
@@ -425,8 +431,8 @@ def test_a_header_block_over_the_limit_defers(place: Place) -> None:
     done = run("--sender_map", str(place.senders), message=b"X: y\n" * 300000 + MESSAGE)
     assert_deferred(done)
     assert done.stderr == (
-        "4.3.4 dkimpipe: the header block is over 1048576 octets\n"
-        "no mail program makes such a header: look at the message, then remove it from the queue\n"
+        "4.3.4 dkimpipe: the header block is larger than 1048576 bytes\n"
+        "hint: no mail program writes such a header: inspect the message, then remove it from the queue\n"
     )
 
 

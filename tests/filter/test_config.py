@@ -140,8 +140,8 @@ def test_envelope(arguments: list[str], sender: str | None, recipients: list[str
     assert (settings.sender, settings.recipients) == (sender, recipients)
 
 
-LISTS = "dkimpipe --help lists them"
-HELP = "recipients stand behind --; dkimpipe --help tells the rest"
+LISTS = "see dkimpipe --help"
+HELP = "recipients follow --; see dkimpipe --help"
 
 # Command line, what is wrong, the hint.
 MISUSES: dict[str, tuple[list[str], str, str]] = {
@@ -160,7 +160,7 @@ MISUSES: dict[str, tuple[list[str], str, str]] = {
     "no-value": (["--selector"], "--selector needs a value", ""),
     "no-value-with-hyphen": (["--sender-map"], "--sender-map needs a value", ""),
     "no-sender": (["-f"], "-f needs a value", ARGV),
-    "no-recipients": (["-f", "a", "--"], "no recipients behind --", ARGV),
+    "no-recipients": (["-f", "a", "--"], "no recipients after --", ARGV),
     "recipients-without-sender": (["--", "b"], "recipients without -f SENDER", ARGV),
 }
 
@@ -176,12 +176,12 @@ def test_misuse(arguments: list[str], cause: str, hint: str) -> None:
 BAD_VALUES = {
     "empty": ("selector", "", "selector has no value"),
     "empty-match": ("match", "", "match has no value"),
-    "yes-or-no": ("syslog", "maybe", "syslog is yes or no, not 'maybe'"),
-    "on-error": ("on_error", "bounce", "on_error is defer or accept, not 'bounce'"),
-    "on-error-upper-case": ("on_error", "Accept", "on_error is defer or accept, not 'Accept'"),
-    "on-error-empty": ("on_error", "", "on_error is defer or accept, not ''"),
-    "match": ("match", "from,to", "match is a list of from, sender, envelope; not 'to'"),
-    "match-empty-element": ("match", "from,", "match is a list of from, sender, envelope; not ''"),
+    "yes-or-no": ("syslog", "maybe", "syslog must be yes or no, not 'maybe'"),
+    "on-error": ("on_error", "bounce", "on_error must be defer or accept, not 'bounce'"),
+    "on-error-upper-case": ("on_error", "Accept", "on_error must be defer or accept, not 'Accept'"),
+    "on-error-empty": ("on_error", "", "on_error must be defer or accept, not ''"),
+    "match": ("match", "from,to", "match accepts from, sender, envelope; not 'to'"),
+    "match-empty-element": ("match", "from,", "match accepts from, sender, envelope; not ''"),
 }
 
 
@@ -383,7 +383,7 @@ NO_CONF_FILES = {
     "directory": ("not a regular file", "name the file itself: ls -l PATH"),
     "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
     "symlink": ("not a regular file", "name the file itself: ls -l PATH"),
-    "too-long": ("over 1048576 octets", ""),
+    "too-long": ("larger than 1048576 bytes", ""),
 }
 
 
@@ -412,24 +412,25 @@ def test_no_conf_file(tmp_path: Path, kind: str, words: str, hint: str) -> None:
 SAID = {
     "unknown-option": (
         ["--selektor=a"],
-        "4.3.5 dkimpipe: unknown option '--selektor'\ndkimpipe --help lists them\n",
+        "4.3.5 dkimpipe: unknown option '--selektor'\nhint: see dkimpipe --help\n",
     ),
     "no-recipients": (
         ["-f", "a", "--"],
-        f"4.3.5 dkimpipe: no recipients behind --\n{ARGV}\n",
+        f"4.3.5 dkimpipe: no recipients after --\nhint: {ARGV}\n",
     ),
     "no-value": (["--selector"], "4.3.5 dkimpipe: --selector needs a value\n"),
     "bad-value": (
         ["--on-error=bounce"],
-        "4.3.5 dkimpipe: command line: on_error is defer or accept, not 'bounce'\n",
+        "4.3.5 dkimpipe: command line: on_error must be defer or accept, not 'bounce'\n",
     ),
     "control-in-argument": (
         ["--sel\nektor\x1b=a"],
-        "4.3.5 dkimpipe: unknown option '--sel?ektor?'\ndkimpipe --help lists them\n",
+        "4.3.5 dkimpipe: unknown option '--sel?ektor?'\nhint: see dkimpipe --help\n",
     ),
     "no-conf-file": (
         ["--conf_file=/nowhere/conf"],
-        "4.3.5 dkimpipe: conf file /nowhere/conf: No such file or directory\ncreate it, or fix the path\n",
+        "4.3.5 dkimpipe: conf file /nowhere/conf: No such file or directory\n"
+        "hint: create it, or fix the path\n",
     ),
 }
 

@@ -131,7 +131,7 @@ def test_an_emptied_map_keeps_the_mail_back(keys: Keys, tmp_path: Path, sendmail
     assert done == Done(
         75,
         b"",
-        f"4.3.5 dkimpipe: map {path} is empty\nif it is meant so, write a comment into it\n",
+        f"4.3.5 dkimpipe: map {path} is empty\nhint: if this is intended, put a comment in it\n",
     )
 
 
@@ -149,7 +149,7 @@ def test_a_map_that_never_comes_to_rest_keeps_the_mail_back(
     monkeypatch.setattr(time, "sleep", sleep)
     with pytest.raises(ConfigError) as caught:
         files.open_still_file(str(path), "map")
-    assert str(caught.value) == f"map {path}: it changes again and again"
+    assert str(caught.value) == f"map {path}: it keeps changing"
     assert len(waits) == 20
     assert all(0 < seconds <= 1 for seconds in waits)
 
@@ -170,4 +170,4 @@ def test_a_map_that_is_changed_while_it_is_read(
     monkeypatch.setattr(senders, "_scan", edit)
     with pytest.raises(ConfigError) as caught:
         senders.lookup(str(path), keys, still=True)
-    assert str(caught.value) == f"map {path}: it was changed at this moment"
+    assert str(caught.value) == f"map {path}: it changed while it was being read"

@@ -19,7 +19,7 @@ SIGNER = ("--sender_map=/dev/null",)
 VERIFIER = ("verify", "--hostname=mx.example.com")
 FILTER = (INTERPRETER, "-IS", str(MAIN))
 TO_BOB = ("-f", "", "--", "bob@example.net")
-HINT = "as root: dkimpipe check names what SELinux takes away from it\n"
+HINT = "run dkimpipe check as root: it reports what SELinux denies\n"
 
 # What becomes of standard input, as commands of a shell that stands for sendmail(1), and of N octets how
 # many it leaves unread. Under SELinux the kernel opens the null device in its place.
@@ -86,8 +86,8 @@ def of_size(size: int) -> bytes:
 
 
 def left(shim: Shim, octets: int) -> str:
-    cause = f"{shim.path} did not read the message to its end: {octets} octets are left"
-    return f"4.3.0 dkimpipe: {cause}\n{HINT}"
+    cause = f"{shim.path} did not read the whole message: {octets} bytes are left"
+    return f"4.3.0 dkimpipe: {cause}\nhint: {HINT}"
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -114,7 +114,7 @@ def test_the_verifier_is_as_careful(shim: Shim, name: str, size: int) -> None:
     shim.write(commands, size)
     done = hand_over(shim, of_size(size), VERIFIER, (sys.executable, "-I", str(MAIN)))
     assert (done.status, done.stdout) == (75, b"")
-    assert " octets are left\n" in done.stderr
+    assert " bytes are left\n" in done.stderr
 
 
 @pytest.mark.parametrize(("commands", "status"), [("cat >message", 0), ("head -c 99999999 >message", 75)])
@@ -209,7 +209,7 @@ def _namespaces() -> bool:
     return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-FULL = "4.3.1 dkimpipe: cannot keep the message in /var/tmp until it is complete: No space left on device\n"
+FULL = "4.3.1 dkimpipe: cannot spool the message in /var/tmp: No space left on device\n"
 DISKS = {
     "read-only": ("mount -t tmpfs -o ro none /var/tmp", "/tmp/#"),
     "noexec": ("mount -t tmpfs -o noexec,nosuid,nodev none /var/tmp", "/var/tmp/#"),

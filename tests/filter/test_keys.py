@@ -48,10 +48,10 @@ FORMS = {"pkcs1": PKCS1, "pkcs8": PKCS8}
 DIGESTS = {"sha1": sha1(b"text").digest(), "sha256": sha256(b"text").digest()}
 SECRET = b"correct horse"
 
-NEW_KEY = "openssl genrsa -out NEWFILE 2048 makes a key that can sign"
-NO_PASSPHRASE = "openssl pkey -in PATH -out NEWFILE makes one without a passphrase"
-OPENSSH_HINT = "ssh-keygen -p -m PEM -f PATH makes an RSA key PEM; an Ed25519 key must be made anew"
-PUBLIC = "name the private key; the public one belongs into DNS"
+NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
+NO_PASSPHRASE = "openssl pkey -in PATH -out NEWFILE writes a copy without a passphrase"
+OPENSSH_HINT = "ssh-keygen -p -m PEM -f PATH converts an RSA key; replace an Ed25519 key"
+PUBLIC = "give the private key file; the public key belongs in DNS"
 
 RSA = rsa.generate_private_key(65537, 2048)
 SMALL = rsa.generate_private_key(65537, 1024)
@@ -227,17 +227,17 @@ def rsa_pss() -> bytes:
 
 
 EC = ec.generate_private_key(ec.SECP256R1())
-TRUNCATED = "is truncated: it has no END line"
-UNKNOWN = "holds a key that DKIM does not know"
+TRUNCATED = "is truncated: no END line"
+UNKNOWN = "contains a key type that DKIM does not support"
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
-    "empty": (lambda: b"", "holds no PEM block", NEW_KEY),
-    "line-end": (lambda: b"\n", "holds no PEM block", NEW_KEY),
-    "text": (lambda: b"password = secret\n", "holds no PEM block", NEW_KEY),
-    "junk": (lambda: random.Random(1).randbytes(4000), "holds no PEM block", NEW_KEY),
-    "der": (lambda: der(SMALL), "holds no PEM block", NEW_KEY),
-    "begin-only": (lambda: b"-----BEGIN nothing", "holds no private key", NEW_KEY),
-    "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "holds no PEM block", NEW_KEY),
+    "empty": (lambda: b"", "contains no PEM block", NEW_KEY),
+    "line-end": (lambda: b"\n", "contains no PEM block", NEW_KEY),
+    "text": (lambda: b"password = secret\n", "contains no PEM block", NEW_KEY),
+    "junk": (lambda: random.Random(1).randbytes(4000), "contains no PEM block", NEW_KEY),
+    "der": (lambda: der(SMALL), "contains no PEM block", NEW_KEY),
+    "begin-only": (lambda: b"-----BEGIN nothing", "contains no private key", NEW_KEY),
+    "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "contains no PEM block", NEW_KEY),
     "encrypted-pkcs8": (lambda: pem(SMALL, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
     "encrypted-ed25519": (lambda: pem(ED25519, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
     "encrypted-pkcs1": (encrypted_pkcs1, "is encrypted", NO_PASSPHRASE),
@@ -246,38 +246,38 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "is encrypted",
         NO_PASSPHRASE,
     ),
-    "public": (lambda: public_pem(RSA, PublicFormat.SubjectPublicKeyInfo), "holds a public key", PUBLIC),
-    "public-pkcs1": (lambda: public_pem(RSA, PublicFormat.PKCS1), "holds a public key", PUBLIC),
+    "public": (lambda: public_pem(RSA, PublicFormat.SubjectPublicKeyInfo), "contains a public key", PUBLIC),
+    "public-pkcs1": (lambda: public_pem(RSA, PublicFormat.PKCS1), "contains a public key", PUBLIC),
     "public-ed25519": (
         lambda: public_pem(ED25519, PublicFormat.SubjectPublicKeyInfo),
-        "holds a public key",
+        "contains a public key",
         PUBLIC,
     ),
-    "certificate": (certificate, "holds a certificate", NEW_KEY),
-    "ec-pkcs8": (lambda: pem(EC), "holds an EC key", NEW_KEY),
-    "ec-sec1": (lambda: pem(EC, PKCS1), "holds an EC key", NEW_KEY),
-    "ec-behind-parameters": (ec_with_parameters, "holds an EC key", NEW_KEY),
-    "dsa-pkcs8": (lambda: pem(dsa.generate_private_key(1024)), "holds a DSA key", NEW_KEY),
-    "dsa-traditional": (lambda: pem(dsa.generate_private_key(1024), PKCS1), "holds a DSA key", NEW_KEY),
+    "certificate": (certificate, "contains a certificate", NEW_KEY),
+    "ec-pkcs8": (lambda: pem(EC), "contains an EC key", NEW_KEY),
+    "ec-sec1": (lambda: pem(EC, PKCS1), "contains an EC key", NEW_KEY),
+    "ec-behind-parameters": (ec_with_parameters, "contains an EC key", NEW_KEY),
+    "dsa-pkcs8": (lambda: pem(dsa.generate_private_key(1024)), "contains a DSA key", NEW_KEY),
+    "dsa-traditional": (lambda: pem(dsa.generate_private_key(1024), PKCS1), "contains a DSA key", NEW_KEY),
     "ed448": (lambda: pem(ed448.Ed448PrivateKey.generate()), UNKNOWN, NEW_KEY),
     "x25519": (lambda: pem(x25519.X25519PrivateKey.generate()), UNKNOWN, NEW_KEY),
     "rsa-pss": (rsa_pss, UNKNOWN, NEW_KEY),
     "openssh-rsa": (
         lambda: pem(SMALL, OPENSSH),
-        "is in the format of OpenSSH",
+        "is in OpenSSH format",
         OPENSSH_HINT,
     ),
-    "openssh-ed25519": (lambda: pem(ED25519, OPENSSH), "is in the format of OpenSSH", OPENSSH_HINT),
-    "rsa-512": (rsa_512, "holds an RSA key of 512 bits; verifiers refuse less than 1024", NEW_KEY),
-    "another-label": (lambda: block("DH PARAMETERS", der(SMALL)), "holds no private key", NEW_KEY),
+    "openssh-ed25519": (lambda: pem(ED25519, OPENSSH), "is in OpenSSH format", OPENSSH_HINT),
+    "rsa-512": (rsa_512, "contains an RSA key of 512 bits; verifiers reject keys below 1024", NEW_KEY),
+    "another-label": (lambda: block("DH PARAMETERS", der(SMALL)), "contains no private key", NEW_KEY),
     "no-end": (lambda: pem(SMALL).partition(b"-----END")[0], TRUNCATED, NEW_KEY),
     "no-end-pkcs1": (lambda: pem(SMALL, PKCS1).partition(b"-----END")[0], TRUNCATED, NEW_KEY),
     "cut-in-the-middle": (lambda: pem(SMALL)[:400], TRUNCATED, NEW_KEY),
     "end-of-another": (lambda: pem(SMALL).replace(b"END PRIVATE", b"END RSA PRIVATE"), TRUNCATED, NEW_KEY),
-    "no-line-end-at-all": (lambda: pem(SMALL).replace(b"\n", b""), "holds no private key", NEW_KEY),
+    "no-line-end-at-all": (lambda: pem(SMALL).replace(b"\n", b""), "contains no private key", NEW_KEY),
     "base64": (
         lambda: pem(SMALL).replace(b"\nMII", b"\nMI"),
-        "is damaged: its base64 does not decode",
+        "is damaged: invalid base64",
         NEW_KEY,
     ),
     "no-structure": (
@@ -287,18 +287,18 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
     ),
     "wrong-structure": (
         lambda: block("PRIVATE KEY", b"\x04\x82" + der(SMALL)[2:]),
-        "is damaged: it is no key structure",
+        "is damaged: not a key structure",
         NEW_KEY,
     ),
     "empty-structure": (lambda: block("PRIVATE KEY", b""), "is truncated", NEW_KEY),
     "pkcs1-labelled-pkcs8": (
         lambda: block("PRIVATE KEY", der(SMALL, PKCS1)),
-        "is damaged: it is no key structure",
+        "is damaged: not a key structure",
         NEW_KEY,
     ),
     "pkcs8-labelled-pkcs1": (
         lambda: block("RSA PRIVATE KEY", der(SMALL)),
-        "is damaged: it is no key structure",
+        "is damaged: not a key structure",
         NEW_KEY,
     ),
 }
@@ -401,7 +401,7 @@ def test_unreadable(open_directory: Path) -> None:
         os.seteuid(0)
     assert (str(raised.value), raised.value.hint) == (
         f"key file {path}: Permission denied",
-        f"let user ID 65534 read it; namei -l {path} shows what stands in the way",
+        f"let user ID 65534 read it; namei -l {path} shows what blocks access",
     )
 
 
@@ -495,7 +495,7 @@ def test_public_half_of_another_key() -> None:
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", block("RSA PRIVATE KEY", swapped_modulus())).sign(DIGESTS["sha256"], "sha256")
     assert (str(raised.value), raised.value.hint) == (
-        "key file KEY is damaged: its public half refuses what it signs",
+        "key file KEY is damaged: its public key does not verify its signatures",
         NEW_KEY,
     )
 
@@ -505,7 +505,7 @@ def test_structure_without_the_octets_of_the_key() -> None:
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", block("PRIVATE KEY", octets.replace(b"\x04\x20", b"\x05\x20")))
     assert (str(raised.value), raised.value.hint) == (
-        "key file KEY is damaged: it is no key structure",
+        "key file KEY is damaged: not a key structure",
         NEW_KEY,
     )
 

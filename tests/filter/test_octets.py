@@ -195,7 +195,7 @@ def test_header_blocks_of_every_size(place: Place, size: int, body: bytes) -> No
     assert len(header) == size
     done = run("--sender_map", str(place.senders), message=header + body)
     if size > 1 << 20:
-        assert_deferred(done, "4.3.4 dkimpipe: the header block is over 1048576 octets\n")
+        assert_deferred(done, "4.3.4 dkimpipe: the header block is larger than 1048576 bytes\n")
     else:
         assert (done.status, done.stderr) == (0, LOG_LINE)
         assert is_signed(done.stdout, header + body)
@@ -274,9 +274,7 @@ def test_a_full_disk_defers(place: Place, sendmail: FakeSendmail, options: tuple
         command=("unshare", "-m", "sh", "-c", script, "sh", *command),
     )
     assert_deferred(done)
-    assert done.stderr == (
-        f"4.3.1 dkimpipe: cannot keep the message in {disk} until it is complete: No space left on device\n"
-    )
+    assert done.stderr == (f"4.3.1 dkimpipe: cannot spool the message in {disk}: No space left on device\n")
     assert not sendmail.ran
 
 
@@ -439,7 +437,7 @@ def test_many_at_once_do_not_disturb_each_other(place: Place) -> None:
     [("chekc", "check"), ("verfy", "verify"), ("genky", "genkey"), ("Setup", "setup"), ("rotat", "rotate")],
 )
 def test_the_nearest_verb_is_suggested(word: str, verb: str) -> None:
-    said = f"4.3.5 dkimpipe: unknown argument '{word}'\ndid you mean: dkimpipe {verb}\n"
+    said = f"4.3.5 dkimpipe: unknown argument '{word}'\nhint: did you mean: dkimpipe {verb}\n"
     assert run(word) == Done(TEMPORARY_FAILURE, b"", said)
 
 

@@ -147,7 +147,7 @@ def test_completed_by_the_conf_file(entry: str, arguments: str, keyfile: str, se
 
 
 DKIM_METHODS = "simple, relaxed, simple/simple, simple/relaxed, relaxed/simple, relaxed/relaxed"
-NO_FROM = "h= does not name from (RFC 6376 section 5.4)"
+NO_FROM = "h= does not include from (RFC 6376 section 5.4)"
 
 # Entry, what is wrong.
 WRONG = {
@@ -156,67 +156,76 @@ WRONG = {
     "nothing": ("dkim", "dkim without s="),
     "domainkeys-no-key": ("domainkeys(s=a)", "domainkeys without key="),
     "domainkeys-no-selector": ("domainkeys(key=/a)", "domainkeys without s="),
-    "selector-blank": ("dkim(s=a b,key=/a)", "s=a b can be no name in DNS"),
-    "selector-empty-label": ("dkim(s=a..b,key=/a)", "s=a..b can be no name in DNS"),
-    "selector-dot": ("dkim(s=mail.,key=/a)", "s=mail. can be no name in DNS"),
-    "selector-semicolon": ("dkim(s=a;d=b,key=/a)", "s=a;d=b can be no name in DNS"),
-    "selector-too-long": (f"dkim(s={'a' * 64},key=/a)", f"s={'a' * 16}... can be no name in DNS"),
+    "selector-blank": ("dkim(s=a b,key=/a)", "s=a b is not a valid selector"),
+    "selector-empty-label": ("dkim(s=a..b,key=/a)", "s=a..b is not a valid selector"),
+    "selector-dot": ("dkim(s=mail.,key=/a)", "s=mail. is not a valid selector"),
+    "selector-semicolon": ("dkim(s=a;d=b,key=/a)", "s=a;d=b is not a valid selector"),
+    "selector-too-long": (f"dkim(s={'a' * 64},key=/a)", f"s={'a' * 16}... is not a valid selector"),
     "key-pasted": (
         "dkim(s=a,key=MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIB)",
-        "key= holds a key, not the path of its file",
+        "key= contains a key, not the path of a key file",
     ),
-    "h-own-field": (f"dkim({GIVEN},h=from:DKIM-Signature)", "h= names dkim-signature (RFC 6376 section 3.5)"),
-    "selector-no-utf-8": ("dkim(s=a\udcff,key=/a)", "s=a\udcff can be no name in DNS"),
+    "h-own-field": (
+        f"dkim({GIVEN},h=from:DKIM-Signature)",
+        "h= must not include dkim-signature (RFC 6376 section 3.5)",
+    ),
+    "selector-no-utf-8": ("dkim(s=a\udcff,key=/a)", "s=a\udcff is not a valid selector"),
     "algorithm": (
         f"dkim({GIVEN},a=rsa-md5)",
-        "dkim knows a=rsa-sha256 and ed25519-sha256 and rsa-sha1, not rsa-md5",
+        "dkim supports a=rsa-sha256 and ed25519-sha256 and rsa-sha1, not rsa-md5",
     ),
     "algorithm-upper-case": (
         f"dkim({GIVEN},a=RSA-SHA256)",
-        "dkim knows a=rsa-sha256 and ed25519-sha256 and rsa-sha1, not RSA-SHA256",
+        "dkim supports a=rsa-sha256 and ed25519-sha256 and rsa-sha1, not RSA-SHA256",
     ),
     "domainkeys-rsa-sha256": (
         f"domainkeys({GIVEN},a=rsa-sha256)",
-        "domainkeys knows a=rsa-sha1, not rsa-sha256",
+        "domainkeys supports a=rsa-sha1, not rsa-sha256",
     ),
-    "method": (f"dkim({GIVEN},c=foo)", f"dkim knows c={DKIM_METHODS}; not foo"),
-    "method-nofws": (f"dkim({GIVEN},c=nofws)", f"dkim knows c={DKIM_METHODS}; not nofws"),
-    "method-half": (f"dkim({GIVEN},c=relaxed/)", f"dkim knows c={DKIM_METHODS}; not relaxed/"),
+    "method": (f"dkim({GIVEN},c=foo)", f"dkim supports c={DKIM_METHODS}; not foo"),
+    "method-nofws": (f"dkim({GIVEN},c=nofws)", f"dkim supports c={DKIM_METHODS}; not nofws"),
+    "method-half": (f"dkim({GIVEN},c=relaxed/)", f"dkim supports c={DKIM_METHODS}; not relaxed/"),
     "method-thirds": (
         f"dkim({GIVEN},c=simple/simple/simple)",
-        f"dkim knows c={DKIM_METHODS}; not simple/simple/simple",
+        f"dkim supports c={DKIM_METHODS}; not simple/simple/simple",
     ),
     "domainkeys-method": (
         f"domainkeys({GIVEN},c=relaxed)",
-        "domainkeys knows c=simple, nofws; not relaxed",
+        "domainkeys supports c=simple, nofws; not relaxed",
     ),
     "domainkeys-method-of-two": (
         f"domainkeys({GIVEN},c=simple/simple)",
-        "domainkeys knows c=simple, nofws; not simple/simple",
+        "domainkeys supports c=simple, nofws; not simple/simple",
     ),
     "h-without-from": (f"dkim({GIVEN},h=to:subject)", NO_FROM),
     "h-from-alike": (f"dkim({GIVEN},h=resent-from:x-from)", NO_FROM),
-    "h-blank": (f"dkim({GIVEN},h=from:a b)", "h= names 'a b', which can be no header field"),
-    "h-semicolon": (f"dkim({GIVEN},h=from;b=x:from)", "h= names 'from;b=x', which can be no header field"),
-    "h-no-ascii": (f"dkim({GIVEN},h=from:é)", "h= names 'é', which can be no header field"),
-    "h-no-utf-8": (f"dkim({GIVEN},h=from:\udcff)", "h= names '\\xff', which can be no header field"),
-    "h-control": (f"dkim({GIVEN},h=from:a\x01)", "h= names 'a\\x01', which can be no header field"),
-    "h-delete": (f"dkim({GIVEN},h=from:a\x7f)", "h= names 'a\\x7f', which can be no header field"),
+    "h-blank": (f"dkim({GIVEN},h=from:a b)", "h= includes 'a b', which is not a valid field name"),
+    "h-semicolon": (
+        f"dkim({GIVEN},h=from;b=x:from)",
+        "h= includes 'from;b=x', which is not a valid field name",
+    ),
+    "h-no-ascii": (f"dkim({GIVEN},h=from:é)", "h= includes 'é', which is not a valid field name"),
+    "h-no-utf-8": (f"dkim({GIVEN},h=from:\udcff)", "h= includes '\\xff', which is not a valid field name"),
+    "h-control": (f"dkim({GIVEN},h=from:a\x01)", "h= includes 'a\\x01', which is not a valid field name"),
+    "h-delete": (f"dkim({GIVEN},h=from:a\x7f)", "h= includes 'a\\x7f', which is not a valid field name"),
     "h-too-long": (
         f"dkim({GIVEN},h=from:{'a' * 77})",
-        f"h= names '{'a' * 77}', which can be no header field",
+        f"h= includes '{'a' * 77}', which is not a valid field name",
     ),
-    "t": (f"dkim({GIVEN},t=maybe)", "t=maybe: yes or no"),
-    "t-number": (f"dkim({GIVEN},t=1700000000)", "t=1700000000: yes or no"),
-    "x-word": (f"dkim({GIVEN},x=soon)", "x=soon is no time: 30d, 12h, or seconds"),
-    "x-unit": (f"dkim({GIVEN},x=1y)", "x=1y is no time: 30d, 12h, or seconds"),
-    "x-unit-upper-case": (f"dkim({GIVEN},x=1D)", "x=1D is no time: 30d, 12h, or seconds"),
-    "x-unit-only": (f"dkim({GIVEN},x=d)", "x=d is no time: 30d, 12h, or seconds"),
-    "x-negative": (f"dkim({GIVEN},x=-1)", "x=-1 is no time: 30d, 12h, or seconds"),
-    "x-fraction": (f"dkim({GIVEN},x=1.5h)", "x=1.5h is no time: 30d, 12h, or seconds"),
-    "x-blank": (f"dkim({GIVEN},x=30 d)", "x=30 d is no time: 30d, 12h, or seconds"),
-    "x-other-digits": (f"dkim({GIVEN},x=\u0663\u0660d)", "x=\u0663\u0660d is no time: 30d, 12h, or seconds"),
-    "x-superscript": (f"dkim({GIVEN},x=\u00b2)", "x=\u00b2 is no time: 30d, 12h, or seconds"),
+    "t": (f"dkim({GIVEN},t=maybe)", "t must be yes or no, not 'maybe'"),
+    "t-number": (f"dkim({GIVEN},t=1700000000)", "t must be yes or no, not '1700000000'"),
+    "x-word": (f"dkim({GIVEN},x=soon)", "x=: invalid duration soon (use 30d, 12h or seconds)"),
+    "x-unit": (f"dkim({GIVEN},x=1y)", "x=: invalid duration 1y (use 30d, 12h or seconds)"),
+    "x-unit-upper-case": (f"dkim({GIVEN},x=1D)", "x=: invalid duration 1D (use 30d, 12h or seconds)"),
+    "x-unit-only": (f"dkim({GIVEN},x=d)", "x=: invalid duration d (use 30d, 12h or seconds)"),
+    "x-negative": (f"dkim({GIVEN},x=-1)", "x=: invalid duration -1 (use 30d, 12h or seconds)"),
+    "x-fraction": (f"dkim({GIVEN},x=1.5h)", "x=: invalid duration 1.5h (use 30d, 12h or seconds)"),
+    "x-blank": (f"dkim({GIVEN},x=30 d)", "x=: invalid duration 30 d (use 30d, 12h or seconds)"),
+    "x-other-digits": (
+        f"dkim({GIVEN},x=\u0663\u0660d)",
+        "x=: invalid duration \u0663\u0660d (use 30d, 12h or seconds)",
+    ),
+    "x-superscript": (f"dkim({GIVEN},x=\u00b2)", "x=: invalid duration \u00b2 (use 30d, 12h or seconds)"),
 }
 
 
@@ -226,14 +235,14 @@ def test_wrong(entry: str, expected: str) -> None:
 
 
 def test_time_of_more_digits_than_python_reads() -> None:
-    assert cause(f"dkim({GIVEN},x={'9' * 5000})").startswith("HERE: x=999")
+    assert cause(f"dkim({GIVEN},x={'9' * 5000})").startswith("HERE: x=: invalid duration 999")
 
 
 # Conf file, what is wrong; the entry is without fault.
 WRONG_CONF = {
-    "method": ("method foo", f"dkim knows c={DKIM_METHODS}; not foo"),
-    "dkim-method": ("dkim_method nofws", f"dkim knows c={DKIM_METHODS}; not nofws"),
-    "selector": ("selector a..b", "s=a..b can be no name in DNS"),
+    "method": ("method foo", f"dkim supports c={DKIM_METHODS}; not foo"),
+    "dkim-method": ("dkim_method nofws", f"dkim supports c={DKIM_METHODS}; not nofws"),
+    "selector": ("selector a..b", "s=a..b is not a valid selector"),
 }
 
 
@@ -254,14 +263,22 @@ MISMATCHES = {
     "rsa-sha256-ed25519": (
         "dkim(a=rsa-sha256,{})",
         "ed25519",
-        "a=rsa-sha256, but key file {} is for ed25519",
+        "a=rsa-sha256, but key file {} contains an ed25519 key",
     ),
-    "rsa-sha1-ed25519": ("dkim(a=rsa-sha1,{})", "ed25519", "a=rsa-sha1, but key file {} is for ed25519"),
-    "ed25519-rsa": ("dkim(a=ed25519-sha256,{})", "rsa2048", "a=ed25519-sha256, but key file {} is for rsa"),
+    "rsa-sha1-ed25519": (
+        "dkim(a=rsa-sha1,{})",
+        "ed25519",
+        "a=rsa-sha1, but key file {} contains an ed25519 key",
+    ),
+    "ed25519-rsa": (
+        "dkim(a=ed25519-sha256,{})",
+        "rsa2048",
+        "a=ed25519-sha256, but key file {} contains an rsa key",
+    ),
     "domainkeys-ed25519": (
         "domainkeys({})",
         "ed25519",
-        "domainkeys is rsa-sha1, but key file {} is for ed25519",
+        "domainkeys: key file {} contains an ed25519 key, not rsa",
     ),
 }
 
@@ -300,8 +317,8 @@ def test_algorithm_follows_from_the_key(keys: Keys, entry: str, key: str, expect
 
 # h= of domainkeys, message, what is wrong.
 DOMAINKEYS_HEADERS = {
-    "no-from": ("h=to", MESSAGE, "h= of domainkeys does not name from"),
-    "no-sender": ("h=from", b"Sender: b@example.com\n" + MESSAGE, "h= of domainkeys does not name sender"),
+    "no-from": ("h=to", MESSAGE, "domainkeys h= does not include from"),
+    "no-sender": ("h=from", b"Sender: b@example.com\n" + MESSAGE, "domainkeys h= does not include sender"),
 }
 
 

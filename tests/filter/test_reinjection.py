@@ -240,7 +240,7 @@ def test_after_the_death_of_the_parent_sendmail_never_runs(place: Place, sendmai
     done = reinject(place, sendmail, *TO_BOB, command=ORPHANED)
     assert_deferred(done)
     assert done.stderr == (
-        "4.3.0 dkimpipe: the program that sent this message ended before it was handed on\n"
+        "4.3.0 dkimpipe: the program that sent this message exited before it was handed over\n"
     )
     assert not sendmail.ran
 
@@ -254,7 +254,7 @@ def test_to_stdout_the_parent_may_be_gone(place: Place) -> None:
 
 RECIPIENTS_FORGOTTEN = (
     "4.3.5 dkimpipe: started by Postfix without recipients\n"
-    "in master.cf: argv=... -f ${sender} -- ${recipient}\n"
+    "hint: in master.cf: argv=... -f ${sender} -- ${recipient}\n"
 )
 
 

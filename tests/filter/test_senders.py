@@ -185,7 +185,7 @@ def test_entry_that_is_too_long(tmp_path: Path, line_end: bytes) -> None:
     path = write_map(tmp_path, b"# x\na.example " + (b"x" * 100 + line_end) * 700 + b"\nb.example y\n")
     with pytest.raises(ConfigError) as raised:
         lookup(path, [A])
-    assert str(raised.value) == f"{path}, line 2: the entry is over 65536 octets"
+    assert str(raised.value) == f"{path}, line 2: the entry is longer than 65536 bytes"
 
 
 # How the path fails, the words for it, the hint.
@@ -239,7 +239,7 @@ def test_unreadable_map(open_directory: Path) -> None:
         os.seteuid(0)
     assert (str(raised.value), raised.value.hint) == (
         f"map {path}: Permission denied",
-        f"let user ID 65534 read it; namei -l {path} shows what stands in the way",
+        f"let user ID 65534 read it; namei -l {path} shows what blocks access",
     )
 
 
@@ -334,27 +334,27 @@ def test_entry(text: str, expected: list[tuple[str, dict[str, str]]]) -> None:
     assert parsed(text) == expected
 
 
-TYPES = "known are dkim and domainkeys"
-NAMES = "known are a c d envelope h i key login s t x"
-SUCH_AS = "such as: dkim(s=SELECTOR,key=FILE)"
+TYPES = "known types: dkim, domainkeys"
+NAMES = "known options: a c d envelope h i key login s t x"
+SUCH_AS = "for example: dkim(s=SELECTOR,key=FILE)"
 
 # Text of an entry, what is wrong, the hint.
 WRONG = {
-    "nothing": ("", "no signature behind the key", SUCH_AS),
-    "blanks": ("  ", "no signature behind the key", SUCH_AS),
-    "comma": (",", "nothing between two commas, or behind the last", ""),
-    "comma-at-the-end": ("dkim,", "nothing between two commas, or behind the last", ""),
-    "comma-at-the-beginning": (",dkim", "nothing between two commas, or behind the last", ""),
-    "two-commas": ("dkim,,dkim", "nothing between two commas, or behind the last", ""),
-    "unknown-type": ("dkim2(s=a)", "unknown type of signature: 'dkim2(s=a)'", TYPES),
-    "type-in-upper-case": ("DKIM", "unknown type of signature: 'DKIM'", TYPES),
-    "no-comma": ("dkim domainkeys", "unknown type of signature: 'dkim domainkeys'", TYPES),
-    "options-only": ("(s=a)", "unknown type of signature: '(s=a)'", TYPES),
-    "second-is-wrong": ("dkim, arc(s=a)", "unknown type of signature: 'arc(s=a)'", TYPES),
+    "nothing": ("", "no signature after the key", SUCH_AS),
+    "blanks": ("  ", "no signature after the key", SUCH_AS),
+    "comma": (",", "empty item or trailing comma", ""),
+    "comma-at-the-end": ("dkim,", "empty item or trailing comma", ""),
+    "comma-at-the-beginning": (",dkim", "empty item or trailing comma", ""),
+    "two-commas": ("dkim,,dkim", "empty item or trailing comma", ""),
+    "unknown-type": ("dkim2(s=a)", "unknown signature type: 'dkim2(s=a)'", TYPES),
+    "type-in-upper-case": ("DKIM", "unknown signature type: 'DKIM'", TYPES),
+    "no-comma": ("dkim domainkeys", "unknown signature type: 'dkim domainkeys'", TYPES),
+    "options-only": ("(s=a)", "unknown signature type: '(s=a)'", TYPES),
+    "second-is-wrong": ("dkim, arc(s=a)", "unknown signature type: 'arc(s=a)'", TYPES),
     "not-closed": ("dkim(s=a", "no closing parenthesis: 'dkim(s=a'", ""),
     "not-closed-first": ("dkim(s=a, domainkeys", "no closing parenthesis: 'dkim(s=a, domainkeys'", ""),
     "not-closed-last": ("dkim, dkim(s=b", "no closing parenthesis: 'dkim(s=b'", ""),
-    "closed-only": ("dkim)", "unknown type of signature: 'dkim)'", TYPES),
+    "closed-only": ("dkim)", "unknown signature type: 'dkim)'", TYPES),
     "unknown-option": ("dkim(l=5)", "unknown option: 'l=5'", NAMES),
     "unknown-option-second": ("dkim(s=a, z = 5 )", "unknown option: 'z = 5'", NAMES),
     "option-in-upper-case": ("dkim(S=a)", "unknown option: 'S=a'", NAMES),
@@ -364,15 +364,15 @@ WRONG = {
     "no-value": ("dkim(s=)", "no value: 's='", ""),
     "blank-value": ("dkim(s= ,key=/k)", "no value: 's='", ""),
     "no-equals": ("dkim(s)", "no value: 's'", ""),
-    "twice": ("dkim(s=a,s=b)", "given twice: 's=b'", ""),
+    "twice": ("dkim(s=a,s=b)", "duplicate option: 's=b'", ""),
     "nobody": ("dkim(login=)", "no value: 'login='", ""),
-    "nobody-before-a-colon": ("dkim(login=:a)", "nobody on one side of a colon: 'login=:a'", ""),
-    "nobody-behind-a-colon": ("dkim(login=a: )", "nobody on one side of a colon: 'login=a:'", ""),
-    "nobody-between-colons": ("dkim(login=a::b)", "nobody on one side of a colon: 'login=a::b'", ""),
-    "nobody-at-all": ("dkim(login=:)", "nobody on one side of a colon: 'login=:'", ""),
-    "at-of-nothing": ("dkim(envelope=a@b:@)", "nobody on one side of a colon: 'envelope=a@b:@'", ""),
-    "login-twice": ("dkim(login=a,login=b)", "given twice: 'login=b'", ""),
-    "twice-short-and-long": ("dkim(s=a,selector=b)", "given twice: 'selector=b'", ""),
+    "nobody-before-a-colon": ("dkim(login=:a)", "empty item next to a colon: 'login=:a'", ""),
+    "nobody-behind-a-colon": ("dkim(login=a: )", "empty item next to a colon: 'login=a:'", ""),
+    "nobody-between-colons": ("dkim(login=a::b)", "empty item next to a colon: 'login=a::b'", ""),
+    "nobody-at-all": ("dkim(login=:)", "empty item next to a colon: 'login=:'", ""),
+    "at-of-nothing": ("dkim(envelope=a@b:@)", "empty item next to a colon: 'envelope=a@b:@'", ""),
+    "login-twice": ("dkim(login=a,login=b)", "duplicate option: 'login=b'", ""),
+    "twice-short-and-long": ("dkim(s=a,selector=b)", "duplicate option: 'selector=b'", ""),
 }
 
 

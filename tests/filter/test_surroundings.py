@@ -180,7 +180,7 @@ def test_a_signal_that_ends_it_leaves_nothing_behind(
     assert not sendmail.ran
 
 
-OUT_OF_TIME = "4.3.0 dkimpipe: not done after 1 seconds\n"
+OUT_OF_TIME = "4.3.0 dkimpipe: timed out after 1 seconds\n"
 SHORT = in_process("from dkimpipe import guard; guard.TIME_LIMIT = 1")
 
 
@@ -304,9 +304,7 @@ def test_a_limit_on_the_size_of_files(place: Place, amount: int) -> None:
         "--sender_map", str(place.senders), message=message, limits=limit(resource.RLIMIT_FSIZE, amount)
     )
     assert_deferred(done)
-    assert done.stderr == (
-        "4.3.1 dkimpipe: cannot keep the message in /var/tmp until it is complete: File too large\n"
-    )
+    assert done.stderr == ("4.3.1 dkimpipe: cannot spool the message in /var/tmp: File too large\n")
 
 
 def test_a_limit_on_the_size_of_files_stops_output_to_a_file(place: Place) -> None:
@@ -348,8 +346,9 @@ def test_without_library_and_package_it_defers_and_tells_in_words(place: Place) 
     assert_deferred(done)
     assert not A_CLASS.search(done.stderr), done.stderr
     assert done.stderr == (
-        "4.3.0 dkimpipe: cannot sign by libcrypto: no-such-library.so: cannot open shared object file: "
-        "No such file or directory\ninstall OpenSSL's library (libssl3), or cryptography beside dkimpipe\n"
+        "4.3.0 dkimpipe: cannot sign with libcrypto: no-such-library.so: cannot open shared object file: "
+        "No such file or directory\n"
+        "hint: install the OpenSSL library (libssl3) or the Python package cryptography\n"
     )
 
 
@@ -357,7 +356,7 @@ def test_too_few_descriptors_are_told_in_words(place: Place) -> None:
     options = ("--sender_map", str(place.senders), "--sendmail=/bin/true", "--syslog=no", *TO_BOB)
     done = run(*options, limits=limit(resource.RLIMIT_NOFILE, 4))
     assert_deferred(done)
-    assert done.stderr == "4.3.1 dkimpipe: cannot put the message into a pipe: Too many open files\n"
+    assert done.stderr == "4.3.1 dkimpipe: cannot write the message to a pipe: Too many open files\n"
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)

@@ -40,34 +40,37 @@ FAULTS = {
     "no value": (f"example.com dkim(s=,{KEY})", ["error: SENDERS, line 1: no value: 's='"]),
     "no selector": (f"example.com dkim({KEY})", ["error: SENDERS, line 1: dkim without s="]),
     "no key": ("example.com dkim(s=a)", ["error: SENDERS, line 1: dkim without key="]),
-    "no signature": ("example.com", ["error: SENDERS, line 1: no signature behind the key"]),
+    "no signature": ("example.com", ["error: SENDERS, line 1: no signature after the key"]),
     "unknown option": (f"example.com dkim(s=a,{KEY},q=1)", ["error: SENDERS, line 1: unknown option: 'q=1'"]),
     "unknown type": (
         "example.com arc(s=a)",
-        ["error: SENDERS, line 1: unknown type of signature: 'arc(s=a)'"],
+        ["error: SENDERS, line 1: unknown signature type: 'arc(s=a)'"],
     ),
-    "given twice": (f"example.com dkim(s=a,s=b,{KEY})", ["error: SENDERS, line 1: given twice: 's=b'"]),
+    "given twice": (f"example.com dkim(s=a,s=b,{KEY})", ["error: SENDERS, line 1: duplicate option: 's=b'"]),
     "not closed": ("example.com dkim(s=a", ["error: SENDERS, line 1: no closing parenthesis: 'dkim(s=a'"]),
     "text behind": (
         f"example.com dkim(s=a,{KEY})x",
-        ["error: SENDERS, line 1: text behind the closing parenthesis: 'dkim(s=a,key=KEYS/rsa2048.pem)x'"],
+        ["error: SENDERS, line 1: text after the closing parenthesis: 'dkim(s=a,key=KEYS/rsa2048.pem)x'"],
     ),
     "comma at the end": (
         f"example.com dkim(s=a,{KEY}),",
-        ["error: SENDERS, line 1: nothing between two commas, or behind the last"],
+        ["error: SENDERS, line 1: empty item or trailing comma"],
     ),
     "bad selector": (
         f"example.com dkim(s=a b,{KEY})",
-        ["error: SENDERS, line 1: s=a b can be no name in DNS"],
+        ["error: SENDERS, line 1: s=a b is not a valid selector"],
     ),
     "bad method": (
         f"example.com dkim(s=a,c=nofws,{KEY})",
         [
-            "error: SENDERS, line 1: dkim knows c=simple, relaxed, simple/simple, simple/relaxed, "
+            "error: SENDERS, line 1: dkim supports c=simple, relaxed, simple/simple, simple/relaxed, "
             "relaxed/simple, relaxed/relaxed; not nofws"
         ],
     ),
-    "bad domain": (f"example.com dkim(d=a..b,s=a,{KEY})", ["error: SENDERS, line 1: d=a..b is no domain"]),
+    "bad domain": (
+        f"example.com dkim(d=a..b,s=a,{KEY})",
+        ["error: SENDERS, line 1: d=a..b is not a valid domain"],
+    ),
     "bad identity": (
         f"example.com dkim(i=@example.org,s=a,{KEY})",
         ["error: SENDERS, line 1: i=@example.org is not at or below d=example.com"],
@@ -78,27 +81,27 @@ FAULTS = {
     ),
     "bad lifetime": (
         f"example.com dkim(x=1y,s=a,{KEY})",
-        ["error: SENDERS, line 1: x=1y is no time: 30d, 12h, or seconds"],
+        ["error: SENDERS, line 1: x=: invalid duration 1y (use 30d, 12h or seconds)"],
     ),
     "h without from": (
         f"example.com dkim(h=to,s=a,{KEY})",
-        ["error: SENDERS, line 1: h= does not name from (RFC 6376 section 5.4)"],
+        ["error: SENDERS, line 1: h= does not include from (RFC 6376 section 5.4)"],
     ),
     "ed25519 for an RSA key": (
         f"example.com dkim(a=ed25519-sha256,s=a,{KEY})",
-        ["error: SENDERS, line 1: a=ed25519-sha256, but key file KEYS/rsa2048.pem is for rsa"],
+        ["error: SENDERS, line 1: a=ed25519-sha256, but key file KEYS/rsa2048.pem contains an rsa key"],
     ),
     "rsa for an Ed25519 key": (
         "example.com dkim(a=rsa-sha256,s=a,key=KEYS/ed25519.pem)",
-        ["error: SENDERS, line 1: a=rsa-sha256, but key file KEYS/ed25519.pem is for ed25519"],
+        ["error: SENDERS, line 1: a=rsa-sha256, but key file KEYS/ed25519.pem contains an ed25519 key"],
     ),
     "domainkeys with sha256": (
         f"example.com domainkeys(a=rsa-sha256,s=a,{KEY})",
-        ["error: SENDERS, line 1: domainkeys knows a=rsa-sha1, not rsa-sha256"],
+        ["error: SENDERS, line 1: domainkeys supports a=rsa-sha1, not rsa-sha256"],
     ),
     "domainkeys with Ed25519": (
         "example.com domainkeys(s=a,key=KEYS/ed25519.pem)",
-        ["error: SENDERS, line 1: domainkeys is rsa-sha1, but key file KEYS/ed25519.pem is for ed25519"],
+        ["error: SENDERS, line 1: domainkeys: key file KEYS/ed25519.pem contains an ed25519 key, not rsa"],
     ),
     "key missing": (
         "example.com dkim(s=a,key=KEYS/none.pem)",
@@ -110,7 +113,10 @@ FAULTS = {
     ),
     "weak key": (
         "example.com dkim(s=a,key=KEYS/rsa1024.pem)",
-        ["warning: SENDERS, line 1: key file KEYS/rsa1024.pem has 1024 bits; 2048 are the least (RFC 8301)"],
+        [
+            "warning: SENDERS, line 1: key file KEYS/rsa1024.pem has 1024 bits; at least 2048 are"
+            " recommended (RFC 8301)"
+        ],
     ),
     "rsa-sha1": (
         f"example.com dkim(a=rsa-sha1,s=a,{KEY})",
@@ -120,7 +126,7 @@ FAULTS = {
         f"example.com dkim(d=example.org,s=a,{KEY})",
         [
             "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
-            "it does not count for DMARC (RFC 7489)"
+            "no pass for DMARC (RFC 7489)"
         ],
     ),
     "domainkeys of another domain": (
@@ -129,11 +135,11 @@ FAULTS = {
     ),
     "key twice": (
         f"{GOOD}# again\nEXAMPLE.com dkim(s=rsa2048,{KEY})",
-        ["warning: SENDERS, line 3: EXAMPLE.com stands in line 1 already; only this line counts"],
+        ["warning: SENDERS, line 3: EXAMPLE.com is already in line 1; only this line applies"],
     ),
     "key in both spellings": (
         f"b\u00fccher.example dkim(s=a,{KEY})\nxn--bcher-kva.example dkim(s=a,{KEY})",
-        ["warning: SENDERS, line 2: xn--bcher-kva.example stands in line 1 already; only this line counts"],
+        ["warning: SENDERS, line 2: xn--bcher-kva.example is already in line 1; only this line applies"],
     ),
     "key with an at sign in front": (
         f"@example.com dkim(s=a,{KEY})",
@@ -153,43 +159,40 @@ FAULTS = {
     ),
     "nobody": (
         f"example.com dkim(s=a,{KEY},login=a:)",
-        ["error: SENDERS, line 1: nobody on one side of a colon: 'login=a:'"],
+        ["error: SENDERS, line 1: empty item next to a colon: 'login=a:'"],
     ),
     "a pattern of logins": (
         f"example.com dkim(s=a,{KEY},login=bob:*@example.com)",
-        ["warning: SENDERS, line 1: login=*@example.com: * is no part of a pattern"],
+        ["warning: SENDERS, line 1: login=*@example.com: patterns are not supported"],
     ),
     "a pattern of envelope senders": (
         f"example.com dkim(s=a,{KEY},envelope=*@example.com:*)",
-        ["warning: SENDERS, line 1: envelope=*@example.com: * is no part of a pattern"],
+        ["warning: SENDERS, line 1: envelope=*@example.com: patterns are not supported"],
     ),
     "an envelope sender that can be none": (
         f"example.com dkim(s=a,{KEY},envelope=bob:alice@:a b@exa mple.com:.example.com:bob@example.com)",
         [
-            "warning: SENDERS, line 1: envelope=alice@ is no address, and no domain",
-            "warning: SENDERS, line 1: envelope=a b@exa mple.com is no address, and no domain",
-            "warning: SENDERS, line 1: envelope=.example.com is no address, and no domain",
+            "warning: SENDERS, line 1: envelope=alice@ is neither an address nor a domain",
+            "warning: SENDERS, line 1: envelope=a b@exa mple.com is neither an address nor a domain",
+            "warning: SENDERS, line 1: envelope=.example.com is neither an address nor a domain",
         ],
     ),
     "two keys on one selector": (
         f"example.com dkim(s=a,{KEY}), dkim(s=a,key=KEYS/ed25519.pem)",
-        [
-            "error: SENDERS, line 1: a._domainkey.example.com is the name of another key already, "
-            "KEYS/rsa2048.pem"
-        ],
+        ["error: SENDERS, line 1: a._domainkey.example.com already belongs to another key, KEYS/rsa2048.pem"],
     ),
     "several in one entry": (
         f"example.com dkim(s=a), dkim({KEY})\n  , arc, dkim(s=b,{KEY})",
         [
             "error: SENDERS, line 1: dkim without key=",
             "error: SENDERS, line 1: dkim without s=",
-            "error: SENDERS, line 1: unknown type of signature: 'arc'",
+            "error: SENDERS, line 1: unknown signature type: 'arc'",
         ],
     ),
 }
 
 
-NEW_KEY = "openssl genrsa -out NEWFILE 2048 makes a key that can sign"
+NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
 
 
 def pem(label: str, der: bytes = b"") -> bytes:
@@ -202,10 +205,10 @@ NO_OCTET_STRING = bytes.fromhex("302e020100300506032b657004220520") + bytes(32)
 
 # What is done to a good key file, and what is then said of it, with its hint.
 KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "empty": (lambda path: path.write_bytes(b""), "holds no PEM block", NEW_KEY),
+    "empty": (lambda path: path.write_bytes(b""), "contains no PEM block", NEW_KEY),
     "truncated": (
         lambda path: path.write_bytes(path.read_bytes()[:400]),
-        "is truncated: it has no END line",
+        "is truncated: no END line",
         NEW_KEY,
     ),
     "cut within": (
@@ -215,34 +218,34 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no base64": (
         lambda path: path.write_bytes(path.read_bytes().replace(b"\nM", b"\n=", 1)),
-        "is damaged: its base64 does not decode",
+        "is damaged: invalid base64",
         NEW_KEY,
     ),
     "no numbers": (
         lambda path: path.write_bytes(pem("RSA PRIVATE KEY", b"\x04\x02ab")),
-        "is damaged: it is no key structure",
+        "is damaged: not a key structure",
         NEW_KEY,
     ),
     "encrypted": (
         lambda path: path.write_bytes(pem("ENCRYPTED PRIVATE KEY")),
         "is encrypted",
-        "openssl pkey -in PATH -out NEWFILE makes one without a passphrase",
+        "openssl pkey -in PATH -out NEWFILE writes a copy without a passphrase",
     ),
     "public": (
         lambda path: path.write_bytes(pem("PUBLIC KEY")),
-        "holds a public key",
-        "name the private key; the public one belongs into DNS",
+        "contains a public key",
+        "give the private key file; the public key belongs in DNS",
     ),
     "certificate": (
         lambda path: path.write_bytes(pem("CERTIFICATE")),
-        "holds a certificate",
+        "contains a certificate",
         NEW_KEY,
     ),
-    "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "holds an EC key", NEW_KEY),
+    "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "contains an EC key", NEW_KEY),
     "OpenSSH": (
         lambda path: path.write_bytes(pem("OPENSSH PRIVATE KEY")),
-        "is in the format of OpenSSH",
-        "ssh-keygen -p -m PEM -f PATH makes an RSA key PEM; an Ed25519 key must be made anew",
+        "is in OpenSSH format",
+        "ssh-keygen -p -m PEM -f PATH converts an RSA key; replace an Ed25519 key",
     ),
     "writable by the group": (
         lambda path: path.chmod(0o660),
@@ -251,7 +254,7 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no key structure": (
         lambda path: path.write_bytes(pem("PRIVATE KEY", NO_OCTET_STRING)),
-        "is damaged: it is no key structure",
+        "is damaged: not a key structure",
         NEW_KEY,
     ),
 }
@@ -259,18 +262,18 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 CONF_FAULTS = {
     "unknown": ("foo bar", ["error: CONF, line 2: unknown directive: 'foo bar'"]),
-    "wrong value": ("on_error maybe", ["error: CONF, line 2: on_error is defer or accept, not 'maybe'"]),
+    "wrong value": ("on_error maybe", ["error: CONF, line 2: on_error must be defer or accept, not 'maybe'"]),
     "no value": ("selector", ["error: CONF, line 2: selector has no value"]),
     "twice": (
         "selector a\nselector b",
-        ["warning: CONF, line 3: selector stands in line 2 already; this one counts"],
+        ["warning: CONF, line 3: selector is already in line 2; this one applies"],
     ),
     "several": (
         "foo\nbar\nverbose maybe",
         [
             "error: CONF, line 2: unknown directive: 'foo'",
             "error: CONF, line 3: unknown directive: 'bar'",
-            "error: CONF, line 4: verbose is yes or no, not 'maybe'",
+            "error: CONF, line 4: verbose must be yes or no, not 'maybe'",
         ],
     ),
 }

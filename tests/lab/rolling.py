@@ -91,7 +91,7 @@ def orders(said: str) -> list[Order]:
         if line.startswith("publish: "):
             name, _, strings = line.removeprefix("publish: ").partition(". IN TXT ")
             found.append(Order(name, "".join(re.findall(r'"([^"]*)"', strings))))
-        elif "take this record out" in line:
+        elif "delete this record from DNS" in line:
             found.append(Order(line.partition(":")[0], ""))
     return found
 

@@ -212,7 +212,7 @@ def test_a_backup_that_is_not_whole_is_not_used(tmp_path: Path, part: str) -> No
     state = content(directory)
     done = verb(directory, "--revert")
     assert (done.status, content(directory)) == (78, state)
-    assert done.stderr == f"dkimpipe: {backup}: {backup / part} is missing\nmove this directory away\n"
+    assert done.stderr == f"dkimpipe: {backup}: {backup / part} is missing\nhint: move this directory away\n"
 
 
 def test_what_others_call_so_is_no_backup(tmp_path: Path) -> None:
@@ -568,15 +568,15 @@ def test_a_service_that_is_open_to_strangers_is_refused(opened: Path, options: t
         78,
         b"",
         f"dkimpipe: submission/inet: {OPEN}\n"
-        f"postconf -c {opened} -P submission/inet/smtpd_relay_restrictions="
+        f"hint: postconf -c {opened} -P submission/inet/smtpd_relay_restrictions="
         "permit_mynetworks,permit_sasl_authenticated,reject\n"
-        "--open connects it as it is\n",
+        "hint: use --open to connect it anyway\n",
     )
     assert content(opened) == before
 
 
 def test_closed_as_it_says_it_is_connected(opened: Path) -> None:
-    subprocess.run(["sh", "-c", verb(opened).stderr.splitlines()[1]], check=True)
+    subprocess.run(["sh", "-c", verb(opened).stderr.splitlines()[1].removeprefix("hint: ")], check=True)
     assert verb(opened, "--apply").status == 0
     assert "submission/inet/content_filter = dkimpipe:dummy" in overrides(opened)
 
@@ -834,7 +834,9 @@ def test_verify_never_applied_there_is_nothing_to_revert(tmp_path: Path) -> None
     state = content(directory)
     done = verb(directory, "--verify", "--revert")
     assert done == Done(
-        78, b"", f"dkimpipe: no backup in {directory}\ndkimpipe postfix --verify --apply was not run here\n"
+        78,
+        b"",
+        f"dkimpipe: no backup in {directory}\nhint: dkimpipe postfix --verify --apply was not run here\n",
     )
     assert content(directory) == state
 
@@ -881,16 +883,16 @@ def test_where_another_filter_stands_verify_changes_nothing_and_says_what_to_do(
     parameter, _, road = setting.partition("=")
     assert (done.status, done.stdout) == (78, b"")
     assert done.stderr == (
-        f"dkimpipe: smtp/inet/{parameter}: {road} gets this mail, and a service has one filter only\n"
-        "put dkimpipe-verify behind it: -o content_filter=dkimpipe-verify:dummy"
-        " where mail comes back from there, on a port for mail from outside alone\n"
+        f"dkimpipe: smtp/inet/{parameter}: {road} gets this mail, and a service can have only one filter\n"
+        "hint: put dkimpipe-verify behind it: -o content_filter=dkimpipe-verify:dummy"
+        " where mail returns from it, on a port only for mail from outside\n"
     )
     assert content(directory) == before
 
 
 # Users that may not run the service that verifies, and what is said.
 USERADD = "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify\n"
-READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
+READS_KEYS = "this user can read the keys, and verification needs none: use a separate user"
 USERS = {
     "there is none": ([], "there is no user dkimpipe-verify"),
     "that of the filter": (["--user", "dkimpipe"], f"user=dkimpipe: {READS_KEYS}"),
@@ -908,7 +910,7 @@ def test_without_a_user_of_its_own_verify_changes_nothing(
     directory = write(tmp_path / "postfix", "internet site")
     before = content(directory)
     done = verb(directory, "--verify", *options, "--apply")
-    assert done == Done(78, b"", f"dkimpipe: {why}\n{USERADD}")
+    assert done == Done(78, b"", f"dkimpipe: {why}\nhint: {USERADD}")
     assert content(directory) == before
 
 

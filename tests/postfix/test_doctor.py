@@ -611,21 +611,21 @@ CLOSE = (
     "postconf -c DIR -P submission/inet/smtpd_relay_restrictions="
     "permit_mynetworks,permit_sasl_authenticated,reject"
 )
-UNSIGNED = "the filter leaves mail unsigned from clients that this lets in without a login"
+UNSIGNED = "the filter does not sign mail from clients that this admits without a login"
 AMAVIS = "-M 'smtp-amavis/unix=smtp-amavis unix - - n - 2 smtp'"
 SENT_SO_OFTEN = "one message to many is signed and sent once per"
 NOT_CONVERTED = "8-bit text is converted after signing for old next hops"
-TOO_LATE = "Postfix kills the filter before it gives up by itself, after 280 s"
+TOO_LATE = "Postfix kills the filter before the filter's own time limit of 280 s"
 CHANGES = "changes mail after it was signed"
 MAY_CHANGE = "may change what is signed"
 CHANGED_FIRST = "the message or its addresses are changed before they are signed"
 KEEPS = "mail from submission keeps its header fields: only the envelope is rewritten"
-REWRITE = "let mail programs use the addresses that shall be seen, or rewrite before submission"
-MAY_NOT = "the filter's user nobody may not hand its mail to sendmail(1)"
+REWRITE = "use the public addresses in mail programs, or rewrite before submission"
+MAY_NOT = "the filter's user nobody may not submit mail with sendmail(1)"
 AGAIN = "signed mail is checked, changed or signed again"
-ASK = "senders ask for notices that get lost, and for SMTPUTF8 that few hosts take"
+ASK = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
 NO_LIMIT = "postconf -c DIR -e smtp_line_length_limit=0"
-GROWS = "mail grows past the limit by its signatures"
+GROWS = "its signatures make mail exceed the limit"
 
 INCOMPLETE = "messages without Date or Message-ID are signed without them"
 NO_CLEANUP = "there is no cleanup service that adds missing header fields before signing"
@@ -651,7 +651,7 @@ FAULTS = {
     "there is no filter": (
         "-MX dkimpipe/unix\n-e default_destination_recipient_limit=1000",
         error(
-            "dkimpipe/unix: there is no filter to give mail to",
+            "dkimpipe/unix: there is no filter service",
             NEW_SERVICE.replace("USER", "dkimpipe").replace("COMMAND", "START TOLD"),
         )
         + error("submission/inet/content_filter: there is no service dkimpipe in master.cf"),
@@ -667,7 +667,7 @@ FAULTS = {
     "the program went with the Python of before": (
         "SITE/dkimpipe/__main__.py => SITE/gone/dkimpipe/__main__.py",
         error(
-            "dkimpipe/unix: argv: SITE/gone/dkimpipe/__main__.py is gone: mail waits",
+            "dkimpipe/unix: argv: SITE/gone/dkimpipe/__main__.py does not exist: mail stays in the queue",
             SERVICE.replace("PROGRAM", "START --conf_file SITE/conf"),
         )
         + error(
@@ -678,7 +678,7 @@ FAULTS = {
     "the program is one of before": (
         "SITE/dkimpipe/__main__.py => SITE/old/dkimpipe/__main__.py",
         warning(
-            f"dkimpipe/unix: argv runs dkimpipe 0.0.1, and this is {__version__}",
+            f"dkimpipe/unix: argv runs dkimpipe 0.0.1, but this is {__version__}",
             SERVICE.replace("PROGRAM", "START --conf_file SITE/conf"),
         ),
     ),
@@ -698,23 +698,23 @@ FAULTS = {
     ),
     "unprivileged": (
         "-F dkimpipe/unix/unprivileged=y",
-        error("dkimpipe/unix: unprivileged: pipe(8) cannot become the filter's user", SERVICE),
+        error("dkimpipe/unix: unprivileged: pipe(8) cannot switch to the filter's user", SERVICE),
     ),
     "unprivileged by default": (
         "-F dkimpipe/unix/unprivileged=-",
-        error("dkimpipe/unix: unprivileged: pipe(8) cannot become the filter's user", SERVICE),
+        error("dkimpipe/unix: unprivileged: pipe(8) cannot switch to the filter's user", SERVICE),
     ),
     "chroot": (
         "-F dkimpipe/unix/chroot=y",
-        error("dkimpipe/unix: chroot: the filter does not find its interpreter there", SERVICE),
+        error("dkimpipe/unix: chroot: the filter cannot find its interpreter there", SERVICE),
     ),
     "chroot by default, as it was before compatibility levels": (
         "-F dkimpipe/unix/chroot=-\n-X compatibility_level",
-        error("dkimpipe/unix: chroot: the filter does not find its interpreter there", SERVICE),
+        error("dkimpipe/unix: chroot: the filter cannot find its interpreter there", SERVICE),
     ),
     "a chroot of the filter's own": (
         "flags=q => chroot=/var/empty flags=q",
-        error("dkimpipe/unix: chroot=: the filter does not find its interpreter there", SERVICE),
+        error("dkimpipe/unix: chroot=: the filter cannot find its interpreter there", SERVICE),
     ),
     "the flags of a mailbox": (
         "flags=q => flags=Rqu",
@@ -723,17 +723,23 @@ FAULTS = {
     "no flags": (
         "flags=q => ",
         error(
-            'dkimpipe/unix: flags without q: mail to "a b"@example.com goes to somebody else',
+            'dkimpipe/unix: flags without q: mail to "a b"@example.com is misdelivered',
             SERVICE,
         ),
     ),
     "no null_sender": (
         "null_sender= => ",
-        error("dkimpipe/unix: null_sender is not empty: the filter gets a name for the null sender", SERVICE),
+        error(
+            "dkimpipe/unix: null_sender is not empty: the filter gets an address instead of the null sender",
+            SERVICE,
+        ),
     ),
     "a null_sender with a name": (
         "null_sender= => null_sender=MAILER-DAEMON",
-        error("dkimpipe/unix: null_sender is not empty: the filter gets a name for the null sender", SERVICE),
+        error(
+            "dkimpipe/unix: null_sender is not empty: the filter gets an address instead of the null sender",
+            SERVICE,
+        ),
     ),
     "a limit of size": (
         "flags=q => size=1000000 flags=q",
@@ -741,17 +747,21 @@ FAULTS = {
     ),
     "no status filter": (
         "-PX dkimpipe/unix/pipe_delivery_status_filter",
-        error("dkimpipe/unix: pipe_delivery_status_filter: what the filter cannot catch bounces", SERVICE),
+        error(
+            "dkimpipe/unix: pipe_delivery_status_filter: errors that the filter cannot catch bounce", SERVICE
+        ),
     ),
     "a status filter for something else": (
         "regexp:{{/^5(\\.3\\..*)/ 4$$1}} => inline:{5.7.1=4.7.1}",
-        error("dkimpipe/unix: pipe_delivery_status_filter: what the filter cannot catch bounces", SERVICE),
+        error(
+            "dkimpipe/unix: pipe_delivery_status_filter: errors that the filter cannot catch bounce", SERVICE
+        ),
     ),
     "recipients without --": (
         "-f ${sender} -- ${recipient} => -f ${sender} ${recipient}",
         error(
             "dkimpipe/unix: argv does not end in -f ${sender} -- ${recipient}:"
-            " mail is refused, or goes astray",
+            " mail is rejected or misdelivered",
             SERVICE,
         ),
     ),
@@ -759,22 +769,22 @@ FAULTS = {
         "-f ${sender} -- ${recipient} => ",
         error(
             "dkimpipe/unix: argv does not end in -f ${sender} -- ${recipient}:"
-            " mail is refused, or goes astray",
+            " mail is rejected or misdelivered",
             SERVICE,
         ),
     ),
     "two slips in one service": (
         "-F dkimpipe/unix/chroot=y\nnull_sender= => ",
         error(
-            "dkimpipe/unix: chroot: the filter does not find its interpreter there;"
-            " null_sender is not empty: the filter gets a name for the null sender",
+            "dkimpipe/unix: chroot: the filter cannot find its interpreter there;"
+            " null_sender is not empty: the filter gets an address instead of the null sender",
             SERVICE,
         ),
     ),
     "not told who logged in": (
         "PROGRAM TOLD => PROGRAM --sender_map SITE/for-some",
         error(
-            "dkimpipe/unix: argv tells no login, and login= stands in SITE/for-some, line 3:"
+            "dkimpipe/unix: argv does not pass the login, and SITE/for-some, line 3 has login=:"
             f" its mail is deferred; {NO_CLIENT}",
             SERVICE.replace("PROGRAM", "PROGRAM --sender_map SITE/for-some"),
         ),
@@ -782,7 +792,7 @@ FAULTS = {
     "a login that whoever sends can choose": (
         "PROGRAM --login=${sasl_username} => PROGRAM --login=$(sender) --verbose",
         error(
-            "dkimpipe/unix: argv takes the login from ${sender}, which whoever sends can choose",
+            "dkimpipe/unix: argv takes the login from ${sender}, which the sender can choose",
             SERVICE.replace("PROGRAM", "PROGRAM --verbose"),
         ),
     ),
@@ -851,7 +861,7 @@ FAULTS = {
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
             f"smtp/inet: {SIGNED}",
-            "let mail from outside come back on a port of its own, without content_filter=dkimpipe:dummy",
+            "let mail from outside return on a separate port, without content_filter=dkimpipe:dummy",
         ),
     ),
     "all mail from outside gets a FILTER": (
@@ -866,16 +876,16 @@ FAULTS = {
     "a certificate instead of a login": (
         "-P submission/inet/smtpd_tls_ask_ccert=yes\n"
         "-P submission/inet/smtpd_relay_restrictions=permit_tls_clientcerts,permit_sasl_authenticated,reject",
-        warning(f"submission/inet/permit_tls_clientcerts: {UNSIGNED}", "sign_clients any, in SITE/conf"),
+        warning(f"submission/inet/permit_tls_clientcerts: {UNSIGNED}", "set sign_clients any in SITE/conf"),
     ),
     "clients by name, which pipe(8) does not pass": (
         "-e 'mynetworks=127.0.0.0/8 printer.example.com'",
-        warning(f"submission/inet/mynetworks: {UNSIGNED}", "sign_clients any, in SITE/conf"),
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
     ),
     "a table instead of a login": (
         "-P submission/inet/smtpd_relay_restrictions="
         "check_client_access,cidr:SITE/some.cidr,permit_sasl_authenticated,reject",
-        warning(f"submission/inet/check_client_access: {UNSIGNED}", "sign_clients any, in SITE/conf"),
+        warning(f"submission/inet/check_client_access: {UNSIGNED}", "set sign_clients any in SITE/conf"),
     ),
     "addresses by XFORWARD": (
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
@@ -885,7 +895,7 @@ FAULTS = {
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         warning(
             f"127.0.0.1:10025/inet/smtpd_authorized_xforward_hosts: {UNSIGNED}",
-            "sign_clients any, in SITE/conf",
+            "set sign_clients any in SITE/conf",
         ),
     ),
     # The user that it runs as.
@@ -902,15 +912,15 @@ FAULTS = {
     ),
     "root": (
         "user=nobody => user=root",
-        error("dkimpipe/unix: pipe(8) refuses user=root: take a user of its own"),
+        error("dkimpipe/unix: pipe(8) refuses user=root: use a separate user"),
     ),
     "the user of Postfix": (
         "user=nobody => user=OWNER",
-        error("dkimpipe/unix: pipe(8) refuses user=OWNER: take a user of its own"),
+        error("dkimpipe/unix: pipe(8) refuses user=OWNER: use a separate user"),
     ),
     "the group of the maildrop": (
         "user=nobody => user=nobody:postdrop",
-        error("dkimpipe/unix: pipe(8) refuses user=nobody:postdrop: take a user of its own"),
+        error("dkimpipe/unix: pipe(8) refuses user=nobody:postdrop: use a separate user"),
     ),
     # Submission.
     "there is no submission": (
@@ -949,16 +959,16 @@ FAULTS = {
     "another content_filter": (
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10024",
         error(
-            "submission/inet/content_filter: smtp-amavis:[127.0.0.1]:10024 gets this mail,"
-            " and a service has one filter only",
-            "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail comes back from there",
+            "submission/inet/content_filter: smtp-amavis:[127.0.0.1]:10024 gets this mail, and a"
+            " service can have only one filter",
+            "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it",
         ),
     ),
     "a proxy filter": (
         "-P submission/inet/smtpd_proxy_filter=127.0.0.1:10024",
         error(
             "submission/inet/smtpd_proxy_filter:"
-            " what the proxy filter gives back comes in where nothing is signed",
+            " mail returned by the proxy filter arrives where nothing is signed",
             "postconf -c DIR -P submission/inet/smtpd_proxy_filter=",
         ),
     ),
@@ -966,21 +976,21 @@ FAULTS = {
         "-e smtpd_proxy_filter=127.0.0.1:10024",
         error(
             "submission/inet/smtpd_proxy_filter:"
-            " what the proxy filter gives back comes in where nothing is signed",
+            " mail returned by the proxy filter arrives where nothing is signed",
             "postconf -c DIR -P submission/inet/smtpd_proxy_filter=",
         ),
     ),
     "aliases before the filter as well": (
         "-PX submission/inet/receive_override_options",
         error(
-            "submission/inet/receive_override_options: aliases and always_bcc apply twice: doubled mail",
+            "submission/inet/receive_override_options: aliases and always_bcc apply twice: duplicate mail",
             "postconf -c DIR -P submission/inet/receive_override_options=no_address_mappings",
         ),
     ),
     "other receive_override_options": (
         "-P submission/inet/receive_override_options=no_milters,no_header_body_checks",
         error(
-            "submission/inet/receive_override_options: aliases and always_bcc apply twice: doubled mail",
+            "submission/inet/receive_override_options: aliases and always_bcc apply twice: duplicate mail",
             "postconf -c DIR -P submission/inet/receive_override_options="
             "no_milters,no_header_body_checks,no_address_mappings",
         ),
@@ -1159,16 +1169,16 @@ FAULTS = {
     "a milter that may sign": (
         "-P submission/inet/smtpd_milters=inet:localhost:11332",
         warning(
-            "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well;"
-            " take the domain out there, or let it check only",
+            "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well; remove the domain"
+            " there, or let it verify only",
             "postconf -c DIR -P submission/inet/smtpd_milters=",
         ),
     ),
     "a milter that may sign, for all ports": (
         "-e signer=unix:/run/rspamd/milter.sock smtpd_milters=$signer",
         warning(
-            "submission/inet/smtpd_milters: unix:/run/rspamd/milter.sock may sign as well;"
-            " take the domain out there, or let it check only",
+            "submission/inet/smtpd_milters: unix:/run/rspamd/milter.sock may sign as well; remove"
+            " the domain there, or let it verify only",
             "postconf -c DIR -P submission/inet/smtpd_milters=",
         ),
     ),
@@ -1183,8 +1193,8 @@ FAULTS = {
     "another content_filter in main.cf": (
         f"{AMAVIS}\n-e content_filter=smtp-amavis:[127.0.0.1]:10024",
         warning(
-            "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed;"
-            " it must change nothing",
+            "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
+            " and must not change it",
             "postconf -c DIR -P pickup/unix/content_filter=",
         ),
     ),
@@ -1209,7 +1219,7 @@ FAULTS = {
     "users on port 25": (
         "-P smtp/inet/smtpd_sasl_auth_enable=yes",
         warning(
-            "smtp/inet/smtpd_sasl_auth_enable: users who log in here are not signed for;"
+            "smtp/inet/smtpd_sasl_auth_enable: mail from users who log in here is not signed;"
             " let them use submission",
             "postconf -c DIR -P smtp/inet/smtpd_sasl_auth_enable=no",
         ),
@@ -1252,7 +1262,7 @@ FAULTS = {
         "-PX pickup/unix/smtputf8_autodetect_classes",
         error(
             "pickup/unix/smtputf8_autodetect_classes:"
-            " an 8-bit Subject makes signed mail SMTPUTF8, which hosts bounce",
+            " an 8-bit Subject makes signed mail SMTPUTF8, which many hosts reject",
             "postconf -c DIR -P pickup/unix/smtputf8_autodetect_classes=verify",
         ),
     ),
@@ -1280,7 +1290,8 @@ FAULTS = {
     "an environment without MAIL_CONFIG": (
         "-e 'export_environment=TZ, LANG=C'",
         error(
-            "export_environment: without MAIL_CONFIG sendmail(1) may hand the mail to another Postfix",
+            "export_environment: without MAIL_CONFIG sendmail(1) may submit the mail to another"
+            " Postfix instance",
             "postconf -c DIR -e 'export_environment=TZ LANG=C MAIL_CONFIG'",
         ),
     ),
@@ -1302,7 +1313,7 @@ FAULTS = {
         "-e transport_maps=static:dkimpipe:",
         error(
             "transport_maps: signed mail goes to the filter again: it loops",
-            "take the filter out of it",
+            "remove the filter from it",
         ),
     ),
     "a cleanup service of the owner that there is not": (
@@ -1349,7 +1360,7 @@ FAULTS = {
     "Postfix's own header_size_limit": (
         "-X header_size_limit",
         error(
-            "header_size_limit: a field near the limit grows past it and is cut after signing",
+            "header_size_limit: a header field near the limit exceeds it and is truncated after signing",
             "postconf -c DIR -e header_size_limit=1048576",
         ),
     ),
@@ -1422,38 +1433,41 @@ FAULTS = {
     # The settings of the filter.
     "an option that there is not": (
         "PROGRAM => PROGRAM --frobnicate",
-        error("as user nobody: 4.3.5 dkimpipe: unknown option '--frobnicate'", "dkimpipe --help lists them"),
+        error("as user nobody: 4.3.5 dkimpipe: unknown option '--frobnicate'", "see dkimpipe --help"),
     ),
     "another sendmail(1)": (
         "PROGRAM => PROGRAM --sendmail=/bin/true",
-        error("/bin/true is not this Postfix's sendmail(1)", "--sendmail=SENDMAIL, or in dkimpipe.conf"),
+        error(
+            "/bin/true is not this Postfix's sendmail(1)",
+            "use --sendmail=SENDMAIL, or sendmail in dkimpipe.conf",
+        ),
     ),
     "another Postfix": (
         "-e sendmail_path=/opt/postfix/sbin/sendmail",
         error(
             "/usr/sbin/sendmail is not this Postfix's sendmail(1)",
-            "--sendmail=/opt/postfix/sbin/sendmail, or in dkimpipe.conf",
+            "use --sendmail=/opt/postfix/sbin/sendmail, or sendmail in dkimpipe.conf",
         ),
     ),
     "long lines are left to Postfix": (
         "PROGRAM => PROGRAM --normalize no",
-        error("command line: normalize no: lines over 998 octets break after signing", NO_LIMIT),
+        error("command line: normalize no: lines over 998 bytes break after signing", NO_LIMIT),
     ),
     "long lines are left to Postfix, in the conf file": (
         "--conf_file SITE/conf => --conf_file SITE/long-lines.conf",
         error(
-            "SITE/long-lines.conf, line 2: normalize no: lines over 998 octets break after signing", NO_LIMIT
+            "SITE/long-lines.conf, line 2: normalize no: lines over 998 bytes break after signing", NO_LIMIT
         ),
     ),
     "unsigned after an error": (
         "PROGRAM => PROGRAM --on_error accept",
-        warning("command line: on_error accept: after an error mail leaves unsigned"),
+        warning("command line: on_error accept: after an error, mail is sent unsigned"),
     ),
     # The filter itself.
     "an interpreter that there is not": (
         f"{PYTHON} => /usr/bin/python-none",
         error(
-            "dkimpipe/unix: argv: /usr/bin/python-none is gone: mail waits",
+            "dkimpipe/unix: argv: /usr/bin/python-none does not exist: mail stays in the queue",
             SERVICE.replace("PROGRAM", "START --conf_file SITE/conf"),
         )
         + error("user nobody cannot run /usr/bin/python-none: No such file or directory"),
@@ -1480,7 +1494,7 @@ FAULTS = {
     "config_directory of another instance": (
         "-e config_directory=/etc/postfix header_size_limit=5000",
         error(
-            "header_size_limit: a field near the limit grows past it and is cut after signing",
+            "header_size_limit: a header field near the limit exceeds it and is truncated after signing",
             "postconf -c DIR -e header_size_limit=1048576",
         ),
     ),
@@ -1494,8 +1508,8 @@ FAULTS = {
     "another content_filter at pickup": (
         f"{AMAVIS}\n-P pickup/unix/content_filter=smtp-amavis:[127.0.0.1]:10024",
         warning(
-            "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed;"
-            " it must change nothing",
+            "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
+            " and must not change it",
             "postconf -c DIR -P pickup/unix/content_filter=",
         ),
     ),
@@ -1506,11 +1520,11 @@ FAULTS = {
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
             f"smtp/inet: {SIGNED}",
-            "let mail from outside come back on a port of its own, without content_filter=dkimpipe:dummy",
+            "let mail from outside return on a separate port, without content_filter=dkimpipe:dummy",
         )
         + error(
-            "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
-            " and gives it back to be signed: it loops",
+            "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed"
+            " and returns it to be signed: it loops",
             "postconf -c DIR -P pickup/unix/content_filter=",
         ),
     ),
@@ -1521,23 +1535,23 @@ FAULTS = {
         " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
-            "submission/inet/content_filter: smtp-amavis:[127.0.0.1]:10026 gets this mail,"
-            " and a service has one filter only",
-            "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail comes back from there",
+            "submission/inet/content_filter: smtp-amavis:[127.0.0.1]:10026 gets this mail, and a"
+            " service can have only one filter",
+            "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it",
         ),
     ),
     "users on a port of one's own": (
         "-M '2525/inet=2525 inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes'",
         warning(
-            "2525/inet/smtpd_sasl_auth_enable: users who log in here are not signed for",
+            "2525/inet/smtpd_sasl_auth_enable: mail from users who log in here is not signed",
             "postconf -c DIR -P 2525/inet/content_filter=dkimpipe:dummy\ndkimpipe postfix -c DIR --apply",
         ),
     ),
     "a milter that may sign, among others": (
         "-P submission/inet/smtpd_milters=unix:/run/clamav.sock,inet:localhost:11332",
         warning(
-            "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well;"
-            " take the domain out there, or let it check only",
+            "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well; remove the domain"
+            " there, or let it verify only",
             "postconf -c DIR -P submission/inet/smtpd_milters=unix:/run/clamav.sock",
         ),
     ),
@@ -1571,7 +1585,7 @@ FAULTS = {
     "two settings": (
         "-X header_size_limit\n-e smtp_line_length_limit=990",
         error(
-            "header_size_limit: a field near the limit grows past it and is cut after signing",
+            "header_size_limit: a header field near the limit exceeds it and is truncated after signing",
             "postconf -c DIR -e header_size_limit=1048576",
         )
         + error(
@@ -1585,11 +1599,11 @@ FAULTS = {
 NEW_VERIFIER = SERVICE.replace("dkimpipe/unix=dkimpipe", "dkimpipe-verify/unix=dkimpipe-verify").replace(
     "user=nobody argv=PROGRAM TOLD", "user=daemon argv=VERIFIER"
 )
-READS_KEYS = "this user can read the keys, and verification needs none: take a user of its own"
-ANOTHER = "gets this mail, and a service has one filter only"
+READS_KEYS = "this user can read the keys, and verification needs none: use a separate user"
+ANOTHER = "gets this mail, and a service can have only one filter"
 PUT_BEHIND = (
-    "put dkimpipe-verify behind it: -o content_filter=dkimpipe-verify:dummy where mail comes back from there,"
-    " on a port for mail from outside alone"
+    "put dkimpipe-verify behind it: -o content_filter=dkimpipe-verify:dummy where mail returns from it,"
+    " on a port only for mail from outside"
 )
 
 # The same for the service that verifies, in a configuration that signs as well.
@@ -1598,7 +1612,7 @@ VERIFIER_FAULTS = {
         "-MX dkimpipe-verify/unix\n-e default_destination_recipient_limit=1000",
         error("smtp/inet/content_filter: there is no service dkimpipe-verify in master.cf")
         + error(
-            "dkimpipe-verify/unix: there is no filter to give mail to",
+            "dkimpipe-verify/unix: there is no filter service",
             NEW_VERIFIER.replace(" 4 pipe", " MANY pipe")
             .replace("user=daemon", "user=dkimpipe-verify")
             .replace("VERIFIER", "JUDGE"),
@@ -1622,7 +1636,7 @@ VERIFIER_FAULTS = {
     "what is rejected is kept back": (
         r"/^5(\.3\..*)/ => /^5(\..*)/",
         error(
-            "dkimpipe-verify/unix: pipe_delivery_status_filter: what is rejected is tried again for days",
+            "dkimpipe-verify/unix: pipe_delivery_status_filter: rejected mail is retried for days",
             NEW_VERIFIER,
         ),
     ),
@@ -1677,21 +1691,21 @@ VERIFIER_FAULTS = {
     "aliases apply twice": (
         "-PX smtp/inet/receive_override_options",
         error(
-            "smtp/inet/receive_override_options: aliases and always_bcc apply twice: doubled mail",
+            "smtp/inet/receive_override_options: aliases and always_bcc apply twice: duplicate mail",
             "postconf -c DIR -P smtp/inet/receive_override_options=no_address_mappings",
         ),
     ),
     "DSN is offered": (
         "-PX smtp/inet/smtpd_discard_ehlo_keywords",
         error(
-            "smtp/inet/smtpd_discard_ehlo_keywords: senders ask for notices that get lost",
+            "smtp/inet/smtpd_discard_ehlo_keywords: senders request notifications that get lost",
             "postconf -c DIR -P smtp/inet/smtpd_discard_ehlo_keywords=dsn,silent-discard",
         ),
     ),
     "no lower limit of size": (
         "-PX smtp/inet/message_size_limit",
         error(
-            "smtp/inet/message_size_limit: mail grows past the limit by what is said of it",
+            "smtp/inet/message_size_limit: its results make mail exceed the limit",
             "postconf -c DIR -P smtp/inet/message_size_limit=10223616",
         ),
     ),
@@ -1735,18 +1749,21 @@ VERIFIER_FAULTS = {
         "-P smtp/inet/smtpd_milters=inet:localhost:11332",
         warning(
             "smtp/inet/smtpd_milters: inet:localhost:11332 may verify as well",
-            "what it says in this host's name is taken out: give it another authserv-id (RFC 8601)",
+            "its results under this host's authserv-id are removed: give it another one (RFC 8601)",
         ),
     ),
     "another sendmail": (
         "argv=VERIFIER => argv=VERIFIER --sendmail /bin/true",
-        error("/bin/true is not this Postfix's sendmail(1)", "--sendmail=SENDMAIL, or in verify.conf"),
+        error(
+            "/bin/true is not this Postfix's sendmail(1)",
+            "use --sendmail=SENDMAIL, or sendmail in verify.conf",
+        ),
     ),
     "an option that it does not know": (
         "argv=VERIFIER => argv=VERIFIER --normalize no",
         error(
             "as user daemon: 4.3.5 dkimpipe: unknown option '--normalize'",
-            "dkimpipe verify --help lists them",
+            "see dkimpipe verify --help",
         ),
     ),
     "verified mail is checked again": (
@@ -1938,10 +1955,8 @@ def test_where_another_filter_gets_verified_mail_again_it_says_that_it_loops(
     what = "smtp-amavis:[127.0.0.1]:10024 gets the mail after it was"
     hint = f"postconf -c {directory} -P pickup/unix/content_filter="
     assert check(directory)[1] == warning(
-        f"pickup/unix/content_filter: {what} signed; it must change nothing", hint
-    ) + error(
-        f"pickup/unix/content_filter: {what} verified, and gives it back to be verified: it loops", hint
-    )
+        f"pickup/unix/content_filter: {what} signed, and must not change it", hint
+    ) + error(f"pickup/unix/content_filter: {what} verified and returns it to be verified: it loops", hint)
 
 
 def test_from_3_9_what_is_converted_before_it_is_verified_is_named(
@@ -2040,7 +2055,7 @@ def test_what_the_filters_user_may_not_read_is_found(
     edit(directory, f"PROGRAM => PROGRAM --sender_map {senders}", words)
     output = error(
         f"as user nobody: 4.3.5 dkimpipe: map {senders}: Permission denied",
-        f"let user ID {nobody} read it; namei -l {senders} shows what stands in the way",
+        f"let user ID {nobody} read it; namei -l {senders} shows what blocks access",
     )
     assert check(directory) == (78, output)
 
@@ -2048,8 +2063,8 @@ def test_what_the_filters_user_may_not_read_is_found(
 # What depends on other files of the machine.
 
 MAY_SIGN = Finding(
-    "submission/inet/smtpd_milters: inet:localhost:8891 may sign as well;"
-    " take the domain out there, or let it check only",
+    "submission/inet/smtpd_milters: inet:localhost:8891 may sign as well; remove the domain there,"
+    " or let it verify only",
     "postconf -c DIR -P submission/inet/smtpd_milters=",
     "warning",
 )
@@ -2085,7 +2100,7 @@ def test_before_3_7_the_status_filter_needs_a_file(directory: Path, words: dict[
     hint = SERVICE.replace(r"{{/^5(\.3\..*)/ 4$$1}}", table).replace("DIR", str(directory))
     assert doctor.findings(postconf, "nobody") == [
         Finding(
-            "dkimpipe/unix: pipe_delivery_status_filter: what the filter cannot catch bounces",
+            "dkimpipe/unix: pipe_delivery_status_filter: errors that the filter cannot catch bounce",
             rf"echo '/^5(\.3\..*)/ 4$1' > {table}" + f"\n{fill(hint, words)}",
         ),
     ]
@@ -2094,8 +2109,8 @@ def test_before_3_7_the_status_filter_needs_a_file(directory: Path, words: dict[
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("message_size_limit = 10M", "message_size_limit = 10M: this is no number, and Postfix refuses it\n"),
-        ("dkimpipe_time_limit = 5M", "dkimpipe_time_limit = 5M: this is no time, and Postfix refuses it\n"),
+        ("message_size_limit = 10M", "message_size_limit = 10M: not a valid number; Postfix rejects it\n"),
+        ("dkimpipe_time_limit = 5M", "dkimpipe_time_limit = 5M: not a valid duration; Postfix rejects it\n"),
     ],
 )
 def test_numbers_that_are_none_are_named(
@@ -2107,9 +2122,7 @@ def test_numbers_that_are_none_are_named(
 
 def test_a_service_that_stands_twice_is_named(tmp_path: Path, words: dict[str, str]) -> None:
     directory = write(tmp_path / "postfix", MAIN, MASTER + SUBMISSION, words)
-    output = error(
-        "submission/inet: master.cf has it twice, and Postfix takes the last", "take one of them out"
-    )
+    output = error("submission/inet: defined twice in master.cf; Postfix uses the last", "remove one of them")
     assert check(directory) == (78, output)
 
 

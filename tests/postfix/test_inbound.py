@@ -359,7 +359,7 @@ def test_with_reject_error_it_waits_for_an_answer_of_dns(host: Host, signed: byt
     assert b" dkim=pass " in out.data
 
 
-WHY = "no good signature of example.com, which wants this discarded (ADSP)"
+WHY = "no valid signature from example.com, whose policy is discardable (ADSP)"
 
 
 def reject(host: Host, sender: str) -> str:
@@ -385,7 +385,7 @@ def test_a_rejected_message_bounces_with_its_code_and_the_bounce_passes_neither_
 def test_a_header_without_measure_goes_back(host: Host) -> None:
     """Postfix takes it in; deferred it would come back for days."""
     queue_id = host.receive(b"X: y\n" * 360_000 + MESSAGE)
-    log = r"dsn=5\.7\.1, status=bounced \(dkimpipe: the header has over 350000 fields \)$"
+    log = r"dsn=5\.7\.1, status=bounced \(dkimpipe: the header has more than 350000 fields \)$"
     host.postfix.wait_for_log(rf"pipe\[\d+\]: {queue_id}: .*{log}")
     (notice,) = host.arrived()
     assert (notice.sender, notice.recipients) == ("", [SENDER])

@@ -335,7 +335,7 @@ def test_mail_waits_until_the_filter_is_told_the_login(site: Site) -> None:
     with relay_through(site, **XCLIENT) as relay:
         queue_id = relay.postfix.submit(SENDER, [RECIPIENT], MESSAGE, login=b"alice")
         log = relay.filter_log(queue_id)
-        cause = f"dkimpipe: {site.senders}, line 1: login= is here, but the filter is told no login"
+        cause = f"dkimpipe: {site.senders}, line 1: login= is set, but no --login was given"
         assert log.startswith(f"dsn=4.3.5, status=deferred ({cause}")
         relay.postfix.set_argv(site.argv("--login=${sasl_username}"))
         assert_leaves_signed(relay)
@@ -522,7 +522,7 @@ def test_mail_waits_until_the_command_is_fixed(
 NO_ADDRESSES = {
     "": "4.3.5 dkimpipe: started by Postfix without recipients",
     "-f ${sender}": "4.3.5 dkimpipe: started by Postfix without recipients",
-    "-f ${sender} --": "4.3.5 dkimpipe: no recipients behind --",
+    "-f ${sender} --": "4.3.5 dkimpipe: no recipients after --",
     "-f ${sender} ${recipient}": "4.3.5 dkimpipe: unknown argument 'bob@example.net'",
     "-- ${recipient}": "4.3.5 dkimpipe: recipients without -f SENDER",
     "-f ${sender} -- ${recipients}": "4.3.5 ",  # pipe(8) itself stops at a macro that it does not know

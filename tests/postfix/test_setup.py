@@ -1,4 +1,4 @@
-"""``dkimpipe setup`` in throwaway copies of this machine: from nothing to signed mail, and back."""
+"""``dkimpipe setup`` in throwaway copies of this machine: set up the signing of mail, or undo it."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /
 install -d -o root -g root -m 0755 /etc/dkimpipe
 # a directory for the keys
 install -d -o root -g dkimpipe -m 0750 /etc/dkimpipe/keys
-# a key for example.com, RSA of 2048 bits
+# a key for example.com, 2048-bit RSA
 dkimpipe genkey example.com --type rsa --selector s1 --group dkimpipe
 # sign mail of example.com
 echo 'example.com  dkim(s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)' >> /etc/dkimpipe/senders
-# Postfix: pass mail to dkimpipe (main.cf and master.cf are kept in dkimpipe-backup-...)
+# Postfix: pass mail to dkimpipe (main.cf and master.cf are backed up in dkimpipe-backup-...)
 {S}
-dkimpipe: Postfix is set up, and example.com is signed for
+dkimpipe: Postfix is set up, and signs mail from example.com
 
 Publish in DNS:
 
     s1._domainkey.example.com. IN TXT ( {Z} )
 
-In a form of a web page the name is s1._domainkey.example.com, the type TXT, and the value
+In a web form, the name is s1._domainkey.example.com, the type TXT, and the value
 
     {V}
 
@@ -81,7 +81,7 @@ Test it:
 
     dig +short TXT s1._domainkey.example.com
 
-Let Postfix use it:
+Make Postfix use the new configuration:
 
     postfix reload
 """
@@ -97,14 +97,14 @@ example.com  dkim(s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)
 """
 # The same for a further domain.
 SECOND = """\
-# a key for example.org, RSA of 2048 bits
+# a key for example.org, 2048-bit RSA
 dkimpipe genkey example.org --type rsa --selector s2r --group dkimpipe
 # a key for example.org, Ed25519
 dkimpipe genkey example.org --type ed25519 --selector s2e --group dkimpipe
 # sign mail of example.org
 echo '{LINE}' >> /etc/dkimpipe/senders
 
-dkimpipe: Postfix is set up, and example.org is signed for
+dkimpipe: Postfix is set up, and signs mail from example.org
 """
 SECOND_LINE = (
     "example.org  dkim(s=s2r,key=/etc/dkimpipe/keys/example.org.s2r.pem),"
@@ -427,7 +427,7 @@ def test_the_same_domain_changes_nothing(signing: Machine) -> None:
 def test_the_same_domain_shows_its_record_again(first: State, signing: Machine) -> None:
     assert setup(signing, "example.com", "--selector", "s9") == Done(
         0,
-        "# example.com has an entry in /etc/dkimpipe/senders already, which stays as it is\nnothing to do\n\n"
+        "# example.com has an entry in /etc/dkimpipe/senders, which is left unchanged\nnothing to do\n\n"
         + first.done.stdout.partition("\n\n")[2],
         "",
     )
@@ -453,7 +453,7 @@ def test_a_domain_whose_entry_is_for_some_is_set_up(signing: Machine) -> None:
     before = signing.changes()
     done = setup(signing, "example.com")
     assert (done.status, done.stderr) == (0, "")
-    assert "Postfix is set up, and example.com is signed for\n" in done.stdout
+    assert "Postfix is set up, and signs mail from example.com\n" in done.stdout
     assert signing.changes() == before
 
 
@@ -526,7 +526,7 @@ def test_a_filter_that_is_not_compiled_is_compiled(signing: Machine) -> None:
     signing.shell(f"rm {package}/__pycache__/pipe.*.pyc")
     steps = setup(signing, "example.com").stdout.partition("\n\n")[0]
     assert steps.endswith(
-        f"\n# compiled once, so that no message has to\n{PYTHON} -Im compileall -q {package}"
+        f"\n# compile once, not again for each message\n{PYTHON} -Im compileall -q {package}"
     )
     signing.shell(f"ls {package}/__pycache__/pipe.*.pyc")
 
@@ -613,7 +613,7 @@ def test_the_keys_stay_for_root_only(removed: State) -> None:
 
 
 def test_the_keys_are_named(removed: State) -> None:
-    assert "# /etc/dkimpipe/keys/example.com.s1.pem stays\n" in removed.done.stdout
+    assert "# /etc/dkimpipe/keys/example.com.s1.pem is kept\n" in removed.done.stdout
 
 
 def test_removing_it_twice_is_harmless(removed: State) -> None:
@@ -673,7 +673,7 @@ def test_as_long_as_another_instance_runs_the_filter_nothing_is_removed(signing:
             78,
             "",
             f"dkimpipe: {other}/master.cf still runs the filter, and was not changed by setup\n"
-            f"dkimpipe postfix -c {other} --revert, or take the service out by hand\n",
+            f"hint: dkimpipe postfix -c {other} --revert, or remove the service by hand\n",
         )
         assert signing.changes() == before
 
@@ -682,7 +682,7 @@ def test_a_domain_whose_line_somebody_edited_is_named(signing: Machine) -> None:
     path = signing.root / "etc/dkimpipe/senders"
     path.write_text(path.read_text().replace("example.com  ", "example.com\t"))
     assert setup(signing, "--remove", "example.com").stdout == (
-        "# the entry of example.com was not written by setup: take it out of /etc/dkimpipe/senders by hand\n"
+        "# the entry of example.com was not written by setup: remove it from /etc/dkimpipe/senders by hand\n"
         "nothing to do\n"
     )
 
@@ -690,20 +690,20 @@ def test_a_domain_whose_line_somebody_edited_is_named(signing: Machine) -> None:
 ODD = {
     "senders is a FIFO": (
         "rm /etc/dkimpipe/senders; mkfifo -m 640 /etc/dkimpipe/senders",
-        "/etc/dkimpipe/senders is no regular file\nlook what it is: ls -ld /etc/dkimpipe/senders",
+        "/etc/dkimpipe/senders is not a regular file\nsee what it is: ls -ld /etc/dkimpipe/senders",
     ),
     "senders is a directory": (
         "rm /etc/dkimpipe/senders; mkdir /etc/dkimpipe/senders",
-        "/etc/dkimpipe/senders is no regular file\nlook what it is: ls -ld /etc/dkimpipe/senders",
+        "/etc/dkimpipe/senders is not a regular file\nsee what it is: ls -ld /etc/dkimpipe/senders",
     ),
     "senders leads nowhere": (
         "rm /etc/dkimpipe/senders; ln -s /nowhere /etc/dkimpipe/senders",
-        "/etc/dkimpipe/senders is no regular file\nlook what it is: ls -ld /etc/dkimpipe/senders",
+        "/etc/dkimpipe/senders is not a regular file\nsee what it is: ls -ld /etc/dkimpipe/senders",
     ),
     "a key leads away": (
         "install -m 640 /dev/null /srv/k; ln -s /srv/k /etc/dkimpipe/keys/example.org.s1.pem",
-        "/etc/dkimpipe/keys/example.org.s1.pem is no regular file\n"
-        "look what it is: ls -ld /etc/dkimpipe/keys/example.org.s1.pem",
+        "/etc/dkimpipe/keys/example.org.s1.pem is not a regular file\n"
+        "see what it is: ls -ld /etc/dkimpipe/keys/example.org.s1.pem",
     ),
     "others can write the senders file": (
         "chmod 666 /etc/dkimpipe/senders",
@@ -731,24 +731,26 @@ def test_no_step_is_taken_on_what_is_not_as_it_should_be(
     signing.shell(script)
     before = signing.changes()
     done = setup(signing, *arguments)
-    assert (done.status, done.stderr) == (78, f"dkimpipe: {message}\n")
+    assert (done.status, done.stderr) == (78, f"dkimpipe: {message}\n".replace("\n", "\nhint: ", 1))
     assert signing.changes() == before
 
 
 # What it refuses, before it changes anything.
 
 
-NO_DOMAIN = "dkimpipe: '{0}' is no domain\nsuch as example.com\n"
-NOT_ROOT = "dkimpipe: setup is for root\n--dry-run shows what it does, and runs as any user\n"
+NO_DOMAIN = "dkimpipe: '{0}' is not a valid domain\nhint: such as example.com\n"
+NOT_ROOT = (
+    "dkimpipe: setup must be run as root\nhint: --dry-run prints the steps, and can be run as any user\n"
+)
 REFUSED = {
     "not root": (AS_NOBODY, ["example.com"], NOT_ROOT),
     "not root, to remove it": (AS_NOBODY, ["--remove"], NOT_ROOT),
     "no Postfix": (
         ["env", "PATH=/nonexistent"],
         ["example.com"],
-        "dkimpipe: cannot run postconf: No such file or directory\nis Postfix installed?\n",
+        "dkimpipe: cannot run postconf: No such file or directory\nhint: is Postfix installed?\n",
     ),
-    "no domain": ([], [], "dkimpipe: setup for which domain?\ndkimpipe setup example.com\n"),
+    "no domain": ([], [], "dkimpipe: no domain given\nhint: dkimpipe setup example.com\n"),
     **{
         f"domain {text!r}": ([], ["example.com", text], NO_DOMAIN.format(text))
         for text in ("", ".", "com", "a@example.com", "*.example.com", "../x.example", "a b.example", "a..b")
@@ -773,8 +775,8 @@ def test_it_does_not_take_the_place_of_another_filter(machine: Machine) -> None:
         78,
         "",
         "dkimpipe: submission/inet/content_filter: "
-        "scan:[::1]:9 gets this mail, and a service has one filter only\n"
-        "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail comes back from there\n",
+        "scan:[::1]:9 gets this mail, and a service can have only one filter\n"
+        "hint: put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it\n",
     )
     assert machine.changes() == before
 
@@ -787,9 +789,9 @@ def test_a_service_that_is_open_to_strangers_is_refused(machine: Machine, option
         78,
         "",
         "dkimpipe: submission/inet: clients that do not log in may send here, and their mail is signed\n"
-        "postconf -c /etc/postfix -P submission/inet/smtpd_relay_restrictions="
+        "hint: postconf -c /etc/postfix -P submission/inet/smtpd_relay_restrictions="
         "permit_mynetworks,permit_sasl_authenticated,reject\n"
-        "--open connects it as it is\n",
+        "hint: use --open to connect it anyway\n",
     )
     assert machine.changes() == before
 
@@ -881,7 +883,7 @@ def test_a_verifier_that_may_not_look_for_its_conf_file_is_named(signing: Machin
         )
     )
     done = dkimpipe(signing, "check", "--postfix")
-    what = "/etc/dkimpipe: user dkimpipe-verify may not look for verify.conf there: all its mail waits"
+    what = "/etc/dkimpipe: user dkimpipe-verify cannot look for verify.conf there: its mail stays queued"
     assert (done.status, done.stdout.splitlines()[:2]) == (
         78,
         [f"dkimpipe: error: {what}", "    chmod 0755 /etc/dkimpipe"],

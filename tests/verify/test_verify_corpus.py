@@ -137,7 +137,7 @@ class Case(NamedTuple):
 
 
 def changed(old: bytes, new: bytes, **options: str | None) -> Callable[[Signer], bytes]:
-    """Return what makes a message that is changed after it was signed."""
+    """Return what makes a message that is changed after signing."""
     return lambda signer: signer.dkim(**options).replace(old, new)  # type: ignore[arg-type]
 
 
@@ -204,7 +204,7 @@ CASES: dict[str, Case] = {
     "signed field added below": Case(changed(b"Date:", b"Subject: x\nDate:"), ["dkim=fail header altered"]),
     "From added above": Case(
         lambda s: b"From: bank@example.org\n" + s.dkim(),
-        ["dkim=policy there is a From field that is not signed"],
+        ["dkim=policy a From field is not signed"],
         disagree="Mail::DKIM OpenDKIM: leave that to others; RFC 6376 section 8.15",
     ),
     "From added above, forbidden": Case(
@@ -213,10 +213,10 @@ CASES: dict[str, Case] = {
     "signature altered": Case(
         lambda signer: signer.dkim().replace(b"; s=", b"; x=2000000000; s="), ["dkim=fail header altered"]
     ),
-    "another key": Case(tags(), ["dkim=fail signed by another key"], record_of("rsa1024")),
+    "another key": Case(tags(), ["dkim=fail signed with another key"], record_of("rsa1024")),
     "another key, ed25519": Case(
         tags(key="ed25519"),
-        ["dkim=fail header altered, or signed by another key"],
+        ["dkim=fail header altered, or signed with another key"],
         text(b"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="),
     ),
     **{
@@ -231,9 +231,9 @@ CASES: dict[str, Case] = {
     },
     "no b=": Case(tags(b=None), ["dkim=permerror b= is missing"]),
     "b= empty": Case(
-        tags(form=lambda field: re.sub("b=$", "b= ", field), b=" "), ["dkim=permerror b= is no base64"]
+        tags(form=lambda field: re.sub("b=$", "b= ", field), b=" "), ["dkim=permerror b= is not valid base64"]
     ),
-    "b= no base64": Case(tags(b="!!!!"), ["dkim=permerror b= is no base64"]),
+    "b= no base64": Case(tags(b="!!!!"), ["dkim=permerror b= is not valid base64"]),
     "tag twice": Case(
         tags(form=lambda field: field.replace("; b=", "; zz=1; zz=1; b=")),
         ["dkim=permerror the tag zz= appears twice"],
@@ -241,13 +241,13 @@ CASES: dict[str, Case] = {
     ),
     "no tag list": Case(
         tags(form=lambda field: field.replace("; b=", "; nonsense; b=")),
-        ["dkim=permerror not a list of tags"],
+        ["dkim=permerror not a tag list"],
     ),
     "v=2": Case(tags(v="2"), ["dkim=permerror v= is not 1"]),
-    "a= unknown": Case(tags(a="rsa-md5"), ["dkim=permerror a= is unknown, or no longer good"]),
+    "a= unknown": Case(tags(a="rsa-md5"), ["dkim=permerror a= is unknown or obsolete"]),
     "rsa-sha1": Case(
         tags(a="rsa-sha1"),
-        ["dkim=permerror a= is unknown, or no longer good"],
+        ["dkim=permerror a= is unknown or obsolete"],
         disagree="dkimpy Mail::DKIM OpenDKIM: accept it, against RFC 8301 section 3.1",
     ),
     "c= unknown": Case(tags(c="nofws"), ["dkim=permerror c= is unknown"]),
@@ -274,13 +274,13 @@ CASES: dict[str, Case] = {
     ),
     "d= no name": Case(
         tags(d="exa mple.com"),
-        ["dkim=permerror d= is no name in DNS"],
+        ["dkim=permerror d= is not a valid domain"],
         disagree="OpenDKIM: takes the blank out; RFC 6376 section 3.5 allows none",
     ),
     "i= elsewhere": Case(tags(i="a@badexample.com"), ["dkim=permerror i= is not at or below d="]),
     "h= without from": Case(
         tags(h="to:subject:date"),
-        ["dkim=permerror h= does not name from"],
+        ["dkim=permerror h= does not include from"],
         disagree="dkimpy Mail::DKIM: accept it, against RFC 6376 section 3.5",
     ),
     "expired": Case(tags(t="1600000000", x="1600000001"), ["dkim=permerror expired on 2020-09-13 12:26 UTC"]),
@@ -289,7 +289,7 @@ CASES: dict[str, Case] = {
         ["dkim=permerror x= is before t="],
         disagree="Mail::DKIM: does not look at that, RFC 6376 section 3.5",
     ),
-    "x= no number": Case(tags(x="never"), ["dkim=permerror x= is no number"]),
+    "x= no number": Case(tags(x="never"), ["dkim=permerror x= is not a number"]),
     "l= short": Case(
         tags(l="5", length=5),
         ["dkim=policy l= leaves 19 octets of the body unsigned"],
@@ -302,17 +302,15 @@ CASES: dict[str, Case] = {
     ),
     "l= longer than the body": Case(
         tags(l="25"),
-        ["dkim=fail body is shorter than l= says"],
+        ["dkim=fail body is shorter than l="],
         disagree="dkimpy Mail::DKIM: accept it; RFC 6376 section 3.5: MUST NOT be greater",
     ),
-    "l= no number": Case(tags(l="-1"), ["dkim=permerror l= is no number"]),
+    "l= no number": Case(tags(l="-1"), ["dkim=permerror l= is not a number"]),
     "no record": Case(tags(), ["dkim=permerror no key"], text()),
     "revoked": Case(tags(), ["dkim=permerror key is revoked"], text(b"v=DKIM1; p=")),
-    "record without p=": Case(
-        tags(), ["dkim=permerror no key record: it has no p="], text(b"v=DKIM1; k=rsa")
-    ),
+    "record without p=": Case(tags(), ["dkim=permerror not a key record: no p="], text(b"v=DKIM1; k=rsa")),
     "record of something else": Case(
-        tags(), ["dkim=permerror no key record: it has no p="], text(b"v=spf1 -all")
+        tags(), ["dkim=permerror not a key record: no p="], text(b"v=spf1 -all")
     ),
     "record with a tag twice": Case(
         tags(),
@@ -331,7 +329,7 @@ CASES: dict[str, Case] = {
         lambda s: [s.record("rsa2048").replace(b"k=rsa", b"k=dsa")],
     ),
     "record k= for another a=": Case(
-        tags(), ["dkim=permerror key record: k= is not for a="], record_of("ed25519")
+        tags(), ["dkim=permerror key record: k= does not match a="], record_of("ed25519")
     ),
     "record h=sha256": Case(tags(), PASS, with_tag(b"h=sha1:sha256")),
     "record h=sha1": Case(
@@ -345,13 +343,13 @@ CASES: dict[str, Case] = {
     ),
     "record s=other": Case(
         tags(),
-        ["dkim=permerror key record: s= is not for email"],
+        ["dkim=permerror key record: s= does not allow email"],
         with_tag(b"s=other"),
     ),
     "record t=s": Case(tags(i="@example.com"), PASS, with_tag(b"t=s")),
     "record t=s, i= below": Case(
         tags(i="@sub.example.com"),
-        ["dkim=permerror key record: t=s, but i= is not in d= itself"],
+        ["dkim=permerror key record: t=s, but i= is in a subdomain of d="],
         with_tag(b"t=s"),
         "dkimpy: does not look at t=s",
     ),
@@ -368,8 +366,10 @@ CASES: dict[str, Case] = {
     ),
     "record g=": Case(tags(), PASS, with_tag(b"g=bob"), "Mail::DKIM: minds g=, which RFC 6376 dropped"),
     "record n=, folded by blanks": Case(tags(), PASS, with_tag(b"n=a note=3B ; zz = 1")),
-    "p= no base64": Case(tags(), ["dkim=permerror key record: p= holds no key"], text(b"v=DKIM1; p=****")),
-    "p= no key": Case(tags(), ["dkim=permerror key record: p= holds no key"], text(b"v=DKIM1; p=AAAA")),
+    "p= no base64": Case(
+        tags(), ["dkim=permerror key record: p= is not a valid key"], text(b"v=DKIM1; p=****")
+    ),
+    "p= no key": Case(tags(), ["dkim=permerror key record: p= is not a valid key"], text(b"v=DKIM1; p=AAAA")),
     "p= of RSAPublicKey": Case(
         tags(),
         PASS,
@@ -435,7 +435,7 @@ CASES: dict[str, Case] = {
     ),
     "domainkeys, g= with a star, too long": Case(
         lambda s: s.domainkeys("nofws"),
-        ["domainkeys=permerror key record: g= is for another address"],
+        ["domainkeys=permerror key record: g= does not allow this address"],
         with_tag(b"g=alic*ice"),
     ),
     "domainkeys, no a=": Case(lambda s: s.domainkeys("nofws", a=None), ["domainkeys=pass"]),
@@ -446,7 +446,7 @@ CASES: dict[str, Case] = {
     ),
     "domainkeys, g= of another": Case(
         lambda s: s.domainkeys("nofws"),
-        ["domainkeys=permerror key record: g= is for another address"],
+        ["domainkeys=permerror key record: g= does not allow this address"],
         with_tag(b"g=bob"),
     ),
     "domainkeys, h=sha256": Case(

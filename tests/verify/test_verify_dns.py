@@ -92,11 +92,11 @@ def test_no_server_at_all(signed: bytes) -> None:
 # What stands at the name.
 
 RECORDS: dict[str, tuple[Callable[[bytes], list[bytes]], str]] = {
-    "empty": (lambda record: [b""], "permerror key record: not a list of tags"),
+    "empty": (lambda record: [b""], "permerror key record: not a tag list"),
     "several, the last": (lambda record: [b"v=spf1 -all", b"v=DKIM1; p=", record], "pass"),
     "long": (lambda record: [record + b"; n=" + b"x" * 15000], "pass"),
     "64 KB": (lambda record: [record + b"; n=" + b"x" * 60000], "permerror key record is too large"),
-    "no US-ASCII": (lambda record: [b"\xff\xfe"], "permerror key record: not a list of tags"),
+    "no US-ASCII": (lambda record: [b"\xff\xfe"], "permerror key record: not a tag list"),
     "many": (
         lambda record: [b"v=DKIM1; n=%d; p=" % n for n in range(200)] + [record],
         "permerror key is revoked",

@@ -58,68 +58,68 @@ HAPPENED = {
         "relaxed",
         lambda signed: signed + b"-- \nlist@example.org\n",
         BODY,
-        "all from line 7 of the body on was added after it was signed",
+        "everything from line 7 of the body on was added after signing",
     ),
     "blanks": (
         "relaxed",
         of_body(lambda body: body.replace(b"Bob.", b"Bob. \t")),
         BODY,
-        "blanks at line ends were added after it was signed",
+        "white space at line ends was added after signing",
     ),
     "mbox": (
         "relaxed",
         of_body(lambda body: body.replace(b"From h", b">From h")),
         BODY,
-        "'From ' at the begin of a line became '>From ' after it was signed",
+        "'From ' at the start of a line became '>From ' after signing",
     ),
-    "long lines": ("relaxed", of_body(broken), BODY, "lines over 998 octets were broken after it was signed"),
+    "long lines": ("relaxed", of_body(broken), BODY, "lines over 998 octets were broken after signing"),
     "CRs": (
         "relaxed",
         of_body(lambda body: body.replace(b"Bob.", b"Bob.\r\r")),
         BODY,
-        "CRs were added after it was signed",
+        "CRs were added after signing",
     ),
     "lines at the top": (
         "relaxed",
         of_body(lambda body: b"\n\n" + body),
         BODY,
-        "empty lines were added at the top after it was signed",
+        "empty lines were added at the top after signing",
     ),
     "quoted-printable": (
         "relaxed",
         of_body(quopri.encodestring),
         BODY,
-        "8-bit text was converted to quoted-printable after it was signed",
+        "8-bit text was converted to quoted-printable after signing",
     ),
     "other text": (
         "relaxed",
         lambda signed: signed.replace(b"Hello, B", b"Hallo, B"),
         BODY,
-        "text was changed after it was signed, perhaps by a mailing list, a virus scanner or a gateway",
+        "the text was changed after signing, perhaps by a mailing list, a virus scanner or a gateway",
     ),
     "tag": (
         "relaxed",
         lambda signed: signed.replace(b"Subject: Re: h", b"Subject: Re: [List] h"),
         HEADER,
-        "subject got a tag in brackets after it was signed",
+        "subject was given a tag in brackets after signing",
     ),
     "unfolded": (
         "simple",
         lambda signed: signed.replace(b"text/plain; c", b"text/plain;\n c"),
         HEADER,
-        "content-type was folded otherwise after it was signed",
+        "content-type was refolded after signing",
     ),
     "field added": (
         "relaxed",
         lambda signed: signed.replace(b"To: bob", b"To: carol@example.net\nTo: bob"),
         HEADER,
-        "a field to was added after it was signed",
+        "another to field was added after signing",
     ),
     "field changed": (
         "relaxed",
         lambda signed: signed.replace(b"bob@", b"carol@"),
         HEADER,
-        "one of these was changed, added or taken out after it was signed: from, subject, to, content-type",
+        "one of these was changed, added or removed after signing: from, subject, to, content-type",
     ),
 }
 
@@ -133,31 +133,29 @@ def test_what_happened(
     method = "relaxed/simple" if c == "relaxed" else "simple/simple"
     facts = [f"    d=example.com s=sel a=rsa-sha256 c={method}"]
     if verdict != BODY:
-        facts.append("    key: sel._domainkey.example.com, rsa of 2048 bits")
+        facts.append("    key: sel._domainkey.example.com, rsa, 2048 bits")
     assert lines[:-1] == [verdict, *facts, *([f"    {words}"] if words else [])]
-    assert lines[-1].startswith(
-        f"    dkimpy, another verifier, says: {'valid' if not words else 'not valid'}"
-    )
+    assert lines[-1].startswith(f"    dkimpy, another verifier: {'valid' if not words else 'not valid'}")
     assert (done.status, done.stderr) == (78 if words else 0, "")
 
 
 def test_copies_tell_what_was_there(keys: Keys) -> None:
     signed = sign(keys, "relaxed").replace(b" bh=", b" z=Subject:Good=20morning;\n bh=")
     done = explain(signed, f"--key-file=sel._domainkey.example.com={keys.path('rsa2048')}")
-    assert "    subject was 'Good morning' when it was signed (z=)" in done.stdout.decode().splitlines()
+    assert "    subject was 'Good morning' when signed (z=)" in done.stdout.decode().splitlines()
 
 
 OTHER = {
     "no key": (
         "rsa2048",
         "none",
-        ["dkim-signature: permerror: no key", "    look: dig +short TXT sel._domainkey.example.com"],
+        ["dkim-signature: permerror: no key", "    check: dig +short TXT sel._domainkey.example.com"],
     ),
     "another key": (
         "rsa2048",
         "rsa1024",
         [
-            "dkim-signature: fail: signed by another key",
+            "dkim-signature: fail: signed with another key",
             "    the record was replaced, or the message was signed with a key that was never published",
         ],
     ),

@@ -134,49 +134,50 @@ def test_forged_results_are_taken_out(dns: str) -> None:
 TROUBLE = {
     "unknown option": (
         ["--nosuch"],
-        "4.3.5 dkimpipe: unknown option '--nosuch'\ndkimpipe verify --help lists them\n",
+        "4.3.5 dkimpipe: unknown option '--nosuch'\nhint: see dkimpipe verify --help\n",
     ),
     "no value": (["--dns-server"], "4.3.5 dkimpipe: --dns-server needs a value\n"),
     "bad value": (
         ["--reject-fail=maybe"],
-        "4.3.5 dkimpipe: command line: reject_fail is yes or no, not 'maybe'\n",
+        "4.3.5 dkimpipe: command line: reject_fail must be yes or no, not 'maybe'\n",
     ),
     "bad server": (
         ["--dns-server=ns.example"],
-        "4.3.5 dkimpipe: command line: dns_server 'ns.example' is no address\n"
-        "such as 192.0.2.1 or 192.0.2.1#5353\n",
+        "4.3.5 dkimpipe: command line: dns_server 'ns.example' is not a valid address\n"
+        "hint: for example 192.0.2.1 or 192.0.2.1#5353\n",
     ),
     "bad port": (
         ["--dns-server=192.0.2.1#65536"],
-        "4.3.5 dkimpipe: command line: dns_server '192.0.2.1#65536' is no address\n"
-        "such as 192.0.2.1 or 192.0.2.1#5353\n",
+        "4.3.5 dkimpipe: command line: dns_server '192.0.2.1#65536' is not a valid address\n"
+        "hint: for example 192.0.2.1 or 192.0.2.1#5353\n",
     ),
     "bad host": (
         ["--hostname=a b"],
-        "4.3.5 dkimpipe: command line: hostname 'a b' is no domain\nname one: --hostname=mx.example.com\n",
+        "4.3.5 dkimpipe: command line: hostname 'a b' is not a valid domain\n"
+        "hint: set one: --hostname=mx.example.com\n",
     ),
     "no conf file": (
         ["--conf-file=/nowhere"],
-        "4.3.5 dkimpipe: conf file /nowhere: No such file or directory\ncreate it, or fix the path\n",
+        "4.3.5 dkimpipe: conf file /nowhere: No such file or directory\nhint: create it, or fix the path\n",
     ),
     "no key file": (
         ["--key-file=a=/nowhere"],
         "4.3.5 dkimpipe: command line: key file /nowhere: No such file or directory\n"
-        "create it, or fix the path\n",
+        "hint: create it, or fix the path\n",
     ),
     "key file without name": (
         ["--key-file=/nowhere"],
-        "4.3.5 dkimpipe: command line: key_file is NAME=FILE, not '/nowhere'\n"
-        "such as mail._domainkey.example.com=key.pem\n",
+        "4.3.5 dkimpipe: command line: key_file must be NAME=FILE, not '/nowhere'\n"
+        "hint: for example mail._domainkey.example.com=key.pem\n",
     ),
     "explain and recipients": (
         ["--explain", "-f", "", "--", "a@example.com"],
-        "4.3.5 dkimpipe: --explain is for people: it hands no message on\n",
+        "4.3.5 dkimpipe: --explain cannot be used with recipients\n",
     ),
     "no sendmail": (
         ["--sendmail=/nowhere", "-f", "", "--", "a@example.com"],
         "4.3.0 dkimpipe: cannot run /nowhere\n"
-        "name Postfix's sendmail(1): --sendmail=PATH; postconf sendmail_path prints it\n",
+        "hint: set --sendmail=PATH to Postfix's sendmail(1); see postconf sendmail_path\n",
     ),
 }
 
@@ -252,7 +253,7 @@ def test_the_conf_file_of_dkimproxy_in(server: NameServer, dns: str, tmp_path: P
     finally:
         del server.records["_domainkey.example.com"]
     assert done == Done(
-        69, b"", "5.7.1 dkimpipe: no good signature; example.com signs all its mail (DomainKeys o=-)\n"
+        69, b"", "5.7.1 dkimpipe: no valid signature; example.com signs all its mail (DomainKeys o=-)\n"
     )
 
 

@@ -34,7 +34,7 @@ BITS = (
 )
 MUTANTS = 600
 # In signature fields; RFC 6376 section 3.2 knows no tag lists and no base64 that are almost right.
-STRICT = ("holds what no tag can hold", "is no base64", "not a list of tags", "appears twice")
+STRICT = ("contains invalid characters", "is no base64", "not a tag list", "appears twice")
 
 
 def mutant(signed: bytes, chance: random.Random) -> bytes:

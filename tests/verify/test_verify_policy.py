@@ -71,10 +71,10 @@ def verdict(records: Records, header: bytes = FROM, *signatures: str, options: s
     return ""
 
 
-KEYS = "no good signature; mail.example.com signs all its mail (DomainKeys o=-)"
-STRICT_KEYS = "no good signature; mail.example.com signs all its mail (DomainKeys o=!)"
-ADSP = "no good signature of mail.example.com, which wants this discarded (ADSP)"
-DMARC = "neither DKIM nor SPF passes for mail.example.com, which wants this rejected (DMARC)"
+KEYS = "no valid signature; mail.example.com signs all its mail (DomainKeys o=-)"
+STRICT_KEYS = "no valid signature; mail.example.com signs all its mail (DomainKeys o=!)"
+ADSP = "no valid signature from mail.example.com, whose policy is discardable (ADSP)"
+DMARC = "neither DKIM nor SPF passes for mail.example.com, whose policy is reject (DMARC)"
 
 
 def keys(*texts: bytes) -> Records:
@@ -271,7 +271,7 @@ ORGANIZATIONS: dict[str, tuple[str, dict[str, bytes], str, bool]] = {
 )
 def test_organizational_domain(author: str, policies: dict[str, bytes], signer: str, passes: bool) -> None:
     records = {f"_dmarc.{domain}": [text] for domain, text in policies.items()}
-    why = f"neither DKIM nor SPF passes for {author}, which wants this rejected (DMARC)"
+    why = f"neither DKIM nor SPF passes for {author}, whose policy is reject (DMARC)"
     assert verdict(records, b"From: <a@%b>\n" % author.encode(), f"dkim pass {signer}") == (
         "" if passes else why
     )

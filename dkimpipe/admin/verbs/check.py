@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if asker:
         findings += _dns(lint.uses, asker)
     signatures = "1 signature is" if lint.good == 1 else f"{lint.good} signatures are"
-    return tell(findings, f"{', '.join(lint.files)} and {signatures} OK", options.json)
+    return tell(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
 
 
 def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
