@@ -216,3 +216,16 @@ def after_quoted(value: bytes, at: int) -> int:
         elif octet == ord('"'):
             return at
     raise ValueError("no closing quote")
+
+
+def as_a_labels(domain: bytes) -> bytes:
+    """Return a domain in A-labels; one that cannot be decoded is unchanged, and so not a valid domain."""
+    try:
+        return to_a_labels(domain)
+    except ValueError:
+        return domain
+
+
+def spellings(domain: bytes) -> "list[bytes]":
+    u_labels = to_u_labels(domain)
+    return [domain] if u_labels == domain else [domain, u_labels]

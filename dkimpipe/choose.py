@@ -3,35 +3,30 @@
 from dkimpipe import senders
 from dkimpipe.address import (
     Mailbox,
+    as_a_labels,
     first_mailbox,
-    holds_one_address,
     is_at_or_below,
     is_domain,
-    to_a_labels,
+    spellings,
     to_lower,
-    to_u_labels,
 )
-from dkimpipe.config import ANY, ARGV, AUTHENTICATED, MYNETWORKS, SENDER_MAP
+from dkimpipe.config import ANY, AUTHENTICATED, MYNETWORKS, SENDER_MAP
 from dkimpipe.errors import ConfigError, NotAllowed, NotSigned, printable
 from dkimpipe.files import exists
 from dkimpipe.options import SignatureOptions, given
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Optional
+    from typing import Callable
 
     from dkimpipe.config import Settings
     from dkimpipe.message import Message
     from dkimpipe.senders import Signature
 
-    Rule = tuple[str, str, Callable[[Settings], Optional[str]], Callable[[bytes, bytes], bool], str]
 
 _MAX_LIST_ID = 255  # octets, RFC 2919 section 6
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
 _IPV6 = "ipv6:"  # Postfix writes IPv6 addresses as in RFC 5321 section 4.1.3
-_MAX_SHOWN = (
-    64  # octets of a login or an envelope sender in the log, so that the place after it stays visible
-)
 _MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 
@@ -72,7 +67,7 @@ class Choice:
         expanded = self._expand(text, signature.where)
         if not expanded:
             raise ConfigError(f"{signature.where()}: {signature.type} without d=")
-        domain = _a_labels(expanded)
+        domain = as_a_labels(expanded)
         if is_domain(domain):
             return domain
         if "$" in text:
@@ -84,7 +79,7 @@ class Choice:
         if not text:
             return b""
         local_part, at, host = self._expand(text, where).rpartition(b"@")
-        host = _a_labels(host)
+        host = as_a_labels(host)
         if at and is_domain(host) and is_at_or_below(host, domain) and len(local_part) <= _MAX_LOCAL_PART:
             return local_part + at + host
         if at and "$" in text:
@@ -172,7 +167,7 @@ def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
     plain = local_parts[0].partition(b"+")[0].lstrip(b'"')
     if plain and plain != local_parts[0]:
         local_parts.append(plain)
-    keys = [local_part + b"@" + domain for local_part in local_parts for domain in _spellings(mailbox.domain)]
+    keys = [local_part + b"@" + domain for local_part in local_parts for domain in spellings(mailbox.domain)]
     return keys + _domain_keys(mailbox.domain)
 
 
@@ -280,56 +275,18 @@ def _allowed(
 
 
 def _refusal(message: "Message", settings: "Settings", signature: "Signature") -> "NotAllowed | None":
-    """Return why the sending user may not use a signature. Raises ConfigError if the user is not known.
+    """Return why the sending user may not use a signature; few signatures are limited to anyone."""
+    if signature.options.keys().isdisjoint(senders.FOR_WHOM):
+        return None
+    from dkimpipe.permission import refusal
 
-    Permission for one address must not extend to another address beside it in From.
-    """
-    for option, (what, flag, value_in, is_one, hint) in _SENDING_USER.items():
-        if option not in signature.options:
-            continue
-        value, rule = value_in(settings), signature.options[option]
-        if value is None:
-            raise ConfigError(f"{signature.where()}: {option}= is set, but no {flag} was given", hint)
-        octets = value.encode("utf-8", "surrogateescape")
-        items = [item.strip().encode("utf-8", "surrogateescape") for item in rule.split(":")]
-        if not octets or not (b"*" in items or any(is_one(octets, item) for item in items)):
-            reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.where()}"
-            return NotAllowed(reason, f"{option}={rule}")
-        if not holds_one_address(message.by_name[b"from"][0].value):
-            reason = f"more than one address in From: cannot use {signature.where()}"
-            return NotAllowed(reason, f"{option}={rule}")
-    return None
-
-
-def _is_sender(sender: bytes, item: bytes) -> bool:
-    """Return whether an envelope sender is this address, or in this domain.
-
-    Only the case of the domain is ignored. Other equivalences, such as full-width letters, could match a
-    different account to the program that authorized the sender.
-    """
-    local_part, at, domain = sender.rpartition(b"@")
-    only, _, item_domain = item.rpartition(b"@")
-    return bool(at) and domain.lower() in _spellings(_a_labels(item_domain)) and only in (b"", local_part)
-
-
-# For each option that limits who may use a signature: the name of its subject, the option of the command line
-# that gives it, its value, a test of the value against an item, and the hint if it was not given.
-_SENDING_USER: "dict[str, Rule]" = {
-    "login": (
-        "login",
-        "--login",
-        lambda settings: settings.values.get("login"),
-        lambda login, item: login == item,
-        "add --login=${sasl_username} to argv in master.cf",
-    ),
-    "envelope": ("envelope sender", "-f SENDER", lambda settings: settings.sender, _is_sender, ARGV),
-}
+    return refusal(message, settings, signature)
 
 
 def domains(settings: "Settings") -> "list[bytes]":
     """Return the domains of ``domain``, in A-labels; an empty one if it is not set. Raises ConfigError."""
     given_domains = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
-    found = [_a_labels(domain.strip()) for domain in given_domains]
+    found = [as_a_labels(domain.strip()) for domain in given_domains]
     for domain in filter(None, found):
         if not is_domain(domain):
             raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is not a valid domain")
@@ -345,23 +302,10 @@ def signatures_without_map(settings: "Settings") -> "list[tuple[str, Callable[[]
     return [("dkim", settings.place("domain"))]
 
 
-def _a_labels(domain: bytes) -> bytes:
-    """Return a domain in A-labels; one that cannot be decoded is unchanged, and so not a valid domain."""
-    try:
-        return to_a_labels(domain)
-    except ValueError:
-        return domain
-
-
 def _domain_keys(domain: bytes) -> "list[bytes]":
     """Return a domain and each of its parents in both spellings, and ``.``."""
     keys = []
     labels = domain.split(b".")
     for first in range(len(labels)):
-        keys += _spellings(b".".join(labels[first:]))
+        keys += spellings(b".".join(labels[first:]))
     return [*keys, b"."]
-
-
-def _spellings(domain: bytes) -> "list[bytes]":
-    u_labels = to_u_labels(domain)
-    return [domain] if u_labels == domain else [domain, u_labels]

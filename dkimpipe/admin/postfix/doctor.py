@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Callable
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import (
@@ -64,13 +65,8 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
         if change.option != FILE:  # which the next one needs
             found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
     found += openings.findings(postconf) if job is SIGN else []
-    looks = [routing.findings, _milters, _second_pass, filter_user.findings, program.findings]
-    looks += [_filter_settings, _main]
-    if job is SIGN:
-        looks[1:1] = [_first_pass]
-        looks[4:4] = [_smtp, _rewriting]
-    for look in looks:
-        found += look(postconf, job)
+    for check in _CHECKS[job]:
+        found += check(postconf, job)
     return found
 
 
@@ -282,3 +278,28 @@ def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield of_change(postconf, "-e", f"defer_transports={','.join(words)}", why)
     for service in postconf.twice:
         yield Finding(f"{service}: defined twice in master.cf; Postfix uses the last", "remove one of them")
+
+
+_CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
+    SIGN: (
+        routing.findings,
+        _first_pass,
+        _milters,
+        _second_pass,
+        _smtp,
+        _rewriting,
+        filter_user.findings,
+        program.findings,
+        _filter_settings,
+        _main,
+    ),
+    VERIFY: (
+        routing.findings,
+        _milters,
+        _second_pass,
+        filter_user.findings,
+        program.findings,
+        _filter_settings,
+        _main,
+    ),
+}
