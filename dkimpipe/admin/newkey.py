@@ -44,7 +44,7 @@ def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
     """
     base = time.strftime("%Y%m") if wanted is None else wanted.lower()
     if not is_domain(base.encode("utf-8", "surrogateescape")):
-        raise ConfigError(f"selector '{one_line(base)}' is not a valid DNS name", "such as mail")
+        raise ConfigError(f"'{one_line(base)}' is not a valid selector", "such as mail")
     return {kind: base + kind[0] if len(types) > 1 else base for kind in types}
 
 

@@ -435,7 +435,7 @@ def test_a_domain_that_comes_while_the_maps_are_changed_is_not_signed_for_in_vai
     done = house.rotate(now + 2 * HOUR)
     assert (done.status, done.stderr) == (
         78,
-        "dkimpipe: KEYS/senders: changed in the meantime\nhint: try again\n",
+        "dkimpipe: KEYS/senders: changed in the meantime\ntry again\n",
     )
     assert house.senders.read_text() == BOTH.replace("KEYS", str(tmp_path))
     unless_signed_in_vain(house, zone, now + 2 * HOUR)
@@ -537,7 +537,7 @@ def test_other_maps_do_not_retire_the_keys_of_these(keys: Keys, tmp_path: Path, 
         78,
         b"",
         "dkimpipe: KEYS/rotation.json also covers KEYS/senders, which this run does not read\n"
-        "hint: use another --directory for other maps; remove a map that is no longer used from this file\n",
+        "use another --directory for other maps; remove a map that is no longer used from this file\n",
     )
     assert (tmp_path / rotation.NAME).read_bytes() == before
     assert house.said(START + DAY, f"--listid_map={other}") == ""  # one map more is none less
@@ -553,7 +553,7 @@ def test_an_emptied_map_retires_no_key(keys: Keys, tmp_path: Path, zone: Zone, l
     assert house.rotate(START + DAY) == Done(
         78,
         b"",
-        "dkimpipe: KEYS/senders: all signatures are gone\nhint: if this is intended: rm KEYS/rotation.json\n",
+        "dkimpipe: KEYS/senders: all signatures are gone\nif this is intended: rm KEYS/rotation.json\n",
     )
     assert house.states == {"old": "active"}
 
