@@ -510,8 +510,7 @@ def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> 
         done = house.rotate(BEGIN + 40 * DAY, f"--look-at={bind.server}", late.look_at)
         assert (done.status, done.stderr) == (
             78,
-            f"dkimpipe: {old} holds a different key from the one that was there\n"
-            "check what it is for\n",
+            f"dkimpipe: {old} holds a different key from the one that was there\ncheck what it is for\n",
         )
         late.records[old] = [other.encode()]
         house.said(BEGIN + 41 * DAY, f"--look-at={bind.server}", late.look_at)
