@@ -611,7 +611,7 @@ CLOSE = (
     "postconf -c DIR -P submission/inet/smtpd_relay_restrictions="
     "permit_mynetworks,permit_sasl_authenticated,reject"
 )
-UNSIGNED = "the filter does not sign mail from clients that this admits without a login"
+UNSIGNED = "the filter may not sign, or defers, mail from clients that this admits without a login"
 AMAVIS = "-M 'smtp-amavis/unix=smtp-amavis unix - - n - 2 smtp'"
 SENT_SO_OFTEN = "one message to many is signed and sent once per"
 NOT_CONVERTED = "8-bit text is converted after signing for old next hops"
@@ -880,6 +880,18 @@ FAULTS = {
     ),
     "clients by name, which pipe(8) does not pass": (
         "-e 'mynetworks=127.0.0.0/8 printer.example.com'",
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+    ),
+    "mynetworks in a table, which the filter may not read": (
+        "-e mynetworks=127.0.0.0/8,cidr:/etc/postfix/networks",
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+    ),
+    "mynetworks in a file, which the filter may not read": (
+        "-e mynetworks=127.0.0.0/8,/etc/postfix/networks",
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+    ),
+    "mynetworks in a table in line": (
+        "-e 'mynetworks=127.0.0.0/8, inline:{{10.0.0.1=yes}}'",
         warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
     ),
     "a table instead of a login": (

@@ -221,7 +221,7 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         )
     by = requirements.guests(postconf)
     if by and client_options.is_locked(options(service, job)):
-        what = f"{by}: the filter does not sign mail from clients that this admits without a login"
+        what = f"{by}: the filter may not sign, or defers, mail from clients that this admits without a login"
         yield Finding(
             what, f"set sign_clients any in {settings.get('conf_file', settings.conf_file)}", "warning"
         )

@@ -69,7 +69,7 @@ def guests(postconf: Postconf, service: Service) -> str:
             return ""
         if any(restrictions.let_in(session) for session in _sessions(postconf, service)):
             return "smtpd_authorized_xclient_hosts"
-    if any(map(_is_host_name, postconf.words("mynetworks", service.id))):
+    if not all(map(_is_network, postconf.words("mynetworks", service.id))):
         return "mynetworks"
     restrictions = Restrictions(postconf, service.id, guest=True)
     for session in _sessions(postconf, service):
@@ -81,10 +81,13 @@ def guests(postconf: Postconf, service: Service) -> str:
     return ""
 
 
-def _is_host_name(pattern: str) -> bool:
-    """Return whether an item of mynetworks is neither a network, nor a file or table of such items."""
-    pattern = pattern.lstrip("!")
-    return not (pattern.startswith("/") or ":" in pattern or network(pattern))
+def _is_network(pattern: str) -> bool:
+    """Return whether an item of mynetworks is an address or a network.
+
+    pipe(8) does not pass host names, and the filter's user may not be able to read files and tables: its
+    mail would be deferred.
+    """
+    return network(pattern.lstrip("!")) is not None
 
 
 def is_inside(postconf: Postconf, service: Service) -> bool:
