@@ -36,16 +36,20 @@ OPTIONS: "dict[str, tuple[str, ...]]" = {
     "match": (),
     "on_error": ("defer", "accept"),
     "normalize": _YES_OR_NO,
+    "relay": (),
     "sendmail": (),
     "syslog": _YES_OR_NO,
     "verbose": _YES_OR_NO,
     "sign_clients": (),
     "login": (),
     "client": (),
+    "client_name": (),
+    "queue_id": (),
 }
-COMMAND_LINE_ONLY = ("conf_file", "login", "client")
+COMMAND_LINE_ONLY = ("conf_file", "login", "client", "client_name", "queue_id")
 MATCHES = ("from", "sender", "envelope")
-_MAY_BE_EMPTY = ("login", "client")  # for a client that did not log in, for mail without a client
+# The empty values of pipe(8)'s macros: the client did not log in, or there is no client.
+_MAY_BE_EMPTY = ("login", "client", "client_name", "queue_id")
 
 # The keywords of sign_clients; addresses and networks are allowed, too.
 AUTHENTICATED, MYNETWORKS, ANY = "authenticated", "mynetworks", "any"
@@ -81,7 +85,6 @@ IGNORED = frozenset(
         "pidfile",
         "port",
         "proto",
-        "relay",
         "relay_host",
         "relay_port",
         "reverse_lookups",

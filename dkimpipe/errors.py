@@ -67,7 +67,13 @@ class SigningError(Trouble):
 
 
 class HandoverError(Trouble):
-    """The signed message could not be handed to sendmail(1)."""
+    """The signed message could not be handed to sendmail(1), or the relay refused it."""
+
+
+class RelayError(HandoverError):
+    """The connection to the relay failed."""
+
+    code = "4.4.2"
 
 
 class TimeLimitError(Trouble):

@@ -26,6 +26,11 @@ def limit_time() -> None:
     alarm(TIME_LIMIT)
 
 
+def stop_alarm() -> int:
+    """Turn the alarm off; return the seconds that were left."""
+    return alarm(0) or TIME_LIMIT
+
+
 def _out_of_time(number: int, frame: object) -> "NoReturn":
     raise TimeLimitError(f"timed out after {TIME_LIMIT} seconds")
 

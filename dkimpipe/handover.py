@@ -19,36 +19,43 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dkimpipe.config import Settings
-    from dkimpipe.errors import Level
+    from dkimpipe.log import Report
     from dkimpipe.spool import Spool
 
 _CHUNK = 65536
 
 
-def hand_over(spool: "Spool", settings: "Settings", parent: int, report: str, level: "Level") -> int:
+def hand_over(spool: "Spool", settings: "Settings", parent: int, report: "Report") -> int:
     """Hand over a complete message, log the report, and return the exit status.
 
     The status is that of sendmail(1); without recipients the message goes to standard output. ``parent`` is
-    the process that started the filter. Raises HandoverError, SpoolError, OutputError and TimeLimitError.
+    the process that started the filter. Raises Trouble.
     """
-    status = 0
-    if settings.recipients:
+    line = report.result + report.origin
+    if not settings.recipients:
+        _write_out(spool.pieces())
+        log.to_stderr(line)
+    elif settings.get("relay"):
+        from dkimpipe.relay import send
+
+        guard.same_parent(parent)
+        queued = f"; {send(spool, settings)}"
+        log.to_stderr(report.result + queued)  # Postfix truncates it to 100 characters
+        line += queued
+    else:
         program = find(settings.get("sendmail", SENDMAIL))
         message = spool.reader()
         guard.same_parent(parent)
         status = _run(program, message, settings.sender or "", settings.recipients)
-        if not status:
-            _refuse_unread(program, message)
-    else:
-        _write_out(spool.pieces())
-    syslog = settings.yes("syslog", bool(settings.recipients))
-    if status:  # sendmail(1) itself has reported the cause
-        report, level = f"not sent: {program} ended with exit status {status}", "error"
-    else:
-        log.to_stderr(report)
-    if syslog:
-        log.to_syslog(report, level)
-    return status
+        if status:  # sendmail(1) itself has reported the cause
+            if settings.yes("syslog", default=True):
+                log.to_syslog(f"not sent: {program} ended with exit status {status}", "error")
+            return status
+        _refuse_unread(program, message)
+        log.to_stderr(line)
+    if settings.yes("syslog", bool(settings.recipients)):
+        log.to_syslog(line, report.level)
+    return 0
 
 
 def find(path: str) -> str:

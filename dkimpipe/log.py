@@ -2,11 +2,29 @@
 
 import posix
 
-from dkimpipe.errors import one_line
+from dkimpipe.errors import one_line, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dkimpipe.errors import Level
+    from dkimpipe.message import Message
+
+
+class Report:
+    """What became of a message: ``result``, and From and Message-ID in ``origin``."""
+
+    __slots__ = ("level", "origin", "result")
+
+    def __init__(self, result: str, message: "Message", level: "Level" = "info") -> None:
+        self.result = result
+        self.origin = "".join(
+            [
+                f"; {name.decode()}={printable(message.by_name[name][0].value)}"
+                for name in (b"from", b"message-id")
+                if name in message.by_name
+            ]
+        )
+        self.level = level
 
 
 def to_stderr(text: str) -> None:

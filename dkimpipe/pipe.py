@@ -45,9 +45,11 @@ def _pass_on(settings: "Settings", parent: int) -> int:
         complete.write(chunk)
         bodies.update(chunk)
     bodies.finish()
-    complete.put_on_top(message.envelope_line + signatures.fields(int(time.time())))
+    # For reinjection without the envelope line, which sendmail(1) would strip.
+    top = b"" if settings.recipients else message.envelope_line
+    complete.put_on_top(top + signatures.fields(int(time.time())))
 
-    return hand_over(complete, settings, parent, signatures.report, signatures.level)
+    return hand_over(complete, settings, parent, signatures.report)
 
 
 def read_standard_input(size: int) -> bytes:

@@ -4,6 +4,7 @@ from dkimpipe.choose import choose
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.errors import ConfigError, NotSigned, SigningError, Trouble, printable
 from dkimpipe.keys import read_key
+from dkimpipe.log import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ _ROOM = 1 << 20
 class Signatures:
     """The signatures in progress: their fields are available after the body has passed through ``bodies``.
 
-    ``level``  of the log line
-    ``room``   an upper bound for the octets of the fields
+    ``room``  an upper bound for the octets of the fields
     """
 
     def __init__(self, message: "Message", settings: "Settings", bodies: "BodyHashes") -> None:
@@ -31,12 +31,12 @@ class Signatures:
         self._making: list[DkimSignature | DomainKeysSignature] = []
         self._reasons: list[str] = []
         self._chosen_by = ""
-        self.level: Level = "info"
+        self._level: Level = "info"
         try:
             self._begin(bodies)
         except NotSigned as reason:
             self._reasons.append(str(reason))
-            self.level = reason.level
+            self._level = reason.level
         except (ConfigError, SigningError) as trouble:
             self._accept(trouble)
         self.room = len(self._making) * (_ROOM + 8 * len(message.header))
@@ -55,19 +55,15 @@ class Signatures:
         return b"".join([field.replace(b"\n", line_end) + line_end for field in fields])
 
     @property
-    def report(self) -> str:
-        """The result, one line; Postfix truncates it to 100 characters, so the facts come first."""
+    def report(self) -> Report:
+        """What was signed, or why not."""
         facts = [f"signed {', '.join(map(str, self._making))}"] if self._making else []
         facts += [f"not signed: {reason}" for reason in self._reasons]
         if self._message.long_lines:
             facts.append(f"lines over 998 octets broken: {self._message.long_lines}")
         if self._settings.yes("verbose") and self._chosen_by:
             facts.append(self._chosen_by)
-        for name in (b"from", b"message-id"):
-            fields = self._message.by_name.get(name)
-            if fields:
-                facts.append(f"{name.decode()}={printable(fields[0].value)}")
-        return "; ".join(facts)
+        return Report("; ".join(facts), self._message, self._level)
 
     def _begin(self, bodies: "BodyHashes") -> None:
         choice = choose(self._message, self._settings)
@@ -101,4 +97,4 @@ class Signatures:
             raise trouble
         self._making = []
         self._reasons = [str(trouble)]
-        self.level = "warning"
+        self._level = "warning"

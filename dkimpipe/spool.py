@@ -53,6 +53,11 @@ class SpoolMemory:
         """Add octets at the beginning."""
         self._pieces.insert(0, octets)
 
+    @property
+    def size(self) -> int:
+        """The number of octets so far."""
+        return sum(map(len, self._pieces))
+
     def reader(self) -> int:
         """Return a descriptor for reading the whole message. Raises SpoolError."""
         octets = b"".join(self._pieces)

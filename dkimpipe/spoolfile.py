@@ -45,6 +45,11 @@ class SpoolFile:
         self._start -= len(octets)
         self._write_at(self._start, octets)
 
+    @property
+    def size(self) -> int:
+        """The number of octets so far."""
+        return self._end - self._start
+
     def reader(self) -> int:
         """Return a read-only descriptor for the whole message."""
         try:
@@ -58,9 +63,15 @@ class SpoolFile:
         return reading
 
     def pieces(self) -> "Iterator[bytes]":
-        """Yield the whole message, in pieces. Raises OSError."""
+        """Yield the whole message, in pieces."""
         at = self._start
-        while chunk := posix.pread(self._descriptor, _CHUNK, at):
+        while at < self._end:
+            try:
+                chunk = posix.pread(self._descriptor, _CHUNK, at)
+            except OSError as error:
+                _fail(error, self._place)
+            if not chunk:
+                _fail(OSError("unexpected end of file"), self._place)
             yield chunk
             at += len(chunk)
 

@@ -10,7 +10,7 @@ usage: dkimpipe [OPTION]... [-f SENDER] [-- RECIPIENT...]
                                               see VERB --help
 
 Reads a message from standard input and signs it with the keys given in the senders file. With
-recipients, passes the message to sendmail(1); otherwise, writes it to standard output.
+recipients, passes the message to sendmail(1) or to a relay; otherwise, writes it to standard output.
 
   -f SENDER                  envelope sender, '' for the null sender
   --login LOGIN              SASL login, '' for none; checked against login= in the entry
@@ -23,6 +23,9 @@ recipients, passes the message to sendmail(1); otherwise, writes it to standard 
                              networks (authenticated,mynetworks)
   --on_error defer|accept    after an error: defer the mail, or pass it on unsigned with a warning (defer)
   --normalize yes|no         break lines over 998 bytes before signing; Postfix would do so after it (yes)
+  --relay HOST:PORT          pass the message by SMTP to this listener of Postfix, not to sendmail(1)
+  --client_name NAME         host name of the SMTP client, for the log of that listener (XFORWARD)
+  --queue_id ID              queue ID of the message, likewise
   --sendmail FILE            sendmail(1) (/usr/sbin/sendmail)
   --syslog yes|no            log to syslog, facility mail (yes with recipients)
   --verbose                  also log the entry that was chosen

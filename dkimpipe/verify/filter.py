@@ -80,9 +80,10 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     field = write(hostname, results).replace(b"\n", message.line_end)
     # A message without a header may begin with white space, which would continue our field.
     gap = b"" if message.header else message.line_end
-    complete.put_on_top(message.envelope_line + field + message.line_end + gap)
+    top = b"" if settings.recipients else message.envelope_line
+    complete.put_on_top(top + field + message.line_end + gap)
 
-    return hand_over(complete, settings, parent, summary.line(message, results), "info")
+    return hand_over(complete, settings, parent, log.Report(summary.line(results), message))
 
 
 def _read_header() -> Message:

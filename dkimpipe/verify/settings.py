@@ -28,8 +28,12 @@ class VerifySettings(Settings):
         "dns_server": (),
         "key_file": (),
         "explain": _YES_OR_NO,
+        "relay": (),
         "sendmail": (),
         "syslog": _YES_OR_NO,
+        "client": (),
+        "client_name": (),
+        "queue_id": (),
     }
     conf_file = "/etc/dkimpipe/verify.conf"
     command = "dkimpipe verify"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dkimpipe.errors import printable
-from dkimpipe.message import Message
 from dkimpipe.verify import taglist
 from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.results import Result
@@ -21,17 +20,14 @@ def results(judged: Sequence[Judged], left_out: int) -> list[Result]:
     return reported or [Result("dkim", "none")]
 
 
-def line(message: Message, reported: Sequence[Result]) -> str:
-    """Return one line for the log; Postfix truncates it to 100 characters, so the facts come first."""
+def line(reported: Sequence[Result]) -> str:
+    """Return the results for the log."""
     facts = []
     for result in reported:
         words = [f"{result.method}={result.verdict}", *([f"({result.reason})"] if result.reason else [])]
         wanted = (f"{name.partition('.')[2]}={value}" for name, value in result.properties)
         words += [printable(word.encode()) for word in wanted if word[0] in "dsa"]
         facts.append(" ".join(words))
-    for name in (b"from", b"message-id"):
-        for field in message.by_name.get(name, [])[:1]:
-            facts.append(f"{name.decode()}={printable(field.value)}")
     return f"verified: {'; '.join(facts)}"
 
 

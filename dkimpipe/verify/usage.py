@@ -17,6 +17,10 @@ to standard output.
                              (DomainKeys o=- and o=!, ADSP discardable)
   --dmarc                    with --reject_fail: apply DMARC p=reject, too
   --reject_error             defer mail if a DNS lookup for it fails
+  --relay HOST:PORT          pass the message by SMTP to this listener of Postfix, not to sendmail(1)
+  --client ADDRESS           address of the SMTP client, for the log of that listener (XFORWARD)
+  --client_name NAME         its host name, likewise
+  --queue_id ID              queue ID of the message, likewise
   --sendmail FILE            sendmail(1) (/usr/sbin/sendmail)
   --syslog yes|no            log to syslog, facility mail (yes with recipients)
 

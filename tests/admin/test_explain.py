@@ -227,7 +227,9 @@ def by_filter(options: list[str], message: bytes) -> tuple[list[str], str]:
         for chunk in read.body():
             bodies.update(chunk)
         bodies.finish()
-        return signatures.fields(NOW).decode().splitlines(), signatures.report
+        return signatures.fields(
+            NOW
+        ).decode().splitlines(), signatures.report.result + signatures.report.origin
     except Trouble as trouble:
         return [], str(trouble)
 

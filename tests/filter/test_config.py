@@ -240,7 +240,7 @@ CONF_FILES = {
     "yes-or-no-alone": (b"reject_error\n", [("reject_error", "", 1)]),
     "utf-8": ("domain bücher.example\n".encode(), [("domain", "bücher.example", 1)]),
     "no-utf-8": (b"keyfile /\xff\n", [("keyfile", "/\udcff", 1)]),
-    "server": (b"listen 127.0.0.1:10027\nrelay [::1]:10028\ndomain a\n", [("domain", "a", 3)]),
+    "server": (b"listen 127.0.0.1:10027\nuser dkim\ndomain a\n", [("domain", "a", 3)]),
 }
 
 
@@ -252,7 +252,6 @@ def test_conf_file(tmp_path: Path, octets: bytes, expected: list[tuple[str, str,
 # What DKIMproxy and the Perl module Net::Server know, and a filter has no use for.
 SERVER = [
     "listen 127.0.0.1:10027",
-    "relay 127.0.0.1:10028",
     "relay_host 127.0.0.1",
     "relay_port 25",
     "min_servers 5",

@@ -109,7 +109,7 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
     bodies.finish()
     for text in signatures.fields(now).decode("ascii", "replace").splitlines():
         yield f"{'field:':<10} {text}"
-    yield f"{'result:':<10} {signatures.report}"
+    yield f"{'result:':<10} {signatures.report.result}{signatures.report.origin}"
 
 
 def _refused(refusal: NotAllowed) -> str:

@@ -1,0 +1,256 @@
+"""Reinjection by SMTP (RFC 5321): ``relay`` is a listener of Postfix that takes the message.
+
+The message is sent once the listener has replied 2xx to the end of it, and not before: after any other reply,
+or if the connection fails, the mail is deferred. If that last reply itself is lost, the message may arrive
+twice. SMTP cannot exclude that (RFC 5321 section 4.5.3.2.6), and the alternative is to lose it.
+
+From here on there is no alarm. The time that is left limits each system call instead, so a reply that has
+arrived is never overlooked. This module is loaded only where ``relay`` is set.
+"""
+
+import _socket
+import posix
+from time import monotonic
+
+from dkimpipe import guard
+from dkimpipe.errors import ConfigError, HandoverError, RelayError, UsageError, printable
+from dkimpipe.files import why
+from dkimpipe.message import LineEnds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dkimpipe.config import Settings
+    from dkimpipe.spool import Spool
+
+_CHUNK = 65536
+_BATCH = 50  # commands before their replies are read, so that no buffer fills up
+_MAX_REPLY = 65536  # octets
+_MAX_SHOWN = 200  # octets of a reply in an error
+_MAX_ORIGIN = 150  # octets of one value of XFORWARD; a command may have 512 (RFC 5321 section 4.5.3.1.4)
+_HOST_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+_HINT = "dkimpipe check --postfix tests whether Postfix has this listener"
+
+
+def send(spool: "Spool", settings: "Settings") -> str:
+    """Send a complete message and return what the log needs of the final reply: ``queued as 4FxyzQ``.
+
+    Raises ConfigError, UsageError, HandoverError and RelayError.
+    """
+    host, port = address(settings.get("relay"), settings.where["relay"])
+    sender, *recipients = [_path(mailbox) for mailbox in (settings.sender or "", *settings.recipients)]
+    session = _Session(settings.get("relay"))
+    session.connect(host, port)
+    lines = session.request(b"EHLO " + _host_name()).upper().split("\n")[1:]
+    offered = {line.partition(" ")[0]: line.split()[1:] for line in lines}
+
+    origin = _origin(settings, offered.get("XFORWARD", ()))
+    if origin:
+        session.request(origin, kind="")  # only the listener's log needs it: a refusal does no harm
+    mail = b"MAIL FROM:" + sender
+    if "8BITMIME" in offered:
+        mail += b" BODY=8BITMIME"
+    if "SIZE" in offered:
+        mail += b" SIZE=%d" % spool.size
+    if "SMTPUTF8" in offered and not all(path.isascii() for path in (sender, *recipients)):
+        mail += b" SMTPUTF8"
+    commands = [mail, *[b"RCPT TO:" + path for path in recipients]]
+    batch = _BATCH if "PIPELINING" in offered else 1
+    for first in range(0, len(commands), batch):
+        session.requests(commands[first : first + batch])
+    session.request(b"DATA", kind="3")
+    reply = session.data(spool.pieces())
+    session.quit()
+    before, queued, place = reply.partition("queued as ")
+    return printable((queued + place or f"relay said: {before}").encode(), _MAX_SHOWN)
+
+
+def address(text: str, where: str) -> "tuple[bytes, int]":
+    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``. Raises ConfigError."""
+    host, _, port = text.encode("utf-8", "surrogateescape").rpartition(b":")
+    bare = host[1:-1] if host[:1] == b"[" and host[-1:] == b"]" else host
+    is_host = bare and not bare.strip(_HOST_LETTERS if bare is host else _HOST_LETTERS + b":%")
+    if not (is_host and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        raise ConfigError(
+            f"{where}: relay '{text}' is not an address with a port",
+            "for example 127.0.0.1:10028 or [::1]:10028",
+        )
+    return bare, int(port)
+
+
+def _path(mailbox: str) -> bytes:
+    """Return an address as a path (RFC 5321 section 4.1.2). Raises UsageError if it could end the command."""
+    octets = mailbox.encode("utf-8", "surrogateescape")
+    if octets[:1] == b"<" and octets[-1:] == b">":
+        octets = octets[1:-1]
+    if any(octet < 32 or octet == 127 for octet in octets):
+        raise UsageError(f"'{printable(octets)}' is not an address: it contains a control character")
+    return b"<%b>" % octets
+
+
+def _host_name() -> bytes:
+    name = posix.uname().nodename.encode("utf-8", "surrogateescape")
+    return b"localhost" if name.strip(_HOST_LETTERS) else name
+
+
+def _origin(settings: "Settings", offered: "Iterable[str]") -> bytes:
+    """Return the XFORWARD command with client and queue ID of the first pass; empty if nothing is known."""
+    words = []
+    for name, option in (("NAME", "client_name"), ("ADDR", "client"), ("IDENT", "queue_id")):
+        value = settings.get(option).encode("utf-8", "surrogateescape")[:_MAX_ORIGIN]
+        if value and name in offered:
+            words.append(f" {name}=".encode() + (b"[UNAVAILABLE]" if value == b"unknown" else _xtext(value)))
+    return b"XFORWARD" + b"".join(words) if words else b""
+
+
+def _xtext(octets: bytes) -> bytes:
+    """Return octets in the encoding of RFC 3461 section 4."""
+    return b"".join([b"%c" % c if 32 < c < 127 and c not in b"+=" else b"+%02X" % c for c in octets])
+
+
+def _transparent(pieces: "Iterable[bytes]") -> "Iterator[bytes]":
+    """Yield a message for DATA: CRLF, leading dots doubled (RFC 5321 section 4.5.2), the final dot."""
+    line_ends = LineEnds()
+    last = b"\n"
+    for piece in pieces:
+        text = line_ends.update(piece)
+        if text:
+            yield (last + text).replace(b"\n.", b"\n..")[1:].replace(b"\n", b"\r\n")
+            last = text[-1:]
+    rest = line_ends.finish()  # a CR at the very end: the end of a line
+    yield b".\r\n" if last == b"\n" and not rest else b"\r\n.\r\n"
+
+
+class _Session:
+    """One SMTP session. Each method raises RelayError if the connection fails or the time is up."""
+
+    __slots__ = ("_deadline", "_name", "_request", "_socket", "_unread")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._deadline = monotonic() + guard.stop_alarm()
+        self._request = "connection"
+        self._unread = b""
+
+    def connect(self, host: bytes, port: int) -> None:
+        """Connect to the first address of the host that accepts. Raises HandoverError for a bad greeting."""
+        cause: Exception = OSError("no address found")
+        try:
+            for family, kind, protocol, _, place in _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM):
+                try:
+                    self._socket = _socket.socket(family, kind, protocol)
+                    self._socket.settimeout(self._seconds_left())
+                    self._socket.connect(place)
+                    # Do not let the end of the message wait for the acknowledgement of its beginning.
+                    self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                    break
+                except OSError as error:
+                    cause = error
+            else:
+                raise cause
+        except (OSError, UnicodeError) as error:
+            raise RelayError(f"cannot connect to relay {self._name}: {why(error)}", _HINT) from None
+        self._expect("2")
+
+    def request(self, command: bytes, kind: str = "2") -> str:
+        """Send a command and return the text of its reply, lines separated by LF.
+
+        Raises HandoverError unless the code begins with ``kind``, which may be empty.
+        """
+        self._send(command + b"\r\n")
+        return self._expect(kind, command)
+
+    def requests(self, commands: "list[bytes]") -> None:
+        """Send commands before reading their replies. Raises HandoverError if one is refused."""
+        self._send(b"\r\n".join([*commands, b""]))
+        for command in commands:
+            self._expect("2", command)
+
+    def data(self, pieces: "Iterable[bytes]") -> str:
+        """Send the message and return the text of the final reply. Raises HandoverError if it is refused."""
+        held = b""
+        for octets in _transparent(pieces):
+            if len(held) >= _CHUNK:
+                self._send(held)
+                held = b""
+            held += octets
+        self._refuse_early_reply()
+        self._send(held)
+        return self._expect("2", b"end of DATA")
+
+    def quit(self) -> None:
+        """End the session; what the listener replies no longer matters."""
+        try:
+            self._send(b"QUIT\r\n")
+        except RelayError:
+            pass
+
+    def _expect(self, kind: str, request: bytes = b"connection") -> str:
+        self._request = printable(request.partition(b"> ")[0])
+        code, text = self._reply()
+        if not code.startswith(kind):
+            raise self._refusal(code, text)
+        return text
+
+    def _reply(self) -> "tuple[str, str]":
+        """Return code and text of one reply (RFC 5321 section 4.2)."""
+        lines: list[str] = []
+        left = _MAX_REPLY
+        while True:
+            line = self._line(left)
+            left -= len(line)
+            code, mark, text = line[:3], line[3:4], line[4:]
+            if len(code) < 3 or not code.isdigit() or mark not in (b"", b" ", b"-"):
+                said = printable(line, _MAX_SHOWN)
+                raise HandoverError(f"relay {self._name} does not speak SMTP: {said}")
+            lines.append(text.decode("utf-8", "backslashreplace"))
+            if mark != b"-":
+                return code.decode(), "\n".join(lines)
+
+    def _line(self, limit: int) -> bytes:
+        while b"\n" not in self._unread:
+            if len(self._unread) > limit:
+                raise HandoverError(f"relay {self._name}: reply to {self._request} too long")
+            self._unread += self._receive()
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.rstrip(b"\r")
+
+    def _receive(self) -> bytes:
+        try:
+            self._socket.settimeout(self._seconds_left())
+            octets = self._socket.recv(4096)
+        except OSError as error:
+            raise self._failure(why(error)) from None
+        if not octets:
+            raise self._failure("connection closed")
+        return octets
+
+    def _refuse_early_reply(self) -> None:
+        """Raise HandoverError if a reply is there already: it cannot be about the whole message."""
+        self._socket.settimeout(0)
+        try:
+            self._unread += self._socket.recv(4096)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise self._failure(why(error)) from None
+        if self._unread:
+            raise self._refusal(*self._reply())
+
+    def _send(self, octets: bytes) -> None:
+        try:
+            self._socket.settimeout(self._seconds_left())
+            self._socket.sendall(octets)
+        except OSError as error:
+            raise self._failure(why(error)) from None
+
+    def _seconds_left(self) -> float:
+        return max(self._deadline - monotonic(), 0.001)  # 0 would not wait at all
+
+    def _refusal(self, code: str, text: str) -> HandoverError:
+        said = printable(f"{code} {text}".replace("\n", " ").encode(), _MAX_SHOWN)
+        return HandoverError(f"relay {self._name} said: {said} (in reply to {self._request})")
+
+    def _failure(self, cause: str) -> RelayError:
+        return RelayError(f"relay {self._name}: {cause} (in reply to {self._request})", _HINT)
