@@ -365,7 +365,7 @@ class Site(NamedTuple):
 
     def lets_in(self, name: str) -> bool:
         """Tell what dkimpipe says of strangers."""
-        return strangers.are_let_in(self.postconf, self.postconf.services[f"{self.ports[name]}/inet"])
+        return strangers.may_send(self.postconf, self.postconf.services[f"{self.ports[name]}/inet"])
 
 
 @contextlib.contextmanager
@@ -387,7 +387,7 @@ def judged(main: dict[str, str], services: dict[str, str], closed: bool = False)
         os.utime(public / "main.cf", (0, 0))
         postconf = Postconf(public)
         for port in ports.values() if closed else ():
-            change = strangers.closing(postconf, f"{port}/inet")
+            change = strangers.closing_change(postconf, f"{port}/inet")
             postconf.edit(change)
             postconf.edit(change._replace(argument=f"127.0.0.1:{change.argument}"), directory / "etc")
         with postfix:
@@ -547,7 +547,7 @@ def test_it_knows_who_can_connect(name: str, tmp_path: Path) -> None:
     main, where, options = {**CLOSED_OTHERWISE, **OPEN_OTHERWISE}[name]
     postconf = configuration(tmp_path, main, service(where, options, tmp_path))
     (only,) = postconf.running("smtpd")
-    assert strangers.are_let_in(postconf, only) is (name in OPEN_OTHERWISE)
+    assert strangers.may_send(postconf, only) is (name in OPEN_OTHERWISE)
 
 
 # What a service says, and the setting by which its owner lets others in on purpose.
@@ -602,7 +602,7 @@ def test_it_knows_whom_the_owner_lets_in_on_purpose(name: str, tmp_path: Path) -
         (tmp_path / file).write_text(FILES[file])
     postconf = configuration(tmp_path, "inet_interfaces = all", service(where, options, tmp_path))
     (only,) = postconf.running("smtpd")
-    assert strangers.guests(postconf, only) == setting
+    assert strangers.guest_setting(postconf, only) == setting
 
 
 def test_a_table_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
@@ -612,7 +612,7 @@ def test_a_table_that_is_not_there_is_asked_once(tmp_path: Path) -> None:
     postconf = configuration(tmp_path, "", service("587 inet", options, tmp_path))
     (only,) = postconf.running("smtpd")
     began = time.monotonic()
-    assert not strangers.are_let_in(postconf, only)
+    assert not strangers.may_send(postconf, only)
     assert time.monotonic() - began < 5
 
 
@@ -620,7 +620,7 @@ def test_before_postfix_2_10_the_fix_is_another_list(tmp_path: Path) -> None:
     main = "smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination"
     postconf = configuration(tmp_path, main, service("587 inet", "", tmp_path))
     del postconf.effective[strangers.RELAY]
-    assert strangers.closing(postconf, "587/inet").argument == (
+    assert strangers.closing_change(postconf, "587/inet").argument == (
         "587/inet/smtpd_recipient_restrictions=permit_mynetworks,permit_sasl_authenticated,reject"
     )
 
@@ -634,7 +634,7 @@ def test_what_lets_some_in_stays_and_what_lets_all_in_goes(tmp_path: Path) -> No
     table = "check_client_access inline:{ {10.0.0.1 = OK to relay} }"  # no option of postconf -P
     options = f"smtpd_relay_restrictions={table},{words}"
     postconf = configuration(tmp_path, main, service("587 inet", options, tmp_path))
-    assert strangers.closing(postconf, "587/inet").argument == (
+    assert strangers.closing_change(postconf, "587/inet").argument == (
         "587/inet/smtpd_relay_restrictions=warn_if_reject,reject_unknown_client_hostname,"
         "permit_tls_clientcerts,Permit_SASL_Authenticated,permit_mynetworks,reject"
     )

@@ -1,1 +1,1 @@
-"""Postfix: read and edit its configuration, set it up for signing and verifying, and find problems."""
+"""Postfix: read and edit its configuration, set it up to sign and verify mail, and find problems."""

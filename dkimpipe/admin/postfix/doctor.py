@@ -1,7 +1,7 @@
-"""Settings of Postfix that break signatures, or loop, duplicate or lose mail, and how to fix them.
+"""Find Postfix settings that break signatures, or loop, duplicate or lose mail, and say how to fix them.
 
-First the missing settings, then conflicting ones. There are no findings in a working configuration, however
-it is written.
+Missing settings come first, then conflicting ones. A working configuration has no findings, however it is
+written.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dkimpipe.admin.postfix import (
     client_options,
     filter_service,
     filter_user,
-    openings,
+    open_services,
     program,
     requirements,
     routing,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, of_change
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for
 from dkimpipe.config import SENDMAIL, Settings, read_settings
 from dkimpipe.errors import Trouble
 
-# Parameters of smtp(8) that change what it sends. Some are mostly used to drop a Received field: no harm.
+# Parameters of smtp(8) that change what it sends. Some mostly drop a Received field, which is harmless.
 REWRITES = {
     "smtp_generic_maps": "error",
     "smtp_header_checks": "warning",
@@ -45,7 +45,7 @@ HEADER_REWRITES = {
 LINE_LENGTH = 998  # bytes, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
 SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
 OTHER_MILTERS = re.compile(r"rspamd|:11332\b")
-# Parameters for all mail, the harmless value, and the effect of others.
+# Parameters that apply to all mail: name, harmless value, effect of any other.
 _REWRITTEN = {
     SIGN: [("remote_header_rewrite_domain", "", "header fields are rewritten after they were signed")],
     VERIFY: [
@@ -57,21 +57,21 @@ OPENDKIM_CONF = Path("/etc/opendkim.conf")
 
 
 def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
-    """Return all problems for a job; ``user`` is for a filter that is not set up yet."""
+    """Return all problems for a job; ``user`` applies if the filter is not set up yet."""
     found, before = [], ""
     for change in requirements.missing(postconf, user, job):
         hint = before + postconf.command(change)
         before = f"{hint}\n" if change.option == FILE else ""
-        if change.option != FILE:  # which the next one needs
+        if change.option != FILE:  # the next change needs it
             found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
-    found += openings.findings(postconf) if job is SIGN else []
+    found += open_services.findings(postconf) if job is SIGN else []
     for check in _CHECKS[job]:
         found += check(postconf, job)
     return found
 
 
 def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check for a milter that does the same."""
+    """Check for a milter that does the same job."""
     pattern = OTHER_MILTERS if job is SIGN and _opendkim_verifies() else SIGNING_MILTERS
     for service in requirements.services(postconf, job):
         milters = postconf.value("smtpd_milters", service.id)
@@ -83,7 +83,7 @@ def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
             if job is SIGN:
                 why = f"{', '.join(same)} may sign as well; remove the domain there, or let it verify only"
                 argument = f"{service.id}/smtpd_milters={','.join(others)}"
-                yield of_change(postconf, "-P", argument, why, "warning")
+                yield finding_for(postconf, "-P", argument, why, "warning")
             else:
                 what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
                 hint = "its results under this host's authserv-id are removed: give it another one (RFC 8601)"
@@ -91,7 +91,7 @@ def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 
 def _opendkim_verifies() -> bool:
-    """Return whether the one OpenDKIM that has its usual conf file never signs."""
+    """Return whether OpenDKIM, going by its default conf file, only verifies."""
     try:
         text = OPENDKIM_CONF.read_text(errors="replace")
     except OSError:
@@ -99,48 +99,50 @@ def _opendkim_verifies() -> bool:
     return bool(re.search(r"^\s*Mode\s+v\s*(#.*)?$", text, re.MULTILINE | re.IGNORECASE))
 
 
-def _first_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check how cleanup(8) changes header fields before the filter, and in which mail."""
+def _before_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Check how cleanup(8) changes header fields before the filter, and for which mail."""
     signed = requirements.submission_services(postconf)
     for service in postconf.running("smtpd", "pickup", "qmqpd"):
-        from_users = service.port in requirements.SUBMISSION_PORTS  # another filter may be first
+        from_users = service.port in requirements.SUBMISSION_PORTS  # even if another filter comes first
         if service in signed or from_users:
             yield from cleanup_service.rewriting(postconf, service, signed)
         elif cleanup_service.is_ours(postconf.own("cleanup_service_name", service.id)):
             why = "missing header fields are added to mail that is not signed here: its signatures may break"
-            yield of_change(postconf, "-PX", f"{service.id}/cleanup_service_name", why, "warning")
+            yield finding_for(postconf, "-PX", f"{service.id}/cleanup_service_name", why, "warning")
 
 
-def _second_pass(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check reinjection from the filter: sendmail(1), pickup(8), cleanup(8)."""
+def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Check reinjection after the filter: sendmail(1), pickup(8), cleanup(8)."""
     if requirements.pickup(postconf) not in postconf.services:
-        why = f"without it {job.done} mail stays in the maildrop directory for ever"
+        why = f"without it {job.participle} mail stays in the maildrop directory for ever"
         yield Finding(f"{requirements.PICKUP}: {why}")
         return
     for parameter, value, why in _REWRITTEN[job]:
         if postconf.value(parameter) not in ("", value):
-            yield of_change(postconf, "-e", f"{parameter}={value}", why)
+            yield finding_for(postconf, "-e", f"{parameter}={value}", why)
     user = _user(postconf, job)
     why = f"the filter's user {user} may not submit mail with sendmail(1)"
     parameter = "authorized_submit_users"
     if not _matches(postconf, user, postconf.words(parameter)):
-        yield of_change(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
+        yield finding_for(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
     parameter = "local_login_sender_maps"  # from Postfix 3.6
-    if parameter in postconf.effective and not _may_be_anyone(postconf, user):
-        yield of_change(postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why)
+    if parameter in postconf.effective and not _may_use_any_sender(postconf, user):
+        yield finding_for(
+            postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why
+        )
     names = [word.partition("=")[0] for word in postconf.words("export_environment")]
     if "MAIL_CONFIG" not in names:
         why = "without MAIL_CONFIG sendmail(1) may submit the mail to another Postfix instance"
         words = [*postconf.words("export_environment"), "MAIL_CONFIG"]
-        yield of_change(postconf, "-e", f"export_environment={' '.join(words)}", why)
+        yield finding_for(postconf, "-e", f"export_environment={' '.join(words)}", why)
 
 
 def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:
-    """Return whether a user is in a list: of names, tables, and files with more of these; ! excludes."""
+    """Return whether a user is in a list of names, tables, and files that contain such lists; ! excludes."""
     for word in words:
         pattern = word.lstrip("!")
         if pattern.startswith("/"):
-            found = _matches(postconf, user, _words_of(pattern))
+            found = _matches(postconf, user, _words_in_file(pattern))
         else:
             found = pattern == user or (":" in pattern and bool(postconf.lookup(pattern, user)))
         if found:
@@ -148,21 +150,21 @@ def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:
     return False
 
 
-def _words_of(path: str) -> list[str]:
+def _words_in_file(path: str) -> list[str]:
     try:
         return Path(path).read_text(errors="replace").replace(",", " ").split()
     except OSError:
         return []
 
 
-def _may_be_anyone(postconf: Postconf, user: str) -> bool:
-    """Return whether a user may hand in mail from every sender."""
+def _may_use_any_sender(postconf: Postconf, user: str) -> bool:
+    """Return whether a user may submit mail with any sender address."""
     results = (postconf.lookup(table, user) for table in postconf.words("local_login_sender_maps"))
     return "*" in next(filter(None, results), "").replace(",", " ").split()
 
 
 def _smtp(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check for changes to signed mail by smtp(8)."""
+    """Check for settings that make smtp(8) change signed mail."""
     places = ["", *(service.id for service in postconf.running("smtp"))]
     for place in places:
         for parameter, level in REWRITES.items():
@@ -170,24 +172,24 @@ def _smtp(postconf: Postconf, job: Job) -> Iterator[Finding]:
                 why = {"error": "changes mail after it was signed", "warning": "may change what is signed"}[
                     level
                 ]
-                yield _drop(postconf, place, parameter, why)._replace(level=level)
+                yield _removal(postconf, place, parameter, why)._replace(level=level)
         own = "smtp_line_length_limit" in (postconf.overrides[place] if place else postconf.explicit)
         if own and 0 < postconf.number("smtp_line_length_limit", place) < LINE_LENGTH:
-            yield _drop(postconf, place, "smtp_line_length_limit", "breaks lines after they were signed")
+            yield _removal(postconf, place, "smtp_line_length_limit", "breaks lines after they were signed")
         if place and postconf.own("disable_mime_output_conversion", place) not in ("", "yes"):
-            yield _drop(
+            yield _removal(
                 postconf, place, "disable_mime_output_conversion", "converts 8-bit text after signing"
             )
 
 
-def _drop(postconf: Postconf, service: str, parameter: str, why: str) -> Finding:
+def _removal(postconf: Postconf, service: str, parameter: str, why: str) -> Finding:
     if service:
-        return of_change(postconf, "-PX", f"{service}/{parameter}", why)
-    return of_change(postconf, "-X", parameter, why)
+        return finding_for(postconf, "-PX", f"{service}/{parameter}", why)
+    return finding_for(postconf, "-X", parameter, why)
 
 
 def _rewriting(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check for rewriting of header addresses, which no longer applies to mail through the filter."""
+    """Check for header address rewriting, which no longer applies to mail through the filter."""
     for parameter, classes in HEADER_REWRITES.items():
         if postconf.value(parameter) and "header" in postconf.value(classes):
             yield Finding(
@@ -203,14 +205,14 @@ def _user(postconf: Postconf, job: Job) -> str:
 
 
 def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check the filter's own settings against this Postfix."""
+    """Check the filter's own settings against those of Postfix."""
     service = filter_service.find(postconf, job)
     if not service:
         return
     try:
         settings = settings_of(service, job)
     except Trouble:
-        return  # the trial reports it
+        return  # the test run reports it
     yield from _sendmail(postconf, settings)
     if job is VERIFY:
         return
@@ -219,19 +221,18 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
             f"{settings.where['normalize']}: normalize no: lines over 998 bytes break after signing",
             postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
         )
-    by = requirements.guests(postconf)
-    if by and client_options.is_locked(options(service, job)):
-        what = f"{by}: the filter may not sign, or defers, mail from clients that this admits without a login"
-        yield Finding(
-            what, f"set sign_clients any in {settings.get('conf_file', settings.conf_file)}", "warning"
-        )
+    setting = requirements.guest_setting(postconf)
+    if setting and client_options.requires_known_client(options(service, job)):
+        why = "the filter may not sign, or defers, mail from clients that this admits without a login"
+        hint = f"set sign_clients any in {settings.get('conf_file', settings.conf_file)}"
+        yield Finding(f"{setting}: {why}", hint, "warning")
     if settings.get("on_error") == "accept":
         what = f"{settings.where['on_error']}: on_error accept: after an error, mail is sent unsigned"
         yield Finding(what, level="warning")
 
 
 def settings_of(service: Service, job: Job) -> Settings:
-    """Return the settings of a service: its command line and conf file. Raises Trouble."""
+    """Return the filter settings of a service, from its command line and conf file. Raises Trouble."""
     if job is SIGN:
         return read_settings(options(service))
     from dkimpipe.verify.settings import VerifySettings
@@ -240,7 +241,7 @@ def settings_of(service: Service, job: Job) -> Settings:
 
 
 def options(service: Service, job: Job = SIGN) -> list[str]:
-    """Return the options in the filter's command line."""
+    """Return the options in the filter's command line, without the envelope."""
     return filter_service.own_options(service, job)
 
 
@@ -253,17 +254,18 @@ def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
+def _queue_and_transports(postconf: Postconf, job: Job) -> Iterator[Finding]:
     name = filter_service.name(postconf, job)
     for parameter in ("default_transport", "relay_transport", "local_transport", "virtual_transport"):
         if postconf.value(parameter).partition(":")[0] == name:
-            why = f"{job.done} mail goes to the filter again: it loops"
-            yield of_change(postconf, "-X", parameter, why)
+            why = f"{job.participle} mail goes to the filter again: it loops"
+            yield finding_for(postconf, "-X", parameter, why)
     if f":{name}:" in postconf.value("transport_maps") or f"static:{name}" in postconf.words(
         "transport_maps"
     ):
         yield Finding(
-            f"transport_maps: {job.done} mail goes to the filter again: it loops", "remove the filter from it"
+            f"transport_maps: {job.participle} mail goes to the filter again: it loops",
+            "remove the filter from it",
         )
     for each in requirements.services(postconf, job):
         cleanup = postconf.value("cleanup_service_name", each.id)
@@ -271,35 +273,35 @@ def _main(postconf: Postconf, job: Job) -> Iterator[Finding]:
             yield Finding(f"{each.id}/cleanup_service_name: there is no service {cleanup} in master.cf")
     if postconf.seconds("maximal_queue_lifetime") == 0:
         why = "mail that the filter defers bounces at once"
-        yield of_change(postconf, "-X", "maximal_queue_lifetime", why, "warning")
+        yield finding_for(postconf, "-X", "maximal_queue_lifetime", why, "warning")
     if name in postconf.words("defer_transports"):
-        why = f"mail to be {job.done} stays in the queue"
+        why = f"mail to be {job.participle} stays in the queue"
         words = [word for word in postconf.words("defer_transports") if word != name]
-        yield of_change(postconf, "-e", f"defer_transports={','.join(words)}", why)
-    for service in postconf.twice:
+        yield finding_for(postconf, "-e", f"defer_transports={','.join(words)}", why)
+    for service in postconf.duplicates:
         yield Finding(f"{service}: defined twice in master.cf; Postfix uses the last", "remove one of them")
 
 
 _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
     SIGN: (
         routing.findings,
-        _first_pass,
+        _before_filter,
         _milters,
-        _second_pass,
+        _after_filter,
         _smtp,
         _rewriting,
         filter_user.findings,
         program.findings,
         _filter_settings,
-        _main,
+        _queue_and_transports,
     ),
     VERIFY: (
         routing.findings,
         _milters,
-        _second_pass,
+        _after_filter,
         filter_user.findings,
         program.findings,
         _filter_settings,
-        _main,
+        _queue_and_transports,
     ),
 }

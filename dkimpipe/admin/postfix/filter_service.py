@@ -1,6 +1,6 @@
-"""The services in master.cf that run dkimpipe by pipe(8): create them, or fix them and keep the rest.
+"""The services in master.cf through which pipe(8) runs dkimpipe: create them, or fix them and keep the rest.
 
-There are two: one signs, one verifies. A ``Job`` holds the differences.
+There are two, one to sign and one to verify; a ``Job`` holds the differences.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from dkimpipe.files import exists
 ENVELOPE = "-f ${sender} -- ${recipient}"
 MAIN = "/dkimpipe/__main__.py"
 REPLACED = ("flags=", "null_sender=", "chroot=", "size=")
-PYTHON = "/usr/bin/python3"  # the name that stays when the system gets another Python
+PYTHON = "/usr/bin/python3"  # this path survives upgrades of Python
 
-# What the filter cannot catch, a missing interpreter or the time limit, is 5.3.x and would bounce.
+# Failures that the filter cannot catch (no interpreter, time limit) are 5.3.x, and would bounce the mail.
 STATUS_PATTERN = r"/^5(\.3\..*)/ 4$1"
 STATUS_FILE = "dkimpipe-status.regexp"
 NO_CLIENT = "argv does not pass the client address: mail from strangers is signed if Postfix lets it in"
 
 
 class Job(NamedTuple):
-    """What a service is for.
+    """The purpose of a filter service: to sign or to verify.
 
-    ``name``    what the service is called if we make it, and the user that it runs as
-    ``verb``    of the command line; the filter has none
-    ``python``  the options of the interpreter: with -S it starts faster, and finds no other package
-    ``done``    what happens to the mail, in messages
-    ``waiting`` how many more may run at once than the processors have work for: they wait for DNS, up to
-                half a minute each, and slow name servers of one sender must not delay all other mail
+    ``name``             the default name of the service, and of its user
+    ``verb``             the verb of dkimpipe that it runs; empty for the filter that signs
+    ``python``           the options of the interpreter: with -S it starts faster, but finds no other packages
+    ``participle``       ``signed`` or ``verified``, for messages
+    ``extra_processes``  processes beyond two per core: verifiers wait for DNS, up to 30 seconds each, and one
+                         sender's slow name servers must not delay all other mail
     """
 
     name: str
     verb: str
     python: str
-    done: str
-    waiting: int
+    participle: str
+    extra_processes: int
 
     @property
     def command(self) -> str:
-        """What is run, in messages."""
+        """The command that the service runs, for messages."""
         return f"dkimpipe {self.verb}".rstrip()
 
     @property
-    def setting_up(self) -> str:
-        """The verb that makes the settings, in messages."""
+    def setup_command(self) -> str:
+        """The command that sets up Postfix for this job, for messages."""
         return "dkimpipe postfix" + (f" --{self.verb}" if self.verb else "")
 
 
@@ -64,12 +64,12 @@ JOBS = (SIGN, VERIFY)
 
 
 def other(job: Job) -> Job:
-    """Return the job that is not this one."""
+    """Return the other job."""
     return JOBS[1 - JOBS.index(job)]
 
 
 def name(postconf: Postconf, job: Job = SIGN) -> str:
-    """Return the name of the service that does a job, or ours if there is none."""
+    """Return the name of the service that does a job; the default name if there is none."""
     names = [
         service.name
         for service in postconf.running("pipe")
@@ -79,28 +79,28 @@ def name(postconf: Postconf, job: Job = SIGN) -> str:
 
 
 def find(postconf: Postconf, job: Job = SIGN) -> Service | None:
-    """Return the service that does a job."""
+    """Return the service that does a job; None if there is none."""
     return postconf.services.get(f"{name(postconf, job)}/unix")
 
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = False) -> list[Change]:
     """Return the edits that create the service or fix it; none if it is correct.
 
-    With ``with_client``, the filter that signs also gets the client address.
+    ``with_client`` also passes the client address to the filter that signs.
     """
     service, level = find(postconf, job), "error"
     if service:
-        whys = list(_faults(postconf, service, job))
-        with_client = with_client and client_options.lacks_client(own_options(service))
+        faults = list(_faults(postconf, service, job))
+        with_client = with_client and client_options.needs_client(own_options(service))
         if with_client and options(service, job) is not None:
-            level = "error" if whys else "warning"
-            whys.append(NO_CLIENT)
+            level = "error" if faults else "warning"
+            faults.append(NO_CLIENT)
     else:
-        processes = str(2 * (os.cpu_count() or 1) + job.waiting)
-        arguments = f"user={user} argv={_start(postconf, job)}"
+        processes = str(2 * (os.cpu_count() or 1) + job.extra_processes)
+        arguments = f"user={user} argv={_new_command(postconf, job)}"
         service = Service(f"{name(postconf, job)}/unix", "-", "n", "n", "-", processes, "pipe", arguments)
-        whys = ["there is no filter service"]
-    if not whys:
+        faults = ["there is no filter service"]
+    if not faults:
         return []
     changes = []
     status_filter = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
@@ -109,11 +109,11 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = 
         if status_filter == f"regexp:{postconf.directory / STATUS_FILE}":
             changes.append(Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the next line"))
     line = _fixed(postconf, service, status_filter, job, with_client).line
-    return [*changes, Change("-M", f"{service.id}={line}", "; ".join(whys), level)]
+    return [*changes, Change("-M", f"{service.id}={line}", "; ".join(faults), level)]
 
 
 def program(service: Service, job: Job = SIGN) -> list[str]:
-    """Return program and verb, with which the command line begins; nothing if it does not do this job."""
+    """Return the program and verb at the start of the command line; empty if it does not do this job."""
     argv = service.argv
     for at, word in enumerate(argv):
         if word.endswith(("/dkimpipe", MAIN)) or argv[at - 1 : at + 1] == ["-m", "dkimpipe"]:
@@ -123,21 +123,21 @@ def program(service: Service, job: Job = SIGN) -> list[str]:
 
 
 def options(service: Service, job: Job = SIGN) -> list[str] | None:
-    """Return the options after program and verb in the command line; None if it does not do this job."""
+    """Return the words after program and verb in the command line; None if it does not do this job."""
     words = len(program(service, job))
-    return [_macro(word) for word in service.argv[words:]] if words else None
+    return [_braced(word) for word in service.argv[words:]] if words else None
 
 
-def renewed(service: Service, job: Job) -> Service:
-    """Return the service with its program replaced by the one that is installed here."""
-    words = [*installed(job), *service.command_line[len(program(service, job)) :]]
+def with_installed_program(service: Service, job: Job) -> Service:
+    """Return the service with its program replaced by this installation's."""
+    words = [*installed_command(job), *service.command_line[len(program(service, job)) :]]
     before = service.arguments.partition("argv=")[0]
     return service._replace(arguments=f"{before}argv={' '.join(words)}")
 
 
 def command(service: Service) -> list[str]:
-    """Return the command line without the envelope; nothing if it does neither job."""
-    argv = [_macro(word) for word in service.argv]
+    """Return the command line without the envelope; empty if it does neither job."""
+    argv = [_braced(word) for word in service.argv]
     is_ours = any(options(service, job) is not None for job in JOBS)
     return [word for word in argv if word not in ENVELOPE.split()] if is_ours else []
 
@@ -147,8 +147,8 @@ def own_options(service: Service, job: Job = SIGN) -> list[str]:
     return [word for word in options(service, job) or [] if word not in ENVELOPE.split()]
 
 
-def _macro(word: str) -> str:
-    """Return a macro of pipe(8) in the one of its three spellings that we use."""
+def _braced(word: str) -> str:
+    """Return a word with the macros of pipe(8) spelled ``${name}``: it accepts two other spellings."""
     return re.sub(
         r"\$(?:\((\w+)\)|\{(\w+)\}|(\w+))", lambda found: f"${{{found[1] or found[2] or found[3]}}}", word
     )
@@ -168,7 +168,7 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield "chroot: the filter cannot find its interpreter there"
     flags = service.attribute("flags") or ""
     if wrong := "".join(sorted({*flags} - {"q", "X"})):
-        yield f"flags with {wrong}: the message or its addresses are changed before they are {job.done}"
+        yield f"flags with {wrong}: the message or its addresses are changed before they are {job.participle}"
     if "q" not in flags:
         yield 'flags without q: mail to "a b"@example.com is misdelivered'
     if service.attribute("null_sender") != "":
@@ -179,17 +179,17 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield "size=: mail over that size bounces"
     yield from _status_faults(postconf, service, job)
     if words is None:
-        yield f"argv does not run {job.command}: nothing is {job.done}"
+        yield f"argv does not run {job.command}: nothing is {job.participle}"
     elif not _passes_envelope(words):
         yield f"argv does not end in {ENVELOPE}: mail is rejected or misdelivered"
-    if gone := _gone(service, job):
-        yield f"argv: {gone} does not exist: mail stays in the queue"
+    if path := _missing_file(service, job):
+        yield f"argv: {path} does not exist: mail stays in the queue"
     if words is not None and job is SIGN:
         yield from filter(None, [_login_fault(words)])
 
 
-def _gone(service: Service, job: Job) -> str:
-    """Return the first missing file of the program, as after an upgrade of Python; or nothing."""
+def _missing_file(service: Service, job: Job) -> str:
+    """Return the first file of the program that does not exist, as after an upgrade of Python; or nothing."""
     files = (word for word in program(service, job) if word.startswith("/"))
     return next((file for file in files if not exists(file)), "")
 
@@ -198,30 +198,30 @@ def _login_fault(words: list[str]) -> str:
     return client_options.fault([word for word in words if word not in ENVELOPE.split()])
 
 
-def _told(command: list[str], words: list[str], with_client: bool) -> list[str]:
-    """Return a command line that passes login and client, if one of them is wrong or to be added."""
+def _with_identity(command: list[str], words: list[str], with_client: bool) -> list[str]:
+    """Return the command line with wrong or missing login and client options corrected."""
     is_wrong = bool(_login_fault(words))
-    told = [client_options.TOLD] if is_wrong or not _names("login", words) else []
-    if with_client or (is_wrong and _names("client", words)):
-        told.append(client_options.CLIENT)
+    added = [client_options.LOGIN] if is_wrong or not _has_option("login", words) else []
+    if with_client or (is_wrong and _has_option("client", words)):
+        added.append(client_options.CLIENT)
     wrong = ("--login=", "--client=") if is_wrong else ()
     kept = [word for word in command if not word.startswith(wrong)]
-    return [*kept, *told] if is_wrong or with_client else command
+    return [*kept, *added] if is_wrong or with_client else command
 
 
-def _names(option: str, words: list[str]) -> bool:
+def _has_option(option: str, words: list[str]) -> bool:
     return any(word.partition("=")[0] == f"--{option}" for word in words)
 
 
 def _fixed(postconf: Postconf, service: Service, status_filter: str, job: Job, with_client: bool) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
     runs = options(service, job) is not None
-    if _gone(service, job):
-        service = renewed(service, job)
-    command = service.command_line if runs else [_start(postconf, job)]
+    if _missing_file(service, job):
+        service = with_installed_program(service, job)
+    command = service.command_line if runs else [_new_command(postconf, job)]
     if job is SIGN:
-        command = _told(
-            command, (options(service, job) or []) if runs else [client_options.TOLD], with_client
+        command = _with_identity(
+            command, (options(service, job) or []) if runs else [client_options.LOGIN], with_client
         )
     attributes = (word for word in service.attributes if not word.startswith(REPLACED))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
@@ -236,10 +236,10 @@ def _fixed(postconf: Postconf, service: Service, status_filter: str, job: Job, w
     return service._replace(unprivileged="n", chroot="n", arguments=" ".join(arguments))
 
 
-def installed(job: Job) -> list[str]:
-    """Return program and verb as they are here, by the start that costs least.
+def installed_command(job: Job) -> list[str]:
+    """Return the fastest command line that runs this installation, up to the verb.
 
-    To verify it is this interpreter, whose venv has the packages.
+    Verification runs this very interpreter, whose venv has the packages.
     """
     interpreter = sys.executable
     if job is SIGN:
@@ -250,29 +250,29 @@ def installed(job: Job) -> list[str]:
     return [interpreter, job.python, str(main), *filter(None, [job.verb])]
 
 
-def _start(postconf: Postconf, job: Job) -> str:
-    words, sendmail = installed(job), postconf.value("sendmail_path")
+def _new_command(postconf: Postconf, job: Job) -> str:
+    words, sendmail = installed_command(job), postconf.value("sendmail_path")
     if os.path.realpath(sendmail) != os.path.realpath(SENDMAIL):
         words.append(f"--sendmail={sendmail}")
     if job is SIGN:
-        words.append(client_options.TOLD)
+        words.append(client_options.LOGIN)
     elif postconf.value("myhostname") != socket.gethostname():
         words.append(f"--hostname={postconf.value('myhostname')}")
     return " ".join(words)
 
 
 def _status_filter(postconf: Postconf) -> str:
-    """Return the table that makes a deferral of a bounce: in line, or before Postfix 3.7 in a file."""
+    """Return the table that turns bounces into deferrals: inline, or a file before Postfix 3.7."""
     if postconf.version >= (3, 7):
         return "regexp:{{" + STATUS_PATTERN.replace("$", "$$") + "}}"
     return f"regexp:{postconf.directory / STATUS_FILE}"
 
 
 def _status_faults(postconf: Postconf, service: Service, job: Job) -> list[str]:
-    """Return what is wrong with the status filter: ours is good, others are tried."""
-    standing = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
-    is_there = postconf.version >= (3, 7) or (postconf.directory / STATUS_FILE).exists()
-    if standing and standing == _status_filter(postconf) and is_there:
+    """Return the problems with the status filter: ours is correct, any other is tested with lookups."""
+    own = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
+    table_exists = postconf.version >= (3, 7) or (postconf.directory / STATUS_FILE).exists()
+    if own and own == _status_filter(postconf) and table_exists:
         return []
     faults, table = [], postconf.value("pipe_delivery_status_filter", service.id)
     if not (table and postconf.lookup(table, "5.3.0 x").startswith("4.")):

@@ -1,4 +1,4 @@
-"""The user that pipe(8) runs a filter as: it exists, is allowed, and if it verifies, cannot read the keys."""
+"""Check the user that pipe(8) runs a filter as. A user that verifies must not be able to read the keys."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         return
     maildrop = grp.getgrnam(postconf.value("setgid_group")).gr_gid
     if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
-        yield Finding(f"{service.id}: {_refused(service.attribute('user') or '')}")
+        yield Finding(f"{service.id}: {_refusal(service.attribute('user') or '')}")
     elif job is VERIFY and _reads_keys(postconf, name, group):
         hint = f"{_useradd(VERIFY.name)}\nand user={VERIFY.name} in master.cf"
         yield Finding(f"{service.id}: {_READS_KEYS}", hint)
-    elif job is VERIFY and not _may_enter(CONF_FILE.parent, user.pw_uid, number):
+    elif job is VERIFY and not _may_search(CONF_FILE.parent, user.pw_uid, number):
         what = (
             f"{CONF_FILE.parent}: user {name} cannot look for {CONF_FILE.name} there: its mail stays queued"
         )
         yield Finding(what, f"chmod 0755 {CONF_FILE.parent}")
 
 
-def _may_enter(directory: Path, user: int, group: int) -> bool:
-    """Return whether this user and group may search a directory; True if it does not exist."""
+def _may_search(directory: Path, user: int, group: int) -> bool:
+    """Return whether a user and group may search a directory; True if it does not exist."""
     try:
         status = directory.stat()
     except FileNotFoundError:
@@ -74,21 +74,21 @@ def _useradd(name: str) -> str:
 
 
 def _reads_keys(postconf: Postconf, user: str, group: str) -> bool:
-    """Return whether a user, or their group, is that of the filter that signs."""
+    """Return whether a user or its group is that of the filter that signs."""
     service = filter_service.find(postconf)
     signer, _, signers = ((service and service.attribute("user")) or SIGN.name).partition(":")
     return user == signer or _group(user, group) == _group(signer, signers)
 
 
 def _group(user: str, group: str) -> str:
-    """Return the group that pipe(8) gives to a program of this user."""
+    """Return the group that pipe(8) runs a program with for this user."""
     try:
         return group or grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
     except KeyError:
         return user
 
 
-def refuse_reader_of_keys(postconf: Postconf, user: str) -> None:
+def refuse_key_reader(postconf: Postconf, user: str) -> None:
     """Raise ConfigError if the user of the service that verifies does not exist or can read the keys."""
     service = filter_service.find(postconf, VERIFY)
     name, _, group = ((service and service.attribute("user")) or user).partition(":")
@@ -104,8 +104,8 @@ def refuse_user(postconf: Postconf, user: str, group: str) -> None:
     """Raise ConfigError if pipe(8) refuses to run as this user."""
     owner = postconf.value("mail_owner")
     if user in ("root", owner) or group in ("root", postconf.value("setgid_group"), owner):
-        raise ConfigError(_refused(f"{user}:{group}" if group != user else user))
+        raise ConfigError(_refusal(f"{user}:{group}" if group != user else user))
 
 
-def _refused(user: str) -> str:
+def _refusal(user: str) -> str:
     return f"pipe(8) refuses user={user}: use a separate user"

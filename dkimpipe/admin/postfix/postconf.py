@@ -20,7 +20,7 @@ class Service(NamedTuple):
 
     ``id``         ``name/type``, such as ``pickup/unix``
     ``command``    the program, such as ``smtpd``
-    ``arguments``  the text after the program, as spelled by postconf(1)
+    ``arguments``  the text after the program, as postconf(1) prints it
     """
 
     id: str
@@ -60,7 +60,7 @@ class Service(NamedTuple):
 
     @property
     def argv(self) -> list[str]:
-        """The same without the braces around a word that contains spaces."""
+        """The same words, without the braces around those that contain spaces."""
         return [word[1:-1].strip() if word.startswith("{") else word for word in self.command_line]
 
     def attribute(self, name: str) -> str | None:
@@ -72,10 +72,10 @@ class Service(NamedTuple):
 class Change(NamedTuple):
     """One edit: ``postconf OPTION ARGUMENT``.
 
-    ``option``  -e a parameter of main.cf, -P one of a service in master.cf, -M a service; -X, -PX, -MX
-                remove one; FILE: a file of one line in the same directory
+    ``option``  -e sets a parameter in main.cf, -P one of a service in master.cf, -M a service; -X, -PX and
+                -MX remove them; FILE writes a file of one line in the same directory
     ``why``     the problem without it
-    ``level``   error, or warning if it does no harm yet
+    ``level``   error, or warning if there is no harm yet
     """
 
     option: str
@@ -90,29 +90,29 @@ class Change(NamedTuple):
 
 
 class Postconf:
-    """One instance of Postfix as it was read from its configuration directory; None is the default one.
+    """One Postfix instance, as read from its configuration directory; None is the default directory.
 
-    ``directory``  the one with main.cf and master.cf
-    ``version``    of Postfix, such as (3, 7)
-    ``explicit``   the settings in main.cf itself, by parameter
-    ``effective``  the same with all defaults, and with macros expanded
-    ``services``   the lines of master.cf, by ``name/type``
-    ``overrides``  the ``-o`` parameters, by service, as written
-    ``twice``      the services that master.cf defines twice; the last line applies
+    ``directory``   the configuration directory
+    ``version``     the version of Postfix, such as (3, 7)
+    ``explicit``    the settings in main.cf itself, by parameter
+    ``effective``   the same with all defaults, and with macros expanded
+    ``services``    the lines of master.cf, by ``name/type``
+    ``overrides``   the ``-o`` parameters by service, as written
+    ``duplicates``  the services that master.cf defines twice; the last line applies
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        """Raise ConfigError if there is no Postfix, or no such configuration."""
-        self._found: dict[tuple[str, str], str] = {}
+        """Read the configuration. Raises ConfigError if there is no Postfix, or no such configuration."""
+        self._lookups: dict[tuple[str, str], str] = {}
         self._broken: set[str] = set()
-        self._choice = ["-c", str(Path(directory).absolute())] if directory else []
-        # Query it only if unknown: the answer of 3.11 is wrong while main.cf is new.
+        self._directory_options = ["-c", str(Path(directory).absolute())] if directory else []
+        # Ask postconf(1) only if necessary: the answer of 3.11 is wrong while main.cf is new.
         self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
         self.version = tuple(map(int, re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]))
         self.explicit = _parameters(self.run("-n"))
         self.effective = _parameters(self.run("-x"))
         self.services: dict[str, Service] = {}
-        self.twice: list[str] = []
+        self.duplicates: list[str] = []
         for line in filter(str.strip, self.run("-M").splitlines()):
             name, kind, private, unprivileged, chroot, wakeup, limit, *command = line.split(None, 8)
             program, arguments = command[0], " ".join(" ".join(command[1:]).split())
@@ -120,7 +120,7 @@ class Postconf:
                 f"{name}/{kind}", private, unprivileged, chroot, wakeup, limit, program, arguments
             )
             if service.id in self.services:
-                self.twice.append(service.id)
+                self.duplicates.append(service.id)
             self.services[service.id] = service
         self.overrides = self._overrides("-P")
         self._expanded = self._overrides("-x", "-P")
@@ -133,29 +133,29 @@ class Postconf:
         return found
 
     def lookup(self, table: str, key: str) -> str:
-        """Return the value of a key in a lookup table, by postmap(1); nothing if it has none or fails."""
-        if (table, key) not in self._found and table not in self._broken:  # each lookup is a process
-            command = ["postmap", *self._choice, "-q", key, table]
-            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
-            self._found[table, key] = done.stdout.decode(errors="surrogateescape").strip()
-            if b"fatal: " in done.stderr:  # every lookup would fail after a delay of one second
+        """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails."""
+        if (table, key) not in self._lookups and table not in self._broken:  # each lookup is a process
+            command = ["postmap", *self._directory_options, "-q", key, table]
+            completed = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+            self._lookups[table, key] = completed.stdout.decode(errors="surrogateescape").strip()
+            if b"fatal: " in completed.stderr:  # every lookup would fail after a delay of one second
                 self._broken.add(table)
-        return self._found.get((table, key), "")
+        return self._lookups.get((table, key), "")
 
     def run(self, *arguments: str) -> str:
         """Return the output of postconf(1). Raises ConfigError with its message if it fails."""
-        command = ["postconf", *self._choice, *arguments]
+        command = ["postconf", *self._directory_options, *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+            completed = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
         except OSError as error:
             raise ConfigError(f"cannot run postconf: {error.strerror}", "is Postfix installed?") from None
-        if done.returncode:
-            said = done.stderr.decode(errors="backslashreplace").strip()
-            raise ConfigError(f"{' '.join(command)}: {said or done.returncode}")
-        return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
+        if completed.returncode:
+            message = completed.stderr.decode(errors="backslashreplace").strip()
+            raise ConfigError(f"{' '.join(command)}: {message or completed.returncode}")
+        return completed.stdout.decode(errors="surrogateescape")  # values may be in any charset
 
     def edit(self, change: Change, directory: Path | None = None) -> None:
-        """Make one edit of the files, or of copies in another directory. This object does not change."""
+        """Make one edit in the files, or in copies in another directory. This object does not change."""
         directory = directory or self.directory
         if change.option == FILE:
             name, _, line = change.argument.partition("=")
@@ -171,12 +171,12 @@ class Postconf:
         return shlex.join(["postconf", "-c", str(self.directory), change.option, change.argument])
 
     def value(self, parameter: str, service: str = "") -> str:
-        """Return a parameter's value, for a service or for all; nothing if this Postfix does not know it."""
-        everywhere = self.effective.get(parameter, self.explicit.get(parameter, ""))
-        return self._expanded.get(service, {}).get(parameter, everywhere)
+        """Return a parameter's value, for a service or for all; empty if this Postfix does not know it."""
+        default = self.effective.get(parameter, self.explicit.get(parameter, ""))
+        return self._expanded.get(service, {}).get(parameter, default)
 
     def own(self, parameter: str, service: str = "") -> str:
-        """Return the value that a service, or main.cf for no service, sets itself; nothing if unset."""
+        """Return the value set in master.cf for a service, or in main.cf without one; empty if unset."""
         if service:
             return self._expanded.get(service, {}).get(parameter, "")
         return self.value(parameter) if parameter in self.explicit else ""
@@ -207,18 +207,18 @@ class Postconf:
         return [service for service in self.services.values() if service.command in commands]
 
 
-def of_change(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:
-    """Return the problem that a change of Postfix's configuration fixes, with its command as the hint."""
+def finding_for(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:
+    """Return the problem that a change fixes, with the command that makes the change as the hint."""
     change = Change(option, argument, why)
     return Finding(f"{change.what}: {why}", postconf.command(change), level)
 
 
-def split(text: str, divider: str = "") -> list[str]:
-    """Return the words, separated by white space and dividers except within braces."""
+def split(text: str, separators: str = "") -> list[str]:
+    """Return the words, separated by white space and separators except within braces."""
     words, depth = [""], 0
     for letter in text:
         depth += (letter == "{") - (letter == "}")
-        if (letter.isspace() or letter in divider) and depth <= 0:
+        if (letter.isspace() or letter in separators) and depth <= 0:
             words.append("")
         else:
             words[-1] += letter

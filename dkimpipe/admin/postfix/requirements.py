@@ -1,6 +1,6 @@
-"""The settings that Postfix needs, and why; those that a configuration lacks, as edits.
+"""The settings that Postfix needs, and why; those missing in a configuration, as edits.
 
-A value with the same effect as ours is accepted: the settings of the owner are kept.
+A value with the same effect as ours is accepted: the administrator's settings are kept.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dkimpipe.message import HEADER_LIMIT
 PICKUP = "pickup/unix"  # receives mail from sendmail(1)
 PUBLIC_PORTS = ("smtp", "25", "smtpd")
 SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
-SIZE_MARGIN = 16384  # bytes by which signatures, or their results, may lengthen a message
-RECIPIENTS = 1000  # Postfix accepts no more per message with the default smtpd_recipient_limit
+SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
+RECIPIENTS = 1000  # per message; the default smtpd_recipient_limit
 
 
-class Lack(NamedTuple):
-    """A parameter that should have another value, and why."""
+class Setting(NamedTuple):
+    """The value that a parameter should have, and the problem without it."""
 
     name: str
     value: str
@@ -31,19 +31,19 @@ class Lack(NamedTuple):
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
     """Return the edits that this configuration needs for a job; none if it is complete."""
-    changes = filter_service.missing(postconf, user, job, job is SIGN and not guests(postconf))
+    changes = filter_service.missing(postconf, user, job, job is SIGN and not guest_setting(postconf))
     for service in services(postconf, job):
-        changes += _overrides(service.id, _first_pass(postconf, service.id, job))
+        changes += _overrides(service.id, _before_filter(postconf, service.id, job))
     if job is SIGN:
         changes += cleanup_service.missing(postconf, submission_services(postconf))
     if pickup(postconf) in postconf.services:
         changes += _overrides(pickup(postconf), _pickup(postconf, pickup(postconf), job))
-    lacks = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
-    return changes + [Change("-e", f"{lack.name}={lack.value}", lack.why) for lack in lacks]
+    settings = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
+    return changes + [Change("-e", f"{setting.name}={setting.value}", setting.why) for setting in settings]
 
 
 def pickup(postconf: Postconf) -> str:
-    """Return the service that receives mail from sendmail(1); it was a fifo in old versions."""
+    """Return the service that receives mail from sendmail(1): a fifo in old versions of Postfix."""
     return PICKUP if PICKUP in postconf.services or "pickup/fifo" not in postconf.services else "pickup/fifo"
 
 
@@ -65,12 +65,12 @@ def services(postconf: Postconf, job: Job) -> list[Service]:
     return submission_services(postconf) if job is SIGN else inbound_services(postconf)
 
 
-def guests(postconf: Postconf) -> str:
+def guest_setting(postconf: Postconf) -> str:
     """Return the first setting that admits clients with neither a login nor an address in mynetworks.
 
     Their mail has to be signed, although pipe(8) passes neither a login nor an address in mynetworks.
     """
-    found = ((each.id, strangers.guests(postconf, each)) for each in submission_services(postconf))
+    found = ((each.id, strangers.guest_setting(postconf, each)) for each in submission_services(postconf))
     return next((f"{service}/{setting}" for service, setting in found if setting), "")
 
 
@@ -78,7 +78,7 @@ def inbound_services(postconf: Postconf) -> list[Service]:
     """Return the services whose mail is to be verified.
 
     They are those on port 25, also behind postscreen(8), and those with our filter; not those whose mail is
-    signed, which users send to, and not those with another filter if ours is behind it.
+    signed, which are for users, nor those with another filter if ours is behind it.
     """
     name, signed = filter_service.name(postconf, VERIFY), submission_services(postconf)
     return [
@@ -87,7 +87,7 @@ def inbound_services(postconf: Postconf) -> list[Service]:
         if service not in signed
         and (
             passes_to(postconf, service.id, name)
-            or (service.port in PUBLIC_PORTS and not goes_elsewhere(postconf, service, VERIFY))
+            or (service.port in PUBLIC_PORTS and not another_filter_is_first(postconf, service, VERIFY))
         )
     ]
 
@@ -95,8 +95,8 @@ def inbound_services(postconf: Postconf) -> list[Service]:
 def submission_services(postconf: Postconf) -> list[Service]:
     """Return the services whose mail is to be signed.
 
-    They are those for mail from users, by their port (RFC 6409, RFC 8314), and those with our filter, except
-    a public port 25. Services with another filter are excluded if ours is behind it.
+    They are the submission services, by port (RFC 6409, RFC 8314), and those with our filter, except a public
+    port 25. Services with another filter are excluded if ours is behind it.
     """
     name = filter_service.name(postconf)
     ours = [
@@ -107,60 +107,63 @@ def submission_services(postconf: Postconf) -> list[Service]:
     return [
         service
         for service in postconf.running("smtpd")
-        if service in ours or (service.port in SUBMISSION_PORTS and not goes_elsewhere(postconf, service))
+        if service in ours
+        or (service.port in SUBMISSION_PORTS and not another_filter_is_first(postconf, service))
     ]
 
 
 def _is_public(postconf: Postconf, service: Service) -> bool:
-    """Return whether strangers can send here, on port 25."""
-    return service.port in PUBLIC_PORTS and strangers.are_let_in(postconf, service)
+    """Return whether this is port 25 and open to strangers."""
+    return service.port in PUBLIC_PORTS and strangers.may_send(postconf, service)
 
 
-def goes_elsewhere(postconf: Postconf, service: Service, job: Job = SIGN) -> bool:
-    """Return whether mail passes another filter first, and returns where ours is next."""
+def another_filter_is_first(postconf: Postconf, service: Service, job: Job = SIGN) -> bool:
+    """Return whether mail passes another filter first, and returns to a service with ours."""
     name = filter_service.name(postconf, job)
     behind = any(
         passes_to(postconf, each.id, name) and each.port not in (*SUBMISSION_PORTS, *PUBLIC_PORTS)
         for each in postconf.running("smtpd")
     )
-    road = postconf.value("content_filter", service.id)
-    return behind and bool(another_road(postconf, road) or postconf.value("smtpd_proxy_filter", service.id))
+    content_filter = postconf.value("content_filter", service.id)
+    return behind and bool(
+        foreign_filter(postconf, content_filter) or postconf.value("smtpd_proxy_filter", service.id)
+    )
 
 
 def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str:
-    """Return the content_filter of a service itself, if it is not ours and that service exists.
+    """Return the content_filter of a service itself, if it is not ours and exists in master.cf.
 
-    Mail to verify must have none from main.cf either, nor a proxy: it would pass both filters.
+    For mail to be verified, one in main.cf and a proxy filter count as well: the mail would pass both.
     """
     if job is SIGN:
-        return another_road(postconf, postconf.own("content_filter", service.id))
+        return foreign_filter(postconf, postconf.own("content_filter", service.id))
     proxy = postconf.value("smtpd_proxy_filter", service.id)
-    return another_road(postconf, postconf.value("content_filter", service.id)) or proxy
+    return foreign_filter(postconf, postconf.value("content_filter", service.id)) or proxy
 
 
-def another_road(postconf: Postconf, road: str) -> str:
-    """Return this content_filter if it is neither of ours and that service exists, otherwise nothing."""
-    transport = road.partition(":")[0]
+def foreign_filter(postconf: Postconf, content_filter: str) -> str:
+    """Return this content_filter if it is neither of ours and exists in master.cf; otherwise nothing."""
+    transport = content_filter.partition(":")[0]
     ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
-    return road if transport not in ours and f"{transport}/unix" in postconf.services else ""
+    return content_filter if transport not in ours and f"{transport}/unix" in postconf.services else ""
 
 
 def passes_to(postconf: Postconf, service: str, name: str) -> bool:
-    """Return whether a service passes mail to this filter; main.cf applies only if pickup overrides it."""
-    excepted = "content_filter" in postconf.overrides.get(pickup(postconf), {})
-    road = (postconf.value if excepted else postconf.own)("content_filter", service)
-    return road.partition(":")[0] == name
+    """Return whether a service passes mail to a filter; main.cf counts only if pickup overrides it."""
+    pickup_overrides = "content_filter" in postconf.overrides.get(pickup(postconf), {})
+    content_filter = (postconf.value if pickup_overrides else postconf.own)("content_filter", service)
+    return content_filter.partition(":")[0] == name
 
 
-def _first_pass(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
-    """Yield the settings that a service lacks to pass its mail to a filter."""
-    name, road = filter_service.name(postconf, job), postconf.value("content_filter", service)
+def _before_filter(postconf: Postconf, service: str, job: Job) -> Iterator[Setting]:
+    """Yield the settings that a service needs to pass its mail to a filter."""
+    name, content_filter = filter_service.name(postconf, job), postconf.value("content_filter", service)
     if not passes_to(postconf, service, name):
         if not another_filter(postconf, postconf.services[service], job):
-            yield Lack("content_filter", f"{name}:dummy", f"nothing is {job.done}")
-    elif road in (name, f"{name}:") and not postconf.value("default_filter_nexthop", service):
-        why = f"mail to several domains is {job.done} and sent once per domain"
-        yield Lack("content_filter", f"{name}:dummy", why)
+            yield Setting("content_filter", f"{name}:dummy", f"nothing is {job.participle}")
+    elif content_filter in (name, f"{name}:") and not postconf.value("default_filter_nexthop", service):
+        why = f"mail to several domains is {job.participle} and sent once per domain"
+        yield Setting("content_filter", f"{name}:dummy", why)
     yield from _words(
         postconf,
         service,
@@ -173,16 +176,16 @@ def _first_pass(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
     else:
         why = "senders request notifications that get lost"
         yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", ["dsn"], why, ["silent-discard"])
-    places = ("", pickup(postconf))  # sendmail(1) and pickup(8)
+    places = ("", pickup(postconf))  # for sendmail(1) and pickup(8)
     limit = min(filter(None, (postconf.number("message_size_limit", place) for place in places)), default=0)
     own = postconf.number("message_size_limit", service)
     if limit and not 0 < own <= max(1, limit - SIZE_MARGIN // 4):  # 0: none
         why = {SIGN: "its signatures", VERIFY: "its results"}[job]
         why = f"{why} make mail exceed the limit"
-        yield Lack("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
+        yield Setting("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
 
 
-def _submission(postconf: Postconf, service: str) -> Iterator[Lack]:
+def _submission(postconf: Postconf, service: str) -> Iterator[Setting]:
     """Yield the EHLO keywords that a service for mail from users should not offer."""
     words = ["dsn", "smtputf8"] if _smtputf8(postconf, service) else ["dsn"]
     why = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
@@ -194,23 +197,23 @@ def _smtputf8(postconf: Postconf, service: str) -> bool:
     return "no" not in (postconf.own("smtputf8_enable", service), postconf.own("smtputf8_enable"))
 
 
-def _pickup(postconf: Postconf, service: str, job: Job) -> Iterator[Lack]:
-    standing = postconf.words("receive_override_options", service)
-    kept = [word for word in standing if word.lower() != "no_address_mappings"]
-    new = [word for word in ("no_header_body_checks", "no_milters") if word not in map(str.lower, standing)]
-    whys = [f"{job.done} mail is checked, changed or signed again"] if new else []
-    if kept != standing:
-        whys.append("with no_address_mappings aliases apply neither before nor after the filter")
-    if whys:
-        yield Lack("receive_override_options", ",".join([*kept, *new]), "; ".join(whys))
+def _pickup(postconf: Postconf, service: str, job: Job) -> Iterator[Setting]:
+    current = postconf.words("receive_override_options", service)
+    kept = [word for word in current if word.lower() != "no_address_mappings"]
+    new = [word for word in ("no_header_body_checks", "no_milters") if word not in map(str.lower, current)]
+    reasons = [f"{job.participle} mail is checked, changed or signed again"] if new else []
+    if kept != current:
+        reasons.append("with no_address_mappings aliases apply neither before nor after the filter")
+    if reasons:
+        yield Setting("receive_override_options", ",".join([*kept, *new]), "; ".join(reasons))
     classes = {"sendmail", "all"}.intersection(postconf.words("smtputf8_autodetect_classes", service))
     if classes and _smtputf8(postconf, service):
-        why = f"an 8-bit Subject makes {job.done} mail SMTPUTF8, which many hosts reject"
-        yield Lack("smtputf8_autodetect_classes", "verify", why)
+        why = f"an 8-bit Subject makes {job.participle} mail SMTPUTF8, which many hosts reject"
+        yield Setting("smtputf8_autodetect_classes", "verify", why)
 
 
-def _transport(postconf: Postconf, job: Job) -> Iterator[Lack]:
-    """Yield the limits of the service that are too low."""
+def _transport(postconf: Postconf, job: Job) -> Iterator[Setting]:
+    """Yield the limits of the filter service that are too low."""
     name = filter_service.name(postconf, job)
     own = f"{name}_time_limit"  # unknown until the service exists
     service = f"{name}/unix"
@@ -219,16 +222,18 @@ def _transport(postconf: Postconf, job: Job) -> Iterator[Lack]:
         < TIME_LIMIT + 10
     ):
         why = f"Postfix kills the filter before the filter's own time limit of {TIME_LIMIT} s"
-        yield Lack(own, f"{TIME_LIMIT + 20}s", why)
+        yield Setting(own, f"{TIME_LIMIT + 20}s", why)
     own = f"{name}_destination_recipient_limit"
     number = postconf.number(own if postconf.value(own) else "default_destination_recipient_limit")
     if 0 < number < RECIPIENTS:  # 0: no limit
-        yield Lack(
-            own, str(RECIPIENTS), f"one message to many is {job.done} and sent once per {number} recipients"
+        yield Setting(
+            own,
+            str(RECIPIENTS),
+            f"one message to many is {job.participle} and sent once per {number} recipients",
         )
 
 
-def _main(postconf: Postconf) -> Iterator[Lack]:
+def _main(postconf: Postconf) -> Iterator[Setting]:
     """Yield the settings that prevent changes after signing."""
     converted = postconf.value("force_mime_input_conversion") == "yes"  # Postfix 3.9: before the filter
     clients = postconf.running("smtp")
@@ -238,22 +243,22 @@ def _main(postconf: Postconf) -> Iterator[Lack]:
     by_default = postconf.value("disable_mime_output_conversion")
     if by_default != "yes" and not everywhere and not converted:
         why = "8-bit text is converted after signing for old next hops"
-        yield Lack("disable_mime_output_conversion", "yes", why)
+        yield Setting("disable_mime_output_conversion", "yes", why)
     if postconf.number("header_size_limit") < HEADER_LIMIT:
         why = "a header field near the limit exceeds it and is truncated after signing"
-        yield Lack("header_size_limit", str(HEADER_LIMIT), why)
+        yield Setting("header_size_limit", str(HEADER_LIMIT), why)
 
 
 def _words(
     postconf: Postconf, service: str, name: str, words: list[str], why: str, also: list[str] | None = None
-) -> Iterator[Lack]:
-    """Yield the list with the missing ones of these words added; its own words are kept."""
-    standing = postconf.words(name, service)
-    lower = [word.lower() for word in standing]
+) -> Iterator[Setting]:
+    """Yield a list with these words added, if any is missing; its own words are kept."""
+    current = postconf.words(name, service)
+    lower = [word.lower() for word in current]
     if not set(words) <= set(lower):
         new = [word for word in [*words, *(also or [])] if word not in lower]
-        yield Lack(name, ",".join([*standing, *new]), why)
+        yield Setting(name, ",".join([*current, *new]), why)
 
 
-def _overrides(service: str, lacks: Iterator[Lack]) -> list[Change]:
-    return [Change("-P", f"{service}/{lack.name}={lack.value}", lack.why) for lack in lacks]
+def _overrides(service: str, settings: Iterator[Setting]) -> list[Change]:
+    return [Change("-P", f"{service}/{setting.name}={setting.value}", setting.why) for setting in settings]

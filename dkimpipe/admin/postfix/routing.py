@@ -1,4 +1,4 @@
-"""The route of mail through the right filter, once, and back; and settings that misroute it."""
+"""The route of mail: once through the right filter, and back; settings that misroute it."""
 
 from __future__ import annotations
 
@@ -8,65 +8,68 @@ from collections.abc import Iterator
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import filter_service, requirements, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, of_change
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
 from dkimpipe.errors import ConfigError
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Yield the places where mail bypasses the filter, passes it twice, or goes to the other one."""
+    """Yield the settings by which mail bypasses the filter, passes it twice, or goes to the wrong one."""
     services = requirements.services(postconf, job)
     yield from _after_filter(postconf, job)
     if not services and not any(
-        requirements.goes_elsewhere(postconf, each, job) for each in postconf.running("smtpd")
+        requirements.another_filter_is_first(postconf, each, job) for each in postconf.running("smtpd")
     ):
         yield _nothing_to_do(postconf, job)
     for place in ("", *postconf.services):
-        if road := postconf.own("content_filter", place):
-            transport = road.partition(":")[0]
+        if content_filter := postconf.own("content_filter", place):
+            transport = content_filter.partition(":")[0]
             if f"{transport}/unix" not in postconf.services:
                 what = f"{place}/content_filter".lstrip("/")
                 yield Finding(f"{what}: there is no service {transport} in master.cf")
     for service in services:
-        if road := requirements.another_filter(postconf, service, job):
-            yield Finding(*_behind(postconf, service, road, job))
+        if content_filter := requirements.another_filter(postconf, service, job):
+            yield Finding(*_only_one_filter(postconf, service, content_filter, job))
         if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
             why = "mail returned by the proxy filter arrives where nothing is signed"
-            yield of_change(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
+            yield finding_for(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
     for service in postconf.running("smtpd"):
-        if service not in services and not requirements.goes_elsewhere(postconf, service, job):
+        if service not in services and not requirements.another_filter_is_first(postconf, service, job):
             yield from (_unsigned if job is SIGN else _unverified)(postconf, service)
 
 
 def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
     if job is SIGN:
         why = "there is no service for mail from users, so nothing is signed"
-        return Finding(f"submission/inet: {why}", f"{_submission(postconf)}\n{_apply(postconf)}")
+        return Finding(
+            f"submission/inet: {why}", f"{_submission_command(postconf)}\n{_apply_command(postconf)}"
+        )
     hint = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
     why = "there is no service for mail from outside, so nothing is verified"
-    return Finding(f"smtp/inet: {why}", f"{hint}\n{_apply(postconf, job)}")
+    return Finding(f"smtp/inet: {why}", f"{hint}\n{_apply_command(postconf, job)}")
 
 
 def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Check how pickup(8) handles mail that returns from the filter."""
     name, pickup = filter_service.name(postconf, job), requirements.pickup(postconf)
-    road = postconf.value("content_filter", pickup)
+    content_filter = postconf.value("content_filter", pickup)
     before = [
         postconf.value("content_filter", service.id)
         for service in postconf.running("smtpd")
-        if requirements.goes_elsewhere(postconf, service, job)
+        if requirements.another_filter_is_first(postconf, service, job)
     ]
-    if road.partition(":")[0] == name:
+    if content_filter.partition(":")[0] == name:
         if "content_filter" in postconf.overrides.get(pickup, {}):
-            yield of_change(postconf, "-PX", f"{pickup}/content_filter", f"{job.done} mail loops")
+            yield finding_for(postconf, "-PX", f"{pickup}/content_filter", f"{job.participle} mail loops")
         if postconf.own("content_filter").partition(":")[0] == name:
-            why = f"here it filters the {job.done} mail again and again, until it has too many hops"
-            yield of_change(postconf, "-e", "content_filter=", why)
-    elif road and road in before:
-        why = f"{road} gets the mail after it was {job.done} and returns it to be {job.done}: it loops"
-        yield of_change(postconf, "-P", f"{pickup}/content_filter=", why)
-    elif job is SIGN and requirements.another_road(postconf, road):
-        why = f"{road} gets the mail after it was signed, and must not change it"
-        yield of_change(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
+            why = f"here it filters the {job.participle} mail again and again, until it has too many hops"
+            yield finding_for(postconf, "-e", "content_filter=", why)
+    elif content_filter and content_filter in before:
+        past = job.participle
+        why = f"{content_filter} gets the mail after it was {past} and returns it to be {past}: it loops"
+        yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why)
+    elif job is SIGN and requirements.foreign_filter(postconf, content_filter):
+        why = f"{content_filter} gets the mail after it was signed, and must not change it"
+        yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
 
 
 def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
@@ -74,8 +77,10 @@ def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
     name = filter_service.name(postconf, VERIFY)
     if requirements.passes_to(postconf, service.id, name):
         signer = filter_service.find(postconf)
-        road = f"{signer.name}:dummy" if signer else ""
-        yield of_change(postconf, "-P", f"{service.id}/content_filter={road}", "mail from users is verified")
+        content_filter = f"{signer.name}:dummy" if signer else ""
+        yield finding_for(
+            postconf, "-P", f"{service.id}/content_filter={content_filter}", "mail from users is verified"
+        )
 
 
 def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
@@ -84,25 +89,25 @@ def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
     if requirements.passes_to(postconf, service.id, name):
         why = "mail from strangers is signed"
         if postconf.own("content_filter").partition(":")[0] == name:
-            yield of_change(postconf, "-P", f"{service.id}/content_filter=", why)
+            yield finding_for(postconf, "-P", f"{service.id}/content_filter=", why)
         else:
-            yield of_change(postconf, "-PX", f"{service.id}/content_filter", why)
+            yield finding_for(postconf, "-PX", f"{service.id}/content_filter", why)
     what = f"{service.id}/smtpd_sasl_auth_enable"
     why = "mail from users who log in here is not signed"
     if service.port in requirements.PUBLIC_PORTS:
         if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
-            yield of_change(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
+            yield finding_for(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
     elif postconf.own("smtpd_sasl_auth_enable", service.id) == "yes":
         change = Change("-P", f"{service.id}/content_filter={name}:dummy", "")
-        yield Finding(f"{what}: {why}", f"{postconf.command(change)}\n{_apply(postconf)}", "warning")
+        yield Finding(f"{what}: {why}", f"{postconf.command(change)}\n{_apply_command(postconf)}", "warning")
 
 
-def _apply(postconf: Postconf, job: Job = SIGN) -> str:
-    return shlex.join([*job.setting_up.split(), "-c", str(postconf.directory), "--apply"])
+def _apply_command(postconf: Postconf, job: Job = SIGN) -> str:
+    return shlex.join([*job.setup_command.split(), "-c", str(postconf.directory), "--apply"])
 
 
-def _submission(postconf: Postconf) -> str:
-    """Return the command that creates a submission service (RFC 6409), for users who log in over TLS."""
+def _submission_command(postconf: Postconf) -> str:
+    """Return the command that creates a submission service (RFC 6409) for users who log in over TLS."""
     line = (
         "submission inet n - y - - smtpd"
         " -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt"
@@ -114,17 +119,17 @@ def _submission(postconf: Postconf) -> str:
 def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
     """Raise ConfigError if a service for this job has another filter, which ours would replace."""
     for service in requirements.services(postconf, job):
-        if road := requirements.another_filter(postconf, service, job):
-            raise ConfigError(*_behind(postconf, service, road, job))
+        if content_filter := requirements.another_filter(postconf, service, job):
+            raise ConfigError(*_only_one_filter(postconf, service, content_filter, job))
 
 
-def _behind(postconf: Postconf, service: Service, road: str, job: Job) -> tuple[str, str]:
-    proxy = road == postconf.value("smtpd_proxy_filter", service.id)
+def _only_one_filter(postconf: Postconf, service: Service, content_filter: str, job: Job) -> tuple[str, str]:
+    proxy = content_filter == postconf.value("smtpd_proxy_filter", service.id)
     parameter = "smtpd_proxy_filter" if proxy else "content_filter"
     where = "where mail returns from it"
     if job is VERIFY:  # mail from users may return from there as well
         where += ", on a port only for mail from outside"
     return (
-        f"{service.id}/{parameter}: {road} gets this mail, and a service can have only one filter",
+        f"{service.id}/{parameter}: {content_filter} gets this mail, and a service can have only one filter",
         f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}",
     )

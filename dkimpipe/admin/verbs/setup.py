@@ -30,7 +30,7 @@ from dkimpipe.admin.postfix import (
     doctor,
     filter_service,
     filter_user,
-    openings,
+    open_services,
     program,
     requirements,
     routing,
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError("no domain given", "dkimpipe setup example.com")
         routing.refuse_another_filter(postconf)
         if not options.open:
-            openings.refuse(postconf)
+            open_services.refuse(postconf)
         filter_user.refuse_user(postconf, user, group)
         _take(_add(postconf, user, group, domains, options, _senders(settings)), options.dry_run)
     except PermissionError as error:
@@ -191,10 +191,12 @@ def _add(
             print(f"# {domain} has an entry in {path}, which is left unchanged")
         else:
             yield from _add_domain(domain, group, options, path)
-    interpreter, _, main = filter_service.installed(SIGN)
+    interpreter, _, main = filter_service.installed_command(SIGN)
     package = Path(main).parent
     if not program.is_compiled(package, interpreter):
-        yield _command("compile once, not again for each message", program.compiling(package, interpreter))
+        yield _command(
+            "compile once, not again for each message", program.compile_command(package, interpreter)
+        )
     changes = requirements.missing(postconf, options.user)
     if changes:
         commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
