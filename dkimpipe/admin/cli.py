@@ -13,16 +13,16 @@ from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.errors import Trouble, one_line
 
 USAGE = 64  # sysexits(3)
-# What --help and the manual say of each. Not from docstrings, which python -OO does not have.
+# For --help and the manual. They are not taken from docstrings, which python -OO removes.
 DESCRIPTIONS = {
-    "check": "What is wrong, all of it in one run.",
-    "dns": "The records that the signatures need, computed from their keys, shown or published.",
-    "explain": "Why a message is signed as it is, or is not.",
-    "genkey": "A new private key, the line of the senders file for it, and its record.",
-    "index": "An index for a map of many thousands of lines, so that its length costs nothing.",
-    "postfix": "Tell Postfix to sign or to verify, check that it still does, and undo it.",
-    "rotate": "New keys in the place of old ones, step by step, without a moment of bad signatures.",
-    "setup": "From nothing to signed mail, and back.",
+    "check": "Check the conf file, the maps and the keys, and report every problem.",
+    "dns": "Print or publish the DNS records of the signing keys.",
+    "explain": "Show how a message is signed, and why.",
+    "genkey": "Create a private key, and print its senders file entry and DNS record.",
+    "index": "Index a large map, so that its length does not slow down the filter.",
+    "postfix": "Set up Postfix to sign or verify mail, check the setup, or undo it.",
+    "rotate": "Replace old keys with new ones, step by step, with valid signatures throughout.",
+    "setup": "Set up the signing of mail, or undo it.",
 }
 
 

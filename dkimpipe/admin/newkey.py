@@ -1,4 +1,4 @@
-"""A new private key: its domain, selector, file and permissions, and its line in the senders file."""
+"""A new private key: its domain, selector, file and permissions, and its senders file entry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def to_domain(text: str) -> str:
 
 
 def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
-    """Return a selector for each type of key: year and month, and a letter if there are several types.
+    """Return a selector for each type of key: by default year and month, plus a letter if there are several.
 
     Raises ConfigError if ``wanted`` is not a valid selector.
     """
@@ -49,7 +49,7 @@ def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
 
 
 def key_path(directory: Path, domain: str, selector: str) -> Path:
-    """Return the path of the key of a selector."""
+    """Return the path of the key file for a domain and selector."""
     return directory / f"{domain}.{selector}.pem"
 
 
@@ -58,23 +58,23 @@ def senders_line(domain: str, paths: list[tuple[str, Path]]) -> str:
     return f"{domain}  " + ", ".join(f"dkim(s={selector},key={path})" for selector, path in paths)
 
 
-def make(path: Path, kind: str, bits: int, group: str | None, owner: str | None = None) -> None:
+def create(path: Path, kind: str, bits: int, group: str | None, owner: str | None = None) -> None:
     """Create a key file (PKCS#8, RFC 5208). Raises ConfigError; never replaces a file.
 
-    Root and a group can read it, or one user. The default is the group ``GROUP``, or without root privileges
-    the user who creates it.
+    It is readable by root and a group, or by one user: by default the group ``GROUP``, or without root
+    privileges the current user.
     """
     if not MIN_RSA_BITS <= bits <= MAX_BITS:
         raise ConfigError(f"RSA keys have {MIN_RSA_BITS} to {MAX_BITS} bits, not {bits}")
-    me = os.geteuid()
+    uid = os.geteuid()
     if owner:
-        access = _for_user(owner, me)
-    elif group or not me:
-        access = _for_group(group or GROUP, me)
+        access = _for_user(owner, uid)
+    elif group or not uid:
+        access = _for_group(group or GROUP, uid)
     else:
-        access = 0o400, me, os.getegid()
+        access = 0o400, uid, os.getegid()
     try:
-        atomic.create(path, pem(kind, bits), *access)
+        atomic.create(path, new_key(kind, bits), *access)
     except FileExistsError:
         raise ConfigError(
             f"{path} already exists and is kept", "choose another selector: --selector"
@@ -83,20 +83,20 @@ def make(path: Path, kind: str, bits: int, group: str | None, owner: str | None 
         raise ConfigError(f"{path}: {error.strerror}", "name another directory: --directory") from None
 
 
-def _for_user(owner: str, me: int) -> tuple[int, int, int]:
+def _for_user(owner: str, uid: int) -> tuple[int, int, int]:
     """Return mode, user and group of a key that only its owner can read. Raises ConfigError."""
     try:
         account = pwd.getpwnam(owner)
     except KeyError:
         raise ConfigError(f"there is no user {owner}", "use the user that user= in master.cf names") from None
-    if me not in (0, account.pw_uid):
+    if uid not in (0, account.pw_uid):
         raise ConfigError(
             f"only root can create a key for user {owner}", "without --owner, the key is your own"
         )
     return 0o400, account.pw_uid, account.pw_gid
 
 
-def _for_group(group: str, me: int) -> tuple[int, int, int]:
+def _for_group(group: str, uid: int) -> tuple[int, int, int]:
     """Return mode, user and group of a key that its owner and a group can read. Raises ConfigError."""
     try:
         group_id = grp.getgrnam(group).gr_gid
@@ -104,14 +104,14 @@ def _for_group(group: str, me: int) -> tuple[int, int, int]:
         raise ConfigError(
             f"there is no group {group}", "dkimpipe setup creates it; or name another one: --group"
         ) from None
-    if me and group_id != os.getegid():
+    if uid and group_id != os.getegid():
         raise ConfigError(
             f"only root can create a key for group {group}", "without --group, the key is your own"
         )
-    return 0o440, me, group_id
+    return 0o440, uid, group_id
 
 
-def pem(kind: str, bits: int) -> bytes:
+def new_key(kind: str, bits: int) -> bytes:
     """Return a new private key, rsa or ed25519, as PKCS#8 PEM (RFC 5208)."""
     key = rsa.generate_private_key(65537, bits) if kind == "rsa" else ed25519.Ed25519PrivateKey.generate()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

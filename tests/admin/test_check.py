@@ -74,7 +74,7 @@ def test_each_fault_of_a_key_is_named_and_stops_nothing(
     text = f"example.com dkim(s=a,key={path})\nexample.org dkim(s=a)\n"
     status, said = checked(keys, text, "--dns", "--server=127.0.0.1#9")
     lines = [f"dkimpipe: error: SENDERS, line 1: key file {path} {fault}"]
-    lines += [f"    {hint.replace('PATH', str(path))}"] if hint else []
+    lines += [f"hint: {hint.replace('PATH', str(path))}"] if hint else []
     lines += ["dkimpipe: error: SENDERS, line 2: dkim without key=", ""]
     assert (status, said) == (78, "\n".join(lines))
 
@@ -145,7 +145,7 @@ def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
     assert done.status == 78
     key = keys.path("rsa2048")
     hints = [
-        f"    {line}"
+        f"hint: {line}"
         for each in (path, key)
         for line in (
             f"chgrp nogroup {each} && chmod g+r {each}",
@@ -183,7 +183,7 @@ def test_a_user_who_is_not_there_cannot_read(keys: Keys) -> None:
     assert done.status == 78
     assert done.stdout.decode() == (
         "dkimpipe: error: there is no user nouserofthisname to read the files\n"
-        "    name the filter's user: --user\n"
+        "hint: name the filter's user: --user\n"
     )
 
 
@@ -199,7 +199,7 @@ def test_a_key_whose_numbers_are_damaged(keys: Keys) -> None:
     assert checked(keys, "example.com dkim(s=a,key=KEYS/broken.pem)\n") == (
         78,
         "dkimpipe: error: SENDERS, line 1: key file KEYS/broken.pem is damaged: its components are "
-        "inconsistent\n    generate a new key: dkimpipe genkey\n",
+        "inconsistent\nhint: generate a new key: dkimpipe genkey\n",
     )
 
 
@@ -257,7 +257,7 @@ def test_an_index_that_is_out_of_date(keys: Keys) -> None:
     old.unlink()
     assert (status, said) == (
         0,
-        "dkimpipe: warning: SENDERS.index is out of date: the map is scanned\n    dkimpipe index\n",
+        "dkimpipe: warning: SENDERS.index is out of date: the map is scanned\nhint: dkimpipe index\n",
     )
 
 
@@ -269,7 +269,7 @@ def test_a_key_file_without_a_directory(keys: Keys) -> None:
     assert (done.returncode, done.stdout) == (
         0,
         f"dkimpipe: warning: {path}, line 1: key file rsa2048.pem is relative to Postfix's "
-        f"queue directory\n    if you mean this one: {keys.path('rsa2048')}\n",
+        f"queue directory\nhint: if you mean this one: {keys.path('rsa2048')}\n",
     )
 
 

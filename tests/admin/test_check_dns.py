@@ -344,11 +344,11 @@ def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.Monkey
     monkeypatch.setattr(lookup, "TIME_OUT", 0.2)
     begin = time.monotonic()
     with Silent() as server:
-        asker = lookup.Asker([lookup.server(f"127.0.0.1#{server.port}")])
+        querier = lookup.Querier([lookup.server(f"127.0.0.1#{server.port}")])
         found = [
             finding.what.replace(f"127.0.0.1#{server.port}", "SERVER")
             for name in "abcde"
-            for finding in asker.findings(name, [compare.Need("v=DKIM1; k=rsa; p=AA==")])
+            for finding in querier.findings(name, [compare.Need("v=DKIM1; k=rsa; p=AA==")])
         ]
     assert found == [
         *(f"{name}: no answer within 0.2 s, according to SERVER" for name in "abc"),

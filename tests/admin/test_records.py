@@ -23,7 +23,7 @@ from records import SAMPLES, Sample
 
 from dkimpipe.admin.dns import compare
 from dkimpipe.admin.dns.compare import Holds, Need
-from dkimpipe.admin.dns.lookup import Asker, Server
+from dkimpipe.admin.dns.lookup import Querier, Server
 from dkimpipe.verify import keyrecord
 from dkimpipe.verify.resolver import Resolver
 
@@ -103,10 +103,10 @@ KNOWS_ED25519 = witness.mail_dkim_on_ed25519() == "dkim:pass"
 def test_what_one_verifier_refuses_is_an_error(
     cases: list[Case], server: NameServer, refusals: dict[str, set[str]], report: Report
 ) -> None:
-    asker = Asker([Server("server", server.address, server.port)])
+    querier = Querier([Server("server", server.address, server.port)])
     wrong = {}
     for case in cases:
-        findings = list(asker.findings(case.owner, [Need(case.right.decode())]))
+        findings = list(querier.findings(case.owner, [Need(case.right.decode())]))
         errors = [finding.what for finding in findings if finding.level == "error"]
         (judged,) = in_memory.verify(case.message, Resolver((server.address, server.port)))
         accepted = judged.word in ("pass", "neutral")  # t=y

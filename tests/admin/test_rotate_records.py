@@ -287,7 +287,7 @@ def test_a_wildcard_record_leaves_no_selector_free(keys: Keys, tmp_path: Path, z
     assert (done.status, done.stderr) == (
         78,
         f"dkimpipe: {NEW}r19._domainkey.example.com: a key already exists\n"
-        "check for a wildcard record in the zone\n",
+        "hint: check for a wildcard record in the zone\n",
     )
     assert house.states == {"old": "active"}
 
@@ -305,7 +305,7 @@ FAULTS: dict[str, tuple[Callable[[House], object], list[str], str]] = {
     "key": (
         lambda house: (house.directory / "rsa1024.pem").chmod(0o644),
         [],
-        "key file KEYS/rsa1024.pem is readable by others (mode 0644)\nchmod 0640 KEYS/rsa1024.pem",
+        "key file KEYS/rsa1024.pem is readable by others (mode 0644)\nhint: chmod 0640 KEYS/rsa1024.pem",
     ),
     "state": (
         damage,
@@ -510,7 +510,8 @@ def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> 
         done = house.rotate(BEGIN + 40 * DAY, f"--look-at={bind.server}", late.look_at)
         assert (done.status, done.stderr) == (
             78,
-            f"dkimpipe: {old} holds a different key from the one that was there\ncheck what it is for\n",
+            f"dkimpipe: {old} holds a different key from the one that was there\n"
+            "hint: check what it is for\n",
         )
         late.records[old] = [other.encode()]
         house.said(BEGIN + 41 * DAY, f"--look-at={bind.server}", late.look_at)
@@ -547,5 +548,5 @@ def test_only_our_key_is_withdrawn(
         done = house.rotate(BEGIN + 40 * DAY)
         assert bind.dig(old) == ([there] if left is None else left)
         assert house.states == {"old": "retiring" if words else "revoked", NEW: "active"}
-        error = f"dkimpipe: {old} holds {words} from the one that was there\ncheck what it is for\n"
+        error = f"dkimpipe: {old} holds {words} from the one that was there\nhint: check what it is for\n"
         assert (done.status, done.stderr) == ((78, error) if words else (0, ""))

@@ -32,7 +32,7 @@ def checked(keys: Keys, text: str, *arguments: str) -> tuple[int, str]:
 
 def findings(said: str) -> list[str]:
     """Return the findings without the hints."""
-    return [line.removeprefix("dkimpipe: ") for line in said.splitlines() if not line.startswith("    ")]
+    return [line.removeprefix("dkimpipe: ") for line in said.splitlines() if not line.startswith("hint: ")]
 
 
 # What stands in the senders file, and what is found, without the hints.

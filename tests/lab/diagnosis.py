@@ -127,7 +127,7 @@ AMAVIS_IN_MAIN = (
 
 def error(what: str, hint: str = "") -> str:
     """What the check prints for an error."""
-    return "".join([f"dkimpipe: error: {what}\n", *(f"    {line}\n" for line in hint.splitlines())])
+    return "".join([f"dkimpipe: error: {what}\n", *(f"hint: {line}\n" for line in hint.splitlines())])
 
 
 def warning(what: str, hint: str = "") -> str:
@@ -155,7 +155,7 @@ Fault = tuple[str, str]
 
 def hints(output: str) -> list[str]:
     """Return what is to be done."""
-    return [line[4:] for line in output.splitlines() if line.startswith("    ")]
+    return [line.removeprefix("hint: ") for line in output.splitlines() if line.startswith("hint: ")]
 
 
 def with_commands(faults: Mapping[str, Fault]) -> list[str]:

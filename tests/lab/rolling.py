@@ -88,8 +88,8 @@ def orders(said: str) -> list[Order]:
     """Return what an administrator is told to do."""
     found = []
     for line in said.splitlines():
-        if line.startswith("publish: "):
-            name, _, strings = line.removeprefix("publish: ").partition(". IN TXT ")
+        if line.startswith("hint: publish: "):
+            name, _, strings = line.removeprefix("hint: publish: ").partition(". IN TXT ")
             found.append(Order(name, "".join(re.findall(r'"([^"]*)"', strings))))
         elif "delete this record from DNS" in line:
             found.append(Order(line.partition(":")[0], ""))

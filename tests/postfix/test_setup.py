@@ -886,7 +886,7 @@ def test_a_verifier_that_may_not_look_for_its_conf_file_is_named(signing: Machin
     what = "/etc/dkimpipe: user dkimpipe-verify cannot look for verify.conf there: its mail stays queued"
     assert (done.status, done.stdout.splitlines()[:2]) == (
         78,
-        [f"dkimpipe: error: {what}", "    chmod 0755 /etc/dkimpipe"],
+        [f"dkimpipe: error: {what}", "hint: chmod 0755 /etc/dkimpipe"],
     )
     signing.shell("chmod 0755 /etc/dkimpipe")
     assert dkimpipe(signing, "check", "--postfix").stdout == "dkimpipe: Postfix is set up\n"

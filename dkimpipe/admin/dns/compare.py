@@ -1,7 +1,7 @@
-"""The problems of a key record, and whose key a record contains.
+"""The problems with a key record, and whose key a record contains.
 
-The parser of ``verify`` decides whether a record is valid, with a few rules here for verifiers that are
-stricter: mail that any of them refuses is lost. The cause is determined afterwards, only for the message.
+The parser of ``verify`` decides whether a record is valid; a few rules here cover stricter verifiers, because
+mail that any of them refuses is lost. The cause is determined afterwards, for the message only.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from dkimpipe.admin.maps.entries import Use
 
 _SHOWN = 40  # bytes of a record in a message
-_OPENDKIM_LIMIT = 1024  # bytes, its BUFRSZ; it reads no further
+_OPENDKIM_LIMIT = 1024  # bytes: its BUFRSZ, beyond which it does not read
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _INVISIBLE = {"\u00a0": "non-breaking space", "\u200b": "zero-width space", "\u00ad": "soft hyphen"}
 _SPLIT_MARKS = b'"\\ \t\r\n'  # remnants where a value was split or joined
 _NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
-_NO_CHARACTER_OF_TAGS = re.compile(rb"[^\x20-\x7e\t\r\n]+")
-# How a certificate of version 3 begins (RFC 5280 section 4.1): loading one may print warnings.
+_NOT_TAG_CHARACTERS = re.compile(rb"[^\x20-\x7e\t\r\n]+")
+# The start of a version 3 certificate (RFC 5280 section 4.1): loading one may print warnings.
 _CERTIFICATE = re.compile(rb"(?s)\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02")
-_LIKE_A_KEY = re.compile(rb"[A-Za-z0-9+/]{40}")  # the shortest, of Ed25519, has 43
+_KEY_LIKE = re.compile(rb"[A-Za-z0-9+/]{40}")  # the shortest, of Ed25519, has 43
 
 
 class Need(NamedTuple):
@@ -44,7 +44,7 @@ class Need(NamedTuple):
     ``hash``        sha256, or sha1 for DomainKeys and a=rsa-sha1
     ``below``       i= can be in a subdomain of d=
     ``domainkeys``  it is a DomainKeys signature
-    ``local_part``  of the only sender, if there is only one
+    ``local_part``  the local part of the sender, if there is only one
     """
 
     value: str
@@ -76,21 +76,21 @@ def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
     try:
         found = keyrecord.parse(text)
     except KeyRecordError as error:
-        return [(_in_words(error, text, _key_of(needed.value)), "error")]
+        return [(_describe(error, text, _key_of(needed.value)), "error")]
     if publickey.base64_of(found.key).encode() != _key_of(needed.value):
         return [("the key does not match the private key", "error")]
-    return [*_against_signature(needed, found), *_refused_by_others(needed, found, text)]
+    return [*_against_signature(needed, found), *_refused_by_stricter(needed, found, text)]
 
 
 def _key_of(value: str) -> bytes:
-    """Return the key in a record of ours, in base64; nothing if the record was damaged."""
+    """Return the base64 key in one of our records; empty if the record is damaged."""
     try:
         return taglist.parse(value.encode()).get(b"p", b"")
     except TagListError:
         return b""
 
 
-# Forms of the right record that RFC 6376 allows, and ``verify`` accepts: what they are, the verifiers that
+# Forms of a correct record that RFC 6376 allows and ``verify`` accepts: what they are, the verifiers that
 # refuse them, and whether a record has this form. Seen with dkimpy 1.1, Mail::DKIM 1.2023, OpenDKIM 2.11.
 
 
@@ -135,7 +135,7 @@ _STRICTER: tuple[tuple[str, str, Callable[[Need, KeyRecord, bytes], bool]], ...]
 )
 
 
-def _refused_by_others(needed: Need, found: KeyRecord, text: bytes) -> Iterator[tuple[str, str]]:
+def _refused_by_stricter(needed: Need, found: KeyRecord, text: bytes) -> Iterator[tuple[str, str]]:
     for what, verifiers, has_form in _STRICTER:
         if has_form(needed, found, text):
             yield f"{what}: {verifiers} would refuse it", "error"
@@ -161,33 +161,33 @@ def _against_signature(needed: Need, found: KeyRecord) -> Iterator[tuple[str, st
         yield f"g={values[b'g']}: DomainKeys verifies mail of this local part only", "warning"
 
 
-# The message for a record that was refused.
+# The error messages for invalid records.
 
 
-def _in_words(error: KeyRecordError, text: bytes, wanted: bytes) -> str:
+def _describe(error: KeyRecordError, text: bytes, wanted: bytes) -> str:
     """Return the problem with a record that the parser refused; ``wanted`` is the key in base64."""
     for character, name in _INVISIBLE.items():
         if character.encode() in text:
             return f"it contains a {name} (U+{ord(character):04X})"
     if isinstance(error.__cause__, TagListError):
-        return _in_words_of_list(error.__cause__, text)
+        return _describe_tag_list_error(error.__cause__, text)
     if str(error) == keyrecord.REVOKED:
         return "the key is revoked: p= is empty"
     if str(error) == keyrecord.NO_KEY:
         return f"it is not a key record: '{_quoted(text)}'"
     what = str(error).removeprefix("key record: ")
     if error.tag == b"p":
-        return _what_is_in_p(error.value, wanted) or what
+        return _describe_p(error.value, wanted) or what
     return f"{what}: '{_quoted(error.value)}'" if error.value else what
 
 
-def _in_words_of_list(error: TagListError, text: bytes) -> str:
+def _describe_tag_list_error(error: TagListError, text: bytes) -> str:
     if text.startswith(_BYTE_ORDER_MARKS):
         return "a byte order mark before v="
     if b"\0" in text:
         return "it contains NUL bytes, as in UTF-16 text"
     if str(error) != taglist.NO_TAG:
-        unusual = _NO_CHARACTER_OF_TAGS.search(error.piece)
+        unusual = _NOT_TAG_CHARACTERS.search(error.piece)
         return f"{error}: '{_quoted(unusual[0])}'" if unusual else str(error)
     piece = error.piece.strip(taglist.FWS)
     if not piece:
@@ -201,8 +201,8 @@ def _in_words_of_list(error: TagListError, text: bytes) -> str:
     return f"not a tag: '{_quoted(piece)}'"
 
 
-def _what_is_in_p(value: bytes, wanted: bytes) -> str:
-    """Return what p= contains instead of a key, nothing if that is unknown."""
+def _describe_p(value: bytes, wanted: bytes) -> str:
+    """Return what p= contains instead of a key; empty if unknown."""
     key = taglist.unfolded(value)
     if b"-----BEGIN" in value:
         return "p= contains the BEGIN line of a key file"
@@ -224,7 +224,7 @@ def _what_is_in_p(value: bytes, wanted: bytes) -> str:
 
 
 def _other_object(key: bytes) -> str:
-    """Return the kind of file that was pasted into p= by mistake, nothing if it is unknown."""
+    """Return the kind of file that was pasted into p= by mistake; empty if unknown."""
     try:
         octets = taglist.base64(key)
         if _CERTIFICATE.match(octets):
@@ -239,11 +239,11 @@ def _quoted(octets: bytes) -> str:
     return shown(printable(octets, _SHOWN))
 
 
-# Whose key it is.
+# Whose key a record contains.
 
 
 class Holds(enum.Enum):
-    """What a TXT record contains. UNCLEAR may be a key: the name is not free, and the key is not gone."""
+    """What a TXT record contains. UNCLEAR may be a key, so its name is not free and its key not gone."""
 
     NOTHING = "no key"
     OURS = "the key that is asked for, and no other"
@@ -254,24 +254,24 @@ class Holds(enum.Enum):
 def holds(text: bytes, value: str = "") -> Holds:
     """Return what a TXT record contains; ``value`` is the record of the key in question, if there is one.
 
-    A record that verifiers refuse still contains a key for less strict verifiers, and for its owner.
+    A record that verifiers refuse still counts: less strict verifiers, and its owner, may use the key.
     """
     wanted = _key_of(value)
     try:
         found = publickey.base64_of(keyrecord.parse(text).key).encode()
     except KeyRecordError as error:
-        return _holds_though_refused(error, text, wanted)
+        return _holds_if_refused(error, text, wanted)
     if not wanted:
         return Holds.UNCLEAR
     return Holds.OURS if found == wanted else Holds.OTHER
 
 
-def _holds_though_refused(error: KeyRecordError, text: bytes, wanted: bytes) -> Holds:
+def _holds_if_refused(error: KeyRecordError, text: bytes, wanted: bytes) -> Holds:
     if str(error) == keyrecord.REVOKED:
         return Holds.NOTHING
     solid = text.translate(None, _SPLIT_MARKS)
     if wanted and wanted in solid:
-        return Holds.UNCLEAR if _LIKE_A_KEY.search(solid.replace(wanted, b"")) else Holds.OURS
-    if str(error) == keyrecord.NO_KEY and not _LIKE_A_KEY.search(solid):
-        return Holds.NOTHING  # of another kind, such as a wildcard's SPF
+        return Holds.UNCLEAR if _KEY_LIKE.search(solid.replace(wanted, b"")) else Holds.OURS
+    if str(error) == keyrecord.NO_KEY and not _KEY_LIKE.search(solid):
+        return Holds.NOTHING  # another kind of record, such as SPF from a wildcard
     return Holds.UNCLEAR

@@ -1,7 +1,7 @@
 """TXT records in the formats of name servers, web forms and programs.
 
-There is one function for each format. It takes names without the last dot, values of any length in US-ASCII,
-and the time to live in seconds, and returns lines with their line ends.
+Each format is a function that takes names without the trailing dot, US-ASCII values of any length, and the
+time to live in seconds, and returns complete lines.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def nsupdate(records: Sequence[Record], ttl: int) -> str:
         [
             f"update delete {record.name}. TXT\n"
             f"update add {record.name}. {ttl} TXT {quoted(record.value)}\n"
-            "send\n"  # one for each: they may be in different zones
+            "send\n"  # one for each record: they may be in different zones
             for record in records
         ]
     )

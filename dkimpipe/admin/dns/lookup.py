@@ -147,7 +147,7 @@ def _negative_ttl(response: dns.message.Message) -> int:
     return max([min(each.ttl, each[0].minimum) for each in kinds], default=0)
 
 
-class Asker:
+class Querier:
     """Looks up the records of many names.
 
     A server that has not answered ``PATIENCE`` queries is not queried again: a silent server costs a quarter

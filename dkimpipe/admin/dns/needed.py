@@ -20,7 +20,7 @@ from dkimpipe.dkim import KEY_TYPES
 from dkimpipe.errors import ConfigError, NotSigned, Trouble
 
 
-class Needed:
+class NeededRecords:
     """The signatures, by the name of the record that they need.
 
     ``notes``   omissions and their reasons, one line each
@@ -28,7 +28,7 @@ class Needed:
     """
 
     def __init__(self, lines: dict[Line, bool], settings: Settings) -> None:
-        """Take entries, each with whether it is requested: the others only show what else uses a record."""
+        """Take entries, each with whether it was requested. The others only show what else uses a record."""
         self.notes: list[str] = []
         self.errors: list[Trouble] = []
         self._lines = lines
@@ -38,7 +38,7 @@ class Needed:
             if isinstance(use, Use):
                 self._uses.setdefault(use.name, []).append(use)
             elif lines[line]:  # problems of entries that are not requested are not reported
-                self._tell(use)
+                self._add_problem(use)
 
     def records(self, options: argparse.Namespace) -> list[Record]:
         """Return the records of the requested entries, and the policies of their domains."""
@@ -64,7 +64,7 @@ class Needed:
                 place = others[0].line.place()
                 raise ConfigError(f"{name}: {place} also needs this record", "name that entry as well")
 
-    def _tell(self, reason: Trouble | NotSigned) -> None:
+    def _add_problem(self, reason: Trouble | NotSigned) -> None:
         if isinstance(reason, NotSigned):
             self.notes.append(str(reason))
         else:
@@ -92,7 +92,7 @@ class Needed:
         self.notes += dict.fromkeys(f"{name}: {what}" for what, level in found if level == "error")
 
     def _key(self, use: Use) -> tuple[str, str]:
-        """Return k= and p= for a signature. Raises ConfigError, also if the algorithm is for other keys."""
+        """Return k= and p= for a signature. Raises ConfigError, also if the algorithm needs another key."""
         options = use.options
         try:
             kind, octets = self._public(options.keyfile)
@@ -151,7 +151,7 @@ def _common_tags(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _first_place(uses: Iterable[Use]) -> str:
-    """Return the place of the first one, empty if there is none."""
+    """Return the place of the first use; empty if there is none."""
     return next((use.line.place() for use in uses), "")
 
 

@@ -1,6 +1,6 @@
-"""TXT records of policies, those of DomainKeys (RFC 4870 section 3.6) and of DMARC; records as zone lines.
+"""Policy records for DomainKeys (RFC 4870 section 3.6) and DMARC, and TXT records as zone file lines.
 
-The record of a selector, which holds a public key, is made by dkimpipe.publickey; it serves DomainKeys too.
+The key record of a selector comes from dkimpipe.publickey, and serves DomainKeys as well.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ _SAFE = "".join(chr(octet) for octet in range(33, 127) if chr(octet) not in ";="
 
 
 class Record(NamedTuple):
-    """A TXT record: its ``name`` in A-labels without the last dot, its ``value`` in one piece, US-ASCII."""
+    """A TXT record: its ``name`` in A-labels without the trailing dot, and its ``value``, in US-ASCII."""
 
     name: str
     value: str
 
 
 def policy_name(domain: str) -> str:
-    """Return the name of a domain's DomainKeys policy, without the last dot."""
+    """Return the name of a domain's DomainKeys policy, without the trailing dot."""
     return f"_domainkey.{domain}"
 
 
 def dmarc_name(domain: str) -> str:
-    """Return the name of a domain's DMARC policy, without the last dot."""
+    """Return the name of a domain's DMARC policy, without the trailing dot."""
     return f"_dmarc.{domain}"
 
 
 def policy(signs: str, tags: Mapping[str, str]) -> str:
     """Return a DomainKeys policy.
 
-    ``signs``: ``~`` some of its mail, ``-`` all, ``!`` all and only itself; ``.`` it sends no mail.
+    ``signs``: the domain signs ``~`` some of its mail, ``-`` all, ``!`` all, and nobody else may; ``.`` it
+    sends no mail.
     """
     return tag_list(_POLICY_ORDER, {"o": signs, **tags})
 

@@ -1,4 +1,4 @@
-"""Differences in the effect of files written for DKIMproxy 1.4.1, for administrators who migrate.
+"""Files written for DKIMproxy 1.4.1 that have a different effect here, for administrators who migrate.
 
 The reference is DKIMproxy's own code, with the signatures of Mail::DKIM, even where its manual differs.
 """
@@ -27,8 +27,8 @@ _NO_ALGORITHM = "dkim without a= was rsa-sha1 in DKIMproxy; here it follows from
 
 
 def directives(settings: Settings) -> Iterator[Finding]:
-    """Yield the differences of the conf file, in no particular order."""
-    place = _what_sender_chose(settings)
+    """Yield the differences for the conf file, in no particular order."""
+    place = _place_of_sender_choice(settings)
     if place and "match" not in settings.values:
         yield _warning(
             f"{place}: DKIMproxy preferred Sender to From; here From comes before Sender",
@@ -58,7 +58,7 @@ def directives(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _what_sender_chose(settings: Settings) -> str:
+def _place_of_sender_choice(settings: Settings) -> str:
     """Return the place of a setting that depends on the chosen address; empty if there is none."""
     if "sender_map" in settings.values:
         return settings.where["sender_map"]
@@ -68,7 +68,7 @@ def _what_sender_chose(settings: Settings) -> str:
 
 
 def entry(line: Line) -> Iterator[Finding]:
-    """Yield the differences of a map entry, or of a signature in the conf file."""
+    """Yield the differences for a map entry, or for a signature in the conf file."""
     place = line.place()
     if line.key != line.key.lower():
         yield _warning(
@@ -107,7 +107,7 @@ def _options(signature: Signature) -> Iterator[str]:
 
 
 def _keydomain(line: Line, signature: Signature) -> Iterator[str]:
-    """Yield the differences of d= or i= if they come from the key."""
+    """Yield the differences for d= or i= taken from the key."""
     if "domain" in signature.options and "$key" not in _domain_and_identity(signature):
         return
     key = canonical(line.key).decode("utf-8", "replace")

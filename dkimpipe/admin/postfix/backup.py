@@ -103,7 +103,7 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
             postconf.edit(change)
             yield postconf.command(change)
         for name in MAIN_FILES:  # postconf(1) leaves mode 0644
-            atomic.give(directory / name, (before / name).stat())
+            atomic.set_mode_and_owner(directory / name, (before / name).stat())
     if not (before / STATUS_FILE).exists() and (after / STATUS_FILE).exists():
         (directory / STATUS_FILE).unlink(missing_ok=True)
     finished = backup.with_name(f".{backup.name}")

@@ -1,4 +1,4 @@
-"""The records of the keys in rotation: look up, publish, and withdraw."""
+"""The records of the keys in rotation: look up, publish, and withdraw them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from dkimpipe.admin.dns.update import Server
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError
 
-_LEAST_WAIT = 3600  # seconds; even with a TTL of 0, secondary servers may lag behind
+_MIN_CACHE_TIME = 3600  # seconds; even with a TTL of 0, secondary servers may lag behind
 
 
 class KeyRecords:
-    """The records at the servers, and their updates with ``--publish``."""
+    """The key records in DNS, and their updates with ``--publish``."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._asker = lookup.Asker(options.look_at or ())
+        self._querier = lookup.Querier(options.look_at or ())
 
     def faults(self, needs: Mapping[str, Sequence[Need]]) -> list[Finding]:
-        """Return the problems with the records of these names, at any server.
+        """Return the problems with the records at these names, on any server.
 
-        With ``--publish``, missing records are published first. Raises ConfigError, also if a name has
-        another record.
+        With ``--publish``, missing records are published first. Raises ConfigError, also if there is another
+        record at a name.
         """
         found = {name: self._errors(name, each) for name, each in needs.items()}
         missing = [name for name, errors in found.items() if errors]
@@ -38,36 +38,37 @@ class KeyRecords:
         return [finding for errors in found.values() for finding in errors]
 
     def _errors(self, name: str, needs: Sequence[Need]) -> list[Finding]:
-        return [each for each in self._asker.findings(name, list(needs)) if each.level == "error"]
+        return [each for each in self._querier.findings(name, list(needs)) if each.level == "error"]
 
     def are_free(self, names: Iterable[str]) -> bool:
         """Return whether no server has a key at these names. Raises ConfigError if one does not answer.
 
-        An invalid record may be someone's key: then the name is not free.
+        An invalid record may be someone's key, so its name is not free.
         """
-        texts = [text for name in names for answer in self._sure_answers(name) for text in answer.texts]
+        texts = [text for name in names for answer in self._certain_answers(name) for text in answer.texts]
         return all(compare.holds(text) is Holds.NOTHING for text in texts)
 
-    def wait(self, names: Iterable[str], others: Iterable[str]) -> int:
+    def cache_time(self, names: Iterable[str], others: Iterable[str]) -> int:
         """Return the seconds for which resolvers may cache answers for these names, or for others.
 
         Raises ConfigError if a server does not answer for ``names``.
         """
-        answers = [answer for name in names for answer in self._sure_answers(name)]
-        answers += [answer for name in others for _, answer in self._asker.answers(name)]
-        return max([_LEAST_WAIT, *(answer.ttl for answer in answers)])
+        answers = [answer for name in names for answer in self._certain_answers(name)]
+        answers += [answer for name in others for _, answer in self._querier.answers(name)]
+        return max([_MIN_CACHE_TIME, *(answer.ttl for answer in answers)])
 
-    def _sure_answers(self, name: str) -> list[Answer]:
-        answers = list(self._asker.answers(name))
+    def _certain_answers(self, name: str) -> list[Answer]:
+        answers = list(self._querier.answers(name))
         for at, answer in answers:
             if not answer.certain:
                 raise ConfigError(f"{name}: {answer.failure}, according to {at.name}")
         return [answer for _, answer in answers]
 
-    def there(self, names: Iterable[str], value: str) -> list[str]:
+    def names_with_key(self, names: Iterable[str], value: str) -> list[str]:
         """Return the names at which a server has this key, or may have it.
 
-        It may if it fails, does not answer, or has an invalid record. An empty value stands for any key.
+        A server may have it if it fails, does not answer, or has an invalid record. An empty value means any
+        key.
         """
         gone = (Holds.NOTHING, Holds.OTHER)
         return [
@@ -75,29 +76,29 @@ class KeyRecords:
             for name in names
             if any(
                 not answer.certain or any(compare.holds(text, value) not in gone for text in answer.texts)
-                for _, answer in self._asker.answers(name)
+                for _, answer in self._querier.answers(name)
             )
         ]
 
-    def withdraw(self, there: Record) -> None:
+    def withdraw(self, record: Record) -> None:
         """Delete a record from DNS, or revoke it.
 
-        Raises ConfigError, also if the primary server has another key there, or an invalid record that may
-        contain one.
+        Raises ConfigError, also if the primary server has another key at this name, or an invalid record that
+        may contain one.
         """
         server = update.server(self._options)
-        for text in update.texts(server, there.name, self._options.zone or ""):
-            found = compare.holds(text, there.value)
+        for text in update.texts(server, record.name, self._options.zone or ""):
+            found = compare.holds(text, record.value)
             if found not in (Holds.OURS, Holds.NOTHING):
-                what = f"{there.name} holds {found.value} from the one that was there"
+                what = f"{record.name} holds {found.value} from the one that was there"
                 raise ConfigError(what, "check what it is for")
         if self._options.revoke:
-            revoked = re.sub(r"\bp=.*", "p=", there.value)
-            self._publish([Record(there.name, revoked)], server, replace=True)
+            revoked = re.sub(r"\bp=.*", "p=", record.value)
+            self._publish([Record(record.name, revoked)], server, replace=True)
         elif self._options.dry_run:
-            print(f"{there.name}: to be deleted from DNS")
+            print(f"{record.name}: to be deleted from DNS")
         else:
-            update.delete(server, [there], self._options.zone or "", replace=True)
+            update.delete(server, [record], self._options.zone or "", replace=True)
 
     def _publish(self, records: list[Record], server: Server | None = None, replace: bool = False) -> None:
         if self._options.dry_run:

@@ -1,7 +1,7 @@
 """The state that ``dkimpipe rotate`` keeps between runs: each key, its state, and since when.
 
-It is stored in the directory of the keys, as readable JSON without secrets. The senders file alone determines
-which keys sign: so killed runs and manual edits do no harm.
+It is stored as JSON, without secrets, in the directory of the keys. The senders file alone determines which
+keys sign, so killed runs and manual edits do no harm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dkimpipe.errors import ConfigError, one_line
 NAME = "rotation.json"
 WAITING = ("generated", "published")
 STATES = (*WAITING, "active", "retiring", "revoked")
-_SIZES = {True: (2,), False: (0, 2)}  # of ``replaces``, for a waiting key or another one
+_SIZES = {True: (2,), False: (0, 2)}  # of ``replaces``, for keys that wait to sign, and for others
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -34,15 +34,15 @@ class Key:
     """A key and its state.
 
     ``selector``, ``keyfile``  as in s= and key= of the senders file
-    ``names``      of its records
-    ``state``      generated: its records are not at every server yet; published: they are; active: it signs;
-                   retiring: it no longer signs, but its records are still needed; revoked: they are gone
+    ``names``      the names of its records
+    ``state``      generated: not every server has its records yet; published: every server has; active: it
+                   signs; retiring: it no longer signs, but its records are needed; revoked: they are gone
     ``since``      when it entered this state: seconds since 1970
     ``value``      the value of its records, empty until the key exists
     ``wait``       seconds that its records must be visible before it may sign: a resolver may cache their
                    absence for that long
     ``replaces``   the pair that it replaces when it becomes active
-    ``switching``  the replacement is in progress, in one map after another
+    ``switching``  the replacement is in progress, one map after another
     """
 
     selector: str
@@ -60,14 +60,14 @@ class Key:
         """Its selector and key file in the senders file."""
         return Pair(self.selector, self.keyfile)
 
-    def become(self, state: str, now: int) -> None:
+    def enter(self, state: str, now: int) -> None:
         """Enter another state."""
         self.state, self.since, self.switching = state, now, False
 
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Exclude other runs. Raises ConfigError if there is one, OSError without the directory."""
+    """Exclude other runs. Raises ConfigError if one is in progress, OSError if there is no directory."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,9 +86,9 @@ def load(directory: Path, maps: Iterable[str]) -> list[Key]:
     """
     path = directory / NAME
     try:
-        kept = json.loads(path.read_bytes())
-        keys = [_key(values) for values in kept["keys"]]
-        missing = sorted(set(map(_text, kept["maps"])) - set(map(os.path.abspath, maps)))
+        saved = json.loads(path.read_bytes())
+        keys = [_key(values) for values in saved["keys"]]
+        missing = sorted(set(map(_string, saved["maps"])) - set(map(os.path.abspath, maps)))
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -106,16 +106,16 @@ def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
     """Save the keys for the next run, atomically. Raises OSError."""
     values = [{**asdict(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
     status = directory.stat()
-    kept = {"maps": list(map(os.path.abspath, maps)), "keys": values}
-    octets = json.dumps(kept, indent=2).encode() + b"\n"
+    saved = {"maps": list(map(os.path.abspath, maps)), "keys": values}
+    octets = json.dumps(saved, indent=2).encode() + b"\n"
     atomic.write(directory / NAME, octets, 0o640, status.st_uid, status.st_gid)
 
 
 def _key(values: dict[str, Any]) -> Key:
-    """Return a key. Raises ValueError, KeyError and TypeError: people may have edited it."""
+    """Return a key. Raises ValueError, KeyError or TypeError: the file may have been edited by hand."""
     key = Key(**values)
     for text in (key.selector, key.keyfile, key.value, *key.names, *key.replaces):
-        _text(text)
+        _string(text)
     if key.state not in STATES:
         raise ValueError(f"no such state: {key.state!r}")
     if not isinstance(key.names, list) or not all(is_domain(name.encode()) for name in key.names):
@@ -124,11 +124,11 @@ def _key(values: dict[str, Any]) -> Key:
         raise ValueError(f"invalid 'replaces': {key.replaces!r}")
     if type(key.wait) is not int or key.wait < 0 or type(key.switching) is not bool:
         raise ValueError(f"invalid 'wait' or 'switching': {key.wait!r}, {key.switching!r}")
-    key.since = calendar.timegm(time.strptime(_text(key.since), _TIME))
+    key.since = calendar.timegm(time.strptime(_string(key.since), _TIME))
     return key
 
 
-def _text(value: object) -> str:
+def _string(value: object) -> str:
     if not isinstance(value, str) or any(ord(character) < 32 for character in value):
         raise ValueError(f"not a string: {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""One run of ``dkimpipe rotate``: each key takes the step that is due, if it is safe now."""
+"""One run of ``dkimpipe rotate``: take the step that is due for each key, if it is safe now."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from dkimpipe.errors import ConfigError, NotSigned, Trouble, one_line
 from dkimpipe.files import exists, why
 from dkimpipe.keys import read_key
 
-_MOST_TRIES = 20  # selectors in one month
+_MAX_SELECTORS = 20  # selectors in one month
 
 
 class _Use(NamedTuple):
-    """The signatures that use a pair.
+    """The signatures that use a pair of selector and key file.
 
     ``signatures``  by the name of the record that they need
-    ``depends``     reasons for further names, which depend on the sender
+    ``varying``     the reasons why further record names are unknown: they depend on the sender
     """
 
     signatures: dict[str, list[Use]]
-    depends: set[str]
+    varying: set[str]
 
     @property
     def names(self) -> set[str]:
-        """The names of its records."""
+        """The names of the records that they need."""
         return set(self.signatures)
 
 
-def _what_signs(settings: Settings) -> dict[Pair | None, _Use]:
-    """Return the pairs in the maps; None is for signatures with selector or key from the conf file.
+def _signing_pairs(settings: Settings) -> dict[Pair | None, _Use]:
+    """Return the pairs in the maps; None is for signatures with a selector or key from the conf file.
 
     Raises ConfigError for the first error: an entry that cannot be parsed may sign as well.
     """
@@ -57,114 +57,116 @@ def _what_signs(settings: Settings) -> dict[Pair | None, _Use]:
         pair = edit.pair(signature) if signature and line.path in maps else None
         found = uses.setdefault(pair, _Use({}, set()))
         if isinstance(use, NotSigned):
-            found.depends.add(str(use))
+            found.varying.add(str(use))
         else:
             found.signatures.setdefault(use.name, []).append(use)
     return uses
 
 
-class Turn:
-    """One run over all keys. The state is saved after each step, so that a kill loses nothing."""
+class Run:
+    """One run over all keys. The state is saved after each step, so that nothing is lost if it is killed."""
 
     def __init__(self, options: argparse.Namespace, settings: Settings, now: int) -> None:
         self._options = options
         self._settings = settings
         self._maps = list(entries.maps(settings))
-        self._signing = _what_signs(settings)
+        self._signing = _signing_pairs(settings)
         self._now = now
         self._keys = state.load(options.directory, self._maps)
         self._records = KeyRecords(options)
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._domains = set(map(newkey.to_domain, options.domains))
 
-    def all_keys(self) -> int:
+    def take_due_steps(self) -> int:
         """Take all steps that are due, independently for each key; return the exit status."""
         if not any(self._signing) and any(key.state == "active" for key in self._keys):
             raise ConfigError(
                 f"{', '.join(self._maps)}: all signatures are gone",
                 f"if this is intended: rm {self._options.directory / state.NAME}",
             )
-        self._notice_what_signs()
+        self._update_states()
         for domain in self._domains - {_domain(name) for key in self._keys for name in key.names}:
             raise ConfigError(f"{', '.join(self._maps)}: no signature for {domain} that can be rotated")
         self._save()
         if self._options.dry_run:
-            self._tell_states()
+            self._print_states()
         for key in filter(self._is_due, list(self._keys)):
-            self._take(self._begin, key)
-        for key in filter(self._is_asked_for, list(self._keys)):
+            self._take(self._choose_new_key, key)
+        for key in filter(self._is_selected, list(self._keys)):
             self._take(_STEPS[key.state], self, key)
-        return ERRORS_FOUND if self._told else 0
+        return ERRORS_FOUND if self._reported else 0
 
-    def _tell_states(self) -> None:
-        for key in filter(self._is_asked_for, self._keys):
-            print(f"{key.state:<10} since {_day(key.since)}: {_who(key)}, {key.keyfile}")
-        for reason in sorted(reason for use in self._signing.values() for reason in use.depends):
+    def _print_states(self) -> None:
+        for key in filter(self._is_selected, self._keys):
+            print(f"{key.state:<10} since {_timestamp(key.since)}: {_names(key)}, {key.keyfile}")
+        for reason in sorted(reason for use in self._signing.values() for reason in use.varying):
             print(f"never       {reason}")
 
     def _take(self, step: Callable[..., object], *arguments: object) -> None:
         try:
             step(*arguments)
         except Trouble as trouble:
-            self._report([Finding(str(trouble), trouble.hint)])
+            self._report_errors([Finding(str(trouble), trouble.hint)])
         except OSError as error:
-            self._report([Finding(f"{error.filename}: {why(error)}")])
+            self._report_errors([Finding(f"{error.filename}: {why(error)}")])
         self._save()
 
-    def _report(self, findings: list[Finding]) -> None:
-        new = [finding for finding in findings if finding.what not in self._told]
-        _tell([Finding(f"dkimpipe: {what}", hint) for what, hint, _ in new], sys.stderr)
-        self._told.update(finding.what for finding in new)
+    def _report_errors(self, findings: list[Finding]) -> None:
+        new = [finding for finding in findings if finding.what not in self._reported]
+        _print([Finding(f"dkimpipe: {what}", hint) for what, hint, _ in new], sys.stderr)
+        self._reported.update(finding.what for finding in new)
 
     def _save(self) -> None:
         if not self._options.dry_run:
             state.save(self._options.directory, self._keys, self._maps)
 
-    def _notice_what_signs(self) -> None:
+    def _update_states(self) -> None:
         """Update the states from the senders file, which may have been edited, and from the clock."""
         for key in self._keys:
             use = self._signing.get(key.pair)
             if key.since > self._now:
-                print(f"{_who(key)}: {key.state} since {_day(key.since)}, in the future; reset to now")
-                key.become("generated" if key.state == "published" else key.state, self._now)
-            if key.switching:  # a run was killed during this step, which continues
+                print(
+                    f"{_names(key)}: {key.state} since {_timestamp(key.since)}, in the future; reset to now"
+                )
+                key.enter("generated" if key.state == "published" else key.state, self._now)
+            if key.switching:  # a run was killed during this step, which is resumed
                 continue
             if use and key.state != "active":
-                print(f"{_who(key)}: signs {'now' if key.state in WAITING else 'again'}")
-                key.become("active", self._now)
+                print(f"{_names(key)}: signs {'now' if key.state in WAITING else 'again'}")
+                key.enter("active", self._now)
             elif not use and key.state == "active":
-                until = _day(self._now + self._options.keep)
-                print(f"{_who(key)}: no longer signs; its records are kept until {until}")
-                key.become("retiring", self._now)
+                until = _timestamp(self._now + self._options.keep)
+                print(f"{_names(key)}: no longer signs; its records are kept until {until}")
+                key.enter("retiring", self._now)
             elif key.state in WAITING and Pair(*key.replaces) not in self._signing:
-                key.become("retiring", self._now)
+                key.enter("retiring", self._now)
             key.names = sorted(use.names) or key.names if use else key.names
         known = {key.pair for key in self._keys}
         for pair, use in self._signing.items():
             if pair and use.names and pair not in known:
-                self._keys.append(Key(*pair, sorted(use.names), "active", self._made(pair.keyfile)))
+                self._keys.append(Key(*pair, sorted(use.names), "active", self._created(pair.keyfile)))
 
-    def _made(self, path: str) -> int:
+    def _created(self, path: str) -> int:
         """Return when a key file was created, or the current time if that is unknown."""
         try:
             return min(self._now, int(Path(path).stat().st_mtime))
         except OSError:
             return self._now
 
-    def _is_asked_for(self, key: Key) -> bool:
+    def _is_selected(self, key: Key) -> bool:
         domains = set(map(_domain, key.names))
         return not self._domains or bool(self._domains & domains)
 
     def _is_due(self, key: Key) -> bool:
         if key.state != "active":
             return False
-        of_age = self._options.now or self._now - key.since >= self._options.age
-        is_succeeded = any(new.replaces == list(key.pair) for new in self._keys if new.state in WAITING)
-        depends = self._signing[key.pair].depends
-        return bool(of_age) and not is_succeeded and not depends and self._is_asked_for(key)
+        is_old = self._options.now or self._now - key.since >= self._options.age
+        has_successor = any(new.replaces == list(key.pair) for new in self._keys if new.state in WAITING)
+        varying = self._signing[key.pair].varying
+        return bool(is_old) and not has_successor and not varying and self._is_selected(key)
 
-    def _begin(self, old: Key) -> None:
-        """Choose selector and file of the new key. They are saved before it exists, in case of a kill."""
+    def _choose_new_key(self, old: Key) -> None:
+        """Choose the selector and file of the new key. They are saved before it exists, in case of a kill."""
         directory = Path(old.keyfile).parent
         taken = {name for key in self._keys for name in key.names}
         for selector in self._selectors(read_key(old.keyfile).type):
@@ -172,7 +174,7 @@ class Turn:
             names = [publickey.record_name(selector, _domain(name)) for name in old.names]
             if taken.intersection(names) or exists(str(path)) or not self._records.are_free(names):
                 continue
-            wait = self._records.wait(names, old.names)
+            wait = self._records.cache_time(names, old.names)
             new = Key(selector, str(path), names, "generated", self._now, "", wait, list(old.pair))
             self._keys.append(new)
             return
@@ -182,47 +184,47 @@ class Turn:
         month = time.strftime("%Y%m", time.gmtime(self._now))
         yield month
         yield month + kind[0]
-        yield from (f"{month}{kind[0]}{number}" for number in range(2, _MOST_TRIES))
+        yield from (f"{month}{kind[0]}{number}" for number in range(2, _MAX_SELECTORS))
 
     def _generated(self, key: Key) -> None:
         """Create the key if necessary; publish its records, or check them."""
         if not key.value and not exists(key.keyfile):
             if not self._options.dry_run:
-                _make(key)
-            print(f"{_who(key)}: a new key, {key.keyfile}")
+                _create(key)
+            print(f"{_names(key)}: a new key, {key.keyfile}")
             if self._options.dry_run:
                 return
-        if self._is_lost(key):
-            self._give_up(key)
+        if self._is_file_lost(key):
+            self._abandon(key)
             return
         if not self._options.dry_run:
-            atomic.tidy(Path(key.keyfile))
+            atomic.remove_temporary(Path(key.keyfile))
         key.value = publickey.record_value(key.keyfile)
-        self._sign_for_all(key)
+        self._cover_all_domains(key)
         faults = self._records.faults(self._needs(key))
         if faults:
-            _tell(faults)
+            _print(faults)
         else:
-            print(f"{_who(key)}: published; it will sign from {_day(self._now + key.wait)}")
-            key.become("published", self._now)
+            print(f"{_names(key)}: published; it will sign from {_timestamp(self._now + key.wait)}")
+            key.enter("published", self._now)
 
     def _published(self, key: Key) -> None:
-        """Make the key sign, if its records have been visible for long enough."""
-        if self._is_lost(key):
-            self._give_up(key)
+        """Start signing with the key if its records have been visible for long enough."""
+        if self._is_file_lost(key):
+            self._abandon(key)
             return
-        if self._sign_for_all(key):
+        if self._cover_all_domains(key):
             self._generated(key)
             return
         faults = self._records.faults(self._needs(key))
         if faults:
-            _tell(faults)
-            key.become("generated", self._now)
+            _print(faults)
+            key.enter("generated", self._now)
         elif key.switching or self._now - key.since > key.wait:
             self._switch(key)
 
     def _needs(self, key: Key) -> dict[str, list[Need]]:
-        """Return the requirements for each record of a key, from all signatures that use it, or will."""
+        """Return the requirements for each record of a key, from all signatures that use or will use it."""
         needs: dict[str, list[Need]] = {name: [] for name in key.names}
         for pair in (Pair(*key.replaces), key.pair) if key.state in WAITING else (key.pair,):
             signatures = self._signing[pair].signatures if pair in self._signing else {}
@@ -231,20 +233,20 @@ class Turn:
                 needs.setdefault(name, []).extend(need_of(use, key.value) for use in uses)
         return {name: needs[name] or [Need(key.value)] for name in key.names}
 
-    def _is_lost(self, key: Key) -> bool:
-        """Return whether a key is no longer in its file. Raises ConfigError if that cannot be read."""
+    def _is_file_lost(self, key: Key) -> bool:
+        """Return whether a key is no longer in its file. Raises ConfigError if the file cannot be read."""
         return bool(key.value) and not (
             exists(key.keyfile) and publickey.record_value(key.keyfile) == key.value
         )
 
-    def _give_up(self, key: Key) -> None:
-        print(f"{_who(key)}: given up: its key is no longer in {key.keyfile}")
-        key.become("retiring", self._now)
+    def _abandon(self, key: Key) -> None:
+        print(f"{_names(key)}: given up: its key is no longer in {key.keyfile}")
+        key.enter("retiring", self._now)
 
-    def _sign_for_all(self, key: Key) -> bool:
-        """Give a waiting key records wherever the old one signs; return whether there are new names.
+    def _cover_all_domains(self, key: Key) -> bool:
+        """Give a key records for every domain that the old one signs for; return whether any were added.
 
-        Raises ConfigError if DNS does not show for how long their absence may be cached.
+        Raises ConfigError if DNS does not show how long their absence may be cached.
         """
         uses = [self._signing[pair] for pair in (Pair(*key.replaces), key.pair) if pair in self._signing]
         domains = {_domain(name) for use in uses for name in use.names}
@@ -252,20 +254,20 @@ class Turn:
         more = [name for name in names if name not in key.names]
         if more:
             old = [publickey.record_name(key.replaces[0], _domain(name)) for name in more]
-            key.wait = max(key.wait, self._records.wait(more, old))
+            key.wait = max(key.wait, self._records.cache_time(more, old))
             print(f"{', '.join(more)}: the key s={key.selector} will also sign for this")
-            key.become("generated", self._now)
+            key.enter("generated", self._now)
         key.names = names
         return bool(more)
 
     def _switch(self, key: Key) -> None:
-        """Put a key into the maps, which are read again: they may have been edited in the meantime."""
+        """Put a key into the maps, which are read again in case they were edited in the meantime."""
         old = Pair(*key.replaces)
         before = {path: Path(path).read_bytes() for path in self._maps}
-        use = _what_signs(self._settings).get(old, _Use({}, set()))
-        for reason in sorted(use.depends):
+        use = _signing_pairs(self._settings).get(old, _Use({}, set()))
+        for reason in sorted(use.varying):
             hint = "give it a d=, or a separate selector and key"
-            raise ConfigError(f"{_who(key)}: cannot replace s={old.selector}: {reason}", hint)
+            raise ConfigError(f"{_names(key)}: cannot replace s={old.selector}: {reason}", hint)
         if not {publickey.record_name(key.selector, _domain(name)) for name in use.names} <= set(key.names):
             raise ConfigError(f"{', '.join(self._maps)}: changed in the meantime", "try again")
         if not self._options.dry_run:
@@ -273,72 +275,72 @@ class Turn:
             self._save()
             for path, octets in before.items():
                 edit.replace(path, octets, old, key.pair)
-        print(f"{_who(key)}: signs from now on, replacing s={old.selector}")
-        key.become("active", self._now)
+        print(f"{_names(key)}: signs from now on, replacing s={old.selector}")
+        key.enter("active", self._now)
         for other in self._keys:
             if other.pair == old:
-                other.become("retiring", self._now)
+                other.enter("retiring", self._now)
 
     def _active(self, key: Key) -> None:
-        """Save the value of the records, which outlive the key file. Report incorrect records."""
+        """Save the value of the records, which outlive the key file, and report incorrect records."""
         key.value = publickey.record_value(key.keyfile)
-        self._report(self._records.faults(self._needs(key)))
+        self._report_errors(self._records.faults(self._needs(key)))
 
     def _retiring(self, key: Key) -> None:
-        """Withdraw the records, once no mail in transit needs them."""
+        """Withdraw the records once no mail in transit needs them."""
         if self._now - key.since < self._options.keep:
             return
         needed = {name for other in self._keys if other.state in _NEEDS_RECORD for name in other.names}
         needed.update(*(use.names for use in self._signing.values()))
         names = [name for name in key.names if name not in needed]
-        there = self._records.there(names, key.value)
-        if there and self._options.publish:
-            for name in there:
+        remaining = self._records.names_with_key(names, key.value)
+        if remaining and self._options.publish:
+            for name in remaining:
                 self._records.withdraw(Record(name, key.value))
-            there = self._records.there(there, key.value)
-        for name in there:
+            remaining = self._records.names_with_key(remaining, key.value)
+        for name in remaining:
             print(f"{name}: delete this record from DNS: its key no longer signs")
-        if not there:
-            print(f"{_who(key)}: revoked{self._use_of_file(key)}")
-            key.become("revoked", self._now)
+        if not remaining:
+            print(f"{_names(key)}: revoked{self._note_on_file(key)}")
+            key.enter("revoked", self._now)
 
-    def _use_of_file(self, key: Key) -> str:
-        """Return a note that the key file can be removed, if nothing else uses it."""
+    def _note_on_file(self, key: Key) -> str:
+        """Return a note that the key file can be removed; empty if something else uses it."""
         used = {pair.keyfile for pair in self._signing if pair} | {self._settings.get("keyfile")}
-        if key.keyfile in used or not exists(key.keyfile) or self._is_lost(key):
+        if key.keyfile in used or not exists(key.keyfile) or self._is_file_lost(key):
             return ""
         return f"; its file is no longer needed: rm {key.keyfile}"
 
     def _revoked(self, key: Key) -> None:
-        """Forget the key, if its file is gone."""
+        """Forget the key if its file is gone."""
         if not exists(key.keyfile):
             self._keys.remove(key)
 
 
 _STEPS = {
-    "generated": Turn._generated,
-    "published": Turn._published,
-    "active": Turn._active,
-    "retiring": Turn._retiring,
-    "revoked": Turn._revoked,
+    "generated": Run._generated,
+    "published": Run._published,
+    "active": Run._active,
+    "retiring": Run._retiring,
+    "revoked": Run._revoked,
 }
 _NEEDS_RECORD = (*WAITING, "active")
 
 
-def _make(key: Key) -> None:
+def _create(key: Key) -> None:
     """Create a key with the type and owner of the one that it replaces. Raises ConfigError, OSError."""
     old = Path(key.replaces[1])
     kind, bits = read_key(str(old)).type, read_key(str(old)).bits
     status = old.stat()
-    octets = newkey.pem(kind, max(bits, newkey.BITS))
+    octets = newkey.new_key(kind, max(bits, newkey.BITS))
     atomic.create(Path(key.keyfile), octets, status.st_mode & 0o777, status.st_uid, status.st_gid)
 
 
-def _who(key: Key) -> str:
+def _names(key: Key) -> str:
     return ", ".join(key.names)
 
 
-def _day(seconds: int) -> str:
+def _timestamp(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
@@ -346,8 +348,8 @@ def _domain(name: str) -> str:
     return name.partition("._domainkey.")[2]
 
 
-def _tell(findings: Iterable[Finding], out: TextIO | None = None) -> None:
-    """Print the findings, and each hint once."""
-    hints = dict.fromkeys(finding.hint for finding in findings if finding.hint)
+def _print(findings: Iterable[Finding], out: TextIO | None = None) -> None:
+    """Print the findings, then each hint once."""
+    hints = dict.fromkeys(f"hint: {line}" for finding in findings for line in finding.hint.splitlines())
     for line in (*(finding.what for finding in findings), *hints):
         print(one_line(line), file=out)

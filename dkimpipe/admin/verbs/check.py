@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from dkimpipe.admin.findings import Finding, tell
+from dkimpipe.admin.findings import Finding, print_findings
 from dkimpipe.admin.maps import permissions
 from dkimpipe.admin.postfix import doctor, filter_service, filter_user
 from dkimpipe.admin.postfix.filter_service import SIGN
@@ -16,12 +16,12 @@ from dkimpipe.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dkimpipe.admin.dns.lookup import Asker
+    from dkimpipe.admin.dns.lookup import Querier
     from dkimpipe.admin.maps.entries import Use
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options."""
+    """Add the verb's options."""
     postfix.add_instance(parser, user="")
     parser.add_argument("--postfix", action="store_true", help="check only Postfix's configuration")
     parser.add_argument("--dns", action="store_true", help="also check the key records in DNS")
@@ -38,11 +38,11 @@ def run(options: argparse.Namespace) -> int:
         return postfix.check(Postconf(options.directory), options.user, options.json)
     from dkimpipe.admin.maps.lint import Lint
 
-    asker = None
+    querier = None
     if options.dns:
-        from dkimpipe.admin.dns.lookup import Asker, server
+        from dkimpipe.admin.dns.lookup import Querier, server
 
-        asker = Asker([server(options.server)] if options.server else ())
+        querier = Querier([server(options.server)] if options.server else ())
     named = filter_files.arguments(options)
     try:
         postconf = Postconf(options.directory)
@@ -57,13 +57,13 @@ def run(options: argparse.Namespace) -> int:
         findings += permissions.unreadable(files, user or SIGN.name)
     if postconf:
         findings += survey.findings(postconf, SIGN, files)
-    if asker:
-        findings += _dns(lint.uses, asker)
+    if querier:
+        findings += _dns(lint.uses, querier)
     signatures = "1 signature is" if lint.good == 1 else f"{lint.good} signatures are"
-    return tell(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
+    return print_findings(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
 
 
-def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
+def _dns(uses: list[Use], querier: Querier) -> Iterator[Finding]:
     """Compare each key with its record, once for each name."""
     from dkimpipe import publickey
     from dkimpipe.admin.dns.compare import Need, need_of
@@ -72,4 +72,4 @@ def _dns(uses: list[Use], asker: Asker) -> Iterator[Finding]:
     for use in uses:
         needs.setdefault(use.name, []).append(need_of(use, publickey.record_value(use.options.keyfile)))
     for name, each in needs.items():
-        yield from asker.findings(name, each)
+        yield from querier.findings(name, each)

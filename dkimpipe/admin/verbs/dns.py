@@ -1,7 +1,7 @@
 """``dkimpipe dns``: print or publish the DNS records of the signing keys.
 
-There is one record for each selector and domain, which has to fit all entries that use it: tags that would
-make one of their signatures fail are omitted, and stderr shows why.
+There is one record for each selector and domain, shared by all entries that use it: tags that would make one
+of their signatures fail are omitted, and the reason is printed to standard error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Callable
 
 from dkimpipe.address import first_mailbox
 from dkimpipe.admin.dns import formats, update
-from dkimpipe.admin.dns.needed import Needed
+from dkimpipe.admin.dns.needed import NeededRecords
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.admin.maps import entries
@@ -26,7 +26,7 @@ _LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options."""
+    """Add the verb's options."""
     parser.set_defaults(fail=parser.error)
     words = "keys of the maps, or domains of the conf file (default: all)"
     parser.add_argument("keys", nargs="*", metavar="ADDRESS-OR-DOMAIN", help=words)
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     """Print or publish the records; return 0, or 78 if some could not be computed. Raises ConfigError."""
     _check_combination(options)
     settings = read_settings(filter_files.arguments(options))
-    needed = Needed(entries.asked_for(settings, options.keys), settings)
+    needed = NeededRecords(entries.asked_for(settings, options.keys), settings)
     records = needed.records(options)
     for note in needed.notes:
         print(f"dkimpipe: {one_line(note)}", file=sys.stderr)
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_combination(options: argparse.Namespace) -> None:
-    """Exit with a usage error if an option lacks another one that it requires."""
+    """Exit with a usage error if options conflict, or one lacks another that it requires."""
     updates = options.publish or options.delete
     for wrong, words in (
         (options.publish and options.delete, "--publish or --delete, not both"),

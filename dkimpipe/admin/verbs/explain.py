@@ -1,6 +1,6 @@
 """``dkimpipe explain``: show how a message is signed, and why.
 
-It processes the message with the filter's own code, and prints the result of each step.
+The message is processed by the filter's own code, and the result of each step is printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options: an address, and the options of the filter."""
+    """Add the verb's options: an address, and the options of the filter."""
     text = "explain a message from this address (default: the message on standard input)"
     parser.add_argument("address", nargs="?", metavar="ADDRESS", help=text)
     parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
@@ -55,10 +55,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _state(server: str | None) -> State:
-    """Return a function that yields the state of a signature's record, in lines. It imports cryptography."""
+    """Return a function that yields lines about a signature's record in DNS. It imports cryptography."""
     from dkimpipe.admin.dns import compare, lookup
 
-    asker = lookup.Asker([lookup.server(server)] if server else ())
+    querier = lookup.Querier([lookup.server(server)] if server else ())
 
     def state(options: SignatureOptions, sender: Mailbox) -> Iterator[str]:
         name = publickey.record_name(options.selector.decode(), options.domain.decode())
@@ -66,7 +66,7 @@ def _state(server: str | None) -> State:
         local_part = sender.local_part.decode("utf-8", "replace")
         value = publickey.record_value(options.keyfile)
         needs = [compare.need(options, host != options.domain, local_part, value)]
-        found = [finding.what for finding in asker.findings(name, needs)]
+        found = [finding.what for finding in querier.findings(name, needs)]
         yield from found or [f"{name}: the record is correct"]
 
     return state

@@ -8,7 +8,7 @@ _NAMES = ("conf_file", "sender_map", "listid_map")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe these options."""
+    """Add these options."""
     for name in _NAMES:
         parser.add_argument(
             f"--{name}", f"--{name.replace('_', '-')}", metavar="FILE", help="as for the filter"

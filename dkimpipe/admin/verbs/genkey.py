@@ -9,12 +9,12 @@ from pathlib import Path
 
 from dkimpipe import publickey
 from dkimpipe.admin.dns import record
-from dkimpipe.admin.newkey import BITS, DIRECTORY, GROUP, key_path, make, selectors, senders_line, to_domain
+from dkimpipe.admin.newkey import BITS, DIRECTORY, GROUP, create, key_path, selectors, senders_line, to_domain
 from dkimpipe.keys import read_key
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options."""
+    """Add the verb's options."""
     parser.set_defaults(fail=parser.error)
     parser.add_argument("domain", metavar="DOMAIN", help="the domain to sign for; with --show, a key file")
     parser.add_argument(
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     types = ("rsa", "ed25519") if options.dual else (options.type,)
     for kind, selector in selectors(options.selector, types).items():
         path = key_path(options.directory.absolute(), domain, selector)  # pipe(8) starts elsewhere
-        make(path, kind, options.bits or BITS, options.group, options.owner)
+        create(path, kind, options.bits or BITS, options.group, options.owner)
         paths.append((selector, path))
     print(senders_line(domain, paths))
     for selector, path in paths:

@@ -15,7 +15,7 @@ from dkimpipe.config import read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options."""
+    """Add the verb's options."""
     filter_files.add_arguments(parser)
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from dkimpipe.admin.findings import Finding, tell
+from dkimpipe.admin.findings import Finding, print_findings
 from dkimpipe.admin.postfix import (
     doctor,
     filter_service,
@@ -20,7 +20,7 @@ from dkimpipe.admin.selinux import survey
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options."""
+    """Add the verb's options."""
     add_instance(parser, user="")
     parser.add_argument(
         "--verify",
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None:
-    """Describe the options for the Postfix instance and the user; without a user, it depends on the job."""
+    """Add the options for the Postfix instance and the user, whose default depends on the job."""
     parser.add_argument(
         "-c",
         metavar="DIR",
@@ -53,7 +53,7 @@ def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None
 
 
 def add_open(parser: argparse.ArgumentParser) -> None:
-    """Describe the option that accepts an open service."""
+    """Add the option that accepts open services."""
     parser.add_argument(
         "--open", action="store_true", help="connect a service even if strangers may send there"
     )
@@ -75,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[Job] = ()) -> int:
-    """Print the findings, and those of a test run of each filter; return 0, or 78 if there are errors.
+    """Check the setup and run each filter once; print the findings. Return 0, or 78 if there are errors.
 
-    Without jobs it checks those that are set up, at least in part.
+    Without jobs, those that are set up, at least in part, are checked.
     """
     findings: list[Finding] = []
     for job in jobs or requirements.in_use(postconf):
@@ -87,9 +87,9 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
         found += trial(service) if service else []
         found += survey.findings(postconf, job)
         findings += [each for each in found if _same(each) not in known]
-    return tell(findings, "Postfix is set up", as_json)
+    return print_findings(findings, "Postfix is set up", as_json)
 
 
 def _same(finding: Finding) -> tuple[str, str, str]:
-    """Return a value that is equal for both jobs if one fix solves the problem of both."""
+    """Return a value that is the same for both jobs if one fix solves the problem for both."""
     return finding.level, finding.what.partition(": ")[0], finding.hint or finding.what

@@ -15,7 +15,7 @@ from pathlib import Path
 from dkimpipe.admin import newkey
 from dkimpipe.admin.dns import lookup, update
 from dkimpipe.admin.rotation import state
-from dkimpipe.admin.rotation.steps import Turn
+from dkimpipe.admin.rotation.steps import Run
 from dkimpipe.admin.verbs import filter_files
 from dkimpipe.config import read_settings
 from dkimpipe.options import seconds
@@ -25,7 +25,7 @@ KEEP = "30d"  # Postfix gives up after 5 days; people read, and forward, later
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options."""
+    """Add the verb's options."""
     parser.set_defaults(fail=parser.error)
     add = parser.add_argument
     add("domains", nargs="*", metavar="DOMAIN", help="rotate only the keys of these domains")
@@ -78,7 +78,7 @@ def rotate(options: argparse.Namespace, now: int) -> int:
         options.fail("--server, --tsig, --zone and --revoke require --publish")
     settings = read_settings(filter_files.arguments(options))
     with state.lock(options.directory):
-        return Turn(options, settings, now).all_keys()
+        return Run(options, settings, now).take_due_steps()
 
 
 def _time(text: str) -> int:

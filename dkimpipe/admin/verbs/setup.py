@@ -1,6 +1,6 @@
 """``dkimpipe setup``: set up the signing of mail, or undo it.
 
-Each step is printed as an equivalent command, and skipped if it is already done: so setup can be run again,
+Each step is printed as an equivalent command, and skipped if it is already done, so setup can be run again
 for another domain or after an interruption.
 """
 
@@ -23,7 +23,7 @@ from dkimpipe import publickey, senders
 from dkimpipe.address import to_u_labels
 from dkimpipe.admin import atomic, newkey
 from dkimpipe.admin.dns import record
-from dkimpipe.admin.findings import tell
+from dkimpipe.admin.findings import print_findings
 from dkimpipe.admin.postfix import (
     apply,
     backup,
@@ -46,10 +46,10 @@ from dkimpipe.options import SignatureOptions
 
 DIRECTORY = Path(SENDER_MAP).parent
 KEYS = Path(newkey.DIRECTORY)
-KINDS = {"rsa": f"{newkey.BITS}-bit RSA", "ed25519": "Ed25519"}
+KEY_TYPES = {"rsa": f"{newkey.BITS}-bit RSA", "ed25519": "Ed25519"}
 NO_HOME = "/nonexistent"
-MADE = "dkimpipe setup"  # the comment in passwd(5) of a user that setup created
-AFTERWARDS = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
+USER_COMMENT = "dkimpipe setup"  # the comment in passwd(5) of a user that setup created
+AFTER_REMOVAL = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
 HEADER = "# who    what to add\n"
 
 
@@ -58,11 +58,11 @@ class Step(NamedTuple):
 
     why: str
     command: str
-    do: Callable[[], object]
+    take: Callable[[], object]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the verb's options."""
+    """Add the verb's options."""
     parser.add_argument("domains", nargs="*", metavar="DOMAIN", help="sign mail of this domain")
     postfix.add_instance(parser)
     parser.add_argument("--selector", help="the selector of the keys (default: year and month)")
@@ -90,10 +90,10 @@ def run(options: argparse.Namespace) -> int:
     service = filter_service.find(postconf)
     settings = read_settings(doctor.options(service) if service else [])
     try:
-        refuse_odd_files([DIRECTORY, KEYS], [_senders(settings), *KEYS.glob("*.pem")])
+        refuse_unsafe_files([DIRECTORY, KEYS], [_senders(settings), *KEYS.glob("*.pem")])
         if options.remove:
             _refuse_if_used(postconf, domains)
-            _take(_remove(postconf, user, domains, _senders(settings)), options.dry_run)
+            _take_steps(_removal_steps(postconf, user, domains, _senders(settings)), options.dry_run)
             return 0
         if not domains:
             raise ConfigError("no domain given", "dkimpipe setup example.com")
@@ -101,14 +101,16 @@ def run(options: argparse.Namespace) -> int:
         if not options.open:
             open_services.refuse(postconf)
         filter_user.refuse_user(postconf, user, group)
-        _take(_add(postconf, user, group, domains, options, _senders(settings)), options.dry_run)
+        _take_steps(
+            _setup_steps(postconf, user, group, domains, options, _senders(settings)), options.dry_run
+        )
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
     if options.dry_run:
         return 0
     status = _check(Postconf(options.directory), options.user, domains, _senders(settings))
     for domain in domains:
-        _tell_records(domain, settings)
+        _print_records(domain, settings)
     if options.reload and not status:
         apply.reload(postconf)
     elif not status:
@@ -116,15 +118,15 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def refuse_odd_files(directories: list[Path], files: list[Path]) -> None:
-    """Raise ConfigError unless these are of the right kind and not writable by others: root works on them."""
+def refuse_unsafe_files(directories: list[Path], files: list[Path]) -> None:
+    """Raise ConfigError unless these are of the right kind and not writable by others: root edits them."""
     for path in (*directories, *files):
         try:
             status = path.lstat()
         except FileNotFoundError:
             continue
-        is_what_it_should_be = stat.S_ISDIR if path in directories else stat.S_ISREG
-        if not is_what_it_should_be(status.st_mode):
+        is_right_kind = stat.S_ISDIR if path in directories else stat.S_ISREG
+        if not is_right_kind(status.st_mode):
             what = "directory" if path in directories else "regular file"
             raise ConfigError(f"{path} is not a {what}", f"see what it is: ls -ld {path}")
         if status.st_mode & 0o022 or (path in directories and status.st_uid):
@@ -149,7 +151,7 @@ def _refuse_if_used(postconf: Postconf, domains: list[str]) -> None:
 
 
 def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
-    """Return the user that pipe(8) runs the filter as, and its group."""
+    """Return the user and group that pipe(8) runs the filter as."""
     service = filter_service.find(postconf)
     user, _, group = ((service and service.attribute("user")) or wanted_user).partition(":")
     if not group and filter_user.exists(user):
@@ -157,40 +159,40 @@ def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
     return user, group or user
 
 
-def _take(steps: Iterator[Step], dry_run: bool) -> None:
+def _take_steps(steps: Iterator[Step], dry_run: bool) -> None:
     taken = False
     for step in steps:
         print(f"# {step.why}\n{step.command}")
         taken = True
         if not dry_run:
-            step.do()
+            step.take()
     if not taken:
         print("nothing to do")
 
 
-def _add(
+def _setup_steps(
     postconf: Postconf, user: str, group: str, domains: list[str], options: argparse.Namespace, path: Path
 ) -> Iterator[Step]:
     if not filter_user.exists(user):
         own_group = ["--gid", user] if _group_id(user) is not None else ["--user-group"]
         command = ["useradd", "--system", *own_group, "--no-create-home", "--home-dir", NO_HOME]
         command += ["--shell", shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false"]
-        command += ["--comment", MADE, user]
+        command += ["--comment", USER_COMMENT, user]
         yield _command("the user that the filter runs as: it owns nothing and cannot log in", command)
-    # The user that verifies has its conf file there as well; only the keys need a separate directory.
+    # The user that verifies has its conf file there, too; only the keys need a private directory.
     if not (DIRECTORY.exists() and DIRECTORY.stat().st_mode & 0o001):
         command = ["install", "-d", "-o", "root", "-g", "root", "-m", "0755", str(DIRECTORY)]
         yield _command("a directory for conf files and the senders file", command)
-    if not (KEYS.exists() and _may(KEYS, group, 0o010)):
+    if not (KEYS.exists() and _gives_access(KEYS, group, 0o010)):
         command = ["install", "-d", "-o", "root", "-g", group, "-m", "0750", str(KEYS)]
         yield _command("a directory for the keys", command)
-    if path.exists() and not _may(path, group, 0o040):
+    if path.exists() and not _gives_access(path, group, 0o040):
         yield _command("let that user read the senders file", ["chgrp", group, str(path)])
     for domain in domains:
         if _entry(domain, path):
             print(f"# {domain} has an entry in {path}, which is left unchanged")
         else:
-            yield from _add_domain(domain, group, options, path)
+            yield from _domain_steps(domain, group, options, path)
     interpreter, _, main = filter_service.installed_command(SIGN)
     package = Path(main).parent
     if not program.is_compiled(package, interpreter):
@@ -204,7 +206,7 @@ def _add(
         yield Step(why, "\n".join(commands), lambda: backup.edit(postconf, changes))
 
 
-def _add_domain(domain: str, group: str, options: argparse.Namespace, senders_path: Path) -> Iterator[Step]:
+def _domain_steps(domain: str, group: str, options: argparse.Namespace, senders_path: Path) -> Iterator[Step]:
     types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
     pairs = []
     for kind, selector in newkey.selectors(options.selector, types).items():
@@ -216,9 +218,9 @@ def _add_domain(domain: str, group: str, options: argparse.Namespace, senders_pa
             continue
         command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {group}"
         yield Step(
-            f"a key for {domain}, {KINDS[kind]}",
+            f"a key for {domain}, {KEY_TYPES[kind]}",
             command,
-            lambda path=path, kind=kind: newkey.make(path, kind, newkey.BITS, group),  # type: ignore[misc]
+            lambda path=path, kind=kind: newkey.create(path, kind, newkey.BITS, group),  # type: ignore[misc]
         )
     line = newkey.senders_line(domain, pairs)
     command = f"echo '{line}' >> {senders_path}"
@@ -234,13 +236,13 @@ def _append(path: Path, line: str, group: str) -> None:
         atomic.create(path, f"{HEADER}{line}\n".encode(), 0o640, 0, grp.getgrnam(group).gr_gid)
 
 
-def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
+def _removal_steps(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
     """Yield the steps that undo the setup of these domains, or all of it. Keys and edited lines are kept."""
     if not domains and backup.backups(postconf.directory, SIGN):
         command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
         yield Step("restore the configuration of Postfix", command, lambda: apply.revert(postconf))
     if path.exists():
-        yield from _remove_entries(path, domains)
+        yield from _entry_removal_steps(path, domains)
     elif domains:
         print(f"# there is no {path}")
     if domains:
@@ -253,14 +255,14 @@ def _remove(postconf: Postconf, user: str, domains: list[str], path: Path) -> It
             if left.stat().st_gid:
                 yield _command("make it readable for root only", ["chown", "root:root", str(left)])
     if filter_user.exists(user):
-        if pwd.getpwnam(user).pw_gecos == MADE:
+        if pwd.getpwnam(user).pw_gecos == USER_COMMENT:
             yield _command("remove the user", ["userdel", user])
         else:
             print(f"# user {user} was not created by setup, and is kept")
-    print(f"# leave the records in DNS for some weeks: messages in transit need them\n# {AFTERWARDS}")
+    print(f"# leave the records in DNS for some weeks: messages in transit need them\n# {AFTER_REMOVAL}")
 
 
-def _remove_entries(path: Path, domains: list[str]) -> Iterator[Step]:
+def _entry_removal_steps(path: Path, domains: list[str]) -> Iterator[Step]:
     lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
     ours = [line for line in lines if _is_ours(line, domains)]
     left = [line for line in lines if line not in ours]
@@ -291,7 +293,7 @@ def _is_ours(line: str, domains: list[str]) -> bool:
 def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int:
     """Check the whole setup, and run the filter as its user with a message for each domain.
 
-    If an entry limits who may have its signatures, it is enough that the filter runs.
+    If an entry is limited to certain senders, it is enough that the filter runs.
     """
     print()
     findings = doctor.findings(postconf, user)
@@ -301,10 +303,10 @@ def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int
             report = "signed " if _is_for_all(_entry(domain, path)) else ""
             findings += trial(service, f"postmaster@{domain}", report)
     findings += survey.findings(postconf, SIGN, map(str, KEYS.glob("*.pem")))
-    return tell(findings, f"Postfix is set up, and signs mail from {', '.join(domains)}")
+    return print_findings(findings, f"Postfix is set up, and signs mail from {', '.join(domains)}")
 
 
-def _tell_records(domain: str, settings: Settings) -> None:
+def _print_records(domain: str, settings: Settings) -> None:
     """Print the records to publish for a domain, and how to test them."""
     entry = _entry(domain, _senders(settings))
     for signature in senders.parse(entry.text, entry.place) if entry else ():
@@ -339,8 +341,8 @@ def _group_id(name: str) -> int | None:
         return None
 
 
-def _may(path: Path, group: str, bit: int) -> bool:
-    """Return whether a group, or everyone, may enter a directory (0o010) or read a file (0o040)."""
+def _gives_access(path: Path, group: str, bit: int) -> bool:
+    """Return whether a group, or everyone, may search a directory (0o010) or read a file (0o040)."""
     status = path.stat()
     return bool((status.st_gid == _group_id(group) and status.st_mode & bit) or status.st_mode & bit >> 3)
 
