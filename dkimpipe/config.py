@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Callable, ClassVar
 
 CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
+VERIFY_CONF_FILE = "/etc/dkimpipe/verify.conf"
 SENDER_MAP = "/etc/dkimpipe/senders"
 SENDMAIL = "/usr/sbin/sendmail"
 ARGV = "in master.cf: argv=... -f ${sender} -- ${recipient}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dkimpipe.errors import Trouble, one_line
 
+NOTE = "note"
 ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
 
 
@@ -16,7 +17,7 @@ class Finding(NamedTuple):
 
     ``what``   the place and the problem, on one line
     ``hint``   the fix, on one or more lines; empty if there is none
-    ``level``  error, or warning for what may be intended
+    ``level``  error, warning for what may be intended, or note for what is known to be
     """
 
     what: str
@@ -44,5 +45,5 @@ def _print(findings: Sequence[Finding], success: str) -> None:
         print(f"dkimpipe: {finding.level}: {one_line(finding.what)}")
         for line in finding.hint.splitlines():
             print(f"hint: {one_line(line)}")
-    if not findings:
+    if all(finding.level == NOTE for finding in findings):
         print(f"dkimpipe: {success}")

@@ -7,7 +7,7 @@ from typing import Callable, ClassVar
 
 from dkimpipe import publickey
 from dkimpipe.address import is_domain, to_a_labels
-from dkimpipe.config import OPTIONS, Settings
+from dkimpipe.config import OPTIONS, VERIFY_CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, printable
 from dkimpipe.files import read_file
 from dkimpipe.verify import resolver
@@ -35,7 +35,7 @@ class VerifySettings(Settings):
         "client_name": (),
         "queue_id": (),
     }
-    conf_file = "/etc/dkimpipe/verify.conf"
+    conf_file = VERIFY_CONF_FILE
     command = "dkimpipe verify"
 
     def __init__(self) -> None:

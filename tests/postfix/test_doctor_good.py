@@ -234,7 +234,7 @@ dnsblog   unix  -       -       y       -       0       dnsblog
 """,
     ),
     "OpenDKIM everywhere but where mail is signed": (
-        f"{MAIN}smtpd_milters = unix:opendkim/opendkim.sock\nnon_smtpd_milters = $smtpd_milters\n",
+        f"{MAIN}smtpd_milters = unix:opendkim/opendkim.sock\n",
         MASTER.replace("no_address_mappings", "no_address_mappings,no_milters"),
     ),
     "a milter that checks for viruses": (

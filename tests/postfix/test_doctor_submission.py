@@ -395,7 +395,8 @@ def test_opendkim_may_sign_unless_its_conf_file_says_that_it_verifies(
     monkeypatch.setattr(doctor, "OPENDKIM_CONF", path)
     edit(directory, "-P submission/inet/smtpd_milters=inet:localhost:8891", {})
     named = [Finding(what, hint.replace("DIR", str(directory)), level) for what, hint, level in found]
-    assert doctor.findings(Postconf(directory), "nobody") == named
+    found = doctor.findings(Postconf(directory), "nobody")
+    assert [each for each in found if each.level != "note"] == named
 
 
 def test_a_conf_file_of_opendkim_in_latin_1_is_read(

@@ -82,13 +82,6 @@ FAULTS: dict[str, Fault] = {
         "-MX pickup/unix",
         error("pickup/unix: without it signed mail stays in the maildrop directory for ever"),
     ),
-    "this content_filter at pickup": (
-        "-P pickup/unix/content_filter=dkimpipe:dummy",
-        error(
-            "pickup/unix/content_filter: signed mail loops",
-            "postconf -c DIR -PX pickup/unix/content_filter",
-        ),
-    ),
     "checks and milters at pickup": (
         "-PX pickup/unix/receive_override_options",
         error(

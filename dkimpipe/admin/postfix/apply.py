@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import subprocess
 
-from dkimpipe.admin.postfix import backup, filter_service, filter_user, open_services, requirements, routing
+from dkimpipe.admin.postfix import (
+    backup,
+    coverage,
+    filter_service,
+    filter_user,
+    open_services,
+    requirements,
+    routing,
+)
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.kinds import Plan
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
 
 
-def apply(postconf: Postconf, user: str, job: Job, write: bool, allow_open: bool) -> None:
+def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, allow_open: bool) -> None:
     """Print the changes, and make them if ``write`` is set. Raises ConfigError if they would do harm.
 
     ``allow_open`` accepts services that sign mail and let strangers send.
     """
-    changes = requirements.missing(postconf, user, job)
+    changes = requirements.missing(postconf, user, job, chosen)
     routing.refuse_another_filter(postconf, job)
     if job is SIGN and not allow_open:
         open_services.refuse(postconf)
@@ -25,6 +34,9 @@ def apply(postconf: Postconf, user: str, job: Job, write: bool, allow_open: bool
         print("nothing to change")
         return
     _print_changes(postconf, changes)
+    note = coverage.unsigned(postconf, chosen.kinds) if job is SIGN else None
+    if note:
+        print(f"# {note.what}\n# to sign it: {note.hint}")
     if write:
         print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload activates the changes")
     else:
@@ -46,6 +58,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
     if not (ours := backup.backups(directory, job)):
         raise ConfigError(f"no backup in {directory}", f"{job.setup_command} --apply was not run here")
     backups, other_service = backup.backups(directory), filter_service.find(postconf, other)
+    chosen = requirements.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
     for each in undone:
         for line in backup.undo(Postconf(directory), each):
@@ -53,7 +66,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
     if other_service and set(undone) != set(ours):
         print(f"# {other.setup_command} --apply, which was undone as well, is applied again")
         now = Postconf(directory)
-        changes = requirements.missing(now, other_service.attribute("user") or other.name, other)
+        changes = requirements.missing(now, other_service.attribute("user") or other.name, other, chosen)
         _print_changes(now, changes)
         backup.edit(now, changes, other)
 

@@ -15,16 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin import atomic
+from dkimpipe.admin.postfix import networks, notices
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, STATUS_FILE, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
 
 NAME = "dkimpipe-backup-"
 MAIN_FILES = ("main.cf", "master.cf")
-FILES = (
-    STATUS_FILE,
-    *MAIN_FILES,
-)  # the status file is for old versions only; master.cf depends on it, so it comes first
+TABLES = (STATUS_FILE, notices.TABLE_FILE, networks.TABLE_FILE)  # some exist only with old versions
+FILES = (*TABLES, *MAIN_FILES)  # master.cf comes last: it depends on the others
 _NAME = re.compile(NAME + r"\d{8}T\d{6}[b-z]?(-verify)?")
 
 
@@ -104,8 +103,11 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
             yield postconf.command(change)
         for name in MAIN_FILES:  # postconf(1) leaves mode 0644
             atomic.set_mode_and_owner(directory / name, (before / name).stat())
-    if not (before / STATUS_FILE).exists() and (after / STATUS_FILE).exists():
-        (directory / STATUS_FILE).unlink(missing_ok=True)
+    for name in TABLES:
+        if (before / name).exists():
+            atomic.copy(before / name, directory / name)
+        elif (after / name).exists():
+            (directory / name).unlink(missing_ok=True)
     finished = backup.with_name(f".{backup.name}")
     backup.rename(finished)  # a partly deleted directory must never look like a backup
     shutil.rmtree(finished)

@@ -7,11 +7,10 @@ with a comma or a colon as two addresses or a group: ``From: Doe, Jane <jane@exa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, split
 
 NAME = "dkimpipe-cleanup"
 ADD_HEADERS = "always_add_missing_headers"  # From, Date and Message-ID; since Postfix 2.6
@@ -106,12 +105,25 @@ def _name(postconf: Postconf, used: str, services: list[Service]) -> str:
 def _copy(postconf: Postconf, name: str) -> Change:
     """Return the edit that creates a copy of the service it replaces, with the same chroot and options."""
     original = name.removeprefix(f"{NAME}-")
+    why = "there is no cleanup service that adds missing header fields before signing"
+    return copy(postconf, name, original, {ADD_HEADERS: "yes"}, why)
+
+
+def copy(postconf: Postconf, name: str, original: str, settings: dict[str, str], why: str) -> Change:
+    """Return the edit that creates a copy of a cleanup service, with these settings in addition."""
     if f"{original}/unix" not in postconf.services:
         original = postconf.value(_SERVICE_NAME)
     plain = Service(f"{original}/unix", "n", "-", "n", "-", "0", "cleanup", "")
     service = postconf.services.get(plain.id, plain)
-    options = re.sub(rf"-o {ADD_HEADERS}=\S*", "", service.arguments)
-    arguments = " ".join(f"{options} -o {ADD_HEADERS}=yes".split())
-    line = service._replace(id=f"{name}/unix", arguments=arguments).line
-    why = "there is no cleanup service that adds missing header fields before signing"
-    return Change("-M", f"{name}/unix={line}", why)
+    words, arguments = iter(split(service.arguments)), []
+    for word in words:
+        setting = next(words, "") if word == "-o" else ""
+        if setting.strip("{ ").partition("=")[0].strip() not in settings:
+            arguments += [word, setting] if setting else [word]
+    for parameter, value in settings.items():
+        arguments += [
+            "-o",
+            f"{{{parameter}={value}}}" if any(map(str.isspace, value)) else f"{parameter}={value}",
+        ]
+    new = service._replace(id=f"{name}/unix", arguments=" ".join(arguments))
+    return Change("-M", f"{new.id}={new.line}", why)

@@ -16,16 +16,19 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import (
     cleanup_service,
     client_options,
+    coverage,
     filter_service,
     filter_user,
+    listener,
     open_services,
     program,
     requirements,
     routing,
 )
+from dkimpipe.admin.postfix.coverage import SIGNING_MILTERS
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for
-from dkimpipe.config import SENDMAIL, Settings, read_settings
+from dkimpipe.config import SENDMAIL, Settings
 from dkimpipe.errors import Trouble
 
 # Parameters of smtp(8) that change what it sends. Some mostly drop a Received field, which is harmless.
@@ -43,7 +46,6 @@ HEADER_REWRITES = {
     "masquerade_domains": "masquerade_classes",
 }
 LINE_LENGTH = 998  # bytes, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
-SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
 OTHER_MILTERS = re.compile(r"rspamd|:11332\b")
 # Parameters that apply to all mail: name, harmless value, effect of any other.
 _REWRITTEN = {
@@ -113,13 +115,15 @@ def _before_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Check reinjection after the filter: sendmail(1), pickup(8), cleanup(8)."""
+    for parameter, value, why in _REWRITTEN[job]:
+        if postconf.value(parameter) not in ("", value):
+            yield finding_for(postconf, "-e", f"{parameter}={value}", why)
+    if listener.relay_of(postconf, job):
+        return
     if requirements.pickup(postconf) not in postconf.services:
         why = f"without it {job.participle} mail stays in the maildrop directory for ever"
         yield Finding(f"{requirements.PICKUP}: {why}")
         return
-    for parameter, value, why in _REWRITTEN[job]:
-        if postconf.value(parameter) not in ("", value):
-            yield finding_for(postconf, "-e", f"{parameter}={value}", why)
     user = _user(postconf, job)
     why = f"the filter's user {user} may not submit mail with sendmail(1)"
     parameter = "authorized_submit_users"
@@ -210,10 +214,11 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     if not service:
         return
     try:
-        settings = settings_of(service, job)
+        settings = filter_service.settings_of(service, job)
     except Trouble:
         return  # the test run reports it
-    yield from _sendmail(postconf, settings)
+    if not settings.get("relay"):
+        yield from _sendmail(postconf, settings)
     if job is VERIFY:
         return
     if not settings.yes("normalize", True) and postconf.number("smtp_line_length_limit"):
@@ -229,15 +234,6 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     if settings.get("on_error") == "accept":
         what = f"{settings.where['on_error']}: on_error accept: after an error, mail is sent unsigned"
         yield Finding(what, level="warning")
-
-
-def settings_of(service: Service, job: Job) -> Settings:
-    """Return the filter settings of a service, from its command line and conf file. Raises Trouble."""
-    if job is SIGN:
-        return read_settings(options(service))
-    from dkimpipe.verify.settings import VerifySettings
-
-    return read_settings(options(service, job), VerifySettings())
 
 
 def options(service: Service, job: Job = SIGN) -> list[str]:
@@ -294,6 +290,8 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
         program.findings,
         _filter_settings,
         _queue_and_transports,
+        listener.findings,
+        coverage.findings,
     ),
     VERIFY: (
         routing.findings,
@@ -303,5 +301,6 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
         program.findings,
         _filter_settings,
         _queue_and_transports,
+        listener.findings,
     ),
 }

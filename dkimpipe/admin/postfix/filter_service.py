@@ -16,7 +16,8 @@ from typing import NamedTuple
 import dkimpipe
 from dkimpipe.admin.postfix import client_options
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service
-from dkimpipe.config import SENDMAIL
+from dkimpipe.config import CONF_FILE, SENDMAIL, VERIFY_CONF_FILE, Settings, conf_lines, read_settings
+from dkimpipe.errors import Trouble
 from dkimpipe.files import exists
 
 ENVELOPE = "-f ${sender} -- ${recipient}"
@@ -27,6 +28,12 @@ PYTHON = "/usr/bin/python3"  # this path survives upgrades of Python
 # Failures that the filter cannot catch (no interpreter, time limit) are 5.3.x, and would bounce the mail.
 STATUS_PATTERN = r"/^5(\.3\..*)/ 4$1"
 STATUS_FILE = "dkimpipe-status.regexp"
+# What the listener logs of the first pass (XFORWARD).
+TRACE = {
+    "queue_id": "--queue_id=${queue_id}",
+    "client_name": "--client_name=${client_hostname}",
+    "client": client_options.CLIENT,
+}
 NO_CLIENT = "argv does not pass the client address: mail from strangers is signed if Postfix lets it in"
 
 
@@ -36,6 +43,7 @@ class Job(NamedTuple):
     ``name``             the default name of the service, and of its user
     ``verb``             the verb of dkimpipe that it runs; empty for the filter that signs
     ``python``           the options of the interpreter: with -S it starts faster, but finds no other packages
+    ``conf_file``        the default conf file
     ``participle``       ``signed`` or ``verified``, for messages
     ``extra_processes``  processes beyond two per core: verifiers wait for DNS, up to 30 seconds each, and one
                          sender's slow name servers must not delay all other mail
@@ -44,6 +52,7 @@ class Job(NamedTuple):
     name: str
     verb: str
     python: str
+    conf_file: str
     participle: str
     extra_processes: int
 
@@ -58,8 +67,8 @@ class Job(NamedTuple):
         return "dkimpipe postfix" + (f" --{self.verb}" if self.verb else "")
 
 
-SIGN = Job("dkimpipe", "", "-IS", "signed", 0)
-VERIFY = Job("dkimpipe-verify", "verify", "-I", "verified", 8)
+SIGN = Job("dkimpipe", "", "-IS", CONF_FILE, "signed", 0)
+VERIFY = Job("dkimpipe-verify", "verify", "-I", VERIFY_CONF_FILE, "verified", 8)
 JOBS = (SIGN, VERIFY)
 
 
@@ -83,10 +92,13 @@ def find(postconf: Postconf, job: Job = SIGN) -> Service | None:
     return postconf.services.get(f"{name(postconf, job)}/unix")
 
 
-def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = False) -> list[Change]:
+def missing(
+    postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = False, relay: str = ""
+) -> list[Change]:
     """Return the edits that create the service or fix it; none if it is correct.
 
-    ``with_client`` also passes the client address to the filter that signs.
+    ``with_client`` also passes the client address to the filter that signs. ``relay`` is the listener through
+    which mail comes back, if it is not to be sendmail(1).
     """
     service, level = find(postconf, job), "error"
     if service:
@@ -95,6 +107,9 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = 
         if with_client and options(service, job) is not None:
             level = "error" if faults else "warning"
             faults.append(NO_CLIENT)
+        if relay and relay_of(service, job) != relay:
+            level = "error"
+            faults.append(f"mail comes back by sendmail(1), which is filtered, and not by {relay}: it loops")
     else:
         processes = str(2 * (os.cpu_count() or 1) + job.extra_processes)
         arguments = f"user={user} argv={_new_command(postconf, job)}"
@@ -108,7 +123,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, with_client: bool = 
         status_filter = _status_filter(postconf)
         if status_filter == f"regexp:{postconf.directory / STATUS_FILE}":
             changes.append(Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the next line"))
-    line = _fixed(postconf, service, status_filter, job, with_client).line
+    line = _fixed(postconf, service, status_filter, job, with_client, relay).line
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(faults), level)]
 
 
@@ -213,7 +228,40 @@ def _has_option(option: str, words: list[str]) -> bool:
     return any(word.partition("=")[0] == f"--{option}" for word in words)
 
 
-def _fixed(postconf: Postconf, service: Service, status_filter: str, job: Job, with_client: bool) -> Service:
+def settings_of(service: Service, job: Job) -> Settings:
+    """Return the filter settings of a service, from its command line and conf file. Raises Trouble."""
+    if job is SIGN:
+        return read_settings(own_options(service))
+    from dkimpipe.verify.settings import VerifySettings
+
+    return read_settings(own_options(service, job), VerifySettings())
+
+
+def relay_of(service: Service, job: Job) -> str:
+    """Return the relay of a service, from its command line or conf file; empty for sendmail(1)."""
+    words = [part for word in own_options(service, job) for part in word.split("=", 1)]
+    given = dict(zip(words, words[1:]))
+    path = given.get("--conf_file", job.conf_file)
+    if "--relay" in given or not exists(path):
+        return given.get("--relay", "")
+    try:
+        values = [value for name, value, *_ in conf_lines(path) if name == "relay"]
+    except Trouble:  # the test run reports it
+        values = []
+    return values[-1] if values else ""
+
+
+def _with_relay(command: list[str], words: list[str], job: Job, relay: str, by_conf: bool) -> list[str]:
+    """Return the command line with the relay, unless the conf file names it, and what its log needs."""
+    kept = [word for word in command if by_conf or not word.startswith("--relay")]
+    names = ("queue_id", "client_name", *(("client",) if job is VERIFY else ()))
+    trace = [TRACE[name] for name in names if not _has_option(name, words)]
+    return [*kept, *(() if by_conf else (f"--relay={relay}",)), *trace]
+
+
+def _fixed(
+    postconf: Postconf, service: Service, status_filter: str, job: Job, with_client: bool, relay: str
+) -> Service:
     overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
     runs = options(service, job) is not None
     if _missing_file(service, job):
@@ -223,6 +271,9 @@ def _fixed(postconf: Postconf, service: Service, status_filter: str, job: Job, w
         command = _with_identity(
             command, (options(service, job) or []) if runs else [client_options.LOGIN], with_client
         )
+    if relay:
+        by_conf = relay_of(service, job) == relay
+        command = _with_relay(command, options(service, job) or [], job, relay, by_conf)
     attributes = (word for word in service.attributes if not word.startswith(REPLACED))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
     arguments = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import client_options, filter_service, requirements, strangers
+from dkimpipe.admin.postfix import client_options, filter_service, networks, requirements, strangers
 from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.errors import ConfigError
 
@@ -51,7 +51,7 @@ def _fix(postconf: Postconf, service: Service, content_filters: list[str]) -> st
         return f"a table has FILTER {name} for strangers: limit it to your own clients"
     if not requirements.another_filter_is_first(postconf, service):
         return ""
-    if service.port not in requirements.PUBLIC_PORTS:
+    if service.port not in networks.PUBLIC_PORTS:
         return postconf.command(strangers.closing_change(postconf, service.id))
     returning = [each for each in postconf.running("smtpd") if _may_receive_returned_mail(each)]
     if all(requirements.passes_to(postconf, each.id, name) for each in returning):
@@ -61,4 +61,4 @@ def _fix(postconf: Postconf, service: Service, content_filters: list[str]) -> st
 
 def _may_receive_returned_mail(service: Service) -> bool:
     """Return whether a service may receive the mail that returns from another filter."""
-    return service.port not in (*requirements.PUBLIC_PORTS, *requirements.SUBMISSION_PORTS)
+    return service.port not in (*networks.PUBLIC_PORTS, *requirements.SUBMISSION_PORTS)

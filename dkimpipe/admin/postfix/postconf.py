@@ -167,7 +167,8 @@ class Postconf:
         """Return the same edit as a shell command."""
         if change.option == FILE:
             name, _, line = change.argument.partition("=")
-            return f"echo {shlex.quote(line)} > {shlex.quote(str(self.directory / name))}"
+            lines = " ".join(map(shlex.quote, line.split("\n")))
+            return f"printf '%s\\n' {lines} > {shlex.quote(str(self.directory / name))}"
         return shlex.join(["postconf", "-c", str(self.directory), change.option, change.argument])
 
     def value(self, parameter: str, service: str = "") -> str:

@@ -5,19 +5,29 @@ A value with the same effect as ours is accepted: the administrator's settings a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dkimpipe.admin.postfix import cleanup_service, filter_service, strangers
+from dkimpipe.admin.postfix import (
+    cleanup_service,
+    filter_service,
+    kinds,
+    listener,
+    networks,
+    notices,
+    strangers,
+)
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION, Plan
+from dkimpipe.admin.postfix.listener import SIZE_MARGIN
+from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.errors import ConfigError
 from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
 
 PICKUP = "pickup/unix"  # receives mail from sendmail(1)
-PUBLIC_PORTS = ("smtp", "25", "smtpd")
 SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
-SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
 RECIPIENTS = 1000  # per message; the default smtpd_recipient_limit
 
 
@@ -29,17 +39,116 @@ class Setting(NamedTuple):
     why: str
 
 
-def missing(postconf: Postconf, user: str, job: Job = SIGN) -> list[Change]:
-    """Return the edits that this configuration needs for a job; none if it is complete."""
-    changes = filter_service.missing(postconf, user, job, job is SIGN and not guest_setting(postconf))
+def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: bool = False) -> Plan:
+    """Return what is to be set up: what is there already, these kinds of mail, and a relay if it is wanted.
+
+    Mail from users is always signed. A new installation signs all kinds but local mail, where that is
+    possible. Raises ConfigError if one of ``sign`` is not possible.
+    """
+    for kind, obstacle in (NETWORKS, networks.obstacle), (LOCAL, _obstacle_to_local):
+        cause, hint = obstacle(postconf) if kind in sign else ("", "")
+        if cause:
+            raise ConfigError(f"--sign {kind}: {cause}", hint)
+    addresses = [listener.relay_of(postconf, each) for each in (job, filter_service.other(job))]
+    used = kinds_in_use(postconf)
+    signed = kinds.ordered([SUBMISSION, *used, *sign])
+    if not (used or sign or filter_service.find(postconf)):
+        signed = kinds.INITIAL if not networks.obstacle(postconf)[0] else (SUBMISSION, BOUNCES)
+    if relay or addresses[0] or LOCAL in signed:
+        address = next(filter(None, addresses), "") or listener.new_address(postconf)
+    else:
+        address = ""
+    return Plan(signed if job is SIGN else (), address)
+
+
+def kinds_in_use(postconf: Postconf) -> tuple[str, ...]:
+    """Return the kinds of mail that pass to the filter that signs."""
+    name = filter_service.name(postconf)
+    in_use = {
+        SUBMISSION: any(passes_to(postconf, each.id, name) for each in postconf.running("smtpd")),
+        NETWORKS: networks.in_use(postconf),
+        BOUNCES: notices.in_use(postconf),
+        LOCAL: is_local_filtered(postconf),
+    }
+    return tuple(kind for kind, is_used in in_use.items() if is_used)
+
+
+def is_local_filtered(postconf: Postconf) -> bool:
+    """Return whether mail from programs on this host passes to the filter that signs."""
+    content_filter = postconf.overrides.get(pickup(postconf), {}).get("content_filter", "")
+    return content_filter.partition(":")[0] == filter_service.name(postconf)
+
+
+def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
+    """Return why mail from programs on this host cannot be signed, and a hint."""
+    service = pickup(postconf)
+    if other := foreign_filter(postconf, postconf.value("content_filter", service)):
+        return f"{service}: {other} gets this mail, and a message can have only one filter", ""
+    for pipe in postconf.running("pipe"):
+        words = " ".join(pipe.argv)
+        if "sendmail" in words and not filter_service.command(pipe) and _is_filter(postconf, pipe.name):
+            return (
+                f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
+                f"let it come back by SMTP, to a listener without content_filter: {words}",
+            )
+    return "", ""
+
+
+def _is_filter(postconf: Postconf, name: str) -> bool:
+    return any(
+        postconf.value("content_filter", each.id).partition(":")[0] == name
+        for each in postconf.running("smtpd")
+    )
+
+
+def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None = None) -> list[Change]:
+    """Return the edits that this configuration needs for a job; none if it is complete.
+
+    Without a plan: for what is set up, or for a new installation.
+    """
+    signed, relay = chosen or plan(postconf, job)
+    with_client = job is SIGN and not guest_setting(postconf)
+    changes = filter_service.missing(postconf, user, job, with_client, relay)
+    if LOCAL in signed and filter_service.find(postconf, VERIFY):
+        changes += filter_service.missing(postconf, VERIFY.name, VERIFY, relay=relay)
+    if relay:
+        changes += listener.missing(postconf, relay)
     for service in services(postconf, job):
         changes += _overrides(service.id, _before_filter(postconf, service.id, job))
     if job is SIGN:
         changes += cleanup_service.missing(postconf, submission_services(postconf))
-    if pickup(postconf) in postconf.services:
-        changes += _overrides(pickup(postconf), _pickup(postconf, pickup(postconf), job))
+    if NETWORKS in signed:
+        changes += networks.missing(postconf)
+        for service in networks.services(postconf):
+            changes += _overrides(service.id, _size_limit(postconf, service.id, SIGN))
+    if BOUNCES in signed:
+        changes += notices.missing(postconf)
+    changes += _way_back(postconf, job, signed, relay)
     settings = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
     return changes + [Change("-e", f"{setting.name}={setting.value}", setting.why) for setting in settings]
+
+
+def _way_back(postconf: Postconf, job: Job, signed: Sequence[str], relay: str) -> Iterator[Change]:
+    """Yield the edits for the second pass: of pickup(8), or of the listener, and of local mail before it."""
+    service = pickup(postconf)
+    if relay:
+        if found := listener.find(postconf, relay):
+            yield from listener.deduplicating(postconf, found)
+    elif service in postconf.services:
+        yield from _overrides(service, _pickup(postconf, service, job))
+        if {NETWORKS, BOUNCES} & {*signed}:
+            yield from listener.deduplicating(postconf, postconf.services[service])
+    if LOCAL in signed and service in postconf.services:
+        yield from _overrides(service, _local(postconf, service))
+
+
+def _local(postconf: Postconf, service: str) -> Iterator[Setting]:
+    """Yield the settings by which mail from programs on this host passes to the filter."""
+    if not is_local_filtered(postconf):
+        name = filter_service.name(postconf)
+        yield Setting("content_filter", f"{name}:dummy", "mail from local programs is not signed")
+    why = "aliases and always_bcc apply twice: duplicate mail"
+    yield from _words(postconf, service, "receive_override_options", ["no_address_mappings"], why)
 
 
 def pickup(postconf: Postconf) -> str:
@@ -176,6 +285,11 @@ def _before_filter(postconf: Postconf, service: str, job: Job) -> Iterator[Setti
     else:
         why = "senders request notifications that get lost"
         yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", ["dsn"], why, ["silent-discard"])
+    yield from _size_limit(postconf, service, job)
+
+
+def _size_limit(postconf: Postconf, service: str, job: Job) -> Iterator[Setting]:
+    """Yield a limit for the first pass that leaves room for what the filter adds."""
     places = ("", pickup(postconf))  # for sendmail(1) and pickup(8)
     limit = min(filter(None, (postconf.number("message_size_limit", place) for place in places)), default=0)
     own = postconf.number("message_size_limit", service)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import filter_service, requirements, strangers
+from dkimpipe.admin.postfix import filter_service, networks, requirements, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
 from dkimpipe.errors import ConfigError
@@ -16,8 +16,12 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield the settings by which mail bypasses the filter, passes it twice, or goes to the wrong one."""
     services = requirements.services(postconf, job)
     yield from _after_filter(postconf, job)
-    if not services and not any(
-        requirements.another_filter_is_first(postconf, each, job) for each in postconf.running("smtpd")
+    if (
+        not services
+        and not (job is SIGN and requirements.kinds_in_use(postconf))
+        and not any(
+            requirements.another_filter_is_first(postconf, each, job) for each in postconf.running("smtpd")
+        )
     ):
         yield _nothing_to_do(postconf, job)
     for place in ("", *postconf.services):
@@ -58,7 +62,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
         if requirements.another_filter_is_first(postconf, service, job)
     ]
     if content_filter.partition(":")[0] == name:
-        if "content_filter" in postconf.overrides.get(pickup, {}):
+        if "content_filter" in postconf.overrides.get(pickup, {}) and job is VERIFY:
             yield finding_for(postconf, "-PX", f"{pickup}/content_filter", f"{job.participle} mail loops")
         if postconf.own("content_filter").partition(":")[0] == name:
             why = f"here it filters the {job.participle} mail again and again, until it has too many hops"
@@ -94,7 +98,7 @@ def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
             yield finding_for(postconf, "-PX", f"{service.id}/content_filter", why)
     what = f"{service.id}/smtpd_sasl_auth_enable"
     why = "mail from users who log in here is not signed"
-    if service.port in requirements.PUBLIC_PORTS:
+    if service.port in networks.PUBLIC_PORTS:
         if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
             yield finding_for(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
     elif postconf.own("smtpd_sasl_auth_enable", service.id) == "yes":
@@ -129,7 +133,14 @@ def _only_one_filter(postconf: Postconf, service: Service, content_filter: str, 
     where = "where mail returns from it"
     if job is VERIFY:  # mail from users may return from there as well
         where += ", on a port only for mail from outside"
-    return (
-        f"{service.id}/{parameter}: {content_filter} gets this mail, and a service can have only one filter",
-        f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}",
+    what = (
+        f"{service.id}/{parameter}: {content_filter} gets this mail, and a service can have only one filter"
     )
+    other = postconf.services.get(f"{content_filter.partition(':')[0]}/unix")
+    if other and other.command == "pipe" and not proxy:  # it probably comes back by sendmail(1)
+        return what, (
+            f'let the last command of {other.name} be dkimpipe "$@" in place of sendmail -G -i "$@",'
+            " run as a user that may read the keys; or let it return by SMTP to a listener of Postfix with"
+            f" -o content_filter={job.name}:dummy"
+        )
+    return what, f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}"

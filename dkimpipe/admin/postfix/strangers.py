@@ -102,10 +102,11 @@ def is_local_only(postconf: Postconf, service: Service) -> bool:
     hosts = [host] if host else postconf.words("inet_interfaces")
     # Behind a proxy that passes on addresses, clients may be anywhere.
     is_proxied = postconf.value("smtpd_upstream_proxy_protocol", service.id)
-    return all(map(_is_loopback, hosts)) and not is_proxied
+    return all(map(is_loopback, hosts)) and not is_proxied
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether an address, or a name as in inet_interfaces, is one of loopback."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

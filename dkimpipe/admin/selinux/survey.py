@@ -18,7 +18,7 @@ import dkimpipe
 from dkimpipe import mapindex
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import entries
-from dkimpipe.admin.postfix import doctor, filter_service
+from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import MAIN, SIGN, Job
 from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.admin.selinux import hints
@@ -205,7 +205,7 @@ def _context(process: Path) -> str:
 def _of_options(service: Service, job: Job) -> tuple[str, list[str]]:
     """Return the sendmail(1) that the options of a service name, and the files that they let it read."""
     try:
-        settings = doctor.settings_of(service, job)
+        settings = filter_service.settings_of(service, job)
     except Trouble:  # the doctor reports it
         return SENDMAIL, []
     maps = list(entries.maps(settings)) if job is SIGN else []

@@ -10,6 +10,7 @@ from dkimpipe.admin.findings import Finding, print_findings
 from dkimpipe.admin.postfix import (
     doctor,
     filter_service,
+    kinds,
     requirements,
 )
 from dkimpipe.admin.postfix.apply import apply, reload, revert
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--check", action="store_true", help="report what is wrong, and run the filter as its user"
     )
+    add_kinds(parser)
     add_open(parser)
     parser.add_argument(
         "--reload", action="store_true", help="reload Postfix afterwards (never done by default)"
@@ -52,6 +54,23 @@ def add_instance(parser: argparse.ArgumentParser, user: str = SIGN.name) -> None
     parser.add_argument("--user", default=user, help=f"the user that runs the filter ({names})")
 
 
+def add_kinds(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which mail is signed, and how it comes back."""
+    parser.add_argument(
+        "--sign",
+        metavar="KIND,...",
+        type=kinds.parse,
+        default=(),
+        help="also sign these kinds of mail: submission, networks, bounces, local, or all"
+        " (new installation: all but local)",
+    )
+    parser.add_argument(
+        "--relay",
+        action="store_true",
+        help="let mail come back by SMTP, to a listener of Postfix, not by sendmail(1)",
+    )
+
+
 def add_open(parser: argparse.ArgumentParser) -> None:
     """Add the option that accepts open services."""
     parser.add_argument(
@@ -68,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
     if options.revert:
         revert(postconf, job)
     else:
-        apply(postconf, options.user or job.name, job, options.apply, options.open)
+        chosen = requirements.plan(postconf, job, options.sign, options.relay)
+        apply(postconf, options.user or job.name, job, chosen, options.apply, options.open)
     if options.reload:
         reload(postconf)
     return 0

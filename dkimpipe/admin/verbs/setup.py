@@ -23,10 +23,11 @@ from dkimpipe import publickey, senders
 from dkimpipe.address import to_u_labels
 from dkimpipe.admin import atomic, newkey
 from dkimpipe.admin.dns import record
-from dkimpipe.admin.findings import print_findings
+from dkimpipe.admin.findings import NOTE, print_findings
 from dkimpipe.admin.postfix import (
     apply,
     backup,
+    coverage,
     doctor,
     filter_service,
     filter_user,
@@ -36,7 +37,7 @@ from dkimpipe.admin.postfix import (
     routing,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN
-from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import postfix
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ed25519", action="store_true", help="create a second key for each domain, of type Ed25519"
     )
     parser.add_argument("--dry-run", action="store_true", help="print each step without taking it")
+    postfix.add_kinds(parser)
     postfix.add_open(parser)
     parser.add_argument("--remove", action="store_true", help="undo the setup, for these domains or for all")
     parser.add_argument(
@@ -98,12 +100,13 @@ def run(options: argparse.Namespace) -> int:
         if not domains:
             raise ConfigError("no domain given", "dkimpipe setup example.com")
         routing.refuse_another_filter(postconf)
+        chosen = requirements.plan(postconf, SIGN, options.sign, options.relay)
         if not options.open:
             open_services.refuse(postconf)
         filter_user.refuse_user(postconf, user, group)
-        _take_steps(
-            _setup_steps(postconf, user, group, domains, options, _senders(settings)), options.dry_run
-        )
+        changes = requirements.missing(postconf, options.user, SIGN, chosen)
+        steps = _setup_steps(postconf, (user, group), domains, options, _senders(settings), changes)
+        _take_steps(steps, options.dry_run)
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
     if options.dry_run:
@@ -115,6 +118,9 @@ def run(options: argparse.Namespace) -> int:
         apply.reload(postconf)
     elif not status:
         print("\nMake Postfix use the new configuration:\n\n    postfix reload")
+    now = Postconf(options.directory)
+    if note := coverage.unsigned(now, requirements.kinds_in_use(now)):
+        print(f"\n{note.what[0].upper()}{note.what[1:]}\n\n    {note.hint}")
     return status
 
 
@@ -171,8 +177,14 @@ def _take_steps(steps: Iterator[Step], dry_run: bool) -> None:
 
 
 def _setup_steps(
-    postconf: Postconf, user: str, group: str, domains: list[str], options: argparse.Namespace, path: Path
+    postconf: Postconf,
+    account: tuple[str, str],
+    domains: list[str],
+    options: argparse.Namespace,
+    path: Path,
+    changes: list[Change],
 ) -> Iterator[Step]:
+    user, group = account
     if not filter_user.exists(user):
         own_group = ["--gid", user] if _group_id(user) is not None else ["--user-group"]
         command = ["useradd", "--system", *own_group, "--no-create-home", "--home-dir", NO_HOME]
@@ -199,7 +211,6 @@ def _setup_steps(
         yield _command(
             "compile once, not again for each message", program.compile_command(package, interpreter)
         )
-    changes = requirements.missing(postconf, options.user)
     if changes:
         commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
         why = f"Postfix: pass mail to dkimpipe (main.cf and master.cf are backed up in {backup.NAME}...)"
@@ -296,7 +307,7 @@ def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int
     If an entry is limited to certain senders, it is enough that the filter runs.
     """
     print()
-    findings = doctor.findings(postconf, user)
+    findings = [each for each in doctor.findings(postconf, user) if each.level != NOTE]
     service = filter_service.find(postconf)
     if service:
         for domain in domains:

@@ -1,0 +1,64 @@
+"""Postfix's own notices: a cleanup(8) service for them alone passes them to the filter that signs.
+
+bounce(8) has no content_filter. But its mail can have header checks (internal_mail_filter_classes), and one
+with FILTER does the same. No other check, and no milter, gets to see the notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dkimpipe.admin.postfix import cleanup_service, filter_service
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service
+
+NAME = "dkimpipe-sign"
+TABLE_FILE = "dkimpipe-notices.regexp"
+_CLASSES = "internal_mail_filter_classes"
+_SERVICE_NAME = "cleanup_service_name"
+_WHY = "Postfix's own notices are not signed"
+_OTHER_CHECKS = ("body_checks", "mime_header_checks", "nested_header_checks", "non_smtpd_milters")
+
+
+def in_use(postconf: Postconf) -> bool:
+    """Return whether any of these services passes its notices to the filter."""
+    return any(_passes(postconf, service) for service in _services(postconf))
+
+
+def missing(postconf: Postconf) -> Iterator[Change]:
+    """Yield the edits by which the notices pass to the filter."""
+    services = (service for service in _services(postconf) if not _passes(postconf, service))
+    yield from dict.fromkeys(change for service in services for change in _connect(postconf, service))
+
+
+def _services(postconf: Postconf) -> list[Service]:
+    """Return bounce, defer and trace."""
+    return postconf.running("bounce")
+
+
+def _passes(postconf: Postconf, service: Service) -> bool:
+    if "bounce" not in map(str.lower, postconf.words(_CLASSES, service.id)):
+        return False
+    cleanup = f"{postconf.value(_SERVICE_NAME, service.id)}/unix"
+    name = filter_service.name(postconf)
+    return cleanup in postconf.services and any(
+        postconf.lookup(table, "From: MAILER-DAEMON").startswith(f"FILTER {name}:")
+        for table in postconf.words("header_checks", cleanup)
+    )
+
+
+def _connect(postconf: Postconf, service: Service) -> Iterator[Change]:
+    pattern = f"/^From:/ FILTER {filter_service.name(postconf)}:dummy"
+    table = f"regexp:{postconf.directory / TABLE_FILE}"
+    if postconf.version >= (3, 7):
+        table = f"regexp:{{{{{pattern}}}}}"
+    else:
+        yield Change(FILE, f"{TABLE_FILE}={pattern}", "a table for the next line")
+    if f"{NAME}/unix" not in postconf.services:
+        settings = {"header_checks": table, **dict.fromkeys(_OTHER_CHECKS, "")}
+        original = postconf.value(_SERVICE_NAME, service.id)
+        yield cleanup_service.copy(postconf, NAME, original, settings, _WHY)
+    if postconf.value(_SERVICE_NAME, service.id) != NAME:
+        yield Change("-P", f"{service.id}/{_SERVICE_NAME}={NAME}", _WHY)
+    classes = postconf.words(_CLASSES, service.id)
+    if "bounce" not in map(str.lower, classes):
+        yield Change("-P", f"{service.id}/{_CLASSES}={','.join([*classes, 'bounce'])}", _WHY)
