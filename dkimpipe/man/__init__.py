@@ -1,4 +1,4 @@
-"""The man pages: prose in ``*.md``, options from the commands themselves; ``make man`` puts them together.
+"""The man pages: prose in ``*.md``, options from the commands themselves; ``make man`` combines them.
 
-None of these modules is installed, only the pages are.
+The pages are installed, these modules are not.
 """

@@ -1,4 +1,4 @@
-"""``python -m dkimpipe.man``: make all pages again, beside their prose."""
+"""``python -m dkimpipe.man``: generate all pages in the directory of their prose."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a command tells of itself: usage and options, from its argparse parser or from its usage text.
+"""The usage and options of a command, read from its argparse parser or its usage text.
 
-Never from the text that argparse makes: it differs between versions of Python, and with the terminal.
+The help that argparse prints is not used: it depends on the version of Python and on the terminal.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dkimpipe.admin.cli import parser_of
 class Option(NamedTuple):
     """One option or argument.
 
-    ``names``  such as ``--json``; none for an argument
-    ``value``  what it takes, such as ``FILE`` or ``yes|no``; empty for none
-    ``text``   its help
+    ``names``  such as ``--json``; empty for an argument
+    ``value``  its value, such as ``FILE`` or ``yes|no``; empty if it takes none
+    ``text``   its help text
     """
 
     names: tuple[str, ...]
@@ -32,18 +32,18 @@ class Option(NamedTuple):
 class Command(NamedTuple):
     """A command.
 
-    ``words``   what it does, in few of them; empty if its usage text is all there is
-    ``usage``   how it is called, each a list of parts that no line end should cut
-    ``groups``  its options by the title that they stand under, which may be empty
+    ``summary``  what it does, in one phrase; empty if it was read from a usage text
+    ``usage``    its usage lines, each a list of parts that are not broken across lines
+    ``groups``   its options by the title of their group, which may be empty
     """
 
-    words: str
+    summary: str
     usage: list[list[str]]
     groups: dict[str, list[Option]]
 
 
 def read(verb: str) -> Command:
-    """Return a verb, or the filter for an empty string."""
+    """Return the command of a verb, or of the filter for an empty string."""
     parser = parser_if_any(verb)
     if parser:
         return _of_parser(parser)
@@ -53,21 +53,21 @@ def read(verb: str) -> Command:
 
 
 def parser_if_any(verb: str) -> argparse.ArgumentParser | None:
-    """Return the parser of a verb, None for what reads its command line itself."""
+    """Return the parser of a verb; None if it parses its command line itself."""
     name = f"dkimpipe.admin.verbs.{verb}"
-    has_one = verb and find_spec(name) and hasattr(import_module(name), "add_arguments")
-    return parser_of(verb) if has_one else None
+    has_parser = verb and find_spec(name) and hasattr(import_module(name), "add_arguments")
+    return parser_of(verb) if has_parser else None
 
 
 def _of_parser(parser: argparse.ArgumentParser) -> Command:
     groups: dict[str, list[Option]] = {}
     for number, group in enumerate(parser._action_groups):
-        title = (group.title or "") if number > 1 else ""  # argparse has two of its own
+        title = (group.title or "") if number > 1 else ""  # the first two are those of argparse
         shown = [_option(parser, action) for action in group._group_actions if _is_shown(action)]
         if shown:
             groups[title] = groups.get(title, []) + shown
-    words = (parser.description or "").rstrip(".")
-    return Command(words[:1].lower() + words[1:], [[parser.prog, *_usage(parser)]], groups)
+    summary = (parser.description or "").rstrip(".")
+    return Command(summary[:1].lower() + summary[1:], [[parser.prog, *_usage(parser)]], groups)
 
 
 def _is_shown(action: argparse.Action) -> bool:
@@ -88,7 +88,7 @@ def _value(action: argparse.Action) -> str:
 
 
 def _usage(parser: argparse.ArgumentParser) -> list[str]:
-    """Return the parts of the usage line: options first, those together of which only one can be given."""
+    """Return the parts of the usage line: options first, mutually exclusive ones as one part."""
     parts: dict[str, None] = {}
     actions = [action for action in parser._actions if _is_shown(action) and action.dest != "help"]
     for action in sorted(actions, key=lambda action: not action.option_strings):
@@ -102,7 +102,7 @@ def _usage(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _is_optional(action: argparse.Action) -> bool:
-    """Tell whether an option or argument can be left out; what argparse says of arguments varies."""
+    """Return whether an option or argument can be omitted; argparse's ``required`` varies for arguments."""
     return not action.required if action.option_strings else action.nargs in ("?", "*")
 
 
@@ -112,9 +112,9 @@ def _part(action: argparse.Action) -> str:
 
 
 def _of_text(text: str) -> Command:
-    """Return what a usage text says.
+    """Return the command described by a usage text.
 
-    Options stand at column 2; their help stands behind two blanks, or where that of the first one begins.
+    Options are at column 2; their help follows two spaces, or is in the column of the first one's help.
     """
     head, _, rest = text.partition("\n\n")
     lines = [line.removeprefix("usage:").strip().partition("  ")[0] for line in head.split("\n")]

@@ -1,8 +1,8 @@
-"""Prose to the macros of man(7).
+"""Convert prose to the macros of man(7).
 
-The prose is Markdown, and little of it: ``# SECTION``, ``## Part``, paragraphs, examples behind four blanks,
-``- `` items, and terms, a line each, with ``: text`` below. Within a line there are only `` `literal` `` and
-``*VALUE*``. A line of prose is a line of the page, in US-ASCII, whatever the locale.
+The prose is a subset of Markdown: ``# SECTION``, ``## Part``, paragraphs, examples indented by four spaces,
+``- `` items, and terms, each on one line, with ``: text`` below. Within a line there are only `` `literal` ``
+and ``*VALUE*``. A line of prose becomes a line of the page, in US-ASCII, regardless of the locale.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 _ESCAPES = str.maketrans(
     {
         "\\": r"\e",
-        "-": r"\-",  # not the hyphen, which no shell takes
+        "-": r"\-",  # a minus sign: shells do not accept a hyphen
         "'": r"\(aq",
         "`": r"\(ga",
         "^": r"\(ha",
@@ -20,7 +20,7 @@ _ESCAPES = str.maketrans(
     }
 )
 _MARKS = re.compile(r"`(?P<literal>[^`]+)`|\*(?P<value>[^*]+)\*")
-_BOLD = re.compile(r"(?<![\w-])--[a-z][\w-]*|[a-z][\w.-]*(?=\([1-8]\))")  # an option, a page
+_BOLD = re.compile(r"(?<![\w-])--[a-z][\w-]*|[a-z][\w.-]*(?=\([1-8]\))")  # options and pages
 _USAGE = re.compile(
     r"(?P<plain>,?\.{3}|\(\.{3}\)|[\s\[\]|]+)|(?P<value>[A-Z][A-Z-]+)|(?P<literal>[^\s\[\]|A-Z]+)"
 )
@@ -29,13 +29,13 @@ _BLOCKS = re.compile(r"(?:^ {4}.*\n(?:\n+(?= {4}))?)+|(?:^(?! {4}).+\n)+", re.MU
 
 
 def escape(text: str) -> str:
-    """Return text as roff prints it."""
+    """Return text escaped for roff."""
     octets = text.translate(_ESCAPES)
     return "".join([c if c.isascii() else f"\\[u{ord(c):04X}]" for c in octets])
 
 
 def plain(text: str) -> str:
-    """Return text without marks of its own; options and pages in it become bold."""
+    """Return text that contains no markup; options and pages in it become bold."""
     parts, at = [], 0
     for found in _BOLD.finditer(text):
         parts += [escape(text[at : found.start()]), _bold(found[0])]
@@ -44,7 +44,7 @@ def plain(text: str) -> str:
 
 
 def marked(text: str) -> str:
-    """Return text of the prose."""
+    """Return text with its markup converted."""
     parts, at = [], 0
     for found in _MARKS.finditer(text):
         mark = _bold(found["literal"]) if found["literal"] else _italic(found["value"])
@@ -54,7 +54,7 @@ def marked(text: str) -> str:
 
 
 def usage(text: str) -> str:
-    """Return a part of a usage line, such as ``--server IP[#PORT]``: what is in capitals is a value."""
+    """Return a part of a usage line, such as ``--server IP[#PORT]``: a word in capitals is a value."""
     return "".join(
         [
             escape(found["plain"])
@@ -68,7 +68,7 @@ def usage(text: str) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Return a part of a usage line that stays on one line, and ends no sentence."""
+    """Return a part of a usage line that is not broken, and does not end a sentence."""
     return usage(text).replace(" ", r"\ ") + r"\&"
 
 
@@ -79,16 +79,16 @@ def sections(prose: str) -> dict[str, str]:
 
 
 def body(prose: str) -> list[str]:
-    """Return what stands in a section as lines of roff."""
+    """Return the contents of a section as lines of roff."""
     lines: list[str] = []
     for block in _BLOCKS.findall(prose):
-        begins = not lines or lines[-1].startswith(".SS")
-        lines += _block(block, [] if begins else [".PP"])
+        is_first = not lines or lines[-1].startswith(".SS")
+        lines += _block(block, [] if is_first else [".PP"])
     return lines
 
 
 def examples(prose: str) -> list[str]:
-    """Return the examples of a page, as they stand there."""
+    """Return the examples of a page, without their indentation."""
     blocks = [block for block in _BLOCKS.findall(prose) if block.startswith(_INDENT)]
     return [re.sub(f"^{_INDENT}", "", block, flags=re.MULTILINE).strip("\n") + "\n" for block in blocks]
 
