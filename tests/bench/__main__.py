@@ -8,7 +8,6 @@ beside this file. Root is needed for the private Postfix.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -21,7 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "lab"), str(HERE.parent.parent)]
 import mailflow  # noqa: E402
 import picture  # noqa: E402
 import processes  # noqa: E402
-from figures import Bar, Figures, Table  # noqa: E402
+from figures import Bar, Figures, Table, as_json  # noqa: E402
 
 PARTS = ("message", "sizes", "maps", "postfix")
 
@@ -55,7 +54,7 @@ def main() -> int:
     )
     print(text)
     (options.output / "result.md").write_text(text + "\n")
-    (options.output / "result.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (options.output / "result.json").write_text(as_json(figures))
     (options.output / "result.svg").write_text(picture.of(figures))
     return int(any(bar.is_kept(figures) is False for bar in bars))
 

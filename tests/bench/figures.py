@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from statistics import median
 from typing import NamedTuple
 
@@ -16,6 +18,18 @@ UNITS = {
     "rate": ("messages a second", 1.0),
     "latency": ("one alone, ms", 1000.0),
 }
+
+
+def as_json(figures: Figures) -> str:
+    """Return all figures to six places, a line for each series."""
+    rounded = {
+        part: {
+            name: {unit: [round(figure, 6) for figure in series] for unit, series in units.items()}
+            for name, units in names.items()
+        }
+        for part, names in figures.items()
+    }
+    return re.sub(r"\n *([-\d\]])", r" \1", json.dumps(rounded, indent=1)) + "\n"
 
 
 def ratio(figures: Figures, part: str, unit: str, name: str, other: str) -> float | None:

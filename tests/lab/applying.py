@@ -1,0 +1,73 @@
+"""``dkimpipe postfix`` run on configurations of Postfix."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from configurations import CONFIGURATIONS, SHIPPED
+from conftest import MAIN, Done
+
+# The service that verifies, run as a user that there is.
+VERIFY = ("--verify", "--user", "daemon")
+
+
+def write(directory: Path, name: str) -> Path:
+    main, master = CONFIGURATIONS[name]
+    directory.mkdir()
+    ours = {line.partition(" ")[0] for line in main.splitlines()}
+    shipped = (SHIPPED / "main.cf.debian").read_text().splitlines(keepends=True)
+    kept = [line for line in shipped if line.partition("=")[0].strip() not in ours]  # none stands twice
+    (directory / "main.cf").write_text("".join(kept) + "# ours\n" + main)
+    (directory / "master.cf").write_text((SHIPPED / "master.cf.dist").read_text() + master)
+    (directory / "master.cf").chmod(0o640)
+    return directory
+
+
+def verb(directory: Path, *options: str, env: dict[str, str] | None = None) -> Done:
+    """Run ``dkimpipe postfix -c DIRECTORY OPTIONS``."""
+    os.utime(directory / "main.cf", (0, 0))  # postconf(1) waits until it is two seconds old
+    command = [sys.executable, "-IS", str(MAIN), "postfix", "-c", str(directory), *options]
+    done = subprocess.run(command, capture_output=True, check=False, env=env)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def content(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """Return octets and mode of all files."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mode) for path in files}
+
+
+def settings(directory: Path) -> list[str]:
+    """Return all that main.cf and master.cf say."""
+    os.utime(directory / "main.cf", (0, 0))
+    text = "".join(
+        subprocess.run(
+            ["postconf", "-c", str(directory), option], capture_output=True, text=True, check=True
+        ).stdout
+        for option in ("-n", "-M", "-P")
+    )
+    return sorted(text.replace(str(directory), "DIRECTORY").splitlines())
+
+
+def overrides(directory: Path) -> set[str]:
+    """Return the -o parameters of all services."""
+    asked = ["postconf", "-c", str(directory), "-P"]
+    return set(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines())
+
+
+def edit(directory: Path, *edits: list[str]) -> None:
+    """Make these edits by postconf(1)."""
+    for each in edits:
+        subprocess.run(["postconf", "-c", str(directory), *each], check=True)
+
+
+def with_program(fragment: Path, directory: Path) -> str:
+    """Return a fragment of master.cf that runs a program which is there."""
+    program = directory / "dkimpipe"
+    program.touch()
+    text = fragment.read_text()
+    assert text.count("argv=/opt/dkimpipe/bin/dkimpipe ") == 1
+    return text.replace("/opt/dkimpipe/bin/dkimpipe", str(program))

@@ -1,0 +1,118 @@
+"""``dkimpipe setup --remove`` in throwaway copies of this machine."""
+
+from __future__ import annotations
+
+import pytest
+from installing import (
+    LISTING,
+    SECOND_LINE,
+    SENDERS,
+    State,
+    listing,
+    postfix_files,
+    printed_records,
+    senders,
+    setup,
+)
+from throwaway import Done, Machine
+
+
+def test_a_domain_is_taken_out_and_all_else_stays(second: State) -> None:
+    with Machine(second.files) as machine:
+        before = machine.changes()
+        assert setup(machine, "--remove", "example.com").status == 0
+        now = machine.changes()
+        assert [path for path in before if now.get(path) != before[path]] == ["etc/dkimpipe/senders"]
+        assert senders(machine) == f"# who    what to add\n{SECOND_LINE}\n"
+
+
+def test_postfix_is_as_before_octet_for_octet(removed: State, machine: Machine) -> None:
+    assert postfix_files(removed.machine) == postfix_files(machine)
+
+
+@pytest.mark.parametrize("path", ["etc/passwd", "etc/shadow", "etc/group", "etc/gshadow"])
+def test_the_user_is_gone(removed: State, machine: Machine, path: str) -> None:
+    assert (removed.machine.root / path).read_text() == (machine.root / path).read_text()
+
+
+def test_the_keys_stay_for_root_only(removed: State) -> None:
+    assert listing(removed.machine) == (
+        "drwxr-xr-x root:root /etc/dkimpipe\n"
+        "drwxr-x--- root:root /etc/dkimpipe/keys\n"
+        "-r--r----- root:root /etc/dkimpipe/keys/example.com.s1.pem\n"
+    )
+
+
+def test_the_keys_are_named(removed: State) -> None:
+    assert "# /etc/dkimpipe/keys/example.com.s1.pem is kept\n" in removed.done.stdout
+
+
+def test_removing_it_twice_is_harmless(removed: State) -> None:
+    with Machine(removed.files) as machine:
+        before = machine.changes()
+        done = setup(machine, "--remove")
+        assert machine.changes() == before
+        assert (done.status, done.stdout.splitlines()[-1], done.stderr) == (0, "nothing to do", "")
+
+
+def test_set_up_again_it_uses_the_key_that_is_there(first: State, removed: State) -> None:
+    with Machine(removed.files) as machine:
+        done = setup(machine, "example.com", "--selector", "s1")
+        assert (done.status, done.stderr) == (0, "")
+        assert printed_records(done) == printed_records(first.done)
+        assert listing(machine) == LISTING
+
+
+def test_lines_written_by_hand_stay(signing: Machine) -> None:
+    by_hand = (
+        "# who    what to add\n"
+        "; ours\n"
+        "example.net  dkim(s=x,key=/etc/dkimpipe/keys/x.pem)\n"
+        "edited.example  dkim(c=simple,s=s1,key=/etc/dkimpipe/keys/edited.example.s1.pem)\n"
+        "elsewhere.example  dkim(s=s1,key=/root/elsewhere.example.s1.pem)\n"
+        "two.example  dkim(s=s1,key=/etc/dkimpipe/keys/two.example.s1.pem),\n"
+        "             dkim(s=s2,key=/root/two.example.s2.pem)\n"
+        ".  dkim(d=example.com,s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)\n"
+    )
+    ours = SENDERS.splitlines(keepends=True)[1]
+    (signing.root / "etc/dkimpipe/senders").write_text(by_hand.replace("; ours\n", f"; ours\n{ours}"))
+    assert setup(signing, "--remove").status == 0
+    assert senders(signing) == by_hand
+
+
+LINE = "dkimpipe unix - n n - 4 pipe flags=q null_sender= user={} argv=/opt/dkimpipe/bin/dkimpipe"
+NOT_OURS = {
+    "nobody": f"postconf -M 'dkimpipe/unix={LINE.format('nobody')}'",
+    "dkimpipe": "useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin dkimpipe",
+    "signer": f"useradd --system signer; postconf -M 'dkimpipe/unix={LINE.format('signer')}'",
+}
+
+
+@pytest.mark.parametrize(("user", "script"), NOT_OURS.items(), ids=NOT_OURS)
+def test_a_user_that_setup_did_not_make_stays(machine: Machine, user: str, script: str) -> None:
+    machine.shell(script)
+    assert setup(machine, "--remove").status == (0 if user == "dkimpipe" else 78)
+    assert f"\n{user}:" in (machine.root / "etc/passwd").read_text()
+
+
+def test_as_long_as_another_instance_runs_the_filter_nothing_is_removed(signing: Machine) -> None:
+    signing.shell("cp -a /etc/postfix /etc/postfix2 && rm -r /etc/postfix2/dkimpipe-backup-*")
+    signing.shell("postconf -e multi_instance_directories=/etc/postfix2")
+    for directory, other in (("/etc/postfix", "/etc/postfix2"), ("/etc/postfix2", "/etc/postfix")):
+        before = signing.changes()
+        assert setup(signing, "-c", directory, "--remove") == Done(
+            78,
+            "",
+            f"dkimpipe: {other}/master.cf still runs the filter, and was not changed by setup\n"
+            f"hint: dkimpipe postfix -c {other} --revert, or remove the service by hand\n",
+        )
+        assert signing.changes() == before
+
+
+def test_a_domain_whose_line_somebody_edited_is_named(signing: Machine) -> None:
+    path = signing.root / "etc/dkimpipe/senders"
+    path.write_text(path.read_text().replace("example.com  ", "example.com\t"))
+    assert setup(signing, "--remove", "example.com").stdout == (
+        "# the entry of example.com was not written by setup: remove it from /etc/dkimpipe/senders by hand\n"
+        "nothing to do\n"
+    )
