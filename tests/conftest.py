@@ -59,7 +59,13 @@ class Keys(NamedTuple):
         """Return a new senders file beside the keys; ``KEYS`` in its text is their directory."""
         path = self.directory / name
         path.write_text(text.replace("KEYS", str(self.directory)))
-        return path
+        return settled(path)
+
+
+def settled(path: Path) -> Path:
+    """Make a file old: the filter waits for a map, and Postfix for main.cf, that was changed just now."""
+    os.utime(path, (0, 0))
+    return path
 
 
 def write_key(path: Path, octets: bytes) -> Path:

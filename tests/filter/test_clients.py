@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import INTERPRETER, MAIN, MESSAGE, Done, Keys
+from conftest import INTERPRETER, MAIN, MESSAGE, Done, Keys, settled
 
 pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="needs Postfix")
 
@@ -31,6 +31,7 @@ class Place:
         mynetworks = mynetworks.replace("HERE", str(self.directory))
         text = f"compatibility_level = 3.6\nunused = 1\nlan = 10.1.0.0/16\nmynetworks = {mynetworks}\n"
         (self.directory / "main.cf").write_text(text)
+        settled(self.directory / "main.cf")
         (self.directory / "master.cf").touch()
         done = subprocess.run(
             [INTERPRETER, "-IS", str(MAIN), f"--sender_map={self._senders}", *options],

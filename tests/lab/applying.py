@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from configurations import CONFIGURATIONS, SHIPPED
-from conftest import MAIN, Done
+from conftest import MAIN, Done, settled
 
 # The service that verifies, run as a user that there is.
 VERIFY = ("--verify", "--user", "daemon")
@@ -28,7 +27,7 @@ def write(directory: Path, name: str) -> Path:
 
 def verb(directory: Path, *options: str, env: dict[str, str] | None = None) -> Done:
     """Run ``dkimpipe postfix -c DIRECTORY OPTIONS``."""
-    os.utime(directory / "main.cf", (0, 0))  # postconf(1) waits until it is two seconds old
+    settled(directory / "main.cf")
     command = [sys.executable, "-IS", str(MAIN), "postfix", "-c", str(directory), *options]
     done = subprocess.run(command, capture_output=True, check=False, env=env)
     return Done(done.returncode, done.stdout, done.stderr.decode())
@@ -42,7 +41,7 @@ def content(directory: Path) -> dict[str, tuple[bytes, int]]:
 
 def settings(directory: Path) -> list[str]:
     """Return all that main.cf and master.cf say."""
-    os.utime(directory / "main.cf", (0, 0))
+    settled(directory / "main.cf")
     text = "".join(
         subprocess.run(
             ["postconf", "-c", str(directory), option], capture_output=True, text=True, check=True
@@ -54,6 +53,7 @@ def settings(directory: Path) -> list[str]:
 
 def overrides(directory: Path) -> set[str]:
     """Return the -o parameters of all services."""
+    settled(directory / "main.cf")
     asked = ["postconf", "-c", str(directory), "-P"]
     return set(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines())
 
@@ -61,6 +61,7 @@ def overrides(directory: Path) -> set[str]:
 def edit(directory: Path, *edits: list[str]) -> None:
     """Make these edits by postconf(1)."""
     for each in edits:
+        settled(directory / "main.cf")
         subprocess.run(["postconf", "-c", str(directory), *each], check=True)
 
 

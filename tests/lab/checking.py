@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +16,10 @@ KEY = "key=KEYS/rsa2048.pem"
 
 
 def verb(*arguments: str) -> Done:
-    """Run ``dkimpipe check ARGUMENTS``; the user that has to read the files is this one."""
-    command = [sys.executable, str(MAIN), "check", "-c", "/nonexistent", "--user", "root", *arguments]
-    done = subprocess.run(command, capture_output=True, check=False)
+    """Run ``dkimpipe check ARGUMENTS`` as without Postfix; the user that has to read the files is root."""
+    command = [sys.executable, str(MAIN), "check", "--user", "root", *arguments]
+    env = {**os.environ, "PATH": "/nonexistent"}
+    done = subprocess.run(command, capture_output=True, check=False, env=env)
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Union
 
 import pytest
-from conftest import MAIN, MESSAGE, PROJECT, Done, Keys
+from conftest import MAIN, MESSAGE, PROJECT, Done, Keys, settled
 
 PYTHON = sys.executable
 BY_PATH = (PYTHON, "-IS", str(MAIN))
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 def place(tmp_path: Path, keys: Keys) -> Place:
     senders = tmp_path / "senders"
     senders.write_text(f"example.com dkim(s=rsa2048,key={keys.path('rsa2048')})\n")
-    return Place(tmp_path, senders)
+    return Place(tmp_path, settled(senders))
 
 
 def run(

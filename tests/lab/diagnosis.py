@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from conftest import INTERPRETER, copy_program
+from conftest import INTERPRETER, copy_program, settled
 from conftest import MAIN as MAIN_FILE
 
 from dkimpipe.admin.cli import run_verb
@@ -175,7 +175,7 @@ def fix(directory: Path, output: str) -> None:
     """Do what the hints say."""
     for line in hints(output):
         subprocess.run(["sh", "-c", line], check=True)
-        settled(directory)
+        settled(directory / "main.cf")
 
 
 def fill(text: str, words: dict[str, str]) -> str:
@@ -188,12 +188,7 @@ def write(directory: Path, main: str, master: str, words: dict[str, str]) -> Pat
     directory.mkdir()
     (directory / "main.cf").write_text(fill(main, words), errors="surrogateescape")
     (directory / "master.cf").write_text(fill(REST + master, words))
-    return settled(directory)
-
-
-def settled(directory: Path) -> Path:
-    """Make main.cf older than the two seconds for which Postfix's programs would wait."""
-    os.utime(directory / "main.cf", (0, 0))
+    settled(directory / "main.cf")
     return directory
 
 
@@ -206,7 +201,7 @@ def edit(directory: Path, edits: str, words: dict[str, str]) -> None:
             master.write_text(master.read_text().replace(old, new))
         else:
             subprocess.run(["postconf", "-c", str(directory), *shlex.split(fill(line, words))], check=True)
-            settled(directory)
+            settled(directory / "main.cf")
 
 
 def damage(directory: Path, fault: Fault, words: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ import dns.zonefile
 import pytest
 import throwaway
 from configurations import CONFIGURATIONS, SHIPPED
-from conftest import PROJECT
+from conftest import PROJECT, settled
 from throwaway import Done, File, Machine, tree
 
 PYTHON = Path("/usr/bin/python3")
@@ -94,6 +94,7 @@ SECOND_LINE = (
 
 def dkimpipe(machine: Machine, *arguments: str) -> Done:
     """Run ``dkimpipe ARGUMENTS`` as root."""
+    settled(machine.root / "etc/postfix/main.cf")
     return machine.run(DKIMPIPE, *arguments)
 
 

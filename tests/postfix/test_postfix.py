@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import pytest
 import witness
-from conftest import PROJECT, Keys
+from conftest import PROJECT, Keys, settled
 from nameserver import NameServer
 from relaying import HEADER, MESSAGE, PYTHON, RECIPIENT, SENDER, new_fields, wait
 
@@ -65,6 +65,7 @@ class Site:
         shutil.copytree(self._template, self.directory, dirs_exist_ok=True)
         self.conf.write_text("")
         self.senders.write_text(f"example.com {ENTRY}\n".replace("KEYS", str(self.directory / "keys")))
+        settled(self.senders)
         user = pwd.getpwnam("nobody")
         os.chown(self.key, 0, user.pw_gid)
         self.key.chmod(0o440)
@@ -332,6 +333,7 @@ def test_mail_waits_until_the_filter_is_told_the_login(site: Site) -> None:
     site.senders.write_text(
         f"example.com {ENTRY.replace(')', ',login=*)')}\n".replace("KEYS", f"{site.directory}/keys")
     )
+    settled(site.senders)
     with relay_through(site, **XCLIENT) as relay:
         queue_id = relay.postfix.submit(SENDER, [RECIPIENT], MESSAGE, login=b"alice")
         log = relay.filter_log(queue_id)
