@@ -7,6 +7,8 @@
 # The system's interpreter: one in somebody's home cannot be run by the user that pipe(8) takes.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV = .venv
+# Many tests wait: for Postfix, for timers, for a name server that is silent.
+WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
            bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules
 
@@ -19,7 +21,8 @@ man: $(VENV)/installed
 	$(VENV)/bin/python -m dkimpipe.man
 
 test: debian $(VENV)/installed lint
-	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
+	$(VENV)/bin/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -m alone
 
 soak: debian $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[test,soak]'

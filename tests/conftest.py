@@ -33,6 +33,24 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# With several workers, each takes a file after the other: the slowest begin.
+SLOWEST = (
+    *("test_postfix", "test_transit", "test_matrix", "test_rotate_killed", "test_rotate", "test_check"),
+    *("test_rotate_records", "test_check_dns", "test_setup", "test_apply_verifier", "test_setup_mail"),
+    *("test_inbound", "test_man", "test_keys", "test_strangers", "test_verify_hostile", "test_octets"),
+    *("test_migration", "test_setup_refused", "test_load", "test_faults"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: measures time, and is not run beside other tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(SLOWEST)))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what was measured. Say loudly what was left out: in CI that is a failure."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from conftest import PROJECT
 
 
+@pytest.mark.alone
 def test_one_part_in_one_round(tmp_path: Path) -> None:
     command = [sys.executable, str(PROJECT / "tests/bench"), "--rounds=1", "--parts=message"]
     done = subprocess.run([*command, f"--output={tmp_path}"], capture_output=True, text=True, check=False)

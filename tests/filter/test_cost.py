@@ -12,6 +12,8 @@ import pytest
 from conftest import MAIN, MESSAGE, Keys, Report
 from measure import cost, ratio
 
+pytestmark = pytest.mark.alone
+
 PYTHON = os.path.realpath(sys.executable)  # without what a virtual environment adds to the start
 FASTEST = [PYTHON, "-IS", str(MAIN)]
 NOTHING = [PYTHON, "-I", "-c", "pass"]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from applying import content, settings, verb, with_program, write
+from applying import content, edit, settings, verb, with_program, write
 from configurations import CONFIGURATIONS, SUBMISSION, postconf_of
-from conftest import MAIN, PROJECT, Done
+from conftest import MAIN, PROJECT, Done, settled
 
 import postfix as harness
 from dkimpipe.admin.postfix.filter_service import ENVELOPE
@@ -95,9 +95,8 @@ def test_changed_since_it_is_undone_setting_by_setting(tmp_path: Path) -> None:
         ["-P", "submission/inet/smtpd_tls_auth_only=yes"],
         ["-P", "submissions/inet/message_size_limit=5000"],
     ]
-    for edit in since:
-        subprocess.run(["postconf", "-c", str(directory), *edit], check=True)
-        subprocess.run(["postconf", "-c", str(expected), *edit], check=True)
+    for each in (directory, expected):
+        edit(each, *since)
     (expected / "master.cf").chmod(0o640)
     done = verb(directory, "--revert")
     assert done.status == 0
@@ -217,7 +216,7 @@ def test_a_link_in_place_of_main_cf_is_left_alone(tmp_path: Path) -> None:
 def test_check_finds_what_was_changed(tmp_path: Path, damage: list[str], finding: str) -> None:
     directory = write(tmp_path / "postfix", "submission")
     verb(directory, "--apply")
-    subprocess.run(["postconf", "-c", str(directory), *damage], check=True)
+    edit(directory, damage)
     done = verb(directory, "--check")
     assert done.status == 78
     assert f"dkimpipe: error: {finding}" in done.stdout.decode()
@@ -254,6 +253,7 @@ def test_before_3_7_the_status_filter_is_a_file(tmp_path: Path) -> None:
     verb(directory, "--apply", env=env)
     table = f"regexp:{directory}/dkimpipe-status.regexp"
     assert f"-o pipe_delivery_status_filter={table}\n" in (directory / "master.cf").read_text()
+    settled(directory / "main.cf")
     asked = ["postmap", "-c", str(directory), "-q", "5.3.0 Command died", table]
     assert subprocess.run(asked, capture_output=True, check=True).stdout == b"4.3.0 Command died\n"
     assert verb(directory, env=env).stdout == b"nothing to change\n"

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from applying import VERIFY, content, overrides, verb, write
+from applying import VERIFY, content, edit, overrides, verb, write
 from conftest import Done
 
 pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="needs Debian's package postfix")
@@ -21,7 +21,7 @@ def opened(tmp_path: Path) -> Path:
     """A configuration with a submission service that says nothing of who may send."""
     directory = write(tmp_path / "postfix", "submission")
     rule = "submission/inet/smtpd_relay_restrictions"
-    subprocess.run(["postconf", "-c", str(directory), "-PX", rule], check=True)
+    edit(directory, ["-PX", rule])
     return directory
 
 
@@ -119,8 +119,8 @@ def test_the_filter_gets_the_client_address_unless_that_would_cost_signatures(
     name: str, tmp_path: Path
 ) -> None:
     directory = write(tmp_path / "postfix", "submission")
-    for edit in {**GUESTS, **NO_GUESTS}[name]:
-        subprocess.run(["postconf", "-c", str(directory), "-P", edit], check=True)
+    for setting in {**GUESTS, **NO_GUESTS}[name]:
+        edit(directory, ["-P", setting])
     assert verb(directory, "--apply").stderr == ""
     assert ("--client=" in (directory / "master.cf").read_text()) is (name in NO_GUESTS)
     assert verb(directory).stdout == b"nothing to change\n"

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from applying import VERIFY, content, overrides, verb, with_program, write
+from applying import VERIFY, content, edit, overrides, verb, with_program, write
 from configurations import CONFIGURATIONS, postconf_of
-from conftest import MAIN, PROJECT, Done
+from conftest import MAIN, PROJECT, Done, settled
 
 from dkimpipe.admin.postfix.filter_service import ENVELOPE
 
@@ -103,10 +103,10 @@ def test_what_was_changed_since_in_the_one_stays_when_the_other_is_undone(
         ["-P", "smtp/inet/message_size_limit=5000"],
         ["-e", "mynetworks=127.0.0.1"],
     ]
-    for change in changes:
-        subprocess.run(["postconf", "-c", str(directory), *change], check=True)
+    edit(directory, *changes)
     assert verb(directory, "--revert").status == 0
     assert verb(directory, *VERIFY).stdout == b"nothing to change\n"
+    settled(directory / "main.cf")
     asked = ["postconf", "-c", str(directory), "-M", "dkimpipe-verify/unix"]
     assert " - 17 pipe" in " ".join(subprocess.check_output(asked, text=True).split())
     assert "smtp/inet/message_size_limit = 5000" in overrides(directory)
@@ -129,8 +129,8 @@ def test_verify_never_applied_there_is_nothing_to_revert(tmp_path: Path) -> None
 
 def test_what_stands_at_port_25_stays(tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "internet site")
-    for edit in ("smtpd_discard_ehlo_keywords=chunking", "receive_override_options=no_milters"):
-        subprocess.run(["postconf", "-c", str(directory), "-P", f"smtp/inet/{edit}"], check=True)
+    for setting in ("smtpd_discard_ehlo_keywords=chunking", "receive_override_options=no_milters"):
+        edit(directory, ["-P", f"smtp/inet/{setting}"])
     verb(directory, *VERIFY, "--apply")
     assert overrides(directory) >= {
         "smtp/inet/smtpd_discard_ehlo_keywords = chunking,dsn,silent-discard",
@@ -142,7 +142,7 @@ def test_behind_postscreen_it_is_the_service_pass(tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "internet site")
     postscreen = ["smtp/inet=smtp inet n - y - 1 postscreen", "smtpd/pass=smtpd pass - - y - - smtpd"]
     for line in postscreen:
-        subprocess.run(["postconf", "-c", str(directory), "-M", line], check=True)
+        edit(directory, ["-M", line])
     verb(directory, *VERIFY, "--apply")
     assert "smtpd/pass/content_filter = dkimpipe-verify:dummy" in overrides(directory)
     assert not any(line.startswith("smtp/inet/") for line in overrides(directory))
@@ -162,8 +162,7 @@ def test_where_another_filter_stands_verify_changes_nothing_and_says_what_to_do(
 ) -> None:
     directory = write(tmp_path / "postfix", "internet site")
     where = "smtp/inet/" if option == "-P" else ""
-    for edit in (["-M", "amavis/unix=amavis unix - - n - 2 smtp"], [option, where + setting]):
-        subprocess.run(["postconf", "-c", str(directory), *edit], check=True)
+    edit(directory, ["-M", "amavis/unix=amavis unix - - n - 2 smtp"], [option, where + setting])
     before = content(directory)
     done = verb(directory, *VERIFY, "--apply")
     parameter, _, road = setting.partition("=")

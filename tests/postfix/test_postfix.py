@@ -315,6 +315,7 @@ def test_who_logged_in_has_what_the_entry_lets_him(
     site.senders.write_bytes(
         b"alice@example.com " + entry + b"\n. " + entry.replace(named, b"nobody") + b"\n"
     )
+    settled(site.senders)
     sink.messages.clear()
     queue_id = for_some.postfix.submit(SENDER, [RECIPIENT], MESSAGE, login=login)
     said = for_some.filter_log(queue_id).removeprefix(
@@ -446,7 +447,10 @@ DAMAGE: dict[str, tuple[Callable[[Site], object], str]] = {
         " (mode 0444)",
     ),
     "slip in the senders line": (
-        lambda site: site.senders.write_text("#\nexample.com dkim(s=rsa2048,kay=x)\n"),
+        lambda site: (
+            site.senders.write_text("#\nexample.com dkim(s=rsa2048,kay=x)\n"),
+            settled(site.senders),
+        ),
         "4.3.5 dkimpipe: SITE/senders, line 2: unknown option: 'kay=x'",
     ),
     "no senders file": (

@@ -74,6 +74,7 @@ FAULTS: dict[str, tuple[Callable[[bytes, str], bytes], str]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("fault", "expected"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_of_the_server(
     signed: bytes, server: NameServer, fault: Callable[[bytes, str], bytes], expected: str
@@ -150,6 +151,7 @@ def test_each_name_is_asked_once(signed: bytes, server: NameServer, keys: Keys) 
     assert server.asked == [("udp", NAME)]
 
 
+@pytest.mark.alone
 def test_all_names_together_have_one_budget(keys: Keys, server: NameServer, report: Report) -> None:
     """Ten signatures, and ten names that nobody answers for: as long as one of them, and no longer."""
     text = ", ".join(f"dkim(s=s{number},key=KEYS/ed25519.pem)" for number in range(10))

@@ -365,6 +365,7 @@ HEADERS = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_slow_servers_of_others_are_no_way_round_a_policy(header: bytes) -> None:
     """Nor does it take longer: the time for all is shared out."""
@@ -560,6 +561,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("header", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_header_takes_little_longer_than_a_harmless_one(header: bytes) -> None:
     def seconds(octets: bytes) -> float:

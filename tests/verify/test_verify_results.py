@@ -395,6 +395,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_field_takes_little_longer_than_a_harmless_one(
     make: Callable[[int], bytes],
