@@ -1,19 +1,11 @@
 """Which signatures a message gets, and their options, chosen by its List-Id or its addresses."""
 
 from dkimpipe import senders
-from dkimpipe.address import (
-    Mailbox,
-    as_a_labels,
-    first_mailbox,
-    is_at_or_below,
-    is_domain,
-    spellings,
-    to_lower,
-)
+from dkimpipe.address import Mailbox, as_a_labels, first_mailbox, is_domain, spellings, to_lower
 from dkimpipe.config import ANY, AUTHENTICATED, MYNETWORKS, SENDER_MAP
 from dkimpipe.errors import ConfigError, NotAllowed, NotSigned, printable
 from dkimpipe.files import exists
-from dkimpipe.options import SignatureOptions, given
+from dkimpipe.options import complete, macros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,95 +13,49 @@ if TYPE_CHECKING:
 
     from dkimpipe.config import Settings
     from dkimpipe.message import Message
+    from dkimpipe.options import SignatureOptions
     from dkimpipe.senders import Signature
 
-
 _MAX_LIST_ID = 255  # octets, RFC 2919 section 6
-_MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
 _IPV6 = "ipv6:"  # Postfix writes IPv6 addresses as in RFC 5321 section 4.1.3
-_MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+
+class Match:
+    """What was found for a message.
+
+    ``mailbox``  the address that it was found for: the value of ``$sender``
+    ``key``      the map key that matched, or the domain of the conf file
+    ``domain``   the value of ``$key``, and of d= if a signature has none
+    ``lists``    the lists of signatures as text, each with a function that returns its place
+    """
+
+    __slots__ = ("domain", "key", "lists", "mailbox")
+
+    def __init__(
+        self, mailbox: Mailbox, key: bytes, domain: bytes, lists: "list[tuple[str, Callable[[], str]]]"
+    ) -> None:
+        self.mailbox = mailbox
+        self.key = key
+        self.domain = domain
+        self.lists = lists
 
 
 class Choice:
     """The signatures chosen for a message, and why.
 
-    ``signatures``  their options, in the order of the entry
-    ``mailbox``     the value of ``$sender``
-    ``key``         the map key that matched, or the domain of the conf file
-    ``domain``      the value of ``$key``, and of d= if the entry has none
-    ``where``       returns the place of the entry, such as ``PATH, line N``
-    ``refused``     the reasons why other signatures of the entry were left out
+    ``match``       what was found
+    ``signatures``  the options of those that the sending user may use, in order: one at least
+    ``refused``     the reasons why others are left out
     """
 
-    __slots__ = ("domain", "key", "mailbox", "refused", "signatures", "where")
+    __slots__ = ("match", "refused", "signatures")
 
     def __init__(
-        self, mailbox: Mailbox, key: bytes, domain: bytes, signatures: "list[Signature]", settings: "Settings"
+        self, match: Match, signatures: "list[SignatureOptions]", refused: "list[NotAllowed]"
     ) -> None:
-        """Complete the signatures of an entry. Raises ConfigError and NotSigned."""
-        self.mailbox = mailbox
-        self.key = key
-        self.domain = domain
-        self.where = signatures[0].where
-        self.refused: list[NotAllowed] = []
-        self.signatures = []
-        for signature in signatures:
-            options = SignatureOptions(signature, settings)
-            options.domain = self._domain(signature)
-            if options.type == "dkim":
-                text, where = given(signature, "identity", settings, "identity")
-                options.identity = self._identity(text, where, options.domain)
-            self.signatures.append(options)
-
-    def _domain(self, signature: "Signature") -> bytes:
-        """Return d= with its macros expanded. Raises NotSigned if the expansion is not a valid domain."""
-        text = signature.options.get("domain", "$keydomain")
-        expanded = self._expand(text, signature.where)
-        if not expanded:
-            raise ConfigError(f"{signature.where()}: {signature.type} without d=")
-        domain = as_a_labels(expanded)
-        if is_domain(domain):
-            return domain
-        if "$" in text:
-            raise NotSigned(f"'{printable(expanded)}' is not a valid signing domain")
-        raise ConfigError(f"{signature.where()}: d={text} is not a valid domain")
-
-    def _identity(self, text: str, where: "Callable[[], str]", domain: bytes) -> bytes:
-        """Return i= with its macros expanded; empty if an expanded address is not at or below d=."""
-        if not text:
-            return b""
-        local_part, at, host = self._expand(text, where).rpartition(b"@")
-        host = as_a_labels(host)
-        if at and is_domain(host) and is_at_or_below(host, domain) and len(local_part) <= _MAX_LOCAL_PART:
-            return local_part + at + host
-        if at and "$" in text:
-            return b""
-        raise ConfigError(f"{where()}: i={text} is not at or below d={domain.decode()}")
-
-    def _expand(self, text: str, where: "Callable[[], str]") -> bytes:
-        """Return a value with its macros expanded; ``$$`` is a dollar sign."""
-        return b"$".join([self._expand_macros(part, where) for part in text.split("$$")])
-
-    def _expand_macros(self, text: str, where: "Callable[[], str]") -> bytes:
-        first, *rest = text.split("$")
-        expanded = first.encode("utf-8", "surrogateescape")
-        for part in rest:
-            after = part.lstrip(_MACRO_LETTERS)
-            name = part[: len(part) - len(after)]
-            if name not in _MACROS:
-                raise ConfigError(
-                    f"{where()}: unknown macro '${name}'", f"known macros: ${' $'.join(_MACROS)}"
-                )
-            expanded += _MACROS[name](self) + after.encode("utf-8", "surrogateescape")
-        return expanded
-
-
-_MACROS: "dict[str, Callable[[Choice], bytes]]" = {
-    "sender": lambda choice: choice.mailbox.address,
-    "senderdomain": lambda choice: choice.mailbox.domain,
-    "key": lambda choice: choice.domain,
-    "keydomain": lambda choice: choice.domain,
-}
+        self.match = match
+        self.signatures = signatures
+        self.refused = refused
 
 
 def choose(message: "Message", settings: "Settings") -> Choice:
@@ -120,11 +66,66 @@ def choose(message: "Message", settings: "Settings") -> Choice:
     author = author_of(message)
     refuse_stranger(settings)
     candidates = candidates_of(message, settings, author)
-    return (
+    match = (
         _by_list_id(message, settings, author)
-        or _by_map(message, settings, candidates)
-        or _by_domain(message, settings, candidates or [author])
+        or _by_map(settings, candidates)
+        or _by_domain(settings, candidates or [author])
     )
+    if not match:
+        raise NotSigned(f"no entry for {printable((candidates or [author])[0].address)}")
+    return _choice(match, message, settings)
+
+
+def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "Match | None":
+    path = settings.get("listid_map")
+    list_id = _list_id(message)
+    entry = _look_up(path, _domain_keys(list_id), settings) if path and list_id else None
+    if not entry:
+        return None
+    domain = domain_of_list(entry.key, list_id, author)
+    return Match(author, entry.key, domain, [(entry.text, entry.place)])
+
+
+def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Match | None":
+    path = sender_map(settings)
+    for mailbox in candidates if path else ():
+        entry = _look_up(path, lookup_keys(mailbox), settings)
+        if entry:
+            domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
+            return Match(mailbox, entry.key, domain, [(entry.text, entry.place)])
+    return None
+
+
+def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> "Match | None":
+    """Match as DKIMproxy does without maps: ``domain`` lists the domains to sign for, ``signature`` how."""
+    known = domains(settings)
+    lists = signatures_without_map(settings)
+    for mailbox in candidates if lists else ():
+        for domain in _domain_keys(mailbox.domain) if len(known) > 1 else known:
+            if domain in known:
+                return Match(mailbox, domain, domain, lists)
+    return None
+
+
+def _choice(match: Match, message: "Message", settings: "Settings") -> Choice:
+    """Return what the sending user may use of a match. Raises NotAllowed if that is nothing."""
+    signatures = [each for text, where in match.lists for each in senders.parse(text, where)]
+    refusals = [_refusal(message, settings, signature) for signature in signatures]
+    refused = [refusal for refusal in refusals if refusal]
+    if len(refused) == len(signatures):
+        raise refused[0]
+    values = macros(match.mailbox, match.domain)
+    allowed = [signature for signature, refusal in zip(signatures, refusals) if not refusal]
+    return Choice(match, [complete(signature, settings, values) for signature in allowed], refused)
+
+
+def _refusal(message: "Message", settings: "Settings", signature: "Signature") -> "NotAllowed | None":
+    """Return why the sending user may not use a signature; few signatures are limited to anyone."""
+    if signature.options.keys().isdisjoint(senders.FOR_WHOM):
+        return None
+    from dkimpipe.permission import refusal
+
+    return refusal(message, settings, signature)
 
 
 def refuse_stranger(settings: "Settings") -> None:
@@ -195,20 +196,13 @@ def candidates_of(message: "Message", settings: "Settings", author: Mailbox) -> 
     return candidates
 
 
-def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "Choice | None":
-    path = settings.get("listid_map")
+def _list_id(message: "Message") -> bytes:
+    """Return the List-Id in lower case (RFC 2919 section 2), empty if there is no valid one."""
     fields = message.by_name.get(b"list-id")
-    if not path or not fields:
-        return None
+    if not fields:
+        return b""
     list_id = to_lower(fields[0].value.rpartition(b"<")[2].partition(b">")[0].strip())
-    if len(list_id) > _MAX_LIST_ID or list_id.split() != [list_id]:
-        return None
-    entry = senders.lookup(path, _domain_keys(list_id), still=bool(settings.recipients))
-    if not entry:
-        return None
-    domain = domain_of_list(entry.key, list_id, author)
-    signatures = senders.parse(entry.text, entry.place)
-    return _allowed(message, settings, author, entry.key, domain, signatures)
+    return list_id if len(list_id) <= _MAX_LIST_ID and list_id.split() == [list_id] else b""
 
 
 def domain_of_list(key: bytes, list_id: bytes, author: Mailbox) -> bytes:
@@ -231,58 +225,6 @@ def sender_map(settings: "Settings") -> str:
     return path
 
 
-def _by_map(message: "Message", settings: "Settings", candidates: "list[Mailbox]") -> "Choice | None":
-    path = sender_map(settings)
-    for mailbox in candidates if path else ():
-        entry = senders.lookup(path, lookup_keys(mailbox), still=bool(settings.recipients))
-        if entry:
-            domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
-            signatures = senders.parse(entry.text, entry.place)
-            return _allowed(message, settings, mailbox, entry.key, domain, signatures)
-    return None
-
-
-def _by_domain(message: "Message", settings: "Settings", candidates: "list[Mailbox]") -> Choice:
-    """Choose as DKIMproxy does without maps: ``domain`` lists the domains to sign for, ``signature`` how."""
-    given_domains = domains(settings)
-    signatures = []
-    for text, where in signatures_without_map(settings):
-        signatures += senders.parse(text, where)
-    for mailbox in candidates if signatures else ():
-        for domain in _domain_keys(mailbox.domain) if len(given_domains) > 1 else given_domains:
-            if domain in given_domains:
-                return _allowed(message, settings, mailbox, domain, domain, signatures)
-    raise NotSigned(f"no entry for {printable(candidates[0].address)}")
-
-
-def _allowed(
-    message: "Message",
-    settings: "Settings",
-    mailbox: Mailbox,
-    key: bytes,
-    domain: bytes,
-    signatures: "list[Signature]",
-) -> Choice:
-    """Return what the sending user may use of an entry. Raises NotAllowed if that is nothing."""
-    refusals = [_refusal(message, settings, signature) for signature in signatures]
-    refused = [refusal for refusal in refusals if refusal]
-    if len(refused) == len(signatures):
-        raise refused[0]
-    allowed = [signature for signature, refusal in zip(signatures, refusals) if not refusal]
-    choice = Choice(mailbox, key, domain, allowed, settings)
-    choice.refused = refused
-    return choice
-
-
-def _refusal(message: "Message", settings: "Settings", signature: "Signature") -> "NotAllowed | None":
-    """Return why the sending user may not use a signature; few signatures are limited to anyone."""
-    if signature.options.keys().isdisjoint(senders.FOR_WHOM):
-        return None
-    from dkimpipe.permission import refusal
-
-    return refusal(message, settings, signature)
-
-
 def domains(settings: "Settings") -> "list[bytes]":
     """Return the domains of ``domain``, in A-labels; an empty one if it is not set. Raises ConfigError."""
     given_domains = settings.get("domain").encode("utf-8", "surrogateescape").split(b",")
@@ -300,6 +242,10 @@ def signatures_without_map(settings: "Settings") -> "list[tuple[str, Callable[[]
     if "domain" not in settings.values or "sender_map" in settings.values or "listid_map" in settings.values:
         return []
     return [("dkim", settings.place("domain"))]
+
+
+def _look_up(path: str, keys: "list[bytes]", settings: "Settings") -> "senders.Entry | None":
+    return senders.lookup(path, keys, still=bool(settings.recipients))
 
 
 def _domain_keys(domain: bytes) -> "list[bytes]":

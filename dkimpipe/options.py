@@ -1,12 +1,13 @@
-"""The options of one signature: from the entry, completed from the conf file, and checked."""
+"""The options of one signature: from the entry, completed from conf file and message, and checked."""
 
 from dkimpipe import address
-from dkimpipe.errors import ConfigError, printable, shown
+from dkimpipe.errors import ConfigError, NotSigned, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
+    from dkimpipe.address import Mailbox
     from dkimpipe.config import Settings
     from dkimpipe.senders import Signature
 
@@ -16,6 +17,8 @@ CANONICALIZATIONS = {
 }
 ALGORITHMS = {"dkim": ("rsa-sha256", "ed25519-sha256", "rsa-sha1"), "domainkeys": ("rsa-sha1",)}
 _DEFAULT_METHODS = {"dkim": "relaxed", "domainkeys": "nofws"}
+_MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
+_MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -52,7 +55,7 @@ class SignatureOptions:
     )
 
     def __init__(self, signature: "Signature", settings: "Settings") -> None:
-        """Complete an entry from the conf file. Domain and identity are set later, from the message."""
+        """Complete a signature from the conf file, except domain and identity: see ``complete``."""
         self.type = signature.type
         self.where = signature.where
         self.domain = self.identity = b""
@@ -122,6 +125,69 @@ class SignatureOptions:
             self.lifetime = seconds(lifetime)
         except ValueError as error:
             raise ConfigError(f"{self.where()}: x=: {error}") from None
+
+
+def macros(sender: "Mailbox", domain: bytes) -> "dict[str, bytes]":
+    """Return the value of each macro in d= and i=. ``domain`` is that of the map key which matched."""
+    return {"sender": sender.address, "senderdomain": sender.domain, "key": domain, "keydomain": domain}
+
+
+def complete(signature: "Signature", settings: "Settings", values: "dict[str, bytes]") -> SignatureOptions:
+    """Return the options of a signature, with the values of ``macros``.
+
+    Raises ConfigError, and NotSigned if the macros do not expand to a valid domain.
+    """
+    options = SignatureOptions(signature, settings)
+    options.domain = _domain(signature, values)
+    if options.type == "dkim":
+        text, where = given(signature, "identity", settings, "identity")
+        options.identity = _identity(text, where, options.domain, values)
+    return options
+
+
+def _domain(signature: "Signature", values: "dict[str, bytes]") -> bytes:
+    """Return d= with its macros expanded. Raises NotSigned if the expansion is not a valid domain."""
+    text = signature.options.get("domain", "$keydomain")
+    expanded = _expand(text, signature.where, values)
+    if not expanded:
+        raise ConfigError(f"{signature.where()}: {signature.type} without d=")
+    domain = address.as_a_labels(expanded)
+    if address.is_domain(domain):
+        return domain
+    if "$" in text:
+        raise NotSigned(f"'{printable(expanded)}' is not a valid signing domain")
+    raise ConfigError(f"{signature.where()}: d={text} is not a valid domain")
+
+
+def _identity(text: str, where: "Callable[[], str]", domain: bytes, values: "dict[str, bytes]") -> bytes:
+    """Return i= with its macros expanded; empty if an expanded address is not at or below d=."""
+    if not text:
+        return b""
+    local_part, at, host = _expand(text, where, values).rpartition(b"@")
+    host = address.as_a_labels(host)
+    is_below = address.is_domain(host) and address.is_at_or_below(host, domain)
+    if at and is_below and len(local_part) <= _MAX_LOCAL_PART:
+        return local_part + at + host
+    if at and "$" in text:
+        return b""
+    raise ConfigError(f"{where()}: i={text} is not at or below d={domain.decode()}")
+
+
+def _expand(text: str, where: "Callable[[], str]", values: "dict[str, bytes]") -> bytes:
+    """Return a value with its macros expanded; ``$$`` is a dollar sign."""
+    return b"$".join([_expand_macros(part, where, values) for part in text.split("$$")])
+
+
+def _expand_macros(text: str, where: "Callable[[], str]", values: "dict[str, bytes]") -> bytes:
+    first, *rest = text.split("$")
+    expanded = first.encode("utf-8", "surrogateescape")
+    for part in rest:
+        after = part.lstrip(_MACRO_LETTERS)
+        name = part[: len(part) - len(after)]
+        if name not in values:
+            raise ConfigError(f"{where()}: unknown macro '${name}'", f"known macros: ${' $'.join(values)}")
+        expanded += values[name] + after.encode("utf-8", "surrogateescape")
+    return expanded
 
 
 def seconds(text: str) -> int:

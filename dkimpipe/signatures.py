@@ -68,7 +68,8 @@ class Signatures:
     def _begin(self, bodies: "BodyHashes") -> None:
         choice = choose(self._message, self._settings)
         if self._settings.yes("verbose"):
-            self._chosen_by = f"chosen by '{printable(choice.key)}', {choice.where()}"
+            place = choice.signatures[0].where()
+            self._chosen_by = f"chosen by '{printable(choice.match.key)}', {place}"
         if self._settings.yes("normalize", True):
             self._message.break_long_lines()
         self._reasons += dict.fromkeys(map(str, choice.refused))

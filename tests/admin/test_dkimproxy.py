@@ -103,6 +103,13 @@ def test_domain_of_a_signature_overrides_the_domain_option() -> None:
     assert signed_for(message("a@farm.example"), "--domain=farm.example", signature) == ["dkim shop.example"]
 
 
+def test_wrong_signature_holds_up_only_mail_that_it_is_for() -> None:
+    arguments = ["--domain=a.example,b.example", "--signature=arc"]
+    assert signed_for(message("me@c.example"), *arguments) == []
+    with pytest.raises(ConfigError, match=r"^command line: unknown signature type: 'arc'$"):
+        chosen(message("me@a.example"), *arguments)
+
+
 def test_domain_of_the_signature_alone_signs_everything() -> None:
     signed = signed_for(message("otto@elsewhere.example"), "--signature=dkim(d=shop.example)")
     assert signed == ["dkim shop.example"]

@@ -13,11 +13,10 @@ from typing import Callable, NamedTuple
 
 from dkimpipe import choose, senders
 from dkimpipe.address import Mailbox, to_a_labels, to_lower
-from dkimpipe.choose import Choice
 from dkimpipe.config import CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, NotSigned, one_line
 from dkimpipe.files import open_file, why
-from dkimpipe.options import SignatureOptions
+from dkimpipe.options import SignatureOptions, complete, macros
 from dkimpipe.senders import Signature
 
 MAX_ENTRY = 65536  # characters after a key, as for the filter
@@ -258,7 +257,7 @@ def use(line: Line, signature: Signature, settings: Settings) -> Use:
     found: list[SignatureOptions] = []
     for sender, domain in occasions(line):
         try:
-            found += Choice(sender, canonical(line.key), domain, [signature], settings).signatures
+            found.append(complete(signature, settings, macros(sender, domain)))
         except NotSigned as reason:
             if not found:
                 raise NotSigned(f"{line.place()}: {reason}") from None

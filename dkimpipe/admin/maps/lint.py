@@ -15,7 +15,6 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import dkimproxy, entries, index
 from dkimpipe.admin.maps.entries import BY_LIST, Line, Use
 from dkimpipe.body import BodyHashes
-from dkimpipe.choose import Choice
 from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
@@ -23,7 +22,7 @@ from dkimpipe.errors import NotSigned, Trouble
 from dkimpipe.files import exists
 from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.message import Message
-from dkimpipe.options import SignatureOptions
+from dkimpipe.options import SignatureOptions, complete, macros
 from dkimpipe.senders import Signature
 
 GOOD_BITS = 2048  # RFC 8301 section 3.2
@@ -183,8 +182,7 @@ class Lint:
         sender, domain = entries.occasions(line)[0]
         options = None
         try:
-            choice = Choice(sender, entries.canonical(line.key), domain, [signature], self.settings)
-            (options,) = choice.signatures
+            options = complete(signature, self.settings, macros(sender, domain))
             if line.is_for_all:
                 sender = Mailbox(b"postmaster", options.domain)
             self._keyfile(options)

@@ -91,10 +91,10 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
             keys = ", ".join(printable(key) for key in lookup_keys(mailbox))
             yield f"{'address:':<10} {printable(mailbox.address)}; looked up as {keys}"
         choice = choose(message, settings)
-        yield f"{'entry:':<10} {printable(choice.key)}, {choice.where()}"
+        yield f"{'entry:':<10} {printable(choice.match.key)}, {choice.signatures[0].where()}"
         for options in choice.signatures:
             yield from _signature(options, author.domain)
-            for text in state(options, choice.mailbox) if state else ():
+            for text in state(options, choice.match.mailbox) if state else ():
                 yield f"{'':<10} DNS: {text}"
         for refusal in choice.refused:
             yield _refused(refusal)
