@@ -9,9 +9,8 @@ from dkimpipe.options import complete, macros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
-
     from dkimpipe.config import Settings
+    from dkimpipe.files import Place
     from dkimpipe.message import Message
     from dkimpipe.options import SignatureOptions
     from dkimpipe.senders import Signature
@@ -26,14 +25,12 @@ class Match:
     ``mailbox``  the address that it was found for: the value of ``$sender``
     ``key``      the map key that matched, or the domain of the conf file
     ``domain``   the value of ``$key``, and of d= if a signature has none
-    ``lists``    the lists of signatures as text, each with a function that returns its place
+    ``lists``    the lists of signatures as text, each with its place
     """
 
     __slots__ = ("domain", "key", "lists", "mailbox")
 
-    def __init__(
-        self, mailbox: Mailbox, key: bytes, domain: bytes, lists: "list[tuple[str, Callable[[], str]]]"
-    ) -> None:
+    def __init__(self, mailbox: Mailbox, key: bytes, domain: bytes, lists: "list[tuple[str, Place]]") -> None:
         self.mailbox = mailbox
         self.key = key
         self.domain = domain
@@ -109,7 +106,7 @@ def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> "Match | No
 
 def _choice(match: Match, message: "Message", settings: "Settings") -> Choice:
     """Return what the sending user may use of a match. Raises NotAllowed if that is nothing."""
-    signatures = [each for text, where in match.lists for each in senders.parse(text, where)]
+    signatures = [each for text, place in match.lists for each in senders.parse(text, place)]
     refusals = [_refusal(message, settings, signature) for signature in signatures]
     refused = [refusal for refusal in refusals if refusal]
     if len(refused) == len(signatures):
@@ -231,17 +228,17 @@ def domains(settings: "Settings") -> "list[bytes]":
     found = [as_a_labels(domain.strip()) for domain in given_domains]
     for domain in filter(None, found):
         if not is_domain(domain):
-            raise ConfigError(f"{settings.where['domain']}: '{printable(domain)}' is not a valid domain")
+            raise ConfigError(f"{settings.places['domain']}: '{printable(domain)}' is not a valid domain")
     return found
 
 
-def signatures_without_map(settings: "Settings") -> "list[tuple[str, Callable[[], str]]]":
+def signatures_without_map(settings: "Settings") -> "list[tuple[str, Place]]":
     """Return the values of ``signature``; by default dkim if ``domain`` is set and there are no maps."""
     if settings.signatures:
         return settings.signatures
     if "domain" not in settings.values or "sender_map" in settings.values or "listid_map" in settings.values:
         return []
-    return [("dkim", settings.place("domain"))]
+    return [("dkim", settings.places["domain"])]
 
 
 def _look_up(path: str, keys: "list[bytes]", settings: "Settings") -> "senders.Entry | None":

@@ -49,7 +49,7 @@ def refuse_stranger(settings: Settings, client: str) -> None:
 
 def networks(settings: Settings) -> list[_Network]:
     """Return the networks listed in ``sign_clients`` itself. Raises ConfigError for an invalid item."""
-    where = settings.where.get("sign_clients", "default")
+    place = settings.places.get("sign_clients", "default")
     found = []
     for item in settings.sign_clients:
         if item not in _WORDS:
@@ -57,7 +57,7 @@ def networks(settings: Settings) -> list[_Network]:
                 found.append(ipaddress.ip_network(item.replace("[", "").replace("]", "")))
             except ValueError:
                 raise ConfigError(
-                    f"{where}: sign_clients: '{shown(item)}' is not an address or network",
+                    f"{place}: sign_clients: '{shown(item)}' is not an address or network",
                     f"use {', '.join(_WORDS)}, addresses, and networks such as 192.0.2.0/24",
                 ) from None
     return found

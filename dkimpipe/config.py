@@ -5,12 +5,12 @@ precedence.
 """
 
 from dkimpipe.errors import ConfigError, UsageError, shown
-from dkimpipe.files import exists, read_file
+from dkimpipe.files import COMMAND_LINE, Place, exists, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Callable, ClassVar
+    from typing import ClassVar
 
 CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
 VERIFY_CONF_FILE = "/etc/dkimpipe/verify.conf"
@@ -114,13 +114,13 @@ class Settings:
     ``command``     the command as users type it
 
     ``values``      value by name, for the names that were given
-    ``signatures``  the values of ``signature``, in order, each with a function that returns its place
-    ``where``       for each name given: ``command line`` or ``PATH, line N``, as a prefix for errors
+    ``places``      the place of each of these values
+    ``signatures``  the values of ``signature``, in order, each with its place
     ``sender``      the envelope sender of ``-f``, None if it was not given, '' for the null sender
     ``recipients``  the envelope recipients
     """
 
-    __slots__ = ("recipients", "sender", "signatures", "values", "where")
+    __slots__ = ("places", "recipients", "sender", "signatures", "values")
 
     options: "ClassVar[dict[str, tuple[str, ...]]]" = OPTIONS
     conf_file = CONF_FILE
@@ -128,18 +128,14 @@ class Settings:
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
-        self.signatures: list[tuple[str, Callable[[], str]]] = []
-        self.where: dict[str, str] = {}
+        self.places: dict[str, Place] = {}
+        self.signatures: list[tuple[str, Place]] = []
         self.sender: str | None = None
         self.recipients: list[str] = []
 
     def get(self, name: str, default: str = "") -> str:
         """Return a value, or the default."""
         return self.values.get(name, default)
-
-    def place(self, name: str) -> "Callable[[], str]":
-        """Return a function that returns the place of a value, as a prefix for errors."""
-        return self.where[name].__str__
 
     def yes(self, name: str, default: bool = False) -> bool:
         """Return a yes-or-no value."""
@@ -155,24 +151,24 @@ class Settings:
         """The SMTP clients whose mail is signed: keywords, addresses and networks."""
         return self.get("sign_clients", f"{AUTHENTICATED},{MYNETWORKS}").replace(",", " ").split()
 
-    def set(self, name: str, value: str, where: str) -> None:
+    def set(self, name: str, value: str, place: Place) -> None:
         """Set one option; raise ConfigError if its value is invalid."""
         allowed = self.options[name]
         if allowed == _YES_OR_NO:
             value = _SPELLINGS.get(value.lower(), value.lower())
         if allowed and value not in allowed:
-            raise ConfigError(f"{where}: {name} must be {' or '.join(allowed)}, not '{value}'")
+            raise ConfigError(f"{place}: {name} must be {' or '.join(allowed)}, not '{value}'")
         if not value and allowed != _YES_OR_NO and name not in _MAY_BE_EMPTY:
-            raise ConfigError(f"{where}: {name} has no value")
+            raise ConfigError(f"{place}: {name} has no value")
         if name == "match":
             value = value.replace(" ", "").lower()
             for word in value.split(","):
                 if word not in MATCHES:
-                    raise ConfigError(f"{where}: match accepts {', '.join(MATCHES)}; not '{word}'")
+                    raise ConfigError(f"{place}: match accepts {', '.join(MATCHES)}; not '{word}'")
         if name == "signature":
-            self.signatures.append((value, where.__str__))
+            self.signatures.append((value, place))
         self.values[name] = value
-        self.where[name] = where
+        self.places[name] = place
 
 
 def read_settings(arguments: "list[str]", settings: "Settings | None" = None) -> Settings:
@@ -184,9 +180,9 @@ def read_settings(arguments: "list[str]", settings: "Settings | None" = None) ->
     path = settings.get("conf_file")
     if path or exists(settings.conf_file):
         still = bool(settings.recipients)
-        for name, value, where in read_conf(path or settings.conf_file, settings.options, still):
-            if settings.where.get(name) != "command line":
-                settings.set(name, value, where)
+        for name, value, place in read_conf(path or settings.conf_file, settings.options, still):
+            if settings.places.get(name) is not COMMAND_LINE:
+                settings.set(name, value, place)
     return settings
 
 
@@ -224,27 +220,27 @@ def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
     if not equals:
         yes = settings.options[name] == _YES_OR_NO and not (left and left[-1] and left[-1].lower() in _WORDS)
         value = "yes" if yes else _next(left, word)
-    settings.set(name, value, "command line")
+    settings.set(name, value, COMMAND_LINE)
 
 
 def read_conf(
     path: str, options: "dict[str, tuple[str, ...]]" = OPTIONS, still: bool = False
-) -> "list[tuple[str, str, str]]":
-    """Return name, value and ``PATH, line N`` of each directive in a conf file. Raises ConfigError.
+) -> "list[tuple[str, str, Place]]":
+    """Return name, value and place of each directive in a conf file. Raises ConfigError.
 
     ``still``: wait until it is no longer being written to.
     """
     directives = []
-    for name, value, where, line in conf_lines(path, still):
+    for name, value, place, line in conf_lines(path, still):
         if name in options and name not in COMMAND_LINE_ONLY:
-            directives.append((name, value, where))
+            directives.append((name, value, place))
         elif name not in IGNORED:
-            raise unknown_directive(where, line)
+            raise unknown_directive(place, line)
     return directives
 
 
-def conf_lines(path: str, still: bool = False) -> "Iterator[tuple[str, str, str, str]]":
-    """Yield name, value, ``PATH, line N`` and text of each line that is not a comment, known or not."""
+def conf_lines(path: str, still: bool = False) -> "Iterator[tuple[str, str, Place, str]]":
+    """Yield name, value, place and text of each line that is not a comment, known or not."""
     text = read_file(path, "conf file", still).decode("utf-8", "surrogateescape")
     for number, line in enumerate(text.split("\n"), 1):
         line = line.replace("\t", " ").strip()
@@ -256,12 +252,12 @@ def conf_lines(path: str, still: bool = False) -> "Iterator[tuple[str, str, str,
             name = ""
         rest = rest.lstrip()
         value = (rest[1:] if rest[:1] in ("=", ":") else rest).partition(" #")[0].strip()
-        yield name, value, f"{path}, line {number}", line
+        yield name, value, Place(path, number), line
 
 
-def unknown_directive(where: str, line: str) -> ConfigError:
+def unknown_directive(place: Place, line: str) -> ConfigError:
     """Return the error for a line that does not begin with the name of an option."""
-    return ConfigError(f"{where}: unknown directive: '{shown(line)}'")
+    return ConfigError(f"{place}: unknown directive: '{shown(line)}'")
 
 
 def _next(left: "list[str]", option: str) -> str:

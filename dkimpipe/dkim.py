@@ -62,7 +62,7 @@ class DkimSignature:
         self._algorithm = options.algorithm or f"{key.type}-sha256"
         if KEY_TYPES[self._algorithm] != key.type:
             raise ConfigError(
-                f"{options.where()}: a={self._algorithm}, but key file {key.path} contains an {key.type} key"
+                f"{options.place}: a={self._algorithm}, but key file {key.path} contains an {key.type} key"
             )
         self._hash_name = self._algorithm.partition("-")[2]
         self._body_hash = bodies.hash(options.body_canonicalization, self._hash_name)

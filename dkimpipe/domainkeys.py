@@ -26,13 +26,13 @@ class DomainKeysSignature:
         self._key = key
         if key.type != "rsa":
             fault = f"key file {key.path} contains an {key.type} key, not rsa"
-            raise ConfigError(f"{options.where()}: domainkeys: {fault}")
+            raise ConfigError(f"{options.place}: domainkeys: {fault}")
         name = b"sender" if b"sender" in message.by_name else b"from"
         sending = first_mailbox(message.by_name[name][0].value).domain
         if not is_at_or_below(sending, options.domain):
             raise NotSigned(f"domainkeys d={options.domain.decode()} does not cover {name.decode()}")
         if options.headers and name not in options.headers:
-            raise ConfigError(f"{options.where()}: domainkeys h= does not include {name.decode()}")
+            raise ConfigError(f"{options.place}: domainkeys h= does not include {name.decode()}")
         wanted = options.headers or RECOMMENDED
         fields = [field for field in message.fields if field.name in wanted]
         self._names = [field.name for field in fields]

@@ -25,6 +25,10 @@ class Trouble(Exception):
         super().__init__(cause)
         self.hint = hint
 
+    def at(self, place: object) -> "Trouble":
+        """Return the same error with a place before its cause."""
+        return type(self)(f"{place}: {self}", self.hint)
+
 
 class UsageError(Trouble):
     """The command line is wrong."""

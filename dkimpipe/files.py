@@ -13,6 +13,27 @@ _MOST_WAITS = 20
 _USE_MV = "write a new file and move it into place with mv(1)"
 
 
+class Place:
+    """Where something was given: a line of a file, or the command line. ``str()`` begins an error."""
+
+    __slots__ = ("_line", "path")
+
+    def __init__(self, path: str, line: int = 0) -> None:
+        self.path = path
+        self._line = line
+
+    @property
+    def line(self) -> int:
+        """The number of the line, from 1; 0 on the command line."""
+        return self._line
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}" if self.line else self.path
+
+
+COMMAND_LINE = Place("command line")
+
+
 def open_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
     """Return a descriptor for reading and the status of a file; the error begins with ``what``."""
     try:

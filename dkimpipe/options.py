@@ -5,10 +5,9 @@ from dkimpipe.errors import ConfigError, NotSigned, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
-
     from dkimpipe.address import Mailbox
     from dkimpipe.config import Settings
+    from dkimpipe.files import Place
     from dkimpipe.senders import Signature
 
 CANONICALIZATIONS = {
@@ -26,7 +25,7 @@ class SignatureOptions:
     """The complete and checked options of a signature to be made.
 
     ``type``       dkim or domainkeys
-    ``keyfile``    path of the private key; ``keyfile_where`` returns the place where it is set
+    ``keyfile``    path of the private key; ``keyfile_place`` is where it is set
     ``domain``     the SDID, d=, in A-labels and lower case
     ``selector``   s=
     ``identity``   the AUID, i=, not yet quoted; empty for none
@@ -35,7 +34,7 @@ class SignatureOptions:
     ``headers``    the names of h= in lower case; empty for the default
     ``lifetime``   seconds from t= to x=; 0 for no x=
     ``timestamp``  whether to write t=
-    ``where``      returns ``PATH, line N``, as a prefix for errors
+    ``place``      of the entry
     """
 
     __slots__ = (
@@ -46,26 +45,26 @@ class SignatureOptions:
         "headers",
         "identity",
         "keyfile",
-        "keyfile_where",
+        "keyfile_place",
         "lifetime",
+        "place",
         "selector",
         "timestamp",
         "type",
-        "where",
     )
 
     def __init__(self, signature: "Signature", settings: "Settings") -> None:
         """Complete a signature from the conf file, except domain and identity: see ``complete``."""
         self.type = signature.type
-        self.where = signature.where
+        self.place = signature.place
         self.domain = self.identity = b""
         self._set_selector(*given(signature, "selector", settings, "selector"))
-        self.keyfile, self.keyfile_where = given(signature, "keyfile", settings, "keyfile")
+        self.keyfile, self.keyfile_place = given(signature, "keyfile", settings, "keyfile")
         if not self.keyfile:
-            raise ConfigError(f"{self.where()}: {self.type} without key=")
+            raise ConfigError(f"{self.place}: {self.type} without key=")
         if not self.keyfile.startswith("/") and shown(self.keyfile) != self.keyfile:
             raise ConfigError(
-                f"{self.keyfile_where()}: key= contains a key, not the path of a key file",
+                f"{self.keyfile_place}: key= contains a key, not the path of a key file",
                 "store the key in a file",
             )
         self._set_algorithm(signature.options.get("algorithm", ""))
@@ -73,29 +72,27 @@ class SignatureOptions:
         self._set_headers(signature.options.get("headers", ""))
         self._set_times(signature.options.get("timestamp", "yes"), signature.options.get("lifetime", "0"))
 
-    def _set_selector(self, selector: str, where: "Callable[[], str]") -> None:
+    def _set_selector(self, selector: str, place: "Place") -> None:
         if not selector:
-            raise ConfigError(f"{where()}: {self.type} without s=")
+            raise ConfigError(f"{place}: {self.type} without s=")
         try:
             self.selector = address.to_a_labels(selector.encode())
         except ValueError:
             self.selector = b""
         if not address.is_domain(self.selector):
-            raise ConfigError(f"{where()}: s={shown(selector)} is not a valid selector")
+            raise ConfigError(f"{place}: s={shown(selector)} is not a valid selector")
 
     def _set_algorithm(self, algorithm: str) -> None:
         self.algorithm = algorithm
         known = ALGORITHMS[self.type]
         if algorithm and algorithm not in known:
-            raise ConfigError(
-                f"{self.where()}: {self.type} supports a={' and '.join(known)}, not {algorithm}"
-            )
+            raise ConfigError(f"{self.place}: {self.type} supports a={' and '.join(known)}, not {algorithm}")
 
-    def _set_canonicalization(self, method: str, where: "Callable[[], str]") -> None:
+    def _set_canonicalization(self, method: str, place: "Place") -> None:
         method = method or _DEFAULT_METHODS[self.type]
         if method not in CANONICALIZATIONS[self.type]:
             known = ", ".join(CANONICALIZATIONS[self.type])
-            raise ConfigError(f"{where()}: {self.type} supports c={known}; not {method}")
+            raise ConfigError(f"{place}: {self.type} supports c={known}; not {method}")
         self.header_canonicalization, _, body = method.partition("/")
         self.body_canonicalization = body or ("simple" if self.type == "dkim" else method)
 
@@ -106,25 +103,23 @@ class SignatureOptions:
             if name.strip()
         )
         if self.headers and self.type == "dkim" and b"from" not in self.headers:
-            raise ConfigError(f"{self.where()}: h= does not include from (RFC 6376 section 5.4)")
+            raise ConfigError(f"{self.place}: h= does not include from (RFC 6376 section 5.4)")
         for name in self.headers:
             if name == b"dkim-signature" and self.type == "dkim":
-                raise ConfigError(
-                    f"{self.where()}: h= must not include dkim-signature (RFC 6376 section 3.5)"
-                )
+                raise ConfigError(f"{self.place}: h= must not include dkim-signature (RFC 6376 section 3.5)")
             if any(not 33 <= octet < 127 or octet in b":;" for octet in name) or len(name) > 76:
                 raise ConfigError(
-                    f"{self.where()}: h= includes '{printable(name)}', which is not a valid field name"
+                    f"{self.place}: h= includes '{printable(name)}', which is not a valid field name"
                 )
 
     def _set_times(self, timestamp: str, lifetime: str) -> None:
         if timestamp not in ("yes", "no"):
-            raise ConfigError(f"{self.where()}: t must be yes or no, not '{timestamp}'")
+            raise ConfigError(f"{self.place}: t must be yes or no, not '{timestamp}'")
         self.timestamp = timestamp == "yes"
         try:
             self.lifetime = seconds(lifetime)
         except ValueError as error:
-            raise ConfigError(f"{self.where()}: x=: {error}") from None
+            raise ConfigError(f"{self.place}: x=: {error}") from None
 
 
 def macros(sender: "Mailbox", domain: bytes) -> "dict[str, bytes]":
@@ -140,52 +135,52 @@ def complete(signature: "Signature", settings: "Settings", values: "dict[str, by
     options = SignatureOptions(signature, settings)
     options.domain = _domain(signature, values)
     if options.type == "dkim":
-        text, where = given(signature, "identity", settings, "identity")
-        options.identity = _identity(text, where, options.domain, values)
+        text, place = given(signature, "identity", settings, "identity")
+        options.identity = _identity(text, place, options.domain, values)
     return options
 
 
 def _domain(signature: "Signature", values: "dict[str, bytes]") -> bytes:
     """Return d= with its macros expanded. Raises NotSigned if the expansion is not a valid domain."""
     text = signature.options.get("domain", "$keydomain")
-    expanded = _expand(text, signature.where, values)
+    expanded = _expand(text, signature.place, values)
     if not expanded:
-        raise ConfigError(f"{signature.where()}: {signature.type} without d=")
+        raise ConfigError(f"{signature.place}: {signature.type} without d=")
     domain = address.as_a_labels(expanded)
     if address.is_domain(domain):
         return domain
     if "$" in text:
         raise NotSigned(f"'{printable(expanded)}' is not a valid signing domain")
-    raise ConfigError(f"{signature.where()}: d={text} is not a valid domain")
+    raise ConfigError(f"{signature.place}: d={text} is not a valid domain")
 
 
-def _identity(text: str, where: "Callable[[], str]", domain: bytes, values: "dict[str, bytes]") -> bytes:
+def _identity(text: str, place: "Place", domain: bytes, values: "dict[str, bytes]") -> bytes:
     """Return i= with its macros expanded; empty if an expanded address is not at or below d=."""
     if not text:
         return b""
-    local_part, at, host = _expand(text, where, values).rpartition(b"@")
+    local_part, at, host = _expand(text, place, values).rpartition(b"@")
     host = address.as_a_labels(host)
     is_below = address.is_domain(host) and address.is_at_or_below(host, domain)
     if at and is_below and len(local_part) <= _MAX_LOCAL_PART:
         return local_part + at + host
     if at and "$" in text:
         return b""
-    raise ConfigError(f"{where()}: i={text} is not at or below d={domain.decode()}")
+    raise ConfigError(f"{place}: i={text} is not at or below d={domain.decode()}")
 
 
-def _expand(text: str, where: "Callable[[], str]", values: "dict[str, bytes]") -> bytes:
+def _expand(text: str, place: "Place", values: "dict[str, bytes]") -> bytes:
     """Return a value with its macros expanded; ``$$`` is a dollar sign."""
-    return b"$".join([_expand_macros(part, where, values) for part in text.split("$$")])
+    return b"$".join([_expand_macros(part, place, values) for part in text.split("$$")])
 
 
-def _expand_macros(text: str, where: "Callable[[], str]", values: "dict[str, bytes]") -> bytes:
+def _expand_macros(text: str, place: "Place", values: "dict[str, bytes]") -> bytes:
     first, *rest = text.split("$")
     expanded = first.encode("utf-8", "surrogateescape")
     for part in rest:
         after = part.lstrip(_MACRO_LETTERS)
         name = part[: len(part) - len(after)]
         if name not in values:
-            raise ConfigError(f"{where()}: unknown macro '${name}'", f"known macros: ${' $'.join(values)}")
+            raise ConfigError(f"{place}: unknown macro '${name}'", f"known macros: ${' $'.join(values)}")
         expanded += values[name] + after.encode("utf-8", "surrogateescape")
     return expanded
 
@@ -198,13 +193,11 @@ def seconds(text: str) -> int:
     return int(number) * _UNITS[unit]
 
 
-def given(
-    signature: "Signature", option: str, settings: "Settings", *directives: str
-) -> "tuple[str, Callable[[], str]]":
-    """Return a value and a function for its place: from the entry, otherwise from the first directive set."""
+def given(signature: "Signature", option: str, settings: "Settings", *directives: str) -> "tuple[str, Place]":
+    """Return a value and its place: from the entry, otherwise from the first directive set."""
     if option in signature.options:
-        return signature.options[option], signature.where
+        return signature.options[option], signature.place
     for directive in directives:
         if directive in settings.values:
-            return settings.values[directive], settings.place(directive)
-    return "", signature.where
+            return settings.values[directive], settings.places[directive]
+    return "", signature.place

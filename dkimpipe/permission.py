@@ -30,14 +30,14 @@ def refusal(message: "Message", settings: "Settings", signature: "Signature") ->
             continue
         value, rule = value_in(settings), signature.options[option]
         if value is None:
-            raise ConfigError(f"{signature.where()}: {option}= is set, but no {flag} was given", hint)
+            raise ConfigError(f"{signature.place}: {option}= is set, but no {flag} was given", hint)
         octets = value.encode("utf-8", "surrogateescape")
         items = [item.strip().encode("utf-8", "surrogateescape") for item in rule.split(":")]
         if not octets or not (b"*" in items or any(is_one(octets, item) for item in items)):
-            reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.where()}"
+            reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.place}"
             return NotAllowed(reason, f"{option}={rule}")
         if not holds_one_address(message.by_name[b"from"][0].value):
-            reason = f"more than one address in From: cannot use {signature.where()}"
+            reason = f"more than one address in From: cannot use {signature.place}"
             return NotAllowed(reason, f"{option}={rule}")
     return None
 

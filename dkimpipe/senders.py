@@ -10,12 +10,11 @@ import posix
 
 from dkimpipe.address import to_lower
 from dkimpipe.errors import ConfigError, shown
-from dkimpipe.files import open_file, open_still_file, refuse_changed, why
+from dkimpipe.files import Place, open_file, open_still_file, refuse_changed, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Callable
 
 _CHUNK = 65536
 _MAX_ENTRY = 65536
@@ -45,26 +44,36 @@ FOR_WHOM = ("login", "envelope")
 
 
 class Entry:
-    """An entry as found: its ``key``, the ``text`` after the key, and its place."""
+    """An entry as found: its ``key``, the ``text`` after the key, and its ``place``."""
 
-    __slots__ = ("_offset", "_path", "key", "text")
+    __slots__ = ("key", "place", "text")
 
-    def __init__(self, path: str, offset: int, key: bytes, text: str) -> None:
-        self._path = path
-        self._offset = offset
+    def __init__(self, key: bytes, text: str, place: Place) -> None:
         self.key = key
         self.text = text
+        self.place = place
 
-    def place(self) -> str:
-        """Return ``PATH, line N``, counted only on demand."""
+
+class _PlaceInMap(Place):
+    """The place of the line at an offset. The lines before it are counted on demand: errors are rare."""
+
+    __slots__ = ("_offset",)
+
+    def __init__(self, path: str, offset: int) -> None:
+        super().__init__(path)
+        self._offset = offset
+
+    @property
+    def line(self) -> int:
+        """The number of the line, from 1. Raises ConfigError if the map can no longer be opened."""
         number = 1
-        descriptor, _ = open_file(self._path, "map")
+        descriptor, _ = open_file(self.path, "map")
         left = self._offset
         while left and (chunk := posix.read(descriptor, min(left, _CHUNK))):
             number += chunk.count(b"\n")
             left -= len(chunk)
         posix.close(descriptor)
-        return f"{self._path}, line {number}"
+        return number
 
 
 class Signature:
@@ -72,15 +81,15 @@ class Signature:
 
     ``type``     dkim or domainkeys
     ``options``  the options in its parentheses, by long name
-    ``where``    returns the place of the entry, such as ``PATH, line N``, as a prefix for errors
+    ``place``    of the entry
     """
 
-    __slots__ = ("options", "type", "where")
+    __slots__ = ("options", "place", "type")
 
-    def __init__(self, type: str, options: "dict[str, str]", where: "Callable[[], str]") -> None:
+    def __init__(self, type: str, options: "dict[str, str]", place: Place) -> None:
         self.type = type
         self.options = options
-        self.where = where
+        self.place = place
 
 
 def lookup(path: str, keys: "Sequence[bytes]", still: bool = False) -> "Entry | None":
@@ -113,55 +122,55 @@ def refuse_empty(path: str, status: "posix.stat_result") -> None:
 
 
 def _entry(path: str, descriptor: int, key: bytes, offset: int) -> Entry:
-    entry = Entry(path, offset, key, "")
+    entry = Entry(key, "", _PlaceInMap(path, offset))
     for line in _lines(descriptor, offset + len(key)):
         entry.text += " " + without_comment(line)
         if len(entry.text) > _MAX_ENTRY:
-            raise ConfigError(f"{entry.place()}: the entry is longer than {_MAX_ENTRY} bytes")
+            raise ConfigError(f"{entry.place}: the entry is longer than {_MAX_ENTRY} bytes")
     entry.text = entry.text.strip()
     return entry
 
 
-def parse(text: str, where: "Callable[[], str]") -> "list[Signature]":
+def parse(text: str, place: Place) -> "list[Signature]":
     """Return the signatures that an entry lists: ``TYPE`` or ``TYPE(NAME=VALUE,...)``, separated by commas.
 
-    Raises ConfigError; ``where`` returns the place, its prefix.
+    Raises ConfigError, which begins with the place.
     """
     signatures = []
     for item in split(text):
         name, opening, inside = item.partition("(")
         name = name.strip()
         if not item:
-            raise ConfigError(f"{where()}: empty item or trailing comma")
+            raise ConfigError(f"{place}: empty item or trailing comma")
         if name not in TYPES:
             hint = f"known types: {', '.join(TYPES)}"
-            raise ConfigError(f"{where()}: unknown signature type: '{shown(item)}'", hint)
+            raise ConfigError(f"{place}: unknown signature type: '{shown(item)}'", hint)
         if opening and not inside.endswith(")"):
             fault = "text after the closing parenthesis" if ")" in inside else "no closing parenthesis"
-            raise ConfigError(f"{where()}: {fault}: '{shown(item)}'")
-        options = _options(inside[:-1], where) if inside[:-1].strip() else {}
-        signatures.append(Signature(name, options, where))
+            raise ConfigError(f"{place}: {fault}: '{shown(item)}'")
+        options = _options(inside[:-1], place) if inside[:-1].strip() else {}
+        signatures.append(Signature(name, options, place))
     if not signatures:
-        raise ConfigError(f"{where()}: no signature after the key", "for example: dkim(s=SELECTOR,key=FILE)")
+        raise ConfigError(f"{place}: no signature after the key", "for example: dkim(s=SELECTOR,key=FILE)")
     return signatures
 
 
-def _options(text: str, where: "Callable[[], str]") -> "dict[str, str]":
+def _options(text: str, place: Place) -> "dict[str, str]":
     options: dict[str, str] = {}
     for option in text.split(","):
         name, _, value = (part.strip() for part in option.partition("="))
         long_name = LONG_NAMES.get(name, name)
         if long_name not in LONG_NAMES.values():
             raise ConfigError(
-                f"{where()}: unknown option: '{shown(option.strip())}'",
+                f"{place}: unknown option: '{shown(option.strip())}'",
                 f"known options: {' '.join(LONG_NAMES)}",
             )
         if not value:
-            raise ConfigError(f"{where()}: no value: '{shown(option.strip())}'")
+            raise ConfigError(f"{place}: no value: '{shown(option.strip())}'")
         if long_name in options:
-            raise ConfigError(f"{where()}: duplicate option: '{shown(option.strip())}'")
+            raise ConfigError(f"{place}: duplicate option: '{shown(option.strip())}'")
         if long_name in FOR_WHOM and not all(item.strip(" @") for item in value.split(":")):
-            raise ConfigError(f"{where()}: empty item next to a colon: '{shown(option.strip())}'")
+            raise ConfigError(f"{place}: empty item next to a colon: '{shown(option.strip())}'")
         options[long_name] = value
     return options
 

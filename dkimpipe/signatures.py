@@ -68,7 +68,7 @@ class Signatures:
     def _begin(self, bodies: "BodyHashes") -> None:
         choice = choose(self._message, self._settings)
         if self._settings.yes("verbose"):
-            place = choice.signatures[0].where()
+            place = choice.signatures[0].place
             self._chosen_by = f"chosen by '{printable(choice.match.key)}', {place}"
         if self._settings.yes("normalize", True):
             self._message.break_long_lines()
@@ -85,7 +85,7 @@ class Signatures:
         try:
             key = read_key(options.keyfile)
         except ConfigError as error:
-            raise type(error)(f"{options.keyfile_where()}: {error}", error.hint) from None
+            raise error.at(options.keyfile_place) from None
         if options.type == "dkim":
             return DkimSignature(options, key, bodies)
         from dkimpipe.domainkeys import DomainKeysSignature

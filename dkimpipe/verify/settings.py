@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import Callable, ClassVar
+from typing import ClassVar
 
 from dkimpipe import publickey
 from dkimpipe.address import is_domain, to_a_labels
 from dkimpipe.config import OPTIONS, VERIFY_CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, printable
-from dkimpipe.files import read_file
+from dkimpipe.files import Place, read_file
 from dkimpipe.verify import resolver
 from dkimpipe.verify.resolver import Resolver
 
@@ -40,19 +40,19 @@ class VerifySettings(Settings):
 
     def __init__(self) -> None:
         super().__init__()
-        self.key_files: dict[str, tuple[str, Callable[[], str]]] = {}
+        self.key_files: dict[str, tuple[str, Place]] = {}
 
-    def set(self, name: str, value: str, where: str) -> None:
+    def set(self, name: str, value: str, place: Place) -> None:
         """Set one option; raise ConfigError if its value is invalid."""
-        super().set(name, value, where)
+        super().set(name, value, place)
         if name == "key_file":
             owner, equals, path = value.partition("=")
             if not equals:
                 raise ConfigError(
-                    f"{where}: key_file must be NAME=FILE, not '{value}'",
+                    f"{place}: key_file must be NAME=FILE, not '{value}'",
                     "for example mail._domainkey.example.com=key.pem",
                 )
-            self.key_files[owner.lower().rstrip(".")] = path, where.__str__
+            self.key_files[owner.lower().rstrip(".")] = path, place
 
     @property
     def authserv_id(self) -> str:
@@ -63,28 +63,28 @@ class VerifySettings(Settings):
         except ValueError:
             domain = b""
         if not is_domain(domain):
-            where = self.where.get("hostname", "system")
+            place = self.places.get("hostname", "system")
             raise ConfigError(
-                f"{where}: hostname '{printable(name.encode())}' is not a valid domain",
+                f"{place}: hostname '{printable(name.encode())}' is not a valid domain",
                 "set one: --hostname=mx.example.com",
             )
         return domain.decode()
 
     def resolver(self) -> Resolver:
         """Return the resolver for DNS. Raises ConfigError."""
-        known = {name: _record(path, where) for name, (path, where) in self.key_files.items()}
+        known = {name: _record(path, place) for name, (path, place) in self.key_files.items()}
         text = self.get("dns_server")
         try:
             return Resolver(resolver.server(text) if text else None, known)
         except ValueError:
-            where = self.where["dns_server"]
+            place = self.places["dns_server"]
             raise ConfigError(
-                f"{where}: dns_server '{text}' is not a valid address",
+                f"{place}: dns_server '{text}' is not a valid address",
                 "for example 192.0.2.1 or 192.0.2.1#5353",
             ) from None
 
 
-def _record(path: str, where: Callable[[], str]) -> bytes:
+def _record(path: str, place: Place) -> bytes:
     """Return the key record in a file, or made from the private or public key in it. Raises ConfigError."""
     try:
         octets = read_file(path, "key file")
@@ -93,4 +93,4 @@ def _record(path: str, where: Callable[[], str]) -> bytes:
         read = publickey.public if b"PRIVATE KEY-----" in octets else publickey.public_key_file
         return publickey.key_record(*read(path), {}).encode()
     except ConfigError as error:
-        raise type(error)(f"{where()}: {error}", error.hint) from None
+        raise error.at(place) from None

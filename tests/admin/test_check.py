@@ -127,6 +127,18 @@ def test_each_fault_in_the_conf_file_is_named(keys: Keys, text: str, expected: l
     assert findings(done.stdout.decode().replace(str(conf), "CONF")) == expected
 
 
+def test_an_error_has_one_place(keys: Keys) -> None:
+    """That of the option, though the key file is named in the conf file."""
+    conf = keys.directory / "checked.conf"
+    conf.write_text(f"sender_map {keys.senders('example.com dkim(a=ed25519-sha256,s=a)', 'checked')}\n")
+    with conf.open("a") as file:
+        file.write(f"keyfile {keys.path('rsa2048')}\n")
+    done = verb(f"--conf_file={conf}")
+    assert findings(done.stdout.decode().replace(f"{keys.directory}/", "")) == [
+        "error: checked, line 1: a=ed25519-sha256, but key file rsa2048.pem contains an rsa key"
+    ]
+
+
 def test_a_listid_map_is_checked_too(keys: Keys) -> None:
     conf = keys.directory / "checked.conf"
     listid_map = keys.senders("l.example.com dkim(s=a)\na@example.com dkim(s=a)\n", "listids")

@@ -538,7 +538,7 @@ def test_entries_are_what_the_filter_finds(keys: Keys, octets: bytes, junk: byte
             continue  # U+00A0 and the like: no address has such a key
         entry = senders.lookup(str(path), [key])
         assert entry is not None
-        assert (entry.text.split(), entry.place()) == (line.text.split(), line.place())
+        assert (entry.text.split(), str(entry.place)) == (line.text.split(), str(line.place))
     first_words = re.findall(rb"(?:^|\n)(?:\xef\xbb\xbf)?([^ \t\r\n]+)", octets + junk)
     for key in map(to_lower, first_words):
         if key not in last and key.decode("utf-8", "replace").strip():

@@ -45,7 +45,7 @@ def make(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def look_up(path: Path, keys: list[bytes]) -> object:
     """Return what an entry says, and where."""
     entry = senders.lookup(str(path), keys)
-    return entry and (entry.key, entry.text, entry.place())
+    return entry and (entry.key, entry.text, str(entry.place))
 
 
 def scan(path: Path, keys: list[bytes], monkeypatch: pytest.MonkeyPatch) -> object:

@@ -20,6 +20,7 @@ from dkimpipe.admin.cli import DESCRIPTIONS
 from dkimpipe.admin.maps import entries
 from dkimpipe.command import VERBS
 from dkimpipe.config import COMMAND_LINE_ONLY, IGNORED, OPTIONS, Settings, conf_lines, read_command_line
+from dkimpipe.files import COMMAND_LINE
 from dkimpipe.man import command, page, roff
 from dkimpipe.verify.settings import VerifySettings
 
@@ -357,8 +358,8 @@ def test_each_example_of_a_senders_file_is_good(tmp_path: Path, text: str) -> No
     path = tmp_path / "senders"
     path.write_text(text)
     settings = Settings()
-    settings.set("selector", "mail", "here")
-    settings.set("keyfile", "/etc/dkimpipe/keys/mail.pem", "here")
+    settings.set("selector", "mail", COMMAND_LINE)
+    settings.set("keyfile", "/etc/dkimpipe/keys/mail.pem", COMMAND_LINE)
     lines = list(entries.entries(str(path)))
     assert lines
     for line in lines:
@@ -374,10 +375,10 @@ def test_each_example_of_a_conf_file_is_good(tmp_path: Path, text: str) -> None:
     path = tmp_path / "conf"
     path.write_text(text)
     settings = Settings()
-    for name, value, where, _ in conf_lines(str(path)):
-        settings.set(name, value, where)
-    for value, where_ in settings.signatures:
-        senders.parse(value, where_)
+    for name, value, place, _ in conf_lines(str(path)):
+        settings.set(name, value, place)
+    for value, place in settings.signatures:
+        senders.parse(value, place)
     assert settings.values
 
 

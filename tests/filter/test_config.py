@@ -206,9 +206,9 @@ def directives(directory: Path, octets: bytes) -> list[tuple[str, str, int]]:
     """Return name, value and line number of the directives in a conf file of these octets."""
     path = directory / "conf"
     path.write_bytes(octets)
-    return [
-        (name, value, int(where.replace(f"{path}, line ", ""))) for name, value, where in read_conf(str(path))
-    ]
+    found = read_conf(str(path))
+    assert all(place.path == str(path) for *_, place in found)
+    return [(name, value, place.line) for name, value, place in found]
 
 
 # Conf file, its directives.
@@ -351,7 +351,7 @@ def test_signatures_of_the_conf_file_in_order(tmp_path: Path) -> None:
     path = tmp_path / "conf"
     path.write_text("signature domainkeys\nselector a\nsignature dkim(s=b)\n")
     given = read_settings([f"--conf_file={path}"]).signatures
-    assert [(text, place()) for text, place in given] == [
+    assert [(text, str(place)) for text, place in given] == [
         ("domainkeys", f"{path}, line 1"),
         ("dkim(s=b)", f"{path}, line 3"),
     ]
@@ -361,14 +361,14 @@ def test_signatures_of_the_command_line_replace_those_of_the_conf_file(tmp_path:
     path = tmp_path / "conf"
     path.write_text("signature domainkeys\nsignature dkim\n")
     given = read_settings([f"--conf_file={path}", "--signature=dkim(s=x)"]).signatures
-    assert [(text, place()) for text, place in given] == [("dkim(s=x)", "command line")]
+    assert [(text, str(place)) for text, place in given] == [("dkim(s=x)", "command line")]
 
 
 def test_place_of_each_value(tmp_path: Path) -> None:
     path = tmp_path / "conf"
     path.write_text("# x\nselector a\nverbose\n")
     settings = read_settings([f"--conf_file={path}", "--domain=a.example"])
-    assert settings.where == {
+    assert {name: str(place) for name, place in settings.places.items()} == {
         "conf_file": "command line",
         "domain": "command line",
         "selector": f"{path}, line 2",

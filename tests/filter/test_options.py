@@ -13,6 +13,7 @@ from dkimpipe.config import read_command_line
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
 from dkimpipe.errors import ConfigError
+from dkimpipe.files import Place
 from dkimpipe.keys import read_key
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions
@@ -23,7 +24,7 @@ GIVEN = "s=mail,key=/key.pem"
 
 def options(entry: str, *arguments: str) -> SignatureOptions:
     """Return the options of an entry's only signature, completed by a command line."""
-    (signature,) = parse(entry, lambda: "HERE")
+    (signature,) = parse(entry, Place("HERE"))
     return SignatureOptions(signature, read_command_line(list(arguments)))
 
 
@@ -251,8 +252,8 @@ def test_fault_of_the_conf_file_is_placed_there(tmp_path: Path, line: str, expec
     """An administrator is sent to the line to fix, not to an entry that says nothing of the kind."""
     name, _, value = line.partition(" ")
     settings = read_command_line([])
-    settings.set(name, value, "THERE")
-    (signature,) = parse("dkim(key=/a)" if name == "selector" else f"dkim({GIVEN})", lambda: "HERE")
+    settings.set(name, value, Place("THERE"))
+    (signature,) = parse("dkim(key=/a)" if name == "selector" else f"dkim({GIVEN})", Place("HERE"))
     with pytest.raises(ConfigError) as raised:
         SignatureOptions(signature, settings)
     assert str(raised.value) == f"THERE: {expected}"

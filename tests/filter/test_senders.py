@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dkimpipe.errors import ConfigError
+from dkimpipe.files import Place
 from dkimpipe.senders import Entry, lookup, parse
 
 CHUNK = 262144  # a multiple of what the lookup reads at once
@@ -30,9 +31,8 @@ def look_up(directory: Path, octets: bytes, *keys: bytes) -> tuple[bytes, str, i
     entry = lookup(path, keys)
     if entry is None:
         return None
-    place, _, number = entry.place().rpartition(", line ")
-    assert place == path
-    return entry.key, " ".join(entry.text.split()), int(number)
+    assert entry.place.path == path
+    return entry.key, " ".join(entry.text.split()), entry.place.line
 
 
 A, B = b"a.example", b"b.example"
@@ -157,7 +157,7 @@ def test_entry_across_the_cut_between_reads(tmp_path: Path, chunks: int, line_en
         path = write_map(tmp_path, lines + entry + filler * 20)
         place = lookup(path, [A])
         assert place
-        found.add((" ".join(place.text.split()), int(place.place().rpartition(" ")[2]) - lines.count(b"\n")))
+        found.add((" ".join(place.text.split()), place.place.line - lines.count(b"\n")))
     assert found == {("x, x", 3)}
 
 
@@ -255,13 +255,13 @@ def test_place_of_a_map_that_has_gone(tmp_path: Path) -> None:
     os.unlink(path)
     assert isinstance(entry, Entry)
     with pytest.raises(ConfigError) as raised:
-        entry.place()
+        str(entry.place)
     assert str(raised.value) == f"map {path}: No such file or directory"
 
 
 def parsed(text: str) -> list[tuple[str, dict[str, str]]]:
     """Return the signatures of an entry as plain values."""
-    return [(signature.type, signature.options) for signature in parse(text, lambda: "HERE")]
+    return [(signature.type, signature.options) for signature in parse(text, Place("HERE"))]
 
 
 SELECTOR_A = ("dkim", {"selector": "a"})

@@ -18,6 +18,7 @@ from dkimpipe.admin.maps.entries import Line, Use
 from dkimpipe.config import Settings
 from dkimpipe.dkim import KEY_TYPES
 from dkimpipe.errors import ConfigError, NotSigned, Trouble
+from dkimpipe.files import Place
 
 
 class NeededRecords:
@@ -61,7 +62,7 @@ class NeededRecords:
         for name, uses in self._uses.items():
             others = [use for use in uses if not self._lines[use.line]]
             if others and len(others) < len(uses):
-                place = others[0].line.place()
+                place = others[0].line.place
                 raise ConfigError(f"{name}: {place} also needs this record", "name that entry as well")
 
     def _add_problem(self, reason: Trouble | NotSigned) -> None:
@@ -71,7 +72,7 @@ class NeededRecords:
             self.errors.append(reason)
 
     def _selector_record(self, name: str, uses: list[Use], options: argparse.Namespace) -> Record:
-        place = uses[0].line.place()
+        place = uses[0].line.place
         if not is_domain(name.encode()):
             raise ConfigError(f"{place}: {name} is too long for DNS", "choose a shorter selector")
         keys = [self._key(use) for use in uses]
@@ -79,7 +80,7 @@ class NeededRecords:
         for use, key in zip(uses, keys):
             if key != keys[0]:
                 what = "another key" if key[0] == kind else f"a key for {kind}, and here one for {key[0]},"
-                cause = f"{use.line.place()}: {name} has {what} in {place}"
+                cause = f"{use.line.place}: {name} has {what} in {place}"
                 raise ConfigError(cause, "use a separate selector for each key")
         value = publickey.key_record(kind, octets, self._tags(name, uses, options))
         self._note_faults(name, uses, value)
@@ -97,11 +98,11 @@ class NeededRecords:
         try:
             kind, octets = self._public(options.keyfile)
         except ConfigError as error:
-            raise type(error)(f"{options.keyfile_where()}: {error}", error.hint) from None
+            raise error.at(options.keyfile_place) from None
         algorithm = "rsa-sha1" if options.type == "domainkeys" else options.algorithm
         if algorithm and KEY_TYPES[algorithm] != kind:
             what = f"{options.type} with {algorithm}, but key file {options.keyfile} is for {kind}"
-            raise ConfigError(f"{use.line.place()}: {what}")
+            raise ConfigError(f"{use.line.place}: {what}")
         return kind, octets
 
     def _tags(self, name: str, uses: list[Use], options: argparse.Namespace) -> dict[str, str]:
@@ -150,9 +151,9 @@ def _common_tags(options: argparse.Namespace) -> dict[str, str]:
     return {tag: value for tag, value in tags.items() if value}
 
 
-def _first_place(uses: Iterable[Use]) -> str:
-    """Return the place of the first use; empty if there is none."""
-    return next((use.line.place() for use in uses), "")
+def _first_place(uses: Iterable[Use]) -> Place | None:
+    """Return the place of the first one, if there is any."""
+    return next((use.line.place for use in uses), None)
 
 
 def _related(one: bytes, other: bytes) -> bool:

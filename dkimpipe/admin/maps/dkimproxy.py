@@ -13,6 +13,7 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps.entries import BY_LIST, Line, canonical
 from dkimpipe.config import CONF_FILE, Settings
 from dkimpipe.errors import ConfigError
+from dkimpipe.files import Place
 from dkimpipe.senders import Signature
 
 _MACRO = re.compile(r"\$(\w+)")
@@ -36,40 +37,40 @@ def directives(settings: Settings) -> Iterator[Finding]:
         )
     if "sender_map" in settings.values:
         yield _warning(
-            f"{settings.where['sender_map']}: for a+b@example.com DKIMproxy looked up neither a@example.com "
+            f"{settings.places['sender_map']}: for a+b@example.com DKIMproxy looked up neither a@example.com "
             "nor example.com; here both match"
         )
     if "identity" in settings.values:
         yield _warning(
-            f"{settings.where['identity']}: identity had no effect in DKIMproxy; here it is i= of each dkim "
+            f"{settings.places['identity']}: identity had no effect in DKIMproxy; here it is i= of each dkim "
             "signature that has none"
         )
     for domain in settings.get("domain").split(","):
         if domain.strip() != domain:
             yield _warning(
-                f"{settings.where['domain']}: DKIMproxy took the space before {domain.strip()} as part of "
+                f"{settings.places['domain']}: DKIMproxy took the space before {domain.strip()} as part of "
                 "it, and never signed; here it signs"
             )
     if "on_error" not in settings.values and not settings.yes("reject_error"):
-        place = settings.where.get("reject_error") or settings.get("conf_file", CONF_FILE)
+        place = settings.places.get("reject_error") or settings.get("conf_file", CONF_FILE)
         yield _warning(
             f"{place}: after an error DKIMproxy passed mail on unsigned; here it is deferred",
             "on_error accept restores DKIMproxy's behaviour",
         )
 
 
-def _place_of_sender_choice(settings: Settings) -> str:
-    """Return the place of a setting that depends on the chosen address; empty if there is none."""
+def _place_of_sender_choice(settings: Settings) -> Place | None:
+    """Return the place of a setting that depends on the chosen address, if there is any."""
     if "sender_map" in settings.values:
-        return settings.where["sender_map"]
+        return settings.places["sender_map"]
     if "," in settings.get("domain"):
-        return settings.where["domain"]
-    return next((where() for text, where in settings.signatures if "$sender" in text), "")
+        return settings.places["domain"]
+    return next((place for text, place in settings.signatures if "$sender" in text), None)
 
 
 def entry(line: Line) -> Iterator[Finding]:
-    """Yield the differences for a map entry, or for a signature in the conf file."""
-    place = line.place()
+    """Yield the differences for a map entry, or of a signature in the conf file."""
+    place = line.place
     if line.key != line.key.lower():
         yield _warning(
             f"{place}: DKIMproxy matched nothing with {line.key}, which has upper case; here it matches"

@@ -15,7 +15,7 @@ from dkimpipe import choose, senders
 from dkimpipe.address import Mailbox, to_a_labels, to_lower
 from dkimpipe.config import CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, NotSigned, one_line
-from dkimpipe.files import open_file, why
+from dkimpipe.files import Place, open_file, why
 from dkimpipe.options import SignatureOptions, complete, macros
 from dkimpipe.senders import Signature
 
@@ -28,19 +28,17 @@ _KEY = re.compile(r"[^ \t\r\n]*")
 class Line(NamedTuple):
     """An entry as written in a map, or its equivalent from the conf file or the command line.
 
-    ``number``  of its first line; 0 on the command line
-    ``key``     as written: in any case, in either spelling of a domain; empty where all mail is signed
-    ``parts``   the lines after the key, without comments: offset in the file, and text
-    ``path``    of the file
-    ``by``      what chooses it: the address of the sender, the List-Id, or nothing
+    ``place``  of its first line
+    ``key``    as written: in any case, in either spelling of a domain; empty where all mail is signed
+    ``parts``  the lines after the key, without comments: offset in the file, and text
+    ``by``     what chooses it: the address of the sender, the List-Id, or nothing
 
     Bytes that are not valid UTF-8 are lone surrogates.
     """
 
-    number: int
+    place: Place
     key: str
     parts: tuple[tuple[int, str], ...]
-    path: str
     by: str = BY_SENDER
 
     @property
@@ -53,14 +51,10 @@ class Line(NamedTuple):
         """Whether it can sign for a sender of any domain."""
         return self.by != BY_SENDER or self.key == "."
 
-    def place(self) -> str:
-        """Return ``PATH, line N``, or ``command line``."""
-        return f"{self.path}, line {self.number}" if self.number else self.path
-
     def items(self) -> list[str]:
         """Return its signatures as text, one at least. Raises ConfigError."""
         if len(self.text) > MAX_ENTRY:
-            raise ConfigError(f"{self.place()}: the entry is over {MAX_ENTRY} octets")
+            raise ConfigError(f"{self.place}: the entry is over {MAX_ENTRY} octets")
         return [item or "," for item in senders.split(self.text)] or [""]  # "," fails as an empty one does
 
     def signatures(self) -> list[Signature]:
@@ -105,7 +99,7 @@ def entries_of(lines: Iterable[bytes], path: str, by: str = BY_SENDER) -> Iterat
             continue
         if line[0] not in " \t":
             if key:
-                yield Line(first, key, tuple(parts), path, by)
+                yield Line(Place(path, first), key, tuple(parts), by)
             key = _KEY.match(line)[0]  # type: ignore[index] # it matches the empty string
             first, parts, line = number, [], line[len(key) :]
             start += _size(key)
@@ -113,7 +107,7 @@ def entries_of(lines: Iterable[bytes], path: str, by: str = BY_SENDER) -> Iterat
         if text:
             parts.append((start + _size(line[: len(line) - len(line.lstrip())]), text))
     if key:
-        yield Line(first, key, tuple(parts), path, by)
+        yield Line(Place(path, first), key, tuple(parts), by)
 
 
 def lines_of_no_entry(path: str) -> list[int]:
@@ -150,12 +144,11 @@ def without_map(settings: Settings) -> Iterator[Line]:
     """
     domains = choose.domains(settings)
     for domain in dict.fromkeys(domains):
-        for text, where in choose.signatures_without_map(settings):
-            path, _, number = where().rpartition(", line ")
+        for text, place in choose.signatures_without_map(settings):
             by = BY_SENDER if len(domains) > 1 else BY_NOTHING
             if domain or by == BY_NOTHING:
                 key = domain.decode("utf-8", "surrogateescape")
-                yield Line(int(number) if path else 0, key, ((0, text),), path or where(), by)
+                yield Line(place, key, ((0, text),), by)
 
 
 def counting(path: str, by: str = BY_SENDER) -> list[Line]:
@@ -260,14 +253,14 @@ def use(line: Line, signature: Signature, settings: Settings) -> Use:
             found.append(complete(signature, settings, macros(sender, domain)))
         except NotSigned as reason:
             if not found:
-                raise NotSigned(f"{line.place()}: {reason}") from None
+                raise NotSigned(f"{line.place}: {reason}") from None
             found = []
     if len({options.domain for options in found}) != 1:
         d = f"d={signature.options.get('domain', '$keydomain')}" + (
             f" of {one_line(line.key)}" if line.key else ""
         )
         on = "List-Id or sender" if line.by == BY_LIST else "the sender"
-        raise NotSigned(f"{line.place()}: {d} depends on {on}: its records have no fixed name")
+        raise NotSigned(f"{line.place}: {d} depends on {on}: its records have no fixed name")
     hosts = {options.identity.rpartition(b"@")[2] or options.domain for options in found}
     return Use(line, found[0], hosts != {found[0].domain})
 

@@ -19,7 +19,7 @@ from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
 from dkimpipe.errors import NotSigned, Trouble
-from dkimpipe.files import exists
+from dkimpipe.files import COMMAND_LINE, Place, exists
 from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions, complete, macros
@@ -46,7 +46,7 @@ class Lint:
         self.good = 0
         self.uses: list[Use] = []
         self.files: list[str] = []
-        self.keyfiles: dict[str, str] = {}
+        self.keyfiles: dict[str, Place] = {}
         self._is_of_dkimproxy = False
         try:
             self.settings = config.read_command_line(arguments)
@@ -71,25 +71,23 @@ class Lint:
         if not path:
             return
         self.files.append(path)
-        seen: dict[str, str] = {}
-        for name, value, where, line in config.conf_lines(path):
+        seen: dict[str, Place] = {}
+        for name, value, place, line in config.conf_lines(path):
             if name in config.IGNORED:
                 self._is_of_dkimproxy = True
-                self._warn(f"{where}: {name} is a server directive; it has no effect here")
+                self._warn(f"{place}: {name} is a server directive; it has no effect here")
             elif name not in OPTIONS or name in COMMAND_LINE_ONLY:
-                self._error(config.unknown_directive(where, line))
+                self._error(config.unknown_directive(place, line))
             else:
                 if name in seen and name != "signature":
-                    self._warn(
-                        f"{where}: {name} is already in {seen[name].rpartition(', ')[2]}; this one applies"
-                    )
-                seen[name] = where
-                self._set(name, value, where)
+                    self._warn(f"{place}: {name} is already in line {seen[name].line}; this one applies")
+                seen[name] = place
+                self._set(name, value, place)
 
-    def _set(self, name: str, value: str, where: str) -> None:
+    def _set(self, name: str, value: str, place: Place) -> None:
         try:
-            if self.settings.where.get(name) != "command line":
-                self.settings.set(name, value, where)
+            if self.settings.places.get(name) is not COMMAND_LINE:
+                self.settings.set(name, value, place)
         except Trouble as trouble:
             self._error(trouble)
 
@@ -111,7 +109,7 @@ class Lint:
         uses: dict[bytes, list[Use]] = {}
         for number in entries.lines_of_no_entry(path):
             self._warn(
-                f"{path}, line {number}: it begins with white space, but there is no entry to continue"
+                f"{Place(path, number)}: it begins with white space, but there is no entry to continue"
             )
         empty = True
         for line in entries.entries(path, by):
@@ -121,8 +119,8 @@ class Lint:
                 continue
             if key in seen:
                 what = f"{line.key} is already in line {seen[key]}; only this line applies"
-                self._warn(f"{line.place()}: {what}")
-            seen[key] = line.number
+                self._warn(f"{line.place}: {what}")
+            seen[key] = line.place.line
             uses[key] = self._entry(line)
         self.uses += [use for each in uses.values() for use in each]
         if exists(mapindex.path_of(path)) and not index.is_fresh(path, os.stat(path)):
@@ -137,7 +135,7 @@ class Lint:
         if key == b"." or (is_domain(domain) and not at):
             return True
         if at and line.by == BY_LIST:
-            self._warn(f"{line.place()}: no List-Id matches {line.key}, which is an address")
+            self._warn(f"{line.place}: no List-Id matches {line.key}, which is an address")
         elif is_domain(domain) and local_part:
             return True
         else:
@@ -145,7 +143,7 @@ class Lint:
             hint = f"{meant} matches the whole domain" if is_domain(meant.encode()) else ""
             if "\0" in line.key:
                 hint = "save the file as UTF-8, not as UTF-16"
-            self._warn(f"{line.place()}: no address matches {line.key}", hint)
+            self._warn(f"{line.place}: no address matches {line.key}", hint)
         return False
 
     def _entry(self, line: Line) -> list[Use]:
@@ -173,33 +171,28 @@ class Lint:
                         if option == "login"
                         else "example.com matches a whole domain"
                     )
-                    self._warn(f"{signature.where()}: {option}={item}: patterns are not supported", hint)
+                    self._warn(f"{signature.place}: {option}={item}: patterns are not supported", hint)
                 elif option == "envelope" and item != "*" and not is_domain(domain):
-                    self._warn(f"{signature.where()}: {option}={item} is neither an address nor a domain")
+                    self._warn(f"{signature.place}: {option}={item} is neither an address nor a domain")
 
     def _signature(self, line: Line, signature: Signature) -> bool:
         """Make this signature, with the filter's code, for a sender of the entry; return whether it works."""
         sender, domain = entries.occasions(line)[0]
-        options = None
         try:
             options = complete(signature, self.settings, macros(sender, domain))
             if line.is_for_all:
                 sender = Mailbox(b"postmaster", options.domain)
             self._keyfile(options)
-            private_key = read_key(options.keyfile)
+            private_key = _private_key(options)
             bodies = BodyHashes(large=False)
             if options.type == "dkim":
                 DkimSignature(options, private_key, bodies)
             else:
                 DomainKeysSignature(options, private_key, _message(sender), bodies)
-            publickey.public(options.keyfile)
-            publickey.sound(options.keyfile)
         except NotSigned as reason:
-            self._warn(f"{signature.where()}: never signed: {reason}")
+            self._warn(f"{signature.place}: never signed: {reason}")
         except Trouble as trouble:
-            where = f"{options.keyfile_where()}: " if options else ""
-            known = str(trouble).startswith(where)
-            self.findings.append(Finding(f"{'' if known else where}{trouble}", trouble.hint))
+            self._error(trouble)
         else:
             self.good += 1
             self._weak(options, private_key, b"" if line.is_for_all else sender.domain)
@@ -207,20 +200,20 @@ class Lint:
         return False
 
     def _keyfile(self, options: SignatureOptions) -> None:
-        path, where = options.keyfile, options.keyfile_where()
+        path, place = options.keyfile, options.keyfile_place
         if path not in self.keyfiles and not os.path.isabs(path):
-            what = f"{where}: key file {path} is relative to Postfix's queue directory"
+            what = f"{place}: key file {path} is relative to Postfix's queue directory"
             self._warn(what, f"if you mean this one: {os.path.abspath(path)}")
-        self.keyfiles.setdefault(path, where)
+        self.keyfiles.setdefault(path, place)
 
     def _weak(self, options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> None:
         """Check for signatures that verifiers refuse, or that are not aligned."""
-        where = options.where()
+        place = options.place
         if options.type == "dkim" and options.algorithm == "rsa-sha1":
-            self._warn(f"{where}: a=rsa-sha1: verifiers refuse it (RFC 8301)", "omit a=")
+            self._warn(f"{place}: a=rsa-sha1: verifiers refuse it (RFC 8301)", "omit a=")
         if key.type == "rsa" and key.bits < GOOD_BITS:
             self._warn(
-                f"{where}: key file {key.path} has {key.bits} bits;"
+                f"{place}: key file {key.path} has {key.bits} bits;"
                 f" at least {GOOD_BITS} are recommended (RFC 8301)",
                 "create one with dkimpipe genkey",
             )
@@ -229,7 +222,7 @@ class Lint:
         )
         if options.type == "dkim" and author_domain and not aligned:
             d, domain = options.domain.decode(), author_domain.decode()
-            self._warn(f"{where}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 7489)")
+            self._warn(f"{place}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 7489)")
 
     def _selectors(self) -> None:
         """Check for names in DNS that would need two keys."""
@@ -240,10 +233,21 @@ class Lint:
             if value(first) != value(use.options.keyfile):
                 self.findings.append(
                     Finding(
-                        f"{use.line.place()}: {use.name} already belongs to another key, {first}",
+                        f"{use.line.place}: {use.name} already belongs to another key, {first}",
                         "use a separate selector for each key",
                     )
                 )
+
+
+def _private_key(options: SignatureOptions) -> PrivateKey:
+    """Return the key of a signature, if its public half belongs to it. Raises Trouble with its place."""
+    try:
+        private_key = read_key(options.keyfile)
+        publickey.public(options.keyfile)
+        publickey.sound(options.keyfile)
+    except Trouble as trouble:
+        raise trouble.at(options.keyfile_place) from None
+    return private_key
 
 
 def _message(author: Mailbox) -> Message:

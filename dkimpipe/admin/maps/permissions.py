@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError
+from dkimpipe.files import Place
 
 
 def exposed(files: Iterable[str]) -> Iterator[Finding]:
@@ -26,10 +27,10 @@ def exposed(files: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"{path}: writable by others (mode {mode:04o})", f"chmod o-w {path}")
 
 
-def unreadable(files: Mapping[str, str], user: str) -> Iterator[Finding]:
+def unreadable(files: Mapping[str, Place | None], user: str) -> Iterator[Finding]:
     """Yield the files that a user of pipe(8), ``USER`` or ``USER:GROUP``, cannot read.
 
-    ``files``: each with the place that names it, or nothing. Raises ConfigError if the check fails.
+    ``files``: each with the place that names it, or None. Raises ConfigError if the check fails.
     """
     name, _, group = user.partition(":")
     try:

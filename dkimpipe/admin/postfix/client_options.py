@@ -5,6 +5,7 @@ from __future__ import annotations
 from dkimpipe.admin.maps import entries
 from dkimpipe.config import ANY, Settings, read_settings
 from dkimpipe.errors import ConfigError, Trouble
+from dkimpipe.files import Place
 
 LOGIN = "--login=${sasl_username}"
 CLIENT = "--client=${client_address}"
@@ -57,12 +58,12 @@ def _signs_for_any(settings: Settings) -> bool:
     return ANY in settings.sign_clients
 
 
-def _first_login_entry(settings: Settings) -> str:
-    """Return the file and line of the first entry with login=; empty if there is none."""
+def _first_login_entry(settings: Settings) -> Place | None:
+    """Return the place of the first entry with login=, if there is any."""
     for line in entries.lines(settings):
         try:
             if "login" in line.text and any("login" in each.options for each in line.signatures()):
-                return line.place()
+                return line.place
         except ConfigError:  # `check` reports it
             continue
-    return ""
+    return None

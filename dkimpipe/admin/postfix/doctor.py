@@ -223,7 +223,7 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         return
     if not settings.yes("normalize", True) and postconf.number("smtp_line_length_limit"):
         yield Finding(
-            f"{settings.where['normalize']}: normalize no: lines over 998 bytes break after signing",
+            f"{settings.places['normalize']}: normalize no: lines over 998 bytes break after signing",
             postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
         )
     setting = requirements.guest_setting(postconf)
@@ -232,7 +232,7 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         hint = f"set sign_clients any in {settings.get('conf_file', settings.conf_file)}"
         yield Finding(f"{setting}: {why}", hint, "warning")
     if settings.get("on_error") == "accept":
-        what = f"{settings.where['on_error']}: on_error accept: after an error, mail is sent unsigned"
+        what = f"{settings.places['on_error']}: on_error accept: after an error, mail is sent unsigned"
         yield Finding(what, level="warning")
 
 

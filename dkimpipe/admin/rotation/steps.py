@@ -54,7 +54,7 @@ def _signing_pairs(settings: Settings) -> dict[Pair | None, _Use]:
     for line, signature, use in entries.every_signature(entries.lines(settings), settings):
         if isinstance(use, ConfigError):
             raise use
-        pair = edit.pair(signature) if signature and line.path in maps else None
+        pair = edit.pair(signature) if signature and line.place.path in maps else None
         found = uses.setdefault(pair, _Use({}, set()))
         if isinstance(use, NotSigned):
             found.varying.add(str(use))

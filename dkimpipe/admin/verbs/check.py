@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         postconf = None
     service = filter_service.find(postconf) if postconf else None
     lint = Lint(named or (doctor.options(service) if service else []))
-    files = {**dict.fromkeys(lint.files, ""), **lint.keyfiles}
+    files = {**dict.fromkeys(lint.files), **lint.keyfiles}
     findings: list[Finding] = [*lint.findings, *permissions.exposed(files)]
     user = (service and service.attribute("user")) or options.user
     if user or filter_user.exists(SIGN.name):

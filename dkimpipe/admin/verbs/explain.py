@@ -91,7 +91,7 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
             keys = ", ".join(printable(key) for key in lookup_keys(mailbox))
             yield f"{'address:':<10} {printable(mailbox.address)}; looked up as {keys}"
         choice = choose(message, settings)
-        yield f"{'entry:':<10} {printable(choice.match.key)}, {choice.signatures[0].where()}"
+        yield f"{'entry:':<10} {printable(choice.match.key)}, {choice.signatures[0].place}"
         for options in choice.signatures:
             yield from _signature(options, author.domain)
             for text in state(options, choice.match.mailbox) if state else ():
