@@ -76,6 +76,49 @@ class _PlaceInMap(Place):
         return number
 
 
+class PhysicalLine:
+    """A line of a map that is neither empty nor a comment.
+
+    ``number``  of the line, from 1
+    ``offset``  of ``text``, in octets; both from where the reading began
+    ``text``    with its line end, without a byte order mark; octets that are not UTF-8 are lone surrogates
+    """
+
+    __slots__ = ("number", "offset", "text")
+
+    def __init__(self, number: int, offset: int, text: str) -> None:
+        self.number = number
+        self.offset = offset
+        self.text = text
+
+    @property
+    def continues(self) -> bool:
+        """Whether it continues the entry of the lines before, if there is one."""
+        return self.text[0] in " \t"
+
+    @property
+    def key(self) -> str:
+        """The key as written; empty if the line continues an entry."""
+        return self.text.replace("\t", " ").replace("\r", " ").replace("\n", " ").partition(" ")[0]
+
+    @property
+    def value(self) -> str:
+        """The text after the key, without surrounding white space and a comment."""
+        text = " " + self.text[len(self.key) :].strip().replace("\t", " ")
+        return text.partition(" #")[0].partition(" ;")[0].strip()
+
+
+def physical_lines(lines: "Iterable[bytes]") -> "Iterator[PhysicalLine]":
+    """Yield the lines that are neither empty nor comments, from all lines of a map with their ends."""
+    offset = 0
+    for number, octets in enumerate(lines, 1):
+        mark = len(_BYTE_ORDER_MARK) if number == 1 and octets.startswith(_BYTE_ORDER_MARK) else 0
+        text = octets[mark:].decode("utf-8", "surrogateescape")
+        if text.strip() and text[0] not in "#;":
+            yield PhysicalLine(number, offset + mark, text)
+        offset += len(octets)
+
+
 class Signature:
     """One item of an entry, as text.
 
@@ -123,12 +166,30 @@ def refuse_empty(path: str, status: "posix.stat_result") -> None:
 
 def _entry(path: str, descriptor: int, key: bytes, offset: int) -> Entry:
     entry = Entry(key, "", _PlaceInMap(path, offset))
-    for line in _lines(descriptor, offset + len(key)):
-        entry.text += " " + without_comment(line)
-        if len(entry.text) > _MAX_ENTRY:
-            raise ConfigError(f"{entry.place}: the entry is longer than {_MAX_ENTRY} bytes")
-    entry.text = entry.text.strip()
+    for line in physical_lines(_lines_from(descriptor, offset + len(key))):
+        if not line.continues:
+            break
+        entry.text = f"{entry.text} {line.value}".strip()
+        refuse_long(entry.text, entry.place)
     return entry
+
+
+def _lines_from(descriptor: int, offset: int) -> "Iterator[bytes]":
+    """Yield a space instead of a key, with the rest of its line, and all lines below; long ones in part."""
+    held = b" "
+    while chunk := posix.pread(descriptor, _CHUNK, offset):
+        offset += len(chunk)
+        *lines, held = (held + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+        held = held[: 2 * _MAX_ENTRY]  # enough to exceed the limit
+    yield held
+
+
+def refuse_long(text: str, place: Place) -> None:
+    """Raise ConfigError if the text of an entry exceeds the limit."""
+    if len(text) > _MAX_ENTRY:
+        raise ConfigError(f"{place}: the entry is longer than {_MAX_ENTRY} bytes")
 
 
 def parse(text: str, place: Place) -> "list[Signature]":
@@ -211,7 +272,7 @@ def _stands_at(descriptor: int, key: bytes, offset: int) -> bool:
     octets = posix.pread(descriptor, before + len(key) + 1, offset - before)
     begins = octets[:before] in (b"", _BYTE_ORDER_MARK) or octets[before - 1 : before] == b"\n"
     line = octets[before:]
-    return begins and _lower(line[: len(key)]) == key and line[len(key) :] in (b"", b" ", b"\t", b"\r", b"\n")
+    return begins and lower(line[: len(key)]) == key and line[len(key) :] in (b"", b" ", b"\t", b"\r", b"\n")
 
 
 def _scan(descriptor: int, keys: "Sequence[bytes]") -> "tuple[bytes, int] | None":
@@ -239,7 +300,7 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
         octets = b"\n" * 4 + octets[4:]
     while True:
         last = len(octets) < _CHUNK
-        octets = _lower(octets + b"\n" if last else octets)
+        octets = lower(octets + b"\n" if last else octets)
         # Reading resumes at the last line end, so that a key and the white space after it are never split.
         whole = octets.rfind(b"\n")
         end = whole if whole > 0 else len(octets) - 1
@@ -255,18 +316,7 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
         octets = posix.pread(descriptor, _CHUNK, start)
 
 
-def places(lines: "Iterable[bytes]") -> "Iterator[tuple[bytes, int]]":
-    """Yield each key of a map, in lower case, with the offset of its line: all that a lookup can find."""
-    offset = 0
-    for line in lines:
-        at = len(_BYTE_ORDER_MARK) if not offset and line.startswith(_BYTE_ORDER_MARK) else 0
-        if line[at : at + 1] not in (b"", b"#", b";", b" ", b"\t", b"\r", b"\n"):
-            key = line[at:].replace(b"\t", b" ").replace(b"\r", b" ").replace(b"\n", b" ").partition(b" ")[0]
-            yield _lower(key), offset + at
-        offset += len(line)
-
-
-def _lower(octets: bytes) -> bytes:
+def lower(octets: bytes) -> bytes:
     """Return octets in lower case, without changing their number, so that offsets stay valid."""
     lowered = to_lower(octets)
     return lowered if len(lowered) == len(octets) else octets.lower()
@@ -279,30 +329,3 @@ def _last_line(octets: bytes, needle: bytes, end: int) -> int:
         if at < 0 or octets[at + len(needle)] in _WHITE_SPACE:
             return at
         end = at
-
-
-def _lines(descriptor: int, at: int) -> "Iterator[str]":
-    """Yield the rest of the line at this offset, and the lines that continue it."""
-    for number, line in enumerate(_all_lines(descriptor, at)):
-        if number and line[:1] not in (" ", "\t"):
-            if line.strip() and line[0] not in "#;":
-                return
-            continue
-        yield line
-
-
-def _all_lines(descriptor: int, at: int) -> "Iterator[str]":
-    held = b""
-    while chunk := posix.pread(descriptor, _CHUNK, at):
-        at += len(chunk)
-        *lines, held = (held + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8", "surrogateescape")
-        held = held[: 2 * _MAX_ENTRY]  # enough to exceed the limit
-    yield held.decode("utf-8", "surrogateescape")
-
-
-def without_comment(line: str) -> str:
-    """Return a line without surrounding white space and the comment at its end."""
-    line = " " + line.strip().replace("\t", " ")
-    return line.partition(" #")[0].partition(" ;")[0]

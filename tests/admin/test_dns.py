@@ -287,7 +287,7 @@ WRONG = {
     ),
     "long-entry": (
         f"example.com {'x' * 65537}\n",
-        "PATH, line 1: the entry is over 65536 octets\n",
+        "PATH, line 1: the entry is longer than 65536 bytes\n",
         78,
     ),
 }

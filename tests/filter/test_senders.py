@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -12,7 +13,7 @@ import pytest
 
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
-from dkimpipe.senders import Entry, lookup, parse
+from dkimpipe.senders import Entry, lookup, parse, physical_lines
 
 CHUNK = 262144  # a multiple of what the lookup reads at once
 LONGEST_ENTRY = 65536
@@ -138,6 +139,52 @@ def test_any_case_of_other_letters(tmp_path: Path) -> None:
     """Keys match in any case, and not the letters of US-ASCII alone."""
     found = look_up(tmp_path, "BÜCHER.Example x\n".encode(), "bücher.example".encode())
     assert found == ("bücher.example".encode(), "x", 1)
+
+
+# Octets of a map; of each line that counts: number, offset, whether it continues an entry, key, value.
+LINES: dict[str, tuple[bytes, list[tuple[int, int, bool, str, str]]]] = {
+    "empty": (b"", []),
+    "only-a-line-end": (b"\n", []),
+    "one": (b"a b\n", [(1, 0, False, "a", "b")]),
+    "no-line-end": (b"a b\nc d", [(1, 0, False, "a", "b"), (2, 4, False, "c", "d")]),
+    "no-line-end-after-a-key": (b"a", [(1, 0, False, "a", "")]),
+    "crlf": (b"a b\r\n\r\n c\r\n", [(1, 0, False, "a", "b"), (3, 7, True, "", "c")]),
+    "crlf-after-a-key": (b"a\r\nb c\r", [(1, 0, False, "a", ""), (2, 3, False, "b", "c")]),
+    "byte-order-mark": (b"\xef\xbb\xbfa b\nc\n", [(1, 3, False, "a", "b"), (2, 7, False, "c", "")]),
+    "byte-order-mark-before-white-space": (b"\xef\xbb\xbf a\n", [(1, 3, True, "", "a")]),
+    "byte-order-mark-before-a-comment": (b"\xef\xbb\xbf# x\na\n", [(2, 7, False, "a", "")]),
+    "byte-order-mark-alone": (b"\xef\xbb\xbf", []),
+    "byte-order-mark-on-line-2": (b"\n\xef\xbb\xbfa b\n", [(2, 1, False, "\ufeffa", "b")]),
+    "first-line-begins-with-white-space": (
+        b" a b\nc d\n",
+        [(1, 0, True, "", "a b"), (2, 5, False, "c", "d")],
+    ),
+    "comments": (b"# x\n;y\n#\na b\n", [(4, 9, False, "a", "b")]),
+    "comment-at-the-end": (b"a b # c ; d\n", [(1, 0, False, "a", "b")]),
+    "comment-after-tab": (b"a\tb\t;c\n", [(1, 0, False, "a", "b")]),
+    "comment-instead-of-a-value": (b"a #b\n", [(1, 0, False, "a", "")]),
+    "comment-mark-in-a-word": (b"a#b c;d\n", [(1, 0, False, "a#b", "c;d")]),
+    "continuation": (
+        b"a b\n c\n\td\n",
+        [(1, 0, False, "a", "b"), (2, 4, True, "", "c"), (3, 7, True, "", "d")],
+    ),
+    "continuation-after-a-comment": (b"a b\n# x\n\n c\n", [(1, 0, False, "a", "b"), (4, 9, True, "", "c")]),
+    "continuation-with-only-a-comment": (b"a\n # x\n", [(1, 0, False, "a", ""), (2, 2, True, "", "")]),
+    "white-space-alone": (b"a\n \t\r\n\xc2\xa0\n", [(1, 0, False, "a", "")]),
+    "carriage-return-first": (b"a\n\rb c\n", [(1, 0, False, "a", ""), (2, 2, False, "", "b c")]),
+    "not-utf-8": (b"\xff \xfe\n", [(1, 0, False, "\udcff", "\udcfe")]),
+    "offsets-are-octets": ("ü ü\n ü\n".encode(), [(1, 0, False, "ü", "ü"), (2, 6, True, "", "ü")]),
+    "very-long": (
+        b"a " + b"b" * 300000 + b"\nc\n",
+        [(1, 0, False, "a", "b" * 300000), (2, 300003, False, "c", "")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("octets", "expected"), LINES.values(), ids=LINES)
+def test_lines_of_a_map(octets: bytes, expected: list[tuple[int, int, bool, str, str]]) -> None:
+    found = physical_lines(io.BytesIO(octets))
+    assert [(each.number, each.offset, each.continues, each.key, each.value) for each in found] == expected
 
 
 # What stands before and behind the cut between two reads.

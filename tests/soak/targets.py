@@ -74,7 +74,7 @@ def _senders(octets: bytes) -> None:
     entries = {mapfile.canonical(line.key): line for line in mapfile.entries(path)}
     for line in list(entries.values())[:20]:
         raw = line.key.encode("utf-8", "surrogateescape")
-        found = senders.lookup(path, [senders._lower(raw)])
+        found = senders.lookup(path, [senders.lower(raw)])
         if found and b"\0" not in raw:
             assert found.text.split() == [*line.text.split()] or found.key != mapfile.canonical(line.key)
         line.signatures()

@@ -1,15 +1,14 @@
 """Every signature that the settings can make, from all lines of the maps and from the conf file itself.
 
-The filter itself looks up a single entry (``senders.lookup``). The rules are the same: a line that begins
-with white space continues the previous one, across blank lines and comments; ``#`` and ``;`` begin comments
-at the start of a line or after white space; lines end in LF or CRLF; a byte order mark may come first.
+The filter itself looks up a single entry (``senders.lookup``); both read lines by ``senders.physical_lines``.
 """
 
 from __future__ import annotations
 
-import re
+import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Callable, NamedTuple
+from typing import BinaryIO, Callable, NamedTuple
 
 from dkimpipe import choose, senders
 from dkimpipe.address import Mailbox, to_a_labels, to_lower
@@ -17,12 +16,9 @@ from dkimpipe.config import CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, NotSigned, one_line
 from dkimpipe.files import Place, open_file, why
 from dkimpipe.options import SignatureOptions, complete, macros
-from dkimpipe.senders import Signature
+from dkimpipe.senders import PhysicalLine, Signature
 
-MAX_ENTRY = 65536  # characters after a key, as for the filter
 BY_SENDER, BY_LIST, BY_NOTHING = "sender", "list", "nothing"  # what chooses an entry
-_BYTE_ORDER_MARK = "\ufeff"
-_KEY = re.compile(r"[^ \t\r\n]*")
 
 
 class Line(NamedTuple):
@@ -53,8 +49,7 @@ class Line(NamedTuple):
 
     def items(self) -> list[str]:
         """Return its signatures as text, one at least. Raises ConfigError."""
-        if len(self.text) > MAX_ENTRY:
-            raise ConfigError(f"{self.place}: the entry is over {MAX_ENTRY} octets")
+        senders.refuse_long(self.text, self.place)
         return [item or "," for item in senders.split(self.text)] or [""]  # "," fails as an empty one does
 
     def signatures(self) -> list[Signature]:
@@ -78,36 +73,38 @@ def entries(path: str, by: str = BY_SENDER) -> Iterator[Line]:
 
     A line that continues nothing belongs to no entry.
     """
+    with _opened(path) as file:
+        yield from entries_of(file, path, by)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
     descriptor, _ = open_file(path, "map")
     try:
         with open(descriptor, "rb") as file:
-            yield from entries_of(file, path, by)
+            yield file
     except OSError as error:
         raise ConfigError(f"map {path}: {why(error)}") from None
 
 
 def entries_of(lines: Iterable[bytes], path: str, by: str = BY_SENDER) -> Iterator[Line]:
     """Yield the entries of lines that are, or will be, in this file."""
-    first, key, at = 0, "", 0
+    first: PhysicalLine | None = None
     parts: list[tuple[int, str]] = []
-    for number, octets in enumerate(lines, 1):
-        line = octets.decode("utf-8", "surrogateescape")
-        start, at = at, at + len(octets)
-        if number == 1 and line.startswith(_BYTE_ORDER_MARK):
-            start, line = start + _size(_BYTE_ORDER_MARK), line[1:]
-        if not line.strip() or line[0] in "#;":
-            continue
-        if line[0] not in " \t":
-            if key:
-                yield Line(Place(path, first), key, tuple(parts), by)
-            key = _KEY.match(line)[0]  # type: ignore[index] # it matches the empty string
-            first, parts, line = number, [], line[len(key) :]
-            start += _size(key)
-        text = senders.without_comment(line).strip()
-        if text:
-            parts.append((start + _size(line[: len(line) - len(line.lstrip())]), text))
-    if key:
-        yield Line(Place(path, first), key, tuple(parts), by)
+    for line in senders.physical_lines(lines):
+        if not line.continues:
+            if first and first.key:
+                yield Line(Place(path, first.number), first.key, tuple(parts), by)
+            first, parts = line, []
+        if line.value:
+            parts.append((_offset_of_value(line), line.value))
+    if first and first.key:
+        yield Line(Place(path, first.number), first.key, tuple(parts), by)
+
+
+def _offset_of_value(line: PhysicalLine) -> int:
+    before = len(line.text) - len(line.text[len(line.key) :].lstrip())
+    return line.offset + len(line.text[:before].encode("utf-8", "surrogateescape"))
 
 
 def lines_of_no_entry(path: str) -> list[int]:
@@ -115,17 +112,9 @@ def lines_of_no_entry(path: str) -> list[int]:
 
     Raises ConfigError.
     """
-    numbers = []
-    descriptor, _ = open_file(path, "map")
-    with open(descriptor, "rb") as file:
-        for number, line in enumerate(file, 1):
-            text = line.removeprefix(_BYTE_ORDER_MARK.encode()) if number == 1 else line
-            if not text.strip() or text[:1] in b"#;":
-                continue
-            if text[:1] not in b" \t":
-                break
-            numbers.append(number)
-    return numbers
+    with _opened(path) as file:
+        before = itertools.takewhile(lambda line: line.continues, senders.physical_lines(file))
+        return [line.number for line in before]
 
 
 def canonical(key: str) -> bytes:
@@ -309,7 +298,3 @@ def _sender(domain: bytes) -> Mailbox:
 
 def _lower(text: str) -> bytes:
     return to_lower(text.encode("utf-8", "surrogateescape"))
-
-
-def _size(text: str) -> int:
-    return len(text.encode("utf-8", "surrogateescape"))

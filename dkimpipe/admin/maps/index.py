@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dkimpipe import mapindex, senders
@@ -34,10 +35,17 @@ def make(path: str) -> int:
         if is_fresh(path, status):
             return 0
         time.sleep(max(0, min(_SETTLED, _SETTLED - time.time() + max(status.st_mtime, status.st_ctime))))
-        places = dict(senders.places(file))
+        offsets = dict(_keys(file))
         if mapindex.header(os.stat(path)) != mapindex.header(status):
             raise ConfigError(f"map {path} was changed meanwhile", "try again")
-    slots = 1 << (2 * len(places)).bit_length()
-    octets = mapindex.header(status) + mapindex.table(places.items(), slots)
+    slots = 1 << (2 * len(offsets)).bit_length()
+    octets = mapindex.header(status) + mapindex.table(offsets.items(), slots)
     atomic.write_like(Path(mapindex.path_of(path)), octets, Path(path))
-    return len(places)
+    return len(offsets)
+
+
+def _keys(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield each key as the filter looks it up, with the offset of its line."""
+    for line in senders.physical_lines(lines):
+        if line.key:
+            yield senders.lower(line.key.encode("utf-8", "surrogateescape")), line.offset
