@@ -7,7 +7,8 @@ from dkimpipe.errors import ConfigError
 
 # No symbolic link as the last part of the path, no waiting for the writer of a FIFO.
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
-_MAX_FILE = 1 << 20
+CHUNK = 65536  # octets to read at once from a file or a pipe, also by other modules
+_MAX_FILE = 1 << 20  # octets
 _STILL = 1.0  # seconds
 _MOST_WAITS = 20
 _USE_MV = "write a new file and move it into place with mv(1)"
@@ -69,13 +70,13 @@ def refuse_changed(path: str, what: str, descriptor: int, before: "posix.stat_re
 
 
 def read_file(path: str, what: str, still: bool = False) -> bytes:
-    """Return the octets of a file of at most 1 MiB, ``still`` or not. Raises ConfigError."""
+    """Return the octets of a file, ``still`` or not. Raises ConfigError, also if it is too large."""
     descriptor, status = open_still_file(path, what) if still else open_file(path, what)
     try:
         if status.st_size > _MAX_FILE:
             raise ConfigError(f"{what} {path}: larger than {_MAX_FILE} bytes")
         octets = b""
-        while chunk := posix.read(descriptor, _MAX_FILE):
+        while chunk := posix.read(descriptor, CHUNK):
             octets += chunk
         refuse_changed(path, what, descriptor, status)
         return octets

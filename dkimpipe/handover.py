@@ -12,7 +12,7 @@ from _signal import SIGKILL
 from dkimpipe import guard, log
 from dkimpipe.config import SENDMAIL
 from dkimpipe.errors import HandoverError, OutputError, TimeLimitError
-from dkimpipe.files import is_regular, why
+from dkimpipe.files import CHUNK, is_regular, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dkimpipe.config import Settings
     from dkimpipe.log import Report
     from dkimpipe.spool import Spool
-
-_CHUNK = 65536
 
 
 def hand_over(spool: "Spool", settings: "Settings", parent: int, report: "Report") -> int:
@@ -121,7 +119,7 @@ def _refuse_unread(path: str, message: int) -> None:
     """Raise HandoverError if sendmail(1) has left any of the message unread."""
     try:
         left = 0
-        while chunk := posix.read(message, _CHUNK):
+        while chunk := posix.read(message, CHUNK):
             left += len(chunk)
     except OSError as error:
         raise HandoverError(f"cannot tell whether {path} read the message: {why(error)}") from None

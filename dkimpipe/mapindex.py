@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Callable
 
-LEAST = 1 << 20  # octets; scanning a smaller map costs less
 _MARK = int.from_bytes(b"dkimpi1\n", "little")
 _NUMBER = 8  # octets
 _HEADER = 5 * _NUMBER

@@ -6,6 +6,7 @@ the body is processed in chunks.
 """
 
 from dkimpipe.errors import HeaderError
+from dkimpipe.files import CHUNK
 from dkimpipe.longlines import BodyLines, fold_header
 
 TYPE_CHECKING = False
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     Read = Callable[[int], bytes]
 
-CHUNK = 65536
 READ_AHEAD = 4 * CHUNK
 HEADER_LIMIT = 1 << 20
 MAX_FIELDS = 350_000  # as many as fit into HEADER_LIMIT; fields cost memory, so a higher limit allows no more

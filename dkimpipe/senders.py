@@ -10,16 +10,15 @@ import posix
 
 from dkimpipe.address import to_lower
 from dkimpipe.errors import ConfigError, shown
-from dkimpipe.files import Place, open_file, open_still_file, refuse_changed, why
+from dkimpipe.files import CHUNK, Place, open_file, open_still_file, refuse_changed, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_CHUNK = 65536
-_MAX_ENTRY = 65536
-_LONG = 1 << 20  # octets; a map of this size or larger may have an index
-_LAST_OFFSET = (1 << 63) - 65536
+LONG_MAP = 1 << 20  # octets; from this size on a map may have an index: scanning a smaller one costs less
+_MAX_ENTRY = 65536  # characters
+_LAST_OFFSET = (1 << 63) - CHUNK  # pread(2) cannot read beyond
 _WHITE_SPACE = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -69,7 +68,7 @@ class _PlaceInMap(Place):
         number = 1
         descriptor, _ = open_file(self.path, "map")
         left = self._offset
-        while left and (chunk := posix.read(descriptor, min(left, _CHUNK))):
+        while left and (chunk := posix.read(descriptor, min(left, CHUNK))):
             number += chunk.count(b"\n")
             left -= len(chunk)
         posix.close(descriptor)
@@ -177,7 +176,7 @@ def _entry(path: str, descriptor: int, key: bytes, offset: int) -> Entry:
 def _lines_from(descriptor: int, offset: int) -> "Iterator[bytes]":
     """Yield a space instead of a key, with the rest of its line, and all lines below; long ones in part."""
     held = b" "
-    while chunk := posix.pread(descriptor, _CHUNK, offset):
+    while chunk := posix.pread(descriptor, CHUNK, offset):
         offset += len(chunk)
         *lines, held = (held + chunk).split(b"\n")
         for line in lines:
@@ -252,7 +251,7 @@ def _find(
     path: str, descriptor: int, status: "posix.stat_result", keys: "Sequence[bytes]"
 ) -> "tuple[bytes, int] | None":
     """Return the first of these keys that is in the map, and the offset of its last line."""
-    if status.st_size >= _LONG:
+    if status.st_size >= LONG_MAP:
         from dkimpipe import mapindex
 
         index = mapindex.load(path, status)
@@ -295,11 +294,11 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
     best = len(keys)
     needles = [b"\n" + key for key in keys]
     start = -1  # offset of ``octets`` in the file
-    octets = b"\n" + posix.pread(descriptor, _CHUNK, 0)
+    octets = b"\n" + posix.pread(descriptor, CHUNK, 0)
     if octets.startswith(b"\n" + _BYTE_ORDER_MARK):
         octets = b"\n" * 4 + octets[4:]
     while True:
-        last = len(octets) < _CHUNK
+        last = len(octets) < CHUNK
         octets = lower(octets + b"\n" if last else octets)
         # Reading resumes at the last line end, so that a key and the white space after it are never split.
         whole = octets.rfind(b"\n")
@@ -313,7 +312,7 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
         if last:
             return found
         start += whole if whole > 0 else len(octets)
-        octets = posix.pread(descriptor, _CHUNK, start)
+        octets = posix.pread(descriptor, CHUNK, start)
 
 
 def lower(octets: bytes) -> bytes:

@@ -7,14 +7,13 @@ reading only. No policy allows a file opened for reading and writing, or one in 
 import posix
 
 from dkimpipe.errors import SpoolError
-from dkimpipe.files import why
+from dkimpipe.files import CHUNK, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import NoReturn
 
-_CHUNK = 65536
 _DIRECTORIES = ("/var/tmp", "/tmp")  # noqa: S108 - nobody can tamper with an unnamed file
 # The interpreter may have been built with headers older than this kernel, and lack the constant.
 _O_TMPFILE = getattr(posix, "O_TMPFILE", posix.O_DIRECTORY | 0o20000000)
@@ -67,7 +66,7 @@ class SpoolFile:
         at = self._start
         while at < self._end:
             try:
-                chunk = posix.pread(self._descriptor, _CHUNK, at)
+                chunk = posix.pread(self._descriptor, CHUNK, at)
             except OSError as error:
                 _fail(error, self._place)
             if not chunk:

@@ -36,8 +36,7 @@ PIECES = [
 
 def make(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the index of a map, however short, and however young."""
-    monkeypatch.setattr(mapindex, "LEAST", 0)
-    monkeypatch.setattr(senders, "_LONG", 0)
+    monkeypatch.setattr(senders, "LONG_MAP", 0)
     monkeypatch.setattr(index, "_SETTLED", 0)
     index.make(str(path))
 
@@ -51,7 +50,7 @@ def look_up(path: Path, keys: list[bytes]) -> object:
 def scan(path: Path, keys: list[bytes], monkeypatch: pytest.MonkeyPatch) -> object:
     """Return the same without an index."""
     with monkeypatch.context() as patch:
-        patch.setattr(senders, "_LONG", 1 << 40)
+        patch.setattr(senders, "LONG_MAP", 1 << 40)
         return look_up(path, keys)
 
 

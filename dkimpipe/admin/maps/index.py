@@ -30,7 +30,7 @@ def make(path: str) -> int:
     """
     descriptor, status = open_file(path, "map")
     with open(descriptor, "rb") as file:
-        if status.st_size < mapindex.LEAST:
+        if status.st_size < senders.LONG_MAP:
             return 0
         if is_fresh(path, status):
             return 0
