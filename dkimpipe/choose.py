@@ -118,7 +118,7 @@ def _choice(match: Match, message: "Message", settings: "Settings") -> Choice:
 
 def _refusal(message: "Message", settings: "Settings", signature: "Signature") -> "NotAllowed | None":
     """Return why the sending user may not use a signature; few signatures are limited to anyone."""
-    if signature.options.keys().isdisjoint(senders.FOR_WHOM):
+    if signature.options.keys().isdisjoint(senders.PERMISSIONS):
         return None
     from dkimpipe.permission import refusal
 
@@ -242,7 +242,7 @@ def signatures_without_map(settings: "Settings") -> "list[tuple[str, Place]]":
 
 
 def _look_up(path: str, keys: "list[bytes]", settings: "Settings") -> "senders.Entry | None":
-    return senders.lookup(path, keys, still=bool(settings.recipients))
+    return senders.lookup(path, keys, wait=bool(settings.recipients))
 
 
 def _domain_keys(domain: bytes) -> "list[bytes]":

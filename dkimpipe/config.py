@@ -179,8 +179,8 @@ def read_settings(arguments: "list[str]", settings: "Settings | None" = None) ->
     settings = read_command_line(arguments, settings)
     path = settings.get("conf_file")
     if path or exists(settings.conf_file):
-        still = bool(settings.recipients)
-        for name, value, place in read_conf(path or settings.conf_file, settings.options, still):
+        wait = bool(settings.recipients)
+        for name, value, place in read_conf(path or settings.conf_file, settings.options, wait):
             if settings.places.get(name) is not COMMAND_LINE:
                 settings.set(name, value, place)
     return settings
@@ -224,14 +224,14 @@ def _take_option(settings: Settings, word: str, left: "list[str]") -> None:
 
 
 def read_conf(
-    path: str, options: "dict[str, tuple[str, ...]]" = OPTIONS, still: bool = False
+    path: str, options: "dict[str, tuple[str, ...]]" = OPTIONS, wait: bool = False
 ) -> "list[tuple[str, str, Place]]":
     """Return name, value and place of each directive in a conf file. Raises ConfigError.
 
-    ``still``: wait until it is no longer being written to.
+    ``wait`` until it is no longer being written to.
     """
     directives = []
-    for name, value, place, line in conf_lines(path, still):
+    for name, value, place, line in conf_lines(path, wait):
         if name in options and name not in COMMAND_LINE_ONLY:
             directives.append((name, value, place))
         elif name not in IGNORED:
@@ -239,9 +239,9 @@ def read_conf(
     return directives
 
 
-def conf_lines(path: str, still: bool = False) -> "Iterator[tuple[str, str, Place, str]]":
+def conf_lines(path: str, wait: bool = False) -> "Iterator[tuple[str, str, Place, str]]":
     """Yield name, value, place and text of each line that is not a comment, known or not."""
-    text = read_file(path, "conf file", still).decode("utf-8", "surrogateescape")
+    text = read_file(path, "conf file", wait).decode("utf-8", "surrogateescape")
     for number, line in enumerate(text.split("\n"), 1):
         line = line.replace("\t", " ").strip()
         if not line or line[0] in "#;":

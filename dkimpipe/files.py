@@ -9,8 +9,8 @@ from dkimpipe.errors import ConfigError
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
 CHUNK = 65536  # octets to read at once from a file or a pipe, also by other modules
 _MAX_FILE = 1 << 20  # octets
-_STILL = 1.0  # seconds
-_MOST_WAITS = 20
+_SETTLED = 1.0  # seconds without a write
+_MAX_WAITS = 20
 _USE_MV = "write a new file and move it into place with mv(1)"
 
 
@@ -35,8 +35,16 @@ class Place:
 COMMAND_LINE = Place("command line")
 
 
-def open_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
-    """Return a descriptor for reading and the status of a file; the error begins with ``what``."""
+def open_file(path: str, what: str, wait: bool = False) -> "tuple[int, posix.stat_result]":
+    """Return a descriptor for reading and the status of a file. Raises ConfigError, with ``what`` in front.
+
+    ``wait`` until nothing has been written to it for a second: a program that rewrites a file in place
+    truncates it first, and half of it could choose another signature, or none.
+    """
+    return _open_settled(path, what) if wait else _open(path, what)
+
+
+def _open(path: str, what: str) -> "tuple[int, posix.stat_result]":
     try:
         if is_regular(posix.lstat(path)):
             descriptor = posix.open(path, _FLAGS)
@@ -46,19 +54,14 @@ def open_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
     raise ConfigError(f"{what} {path}: not a regular file", f"name the file itself: ls -l {path}")
 
 
-def open_still_file(path: str, what: str) -> "tuple[int, posix.stat_result]":
-    """Wait until a file has not been written to for a second, then do the same.
-
-    A program that rewrites a file in place truncates it first: half of it could choose another signature, or
-    none. Raises ConfigError.
-    """
-    for _ in range(_MOST_WAITS):
-        descriptor, status = open_file(path, what)
+def _open_settled(path: str, what: str) -> "tuple[int, posix.stat_result]":
+    for _ in range(_MAX_WAITS):
+        descriptor, status = _open(path, what)
         age = time.time() - status.st_mtime
-        if not 0 <= age < _STILL:  # in the future: the clock is no help
+        if not 0 <= age < _SETTLED:  # in the future: the clock is no help
             return descriptor, status
         posix.close(descriptor)
-        time.sleep(_STILL - age)
+        time.sleep(_SETTLED - age)
     raise ConfigError(f"{what} {path}: it keeps changing", _USE_MV)
 
 
@@ -69,9 +72,9 @@ def refuse_changed(path: str, what: str, descriptor: int, before: "posix.stat_re
         raise ConfigError(f"{what} {path}: it changed while it was being read", _USE_MV)
 
 
-def read_file(path: str, what: str, still: bool = False) -> bytes:
-    """Return the octets of a file, ``still`` or not. Raises ConfigError, also if it is too large."""
-    descriptor, status = open_still_file(path, what) if still else open_file(path, what)
+def read_file(path: str, what: str, wait: bool = False) -> bytes:
+    """Return the octets of a file, opened by ``open_file``. Raises ConfigError, also if it is too large."""
+    descriptor, status = open_file(path, what, wait)
     try:
         if status.st_size > _MAX_FILE:
             raise ConfigError(f"{what} {path}: larger than {_MAX_FILE} bytes")

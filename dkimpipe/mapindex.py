@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Callable
 
-_MARK = int.from_bytes(b"dkimpi1\n", "little")
+_MAGIC = int.from_bytes(b"dkimpi1\n", "little")
 _NUMBER = 8  # octets
 _HEADER = 5 * _NUMBER
 
@@ -30,14 +30,14 @@ def path_of(path: str) -> str:
 
 def header(status: "posix.stat_result") -> bytes:
     """Return the header of an index that is valid for a map of this status."""
-    numbers = (_MARK, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    numbers = (_MAGIC, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return b"".join([number.to_bytes(_NUMBER, "little") for number in numbers])
 
 
-def table(places: "Iterable[tuple[bytes, int]]", slots: int) -> bytes:
+def table(offsets: "Iterable[tuple[bytes, int]]", slots: int) -> bytes:
     """Return a hash table from each key, in lower case, to its offset in the map."""
     octets = bytearray(slots * _NUMBER)
-    for key, offset in places:
+    for key, offset in offsets:
         at = crc32(key) % slots * _NUMBER
         while any(octets[at : at + _NUMBER]):
             at = (at + _NUMBER) % len(octets)
@@ -59,20 +59,20 @@ def load(path: str, status: "posix.stat_result") -> int:
 
 
 def find(
-    index: int, keys: "Sequence[bytes]", stands_at: "Callable[[bytes, int], bool]"
+    index: int, keys: "Sequence[bytes]", is_line_of: "Callable[[bytes, int], bool]"
 ) -> "tuple[bytes, int] | None":
     """Return the first of these keys that is in the map, with its offset; None if there is none.
 
-    ``stands_at`` returns whether the line at an offset of the map is that of a key.
+    ``is_line_of`` returns whether the line at an offset of the map is that of a key.
     """
     slots = (posix.fstat(index).st_size - _HEADER) // _NUMBER
     for key in keys:
         first = crc32(key) % slots
         for number in range(first, first + slots):
-            place = posix.pread(index, _NUMBER, _HEADER + number % slots * _NUMBER)
-            offset = int.from_bytes(place, "little") - 1
+            octets = posix.pread(index, _NUMBER, _HEADER + number % slots * _NUMBER)
+            offset = int.from_bytes(octets, "little") - 1
             if offset < 0:
                 break
-            if stands_at(key, offset):
+            if is_line_of(key, offset):
                 return key, offset
     return None

@@ -58,8 +58,8 @@ class SignatureOptions:
         self.type = signature.type
         self.place = signature.place
         self.domain = self.identity = b""
-        self._set_selector(*given(signature, "selector", settings, "selector"))
-        self.keyfile, self.keyfile_place = given(signature, "keyfile", settings, "keyfile")
+        self._set_selector(*_from_entry_or_conf(signature, "selector", settings, "selector"))
+        self.keyfile, self.keyfile_place = _from_entry_or_conf(signature, "keyfile", settings, "keyfile")
         if not self.keyfile:
             raise ConfigError(f"{self.place}: {self.type} without key=")
         if not self.keyfile.startswith("/") and shown(self.keyfile) != self.keyfile:
@@ -68,7 +68,9 @@ class SignatureOptions:
                 "store the key in a file",
             )
         self._set_algorithm(signature.options.get("algorithm", ""))
-        self._set_canonicalization(*given(signature, "method", settings, f"{self.type}_method", "method"))
+        self._set_canonicalization(
+            *_from_entry_or_conf(signature, "method", settings, f"{self.type}_method", "method")
+        )
         self._set_headers(signature.options.get("headers", ""))
         self._set_times(signature.options.get("timestamp", "yes"), signature.options.get("lifetime", "0"))
 
@@ -135,7 +137,7 @@ def complete(signature: "Signature", settings: "Settings", values: "dict[str, by
     options = SignatureOptions(signature, settings)
     options.domain = _domain(signature, values)
     if options.type == "dkim":
-        text, place = given(signature, "identity", settings, "identity")
+        text, place = _from_entry_or_conf(signature, "identity", settings, "identity")
         options.identity = _identity(text, place, options.domain, values)
     return options
 
@@ -193,7 +195,9 @@ def seconds(text: str) -> int:
     return int(number) * _UNITS[unit]
 
 
-def given(signature: "Signature", option: str, settings: "Settings", *directives: str) -> "tuple[str, Place]":
+def _from_entry_or_conf(
+    signature: "Signature", option: str, settings: "Settings", *directives: str
+) -> "tuple[str, Place]":
     """Return a value and its place: from the entry, otherwise from the first directive set."""
     if option in signature.options:
         return signature.options[option], signature.place

@@ -25,15 +25,15 @@ def refusal(message: "Message", settings: "Settings", signature: "Signature") ->
 
     Permission for one address must not extend to another address beside it in From.
     """
-    for option, (what, flag, value_in, is_one, hint) in _SENDING_USER.items():
+    for option, (what, flag, value_of, matches, hint) in _SENDING_USER.items():
         if option not in signature.options:
             continue
-        value, rule = value_in(settings), signature.options[option]
+        value, rule = value_of(settings), signature.options[option]
         if value is None:
             raise ConfigError(f"{signature.place}: {option}= is set, but no {flag} was given", hint)
         octets = value.encode("utf-8", "surrogateescape")
         items = [item.strip().encode("utf-8", "surrogateescape") for item in rule.split(":")]
-        if not octets or not (b"*" in items or any(is_one(octets, item) for item in items)):
+        if not octets or not (b"*" in items or any(matches(octets, item) for item in items)):
             reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.place}"
             return NotAllowed(reason, f"{option}={rule}")
         if not holds_one_address(message.by_name[b"from"][0].value):

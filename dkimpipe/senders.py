@@ -10,7 +10,7 @@ import posix
 
 from dkimpipe.address import to_lower
 from dkimpipe.errors import ConfigError, shown
-from dkimpipe.files import CHUNK, Place, open_file, open_still_file, refuse_changed, why
+from dkimpipe.files import CHUNK, Place, open_file, refuse_changed, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ LONG_NAMES = {
 TYPES = ("dkim", "domainkeys")
 # The options that limit who may use it. Items between colons must not be empty: an empty login is that of a
 # client that did not log in.
-FOR_WHOM = ("login", "envelope")
+PERMISSIONS = ("login", "envelope")
 
 
 class Entry:
@@ -134,18 +134,18 @@ class Signature:
         self.place = place
 
 
-def lookup(path: str, keys: "Sequence[bytes]", still: bool = False) -> "Entry | None":
+def lookup(path: str, keys: "Sequence[bytes]", wait: bool = False) -> "Entry | None":
     """Return the entry of the first of these keys (lower case) that is in the map, None if there is none.
 
-    If a key is in the map more than once its last line applies, as in DKIMproxy. ``still``: wait until the
+    If a key is in the map more than once its last line applies, as in DKIMproxy. ``wait`` until the
     map is no longer being written to. Raises ConfigError.
     """
     keys = [
         key for key in keys if key and key[:1] not in b"#; \t\r\n"
     ]  # white space or a comment is not a key
-    descriptor, status = open_still_file(path, "map") if still else open_file(path, "map")
+    descriptor, status = open_file(path, "map", wait)
     try:
-        if still:
+        if wait:
             refuse_empty(path, status)
         found = _find(path, descriptor, status, keys)
         entry = _entry(path, descriptor, *found) if found else None
@@ -229,7 +229,7 @@ def _options(text: str, place: Place) -> "dict[str, str]":
             raise ConfigError(f"{place}: no value: '{shown(option.strip())}'")
         if long_name in options:
             raise ConfigError(f"{place}: duplicate option: '{shown(option.strip())}'")
-        if long_name in FOR_WHOM and not all(item.strip(" @") for item in value.split(":")):
+        if long_name in PERMISSIONS and not all(item.strip(" @") for item in value.split(":")):
             raise ConfigError(f"{place}: empty item next to a colon: '{shown(option.strip())}'")
         options[long_name] = value
     return options
@@ -257,13 +257,13 @@ def _find(
         index = mapindex.load(path, status)
         if index >= 0:
             try:
-                return mapindex.find(index, keys, lambda key, at: _stands_at(descriptor, key, at))
+                return mapindex.find(index, keys, lambda key, at: _is_line_of(descriptor, key, at))
             finally:
                 posix.close(index)
     return _scan(descriptor, keys)
 
 
-def _stands_at(descriptor: int, key: bytes, offset: int) -> bool:
+def _is_line_of(descriptor: int, key: bytes, offset: int) -> bool:
     """Return whether the line at this offset is that of a key."""
     if offset > _LAST_OFFSET:
         return False
@@ -280,10 +280,10 @@ def _scan(descriptor: int, keys: "Sequence[bytes]") -> "tuple[bytes, int] | None
     A sender's addresses and its domain have the same ending, so one search for that ending rules out most of
     a long map. The parents of the domain, and the dot, are searched for only after that.
     """
-    particular = next((number for number, key in enumerate(keys, 1) if b"@" not in key), len(keys))
-    for some in (keys[:particular], keys[particular:]):
-        alike = all(key.endswith(some[-1]) for key in some)
-        found = _scan_once(descriptor, some, some[-1] if alike else b"") if some else None
+    first_parent = next((number for number, key in enumerate(keys, 1) if b"@" not in key), len(keys))
+    for group in filter(None, (keys[:first_parent], keys[first_parent:])):
+        share_end = all(key.endswith(group[-1]) for key in group)
+        found = _scan_once(descriptor, group, group[-1] if share_end else b"")
         if found:
             return found
     return None
@@ -298,20 +298,20 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
     if octets.startswith(b"\n" + _BYTE_ORDER_MARK):
         octets = b"\n" * 4 + octets[4:]
     while True:
-        last = len(octets) < CHUNK
-        octets = lower(octets + b"\n" if last else octets)
+        at_end = len(octets) < CHUNK
+        octets = lower(octets + b"\n" if at_end else octets)
         # Reading resumes at the last line end, so that a key and the white space after it are never split.
-        whole = octets.rfind(b"\n")
-        end = whole if whole > 0 else len(octets) - 1
+        line_end = octets.rfind(b"\n")
+        end = line_end if line_end > 0 else len(octets) - 1
         if octets.rfind(common_end) >= 0:
             for rank in range(min(best + 1, len(keys))):
                 line = _last_line(octets, needles[rank], end)
                 if line >= 0:
                     best, found = rank, (keys[rank], start + line + 1)
                     break
-        if last:
+        if at_end:
             return found
-        start += whole if whole > 0 else len(octets)
+        start += line_end if line_end > 0 else len(octets)
         octets = posix.pread(descriptor, CHUNK, start)
 
 

@@ -148,7 +148,7 @@ def test_a_map_that_never_comes_to_rest_keeps_the_mail_back(
 
     monkeypatch.setattr(time, "sleep", sleep)
     with pytest.raises(ConfigError) as caught:
-        files.open_still_file(str(path), "map")
+        files.open_file(str(path), "map", wait=True)
     assert str(caught.value) == f"map {path}: it keeps changing"
     assert len(waits) == 20
     assert all(0 < seconds <= 1 for seconds in waits)
@@ -169,5 +169,5 @@ def test_a_map_that_is_changed_while_it_is_read(
 
     monkeypatch.setattr(senders, "_scan", edit)
     with pytest.raises(ConfigError) as caught:
-        senders.lookup(str(path), keys, still=True)
+        senders.lookup(str(path), keys, wait=True)
     assert str(caught.value) == f"map {path}: it changed while it was being read"

@@ -46,8 +46,8 @@ def replace(path: str, before: bytes, old: Pair, new: Pair) -> None:
         {edit for line in lines for edit in _edits(line, old, new)}, reverse=True
     ):
         after = after[:start] + value.encode("utf-8", "surrogateescape") + after[end:]
-    wanted = [(line.key, _said(line, {old: new})) for line in lines]
-    if wanted != [(line.key, _said(line, {})) for line in entries.entries_of(io.BytesIO(after), path)]:
+    wanted = [(line.key, _meaning(line, {old: new})) for line in lines]
+    if wanted != [(line.key, _meaning(line, {})) for line in entries.entries_of(io.BytesIO(after), path)]:
         raise ConfigError(
             f"{path}: cannot find s={old.selector} and key={old.keyfile}",
             f"replace them with s={new.selector} and key={new.keyfile}",
@@ -84,17 +84,17 @@ def _octets(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _said(line: Line, renamed: dict[Pair, Pair]) -> object:
+def _meaning(line: Line, renamed: dict[Pair, Pair]) -> object:
     """Return the meaning of an entry, with pairs renamed; for an invalid one its text, which must be kept."""
     try:
         signatures = senders.parse(line.text, line.place)
     except ConfigError:
         return line.text
-    said = []
+    meaning = []
     for signature in signatures:
         options = dict(signature.options)
         known = pair(signature)
         if known in renamed:
             options["selector"], options["keyfile"] = renamed[known]
-        said.append((signature.type, options))
-    return said
+        meaning.append((signature.type, options))
+    return meaning

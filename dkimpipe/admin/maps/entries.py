@@ -107,7 +107,7 @@ def _offset_of_value(line: PhysicalLine) -> int:
     return line.offset + len(line.text[:before].encode("utf-8", "surrogateescape"))
 
 
-def lines_of_no_entry(path: str) -> list[int]:
+def orphans(path: str) -> list[int]:
     """Return the numbers of the lines that would continue an entry, but precede the first one.
 
     Raises ConfigError.
@@ -140,7 +140,7 @@ def without_map(settings: Settings) -> Iterator[Line]:
                 yield Line(place, key, ((0, text),), by)
 
 
-def counting(path: str, by: str = BY_SENDER) -> list[Line]:
+def effective(path: str, by: str = BY_SENDER) -> list[Line]:
     """Return the entries of a map that apply: of several with one key the last. Raises ConfigError."""
     return list({canonical(line.key): line for line in entries(path, by)}.values())
 
@@ -150,11 +150,11 @@ def lines(settings: Settings) -> list[Line]:
 
     Raises ConfigError.
     """
-    found = [line for path, by in maps(settings).items() for line in counting(path, by)]
+    found = [line for path, by in maps(settings).items() for line in effective(path, by)]
     return found + list(without_map(settings))
 
 
-def asked_for(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
+def requested(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
     """Return all that can choose signatures, and whether it is one of these keys.
 
     No keys mean all of them. Raises ConfigError for a key that is not there.
@@ -237,7 +237,7 @@ def use(line: Line, signature: Signature, settings: Settings) -> Use:
     no fixed name.
     """
     found: list[SignatureOptions] = []
-    for sender, domain in occasions(line):
+    for sender, domain in samples(line):
         try:
             found.append(complete(signature, settings, macros(sender, domain)))
         except NotSigned as reason:
@@ -254,13 +254,13 @@ def use(line: Line, signature: Signature, settings: Settings) -> Use:
     return Use(line, found[0], hosts != {found[0].domain})
 
 
-def occasions(line: Line) -> list[tuple[Mailbox, bytes]]:
+def samples(line: Line) -> list[tuple[Mailbox, bytes]]:
     """Return senders that an entry is for, each with the domain that stands for ``$keydomain``.
 
     It is the only one, or two that differ in all that macros can stand for; the first is one that the
     domain of the key covers.
     """
-    return _OCCASIONS[line.by](canonical(line.key))
+    return _SAMPLES[line.by](canonical(line.key))
 
 
 def _by_sender(key: bytes) -> list[tuple[Mailbox, bytes]]:
@@ -285,7 +285,7 @@ def _by_nothing(key: bytes) -> list[tuple[Mailbox, bytes]]:
 
 
 _TWO_DOMAINS = (b"a.example", b"b.example")
-_OCCASIONS: dict[str, Callable[[bytes], list[tuple[Mailbox, bytes]]]] = {
+_SAMPLES: dict[str, Callable[[bytes], list[tuple[Mailbox, bytes]]]] = {
     BY_SENDER: _by_sender,
     BY_LIST: _by_list,
     BY_NOTHING: _by_nothing,

@@ -107,7 +107,7 @@ class Lint:
     def _map(self, path: str, by: str) -> None:
         seen: dict[bytes, int] = {}
         uses: dict[bytes, list[Use]] = {}
-        for number in entries.lines_of_no_entry(path):
+        for number in entries.orphans(path):
             self._warn(
                 f"{Place(path, number)}: it begins with white space, but there is no entry to continue"
             )
@@ -153,16 +153,16 @@ class Lint:
             self.findings += dkimproxy.entry(line)
         for _, signature, use in entries.every_signature([line], self.settings):
             if signature:
-                self._for_whom(signature)
+                self._permissions(signature)
                 if self._signature(line, signature) and isinstance(use, Use):
                     uses.append(use)
             elif isinstance(use, Trouble):
                 self._error(use)
         return uses
 
-    def _for_whom(self, signature: Signature) -> None:
+    def _permissions(self, signature: Signature) -> None:
         """Check for values that match no login or no envelope sender."""
-        for option in signature.options.keys() & set(senders.FOR_WHOM):
+        for option in signature.options.keys() & set(senders.PERMISSIONS):
             for item in map(str.strip, signature.options[option].split(":")):
                 domain = entries.canonical(item).rpartition(b"@")[2]
                 if "*" in item and item != "*":
@@ -177,7 +177,7 @@ class Lint:
 
     def _signature(self, line: Line, signature: Signature) -> bool:
         """Make this signature, with the filter's code, for a sender of the entry; return whether it works."""
-        sender, domain = entries.occasions(line)[0]
+        sender, domain = entries.samples(line)[0]
         try:
             options = complete(signature, self.settings, macros(sender, domain))
             if line.is_for_all:

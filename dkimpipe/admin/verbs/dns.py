@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     """Print or publish the records; return 0, or 78 if some could not be computed. Raises ConfigError."""
     _check_combination(options)
     settings = read_settings(filter_files.arguments(options))
-    needed = NeededRecords(entries.asked_for(settings, options.keys), settings)
+    needed = NeededRecords(entries.requested(settings, options.keys), settings)
     records = needed.records(options)
     for note in needed.notes:
         print(f"dkimpipe: {one_line(note)}", file=sys.stderr)

@@ -342,7 +342,7 @@ def _entry(domain: str, path: Path) -> senders.Entry | None:
 def _is_for_all(entry: senders.Entry | None) -> bool:
     """Return whether an entry has a signature that is not limited to certain senders."""
     signatures = senders.parse(entry.text, entry.place) if entry else []
-    return any(each.options.keys().isdisjoint(senders.FOR_WHOM) for each in signatures)
+    return any(each.options.keys().isdisjoint(senders.PERMISSIONS) for each in signatures)
 
 
 def _group_id(name: str) -> int | None:
