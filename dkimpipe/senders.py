@@ -97,8 +97,12 @@ class PhysicalLine:
 
     @property
     def key(self) -> str:
-        """The key as written; empty if the line continues an entry."""
-        return self.text.replace("\t", " ").replace("\r", " ").replace("\n", " ").partition(" ")[0]
+        """The key as written: a quoted local part may have spaces. Empty if the line continues an entry."""
+        end = 0
+        if self.text[0] == '"':
+            end = self.text.replace("\\\\", "  ").replace('\\"', "  ").find('"', 1) + 1
+        rest = self.text[end:].replace("\t", " ").replace("\r", " ").replace("\n", " ")
+        return self.text[:end] + rest.partition(" ")[0]
 
     @property
     def value(self) -> str:

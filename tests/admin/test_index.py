@@ -71,6 +71,15 @@ def test_it_finds_what_a_scan_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found > 300
 
 
+def test_it_finds_quoted_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "map"
+    keys = [b'"a %d"@a.example' % number for number in range(50)]
+    path.write_bytes(b"a.example dkim\n" + b"".join(key + b" dkim(s=b)\n" for key in keys))
+    make(path, monkeypatch)
+    found = [senders.lookup(str(path), [key, b"a.example"]) for key in keys]
+    assert [entry and entry.key for entry in found] == keys
+
+
 def append(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"b.example dkim(s=new,key=/k)\n")

@@ -172,6 +172,10 @@ LINES: dict[str, tuple[bytes, list[tuple[int, int, bool, str, str]]]] = {
     "continuation-with-only-a-comment": (b"a\n # x\n", [(1, 0, False, "a", ""), (2, 2, True, "", "")]),
     "white-space-alone": (b"a\n \t\r\n\xc2\xa0\n", [(1, 0, False, "a", "")]),
     "carriage-return-first": (b"a\n\rb c\n", [(1, 0, False, "a", ""), (2, 2, False, "", "b c")]),
+    "quoted": (b'"a b"@c d\n', [(1, 0, False, '"a b"@c', "d")]),
+    "quoted-mark-of-a-comment": (b'"a #b"@c d\n', [(1, 0, False, '"a #b"@c', "d")]),
+    "quoted-quote": (rb""""a\" b\\" c""", [(1, 0, False, r'''"a\" b\\"''', "c")]),
+    "quote-not-closed": (b'"a b\n', [(1, 0, False, '"a', "b")]),
     "not-utf-8": (b"\xff \xfe\n", [(1, 0, False, "\udcff", "\udcfe")]),
     "offsets-are-octets": ("ü ü\n ü\n".encode(), [(1, 0, False, "ü", "ü"), (2, 6, True, "", "ü")]),
     "very-long": (
