@@ -107,14 +107,14 @@ def _offset_of_value(line: PhysicalLine) -> int:
     return line.offset + len(line.text[:before].encode("utf-8", "surrogateescape"))
 
 
-def orphans(path: str) -> list[int]:
-    """Return the numbers of the lines that would continue an entry, but precede the first one.
+def orphans(path: str) -> list[Place]:
+    """Return the places of the lines that would continue an entry, but precede the first one.
 
     Raises ConfigError.
     """
     with _opened(path) as file:
         before = itertools.takewhile(lambda line: line.continues, senders.physical_lines(file))
-        return [line.number for line in before]
+        return [Place(path, line.number) for line in before]
 
 
 def canonical(key: str) -> bytes:

@@ -107,10 +107,8 @@ class Lint:
     def _map(self, path: str, by: str) -> None:
         seen: dict[bytes, int] = {}
         uses: dict[bytes, list[Use]] = {}
-        for number in entries.orphans(path):
-            self._warn(
-                f"{Place(path, number)}: it begins with white space, but there is no entry to continue"
-            )
+        for place in entries.orphans(path):
+            self._warn(f"{place}: it begins with white space, but there is no entry to continue")
         empty = True
         for line in entries.entries(path, by):
             empty = False
