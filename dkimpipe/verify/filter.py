@@ -19,9 +19,10 @@ from dkimpipe.handover import hand_over
 from dkimpipe.message import Message
 from dkimpipe.pipe import read_standard_input
 from dkimpipe.verify import policy, summary
+from dkimpipe.verify.authres import write
+from dkimpipe.verify.forged import without_forged
 from dkimpipe.verify.judge import Checks
 from dkimpipe.verify.resolver import Resolver
-from dkimpipe.verify.results import without_claims, write
 from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.usage import HELP
 
@@ -68,7 +69,7 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
         return _explain(message, bodies, checks, resolver)
 
     complete = spool.new(message.small, room=_ROOM + len(message.envelope_line))
-    complete.write(without_claims(message, hostname))
+    complete.write(without_forged(message, hostname))
     for chunk in message.body():
         complete.write(chunk)
         bodies.update(chunk)

@@ -35,10 +35,11 @@ from dkimpipe.address import first_mailbox, is_at_or_below, is_domain, to_a_labe
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.message import Message
 from dkimpipe.verify import taglist
+from dkimpipe.verify.forged import NAME, claims_to_be_ours
 from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.resolver import Resolver
-from dkimpipe.verify.results import NAME, claims, parts
 from dkimpipe.verify.settings import VerifySettings
+from dkimpipe.verify.structured import parts
 from dkimpipe.verify.verdict import TemporaryError
 
 _MAX_AUTHORS = 4  # domains whose policies are queried
@@ -226,7 +227,7 @@ def _passed_spf(message: Message, authserv_id: str) -> Iterator[bytes]:
             continue
         if field.name == b"received-spf" and items[0].lower().split()[:1] == [b"pass"]:
             yield from _spf_domain(b" ".join(items))
-        if field.name == NAME and claims(field, authserv_id):
+        if field.name == NAME and claims_to_be_ours(field, authserv_id):
             for part in items[1:]:
                 if part.lower().split()[:1] == [b"spf=pass"]:
                     yield from _spf_domain(part)

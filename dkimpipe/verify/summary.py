@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 from dkimpipe.errors import printable
 from dkimpipe.verify import taglist
+from dkimpipe.verify.authres import ResInfo
 from dkimpipe.verify.judge import Judged
-from dkimpipe.verify.results import Result
 
 _SHORTEST = 8  # characters of b= (RFC 6008 section 4)
 
 
-def results(judged: Sequence[Judged], left_out: int) -> list[Result]:
+def results(judged: Sequence[Judged], left_out: int) -> list[ResInfo]:
     """Return the results for the field; ``left_out`` is the number of signatures that were not checked."""
-    reported = [Result(each.method, each.word, _properties(each, judged), each.reason) for each in judged]
+    reported = [ResInfo(each.method, each.word, _properties(each, judged), each.reason) for each in judged]
     if left_out:
-        reported.append(Result("dkim", "policy", (), f"{left_out} more signatures were not checked"))
-    return reported or [Result("dkim", "none")]
+        reported.append(ResInfo("dkim", "policy", (), f"{left_out} more signatures were not checked"))
+    return reported or [ResInfo("dkim", "none")]
 
 
-def line(reported: Sequence[Result]) -> str:
+def line(reported: Sequence[ResInfo]) -> str:
     """Return the results for the log."""
     facts = []
     for result in reported:
-        words = [f"{result.method}={result.verdict}", *([f"({result.reason})"] if result.reason else [])]
+        words = [f"{result.method}={result.result}", *([f"({result.reason})"] if result.reason else [])]
         wanted = (f"{name.partition('.')[2]}={value}" for name, value in result.properties)
         words += [printable(word.encode()) for word in wanted if word[0] in "dsa"]
         facts.append(" ".join(words))

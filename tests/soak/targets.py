@@ -28,7 +28,7 @@ from dkimpipe.admin.maps import entries as mapfile  # noqa: E402
 from dkimpipe.errors import NotSigned, Trouble  # noqa: E402
 from dkimpipe.keys import PrivateKey  # noqa: E402
 from dkimpipe.message import Message  # noqa: E402
-from dkimpipe.verify import keyrecord, resolver, results, taglist  # noqa: E402
+from dkimpipe.verify import forged, keyrecord, resolver, taglist  # noqa: E402
 from dkimpipe.verify.verdict import Verdict  # noqa: E402
 
 US = "mx.example.com"
@@ -92,10 +92,10 @@ def _key(octets: bytes) -> None:
 def _results(octets: bytes) -> None:
     """What claims to be ours is gone, and what is left does not claim it; nothing else is gone."""
     message = Message(in_memory.reader(octets))
-    left = results.without_claims(message, US)
+    left = forged.without_forged(message, US)
     again = Message(in_memory.reader(left))
-    assert not [field for field in again.fields if results.claims(field, US)]
-    kept = [field.text for field in message.fields if not results.claims(field, US)]
+    assert not [field for field in again.fields if forged.claims_to_be_ours(field, US)]
+    kept = [field.text for field in message.fields if not forged.claims_to_be_ours(field, US)]
     assert all(text.replace(b"\r\n", b"\n") in left.replace(b"\r\n", b"\n") for text in kept)
 
 

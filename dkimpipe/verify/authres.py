@@ -1,0 +1,62 @@
+"""The Authentication-Results field (RFC 8601), written.
+
+Text from a message or DNS cannot inject anything: a value that is not a token, domain or address (section
+2.2) is written as a quoted string, without any octet that could end it, even for a reader that does not parse
+quoted pairs (such as Mail::AuthenticationResults), or quotes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dkimpipe.tags import WIDTH
+
+_MAX_VALUE = 255  # characters
+_SPECIAL = '"\\;()'
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"  # a token of RFC 2045; a domain is one, too
+# RFC 5322, without "/", "=" and "?": a token has none of them, and not all read header.i==@example.com.
+_ATOM = r"[A-Za-z0-9!#$%&'*+^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9_-]+"
+_NEEDS_NO_QUOTES = re.compile(rf"{_WORD}|(?:{_ATOM}(?:\.{_ATOM})*)?@{_LABEL}(?:\.{_LABEL})*")
+
+
+class ResInfo(NamedTuple):
+    """The result of one method, which is ``resinfo`` in the grammar (section 2.2).
+
+    ``method``      dkim or domainkeys
+    ``result``      none pass fail policy neutral temperror permerror (section 2.7.1)
+    ``properties``  such as ("header.d", "example.com")
+    ``reason``      in words, or empty
+    """
+
+    method: str
+    result: str
+    properties: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+
+
+def write(authserv_id: str, resinfos: Sequence[ResInfo]) -> bytes:
+    """Return the field as LF text, folded at WIDTH columns where its parts allow it, no LF at its end."""
+    lines = [f"Authentication-Results: {authserv_id}"]
+    for resinfo in resinfos:
+        lines[-1] += ";"
+        words = [f"{resinfo.method}={resinfo.result}"]
+        if resinfo.reason:
+            words.append(f"reason={_value(resinfo.reason)}")
+        words += [f"{name}={_value(value)}" for name, value in resinfo.properties]
+        lines.append("")
+        for word in words:
+            if lines[-1] and len(lines[-1]) + 1 + len(word) >= WIDTH:
+                lines.append("")
+            lines[-1] += " " + word
+    if not resinfos:
+        lines[-1] += "; none"
+    return "\n".join(lines).encode("ascii")
+
+
+def _value(text: str) -> str:
+    """Return a value in a form that is safe in the field: at most _MAX_VALUE characters of it."""
+    text = "".join([c if " " <= c <= "~" and c not in _SPECIAL else "?" for c in text[:_MAX_VALUE]])
+    return text if _NEEDS_NO_QUOTES.fullmatch(text) else f'"{text}"'
