@@ -18,13 +18,12 @@ from dkimpipe.errors import HeaderError, RejectedError, Trouble, UsageError, one
 from dkimpipe.handover import hand_over
 from dkimpipe.message import Message
 from dkimpipe.pipe import read_standard_input
-from dkimpipe.verify import policy, summary
+from dkimpipe.verify import summary
 from dkimpipe.verify.authres import write
 from dkimpipe.verify.forged import without_forged
 from dkimpipe.verify.judge import Checks
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.settings import VerifySettings
-from dkimpipe.verify.usage import HELP
 
 # Octets. Postfix limits a field by header_size_limit, but the whole header only by the size of a message: a
 # header below this limit is checked, for otherwise it would wait in the queue, or pass unchecked.
@@ -36,6 +35,8 @@ _NONE_IS_GOOD = 78  # exit status of --explain, as of the verbs that check somet
 def verify(arguments: list[str]) -> int:
     """Verify one message and return exit status 0, or 69 if it is rejected, or raise Trouble."""
     if arguments == ["--help"]:
+        from dkimpipe.verify.usage import HELP
+
         os.write(1, HELP.encode())
         return 0
     parent = os.getppid()
@@ -75,8 +76,11 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
         bodies.update(chunk)
     bodies.finish()
     judged = checks.judge(resolver, int(time.time()))
-    # With a separate time limit: otherwise slow servers for many keys would circumvent every policy.
-    policy.reject(message, judged, settings.resolver(), settings)
+    if settings.yes("reject_fail") or settings.yes("reject_error"):
+        from dkimpipe.verify import policy
+
+        # With a separate time limit: otherwise slow servers for many keys would circumvent every policy.
+        policy.reject(message, judged, settings.resolver(), settings)
     results = summary.results(judged, checks.left_out)
     field = write(hostname, results).replace(b"\n", message.line_end)
     # A message without a header may begin with white space, which would continue our field.

@@ -128,7 +128,7 @@ FAULTS = {
         f"example.com dkim(d=example.org,s=a,{KEY})",
         [
             "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
-            "no pass for DMARC (RFC 7489)"
+            "no pass for DMARC (RFC 9989)"
         ],
     ),
     "domainkeys of another domain": (

@@ -286,12 +286,30 @@ def test_help() -> None:
     assert done.stdout.startswith(b"usage: dkimpipe verify [OPTION]... [-f SENDER] [-- RECIPIENT...]\n")
 
 
-def test_nothing_of_the_verbs_is_loaded() -> None:
-    """They would end the process by the slow way, too."""
+def modules_loaded(*arguments: str) -> set[str]:
+    """Return the modules of verify and of the verbs that are loaded for a message."""
     code = (
         "import sys; from dkimpipe.command import main; main(sys.argv[1:]);"
-        "sys.stderr.write(' '.join(name for name in sys.modules if name.startswith('dkimpipe.admin')))"
+        "sys.stderr.write(' '.join(name for name in sys.modules if name.startswith('dkimpipe.')))"
     )
-    command = [sys.executable, "-c", code, "verify", "--hostname=mx.example.com"]
+    command = [sys.executable, "-c", code, "verify", "--hostname=mx.example.com", *arguments]
     done = subprocess.run(command, input=b"From: a@example.com\n\n", capture_output=True, check=True)
-    assert done.stderr == b"dkimpipe: verified: dkim=none; from=a@example.com\n"
+    names = (name.split(".")[1:] for name in done.stderr.decode().splitlines()[-1].split())
+    return {".".join(name) for name in names if name[0] == "admin" or (name[1:] and name[0] == "verify")}
+
+
+ALWAYS = (
+    "authres dkim domainkeys filter forged judge keyrecord resolver settings signature structured summary"
+    " taglist verdict"
+)
+LOADED = {
+    "by default": ([], ""),
+    "with policies": (["--reject_fail"], "policy policyrecord"),
+    "with DMARC": (["--reject_fail", "--dmarc"], "policy policyrecord alignment dmarc spf"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "more"), LOADED.values(), ids=LOADED)
+def test_the_modules_that_are_loaded(dns: str, arguments: list[str], more: str) -> None:
+    """Each costs time. None of the verbs' modules: they would also end the process the slow way."""
+    assert modules_loaded(dns, *arguments) == {f"verify.{name}" for name in f"{ALWAYS} {more}".split()}

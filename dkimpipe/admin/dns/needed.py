@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable
 
 from dkimpipe import publickey
-from dkimpipe.address import is_at_or_below, is_domain
+from dkimpipe.address import is_domain
 from dkimpipe.admin.dns import compare, record
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.maps import entries
@@ -19,6 +19,7 @@ from dkimpipe.config import Settings
 from dkimpipe.dkim import KEY_TYPES
 from dkimpipe.errors import ConfigError, NotSigned, Trouble
 from dkimpipe.files import Place
+from dkimpipe.verify.alignment import is_aligned
 
 
 class NeededRecords:
@@ -139,7 +140,7 @@ class NeededRecords:
         if options.dmarc:
             records.append(Record(record.dmarc_name(domain), record.dmarc(options.report or "")))
             host = (options.report or domain).rpartition("@")[2]
-            if not _related(host.encode(), domain.encode()):
+            if not is_aligned(host.encode(), domain.encode()):
                 consent = f"only if {domain}._report._dmarc.{host} publishes v=DMARC1 (RFC 7489 section 7.1)"
                 self.notes.append(f"{domain}: DMARC reports go to {host} {consent}")
         return records
@@ -154,7 +155,3 @@ def _common_tags(options: argparse.Namespace) -> dict[str, str]:
 def _first_place(uses: Iterable[Use]) -> Place | None:
     """Return the place of the first one, if there is any."""
     return next((use.line.place for use in uses), None)
-
-
-def _related(one: bytes, other: bytes) -> bool:
-    return is_at_or_below(one, other) or is_at_or_below(other, one)

@@ -10,7 +10,7 @@ import functools
 import os
 
 from dkimpipe import clients, config, mapindex, publickey, senders
-from dkimpipe.address import Mailbox, is_at_or_below, is_domain
+from dkimpipe.address import Mailbox, is_domain
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import dkimproxy, entries, index
 from dkimpipe.admin.maps.entries import BY_LIST, Line, Use
@@ -24,6 +24,7 @@ from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions, complete, macros
 from dkimpipe.senders import Signature
+from dkimpipe.verify.alignment import is_aligned
 
 GOOD_BITS = 2048  # RFC 8301 section 3.2
 
@@ -215,12 +216,9 @@ class Lint:
                 f" at least {GOOD_BITS} are recommended (RFC 8301)",
                 "create one with dkimpipe genkey",
             )
-        aligned = is_at_or_below(options.domain, author_domain) or is_at_or_below(
-            author_domain, options.domain
-        )
-        if options.type == "dkim" and author_domain and not aligned:
+        if options.type == "dkim" and author_domain and not is_aligned(options.domain, author_domain):
             d, domain = options.domain.decode(), author_domain.decode()
-            self._warn(f"{place}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 7489)")
+            self._warn(f"{place}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 9989)")
 
     def _selectors(self) -> None:
         """Check for names in DNS that would need two keys."""

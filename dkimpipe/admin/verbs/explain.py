@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Callable
 
 from dkimpipe import publickey
-from dkimpipe.address import Mailbox, is_at_or_below
+from dkimpipe.address import Mailbox
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
@@ -21,6 +21,7 @@ from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions
 from dkimpipe.pipe import read_standard_input
 from dkimpipe.signatures import Signatures
+from dkimpipe.verify.alignment import is_aligned
 
 State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
 
@@ -131,9 +132,9 @@ def _signature(options: SignatureOptions, author_domain: bytes) -> Iterator[str]
 
 
 def _alignment(domain: bytes, author_domain: bytes) -> str:
-    """Return the alignment of a signature's d= for DMARC (RFC 7489 section 3.1.1)."""
-    if domain == author_domain:
+    """Return the alignment of a signature's d= for DMARC."""
+    if is_aligned(domain, author_domain, strict=True):
         return "DMARC: aligned with From"
-    if is_at_or_below(domain, author_domain) or is_at_or_below(author_domain, domain):
+    if is_aligned(domain, author_domain):
         return f"DMARC: aligned with From unless the policy of {author_domain.decode()} has adkim=s"
     return f"DMARC: not aligned with From: no pass for {author_domain.decode()}"

@@ -1,0 +1,57 @@
+"""SPF results that our own host recorded in the header; SPF itself is not checked.
+
+A pass is trusted in a Received-SPF field (RFC 7208 section 9.1), or in an Authentication-Results field with
+our authserv-id, above the topmost Received field. smtpd(8) writes what a policy server or a table returns
+(PREPEND, access(5)), then its Received field, then what the client sends: nothing above it can be forged,
+unless header_checks(5) remove that Received field. Most milters insert their fields below it, where they
+cannot be distinguished from the client's, so those are ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from dkimpipe.address import to_a_labels
+from dkimpipe.message import Message
+from dkimpipe.verify.forged import NAME, claims_to_be_ours
+from dkimpipe.verify.structured import parts
+
+# A name and a value, which consists of quoted strings and unquoted text without white space.
+_PAIR = re.compile(rb'(?<![\w.-])([\w.-]+)[ \t]*=[ \t]*((?:"[^"\\]*(?:\\.[^"\\]*)*"|[^" \t])*)', re.DOTALL)
+_MAILFROM_NAMES = (b"envelope-from", b"smtp.mailfrom")
+_HELO_NAMES = (b"helo", b"smtp.helo")
+_NAMES = (b"identity", *_MAILFROM_NAMES, *_HELO_NAMES)
+
+
+def passed(message: Message, authserv_id: str) -> Iterator[bytes]:
+    """Yield the domains for which SPF passed, in A-labels; an empty one if the field names none."""
+    names = [field.name for field in message.fields]
+    for field in message.fields[: names.index(b"received")] if b"received" in names else ():
+        try:
+            items = list(parts(field.value))
+        except ValueError:
+            continue
+        if field.name == b"received-spf" and items[0].lower().split()[:1] == [b"pass"]:
+            yield from _domain(b" ".join(items))
+        if field.name == NAME and claims_to_be_ours(field, authserv_id):
+            for item in items[1:]:
+                if item.lower().split()[:1] == [b"spf=pass"]:
+                    yield from _domain(item)
+
+
+def _domain(text: bytes) -> Iterator[bytes]:
+    """Yield the domain that passed: of the MAIL FROM identity, or of HELO if that was checked instead.
+
+    Nothing is yielded if a name appears twice: one of the two may come from the client.
+    """
+    pairs = [(name.lower(), value) for name, value in _PAIR.findall(text) if name.lower() in _NAMES]
+    values = {name: value.strip(b'"<>').lower() for name, value in pairs}
+    if len(values) < len(pairs):
+        return
+    names = _HELO_NAMES if values.get(b"identity") == b"helo" else _MAILFROM_NAMES + _HELO_NAMES
+    domains = (values.get(name, b"").rpartition(b"@")[2].rstrip(b".") for name in names)
+    try:
+        yield to_a_labels(next(filter(None, domains), b""))
+    except ValueError:  # not UTF-8
+        return
