@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import dns.exception
 import dns.flags
-import dns.inet
 import dns.name
 import dns.resolver
 
 from dkimpipe.verify.verdict import TemporaryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.verify.nameserver import Server
 
 BUDGET = 30.0  # seconds for all keys of a message, and again for policies: far from the 280 of the filter
 _ONE_NAME = 10.0  # seconds
@@ -36,7 +39,7 @@ class Resolver:
 
     def __init__(
         self,
-        server: tuple[str, int] | None = None,
+        server: Server | None = None,
         known: Mapping[str, bytes] | None = None,
         budget: float = BUDGET,
     ) -> None:
@@ -97,18 +100,8 @@ class Resolver:
             except dns.exception.DNSException as error:
                 raise TemporaryError(f"no DNS resolver: {error}") from None
             if self._server:
-                address, port = self._server
-                self._resolver.nameservers = [address]
-                self._resolver.port = port
+                self._resolver.nameservers = [self._server.address]
+                self._resolver.port = self._server.port
             self._resolver.use_edns(0, 0, _PAYLOAD)
             self._resolver.flags = dns.flags.RD | dns.flags.AD  # RFC 6840 section 5.7
         return self._resolver
-
-
-def server(text: str) -> tuple[str, int]:
-    """Return address and port of ``IP`` or ``IP#PORT``. Raises ValueError."""
-    address, mark, port = text.partition("#")
-    number = int(port) if port.isascii() and port.isdigit() else 0
-    if not dns.inet.is_address(address) or (mark and not 0 < number < 65536):
-        raise ValueError(text)
-    return address, number or 53

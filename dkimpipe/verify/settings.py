@@ -10,7 +10,6 @@ from dkimpipe.address import is_domain, to_a_labels
 from dkimpipe.config import OPTIONS, VERIFY_CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, printable
 from dkimpipe.files import Place, read_file
-from dkimpipe.verify import resolver
 from dkimpipe.verify.resolver import Resolver
 
 _YES_OR_NO = OPTIONS["verbose"]
@@ -74,8 +73,12 @@ class VerifySettings(Settings):
         """Return the resolver for DNS. Raises ConfigError."""
         known = {name: _record(path, place) for name, (path, place) in self.key_files.items()}
         text = self.get("dns_server")
+        if not text:
+            return Resolver(None, known)
+        from dkimpipe.verify.nameserver import Server
+
         try:
-            return Resolver(resolver.server(text) if text else None, known)
+            return Resolver(Server.parse(text), known)
         except ValueError:
             place = self.places["dns_server"]
             raise ConfigError(

@@ -29,6 +29,7 @@ from recording import ED, KINDS, plain, run, value, with_tags
 from dkimpipe.admin.dns import record
 from dkimpipe.admin.dns import update as publish
 from dkimpipe.errors import ConfigError
+from dkimpipe.verify.nameserver import Server
 
 # A real name server.
 
@@ -185,11 +186,12 @@ def test_a_wildcard_is_not_at_the_name(keys: Keys, bind: Bind, domain: str) -> N
 
 @needs_bind
 def test_an_update_is_refused_if_somebody_was_faster(bind: Bind) -> None:
-    server = publish.Server("127.0.0.1", bind.port, publish.read_tsig_key(str(bind.directory / "good.key")))
+    key = publish.read_tsig_key(str(bind.directory / "good.key"))
+    primary = publish.Primary(Server("127.0.0.1", bind.port), key)
     name, origin = dns.name.from_text("race.dynamic.example"), dns.name.from_text("dynamic.example")
-    publish.publish(server, [record.Record("race.dynamic.example", "x")], 60, "", False)
+    publish.publish(primary, [record.Record("race.dynamic.example", "x")], 60, "", False)
     with pytest.raises(ConfigError, match="YXRRSET"):
-        server.make(publish.Change(name, origin, None, None))
+        primary.make(publish.Change(name, origin, None, None))
 
 
 REFUSED = {
@@ -348,11 +350,11 @@ def test_update_that_is_taken_but_not_made(keys: Keys, tmp_path: Path) -> None:
 
 
 def test_server_that_cannot_be_reached() -> None:
-    server = publish.Server("127.0.0.1", free_port(), TSIG)
+    primary = publish.Primary(Server("127.0.0.1", free_port()), TSIG)
     large = dns.rdataset.from_text("IN", "TXT", 60, " ".join(["x" * 250] * 3))  # it goes by TCP
     name, origin = dns.name.from_text("a.example.com"), dns.name.from_text("example.com")
     with pytest.raises(ConfigError, match="cannot be queried: Connection refused"):
-        server.make(publish.Change(name, origin, None, large))
+        primary.make(publish.Change(name, origin, None, large))
 
 
 def test_server_that_does_not_answer(keys: Keys, tmp_path: Path) -> None:

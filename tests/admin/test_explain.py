@@ -44,10 +44,10 @@ SIGNATURES = [
 ]
 
 
-def verb(*arguments: str, message: bytes = b"") -> Done:
-    """Run ``dkimpipe explain ARGUMENTS < message``."""
+def verb(*arguments: str, message: bytes = b"", name: str = "explain") -> Done:
+    """Run ``dkimpipe NAME ARGUMENTS < message``."""
     done = subprocess.run(
-        [sys.executable, str(MAIN), "explain", *arguments], input=message, capture_output=True, check=False
+        [sys.executable, str(MAIN), name, *arguments], input=message, capture_output=True, check=False
     )
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
@@ -181,12 +181,14 @@ def test_the_state_in_dns(keys: Keys) -> None:
     ]
 
 
-def test_what_is_no_server() -> None:
-    assert verb("a@example.com", "--dns", "--server=ns.example.com") == Done(
-        78,
-        b"",
-        "dkimpipe: 'ns.example.com' is not a valid server address\n"
-        "hint: such as 192.0.2.1 or 192.0.2.1#5353\n",
+@pytest.mark.parametrize("name", ["explain", "rotate"])
+def test_an_invalid_server_is_wrong_usage(name: str) -> None:
+    option = "--look-at" if name == "rotate" else "--server"
+    done = verb(f"{option}=ns.example.com", name=name)
+    assert (done.status, done.stdout) == (64, b"")
+    assert done.stderr.splitlines()[-1] == (
+        f"dkimpipe {name}: argument {option}: 'ns.example.com' is not a valid server address:"
+        " such as 192.0.2.1 or 192.0.2.1#5353"
     )
 
 

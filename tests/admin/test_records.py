@@ -23,8 +23,9 @@ from records import SAMPLES, Sample
 
 from dkimpipe.admin.dns import compare
 from dkimpipe.admin.dns.compare import Holds, Need
-from dkimpipe.admin.dns.lookup import Querier, Server
+from dkimpipe.admin.dns.lookup import NameServers
 from dkimpipe.verify import keyrecord
+from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Resolver
 
 WEAK = {"rsa512": ["512"], "rsa1008": ["1008"]}  # keys that our own signer refuses
@@ -103,12 +104,12 @@ KNOWS_ED25519 = witness.mail_dkim_on_ed25519() == "dkim:pass"
 def test_what_one_verifier_refuses_is_an_error(
     cases: list[Case], server: NameServer, refusals: dict[str, set[str]], report: Report
 ) -> None:
-    querier = Querier([Server("server", server.address, server.port)])
+    asked = NameServers([Server(server.address, server.port)])
     wrong = {}
     for case in cases:
-        findings = list(querier.findings(case.owner, [Need(case.right.decode())]))
+        findings = list(asked.findings(case.owner, [Need(case.right.decode())]))
         errors = [finding.what for finding in findings if finding.level == "error"]
-        (judged,) = in_memory.verify(case.message, Resolver((server.address, server.port)))
+        (judged,) = in_memory.verify(case.message, Resolver(Server(server.address, server.port)))
         accepted = judged.word in ("pass", "neutral")  # t=y
         if bool(errors) != (bool(refusals[case.name]) or not accepted):
             wrong[case.name] = (errors, refusals[case.name], judged.word, judged.reason)

@@ -15,6 +15,7 @@ from corpus import MESSAGES
 from judging import METHODS, SHORT, judge
 from nameserver import NameServer
 
+from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Resolver
 
 RSA_FORMS = [f"rsa{bits}{form}" for bits in (1024, 2048, 4096) for form in ("", "-pkcs1")]
@@ -106,7 +107,7 @@ def server(keys: Keys) -> Iterator[NameServer]:
 def test_matrix(keys: Keys, server: NameServer, report: Report) -> None:
     """All else in the message is the input, and each fault that a verifier is excused for is real."""
     used: dict[str, set[int]] = {"dkimpy": set(), "OpenDKIM": set(), "Mail::DKIM": set(), "ours": set()}
-    resolver = Resolver(("127.0.0.1", server.port))
+    resolver = Resolver(Server("127.0.0.1", server.port))
     now = int(time.time())
     for signatures, names in ((FULL, NAMES[::5]), (SHORT, NAMES)):
         done = dict(zip(names, sign(keys, signatures, names)))

@@ -24,6 +24,7 @@ from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.rotation import state as rotation
 from dkimpipe.admin.verbs import rotate
 from dkimpipe.errors import Trouble
+from dkimpipe.verify.nameserver import Server
 
 HOUR, DAY = 3600, 86400
 START = 1_735_689_600  # 2025-01-01 00:00 UTC
@@ -131,11 +132,12 @@ TTL = 2 * DAY  # of answers that nothing is there, too
 
 def obey(bind: Bind, order: Order) -> None:
     """Change the zone of BIND."""
-    server = publish.Server("127.0.0.1", bind.port, publish.read_tsig_key(f"{bind.directory}/good.key"))
+    key = publish.read_tsig_key(f"{bind.directory}/good.key")
+    primary = publish.Primary(Server("127.0.0.1", bind.port), key)
     if order.value:
-        publish.publish(server, [Record(*order)], TTL, "", replace=True)
+        publish.publish(primary, [Record(*order)], TTL, "", replace=True)
     else:
-        publish.delete(server, [Record(*order)], "", replace=True)
+        publish.delete(primary, [Record(*order)], "", replace=True)
 
 
 # What can come between.

@@ -25,6 +25,7 @@ from dkimpipe.body import EMPTY
 from dkimpipe.dkim import signed_data
 from dkimpipe.message import Message
 from dkimpipe.verify.judge import Judged
+from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Resolver
 
 NOW = 1_700_000_000
@@ -474,7 +475,7 @@ def told(judged: list[Judged]) -> list[str]:
 
 def verdicts(message: bytes, server: NameServer) -> list[str]:
     """Return what ``dkimpipe verify`` says, with a new resolver."""
-    return told(in_memory.verify(message, Resolver((server.address, server.port)), NOW))
+    return told(in_memory.verify(message, Resolver(Server(server.address, server.port)), NOW))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

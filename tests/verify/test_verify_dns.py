@@ -11,6 +11,7 @@ import pytest
 from conftest import MESSAGE, Keys, Report
 from nameserver import NameServer
 
+from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Resolver
 
 NAME = "sel._domainkey.example.com"
@@ -31,7 +32,7 @@ def signed(keys: Keys) -> bytes:
 
 def verdict(signed: bytes, server: NameServer, budget: float = BUDGET) -> str:
     """Return what comes of the one signature."""
-    (judged,) = in_memory.verify(signed, Resolver((server.address, server.port), budget=budget))
+    (judged,) = in_memory.verify(signed, Resolver(Server(server.address, server.port), budget=budget))
     return f"{judged.word} {judged.reason}".strip()
 
 
@@ -86,7 +87,7 @@ def test_a_fault_of_the_server(
 
 
 def test_no_server_at_all(signed: bytes) -> None:
-    (judged,) = in_memory.verify(signed, Resolver(("127.0.0.1", 1), budget=BUDGET))
+    (judged,) = in_memory.verify(signed, Resolver(Server("127.0.0.1", 1), budget=BUDGET))
     assert judged.word == "temperror"
 
 
@@ -137,14 +138,14 @@ def test_aliases_in_a_circle(signed: bytes, server: NameServer) -> None:
 
 def test_dnssec_is_noted(signed: bytes, server: NameServer) -> None:
     server.faults[NAME] = lambda wire, transport: wire[:3] + bytes([wire[3] | 0x20]) + wire[4:]
-    (judged,) = in_memory.verify(signed, Resolver((server.address, server.port)))
+    (judged,) = in_memory.verify(signed, Resolver(Server(server.address, server.port)))
     assert (judged.word, judged.authentic) == ("pass", True)
 
 
 def test_each_name_is_asked_once(signed: bytes, server: NameServer, keys: Keys) -> None:
     arguments = ("--domain=example.com", "--selector=sel", f"--keyfile={keys.path('rsa2048')}")
     again = in_memory.sign(signed, *arguments)
-    assert [each.word for each in in_memory.verify(again, Resolver((server.address, server.port)))] == [
+    assert [each.word for each in in_memory.verify(again, Resolver(Server(server.address, server.port)))] == [
         "pass",
         "pass",
     ]
@@ -159,7 +160,7 @@ def test_all_names_together_have_one_budget(keys: Keys, server: NameServer, repo
     for number in range(10):
         server.faults[f"s{number}._domainkey.example.com"] = lambda wire, transport: b""
     started = time.monotonic()
-    judged = in_memory.verify(signed, Resolver((server.address, server.port), budget=BUDGET))
+    judged = in_memory.verify(signed, Resolver(Server(server.address, server.port), budget=BUDGET))
     took = time.monotonic() - started
     assert [each.word for each in judged] == ["temperror"] * 10
     report(f"ten silent names: {took / BUDGET:.2f} of the time for all")

@@ -312,4 +312,5 @@ LOADED = {
 @pytest.mark.parametrize(("arguments", "more"), LOADED.values(), ids=LOADED)
 def test_the_modules_that_are_loaded(dns: str, arguments: list[str], more: str) -> None:
     """Each costs time. None of the verbs' modules: they would also end the process the slow way."""
-    assert modules_loaded(dns, *arguments) == {f"verify.{name}" for name in f"{ALWAYS} {more}".split()}
+    names = [*ALWAYS.split(), "nameserver", *more.split()]
+    assert modules_loaded(dns, *arguments) == {f"verify.{name}" for name in names}

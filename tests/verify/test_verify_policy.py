@@ -21,6 +21,7 @@ from dkimpipe.errors import RejectedError, UnverifiedError
 from dkimpipe.message import Field, Message
 from dkimpipe.verify import policy, signature
 from dkimpipe.verify.judge import Judged
+from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Answer, Resolver
 from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.verdict import TemporaryError
@@ -377,7 +378,7 @@ def test_slow_servers_of_others_are_no_way_round_a_policy(header: bytes) -> None
     with NameServer({"_dmarc.example.com": [REJECT]}) as server:
         for name in ("_domainkey", "_adsp._domainkey", "_dmarc", *(f"s{n}._domainkey" for n in range(9))):
             server.faults[f"{name}.evil.example"] = lambda wire, transport: b""
-        keys, policies = (Resolver((server.address, server.port), budget=BUDGET) for _ in range(2))
+        keys, policies = (Resolver(Server(server.address, server.port), budget=BUDGET) for _ in range(2))
         started = time.monotonic()
         with pytest.raises(RejectedError) as rejected:
             policy.reject(

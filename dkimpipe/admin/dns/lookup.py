@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import dns.exception
-import dns.inet
 import dns.message
 import dns.name
 import dns.query
@@ -21,19 +20,11 @@ from dkimpipe.admin.dns import compare, record
 from dkimpipe.admin.dns.compare import Need
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError, one_line, printable
+from dkimpipe.verify.nameserver import PORT, Server
 
 TIME_OUT = 5  # seconds for one query, in two attempts
 PATIENCE = 3  # queries without an answer, after which a server is not queried again
-PORT = 53
 _MAX_ALIASES = 8
-
-
-class Server(NamedTuple):
-    """A name server: its name in messages, its address, and its port."""
-
-    name: str
-    address: str
-    port: int = PORT
 
 
 class Answer(NamedTuple):
@@ -60,17 +51,6 @@ class Answer(NamedTuple):
         return bool(self.texts) or self.absent
 
 
-def server(text: str) -> Server:
-    """Return the server of ``IP`` or ``IP#PORT``. Raises ConfigError."""
-    address, mark, port = text.partition("#")
-    number = int(port) if port.isascii() and port.isdigit() else 0
-    if not dns.inet.is_address(address) or (mark and not 0 < number < 65536):
-        raise ConfigError(
-            f"'{one_line(text)}' is not a valid server address", "such as 192.0.2.1 or 192.0.2.1#5353"
-        )
-    return Server(text, address, number or PORT)
-
-
 def servers_of(owner: str) -> list[Server]:
     """Return the system's resolver and the authoritative servers of a name (RFC 1034). Raises ConfigError."""
     try:
@@ -80,15 +60,15 @@ def servers_of(owner: str) -> list[Server]:
         for name in sorted(str(each.target) for each in resolver.resolve(zone, "NS", lifetime=TIME_OUT)):
             for kind in ("A", "AAAA"):
                 answer = resolver.resolve(name, kind, raise_on_no_answer=False, lifetime=TIME_OUT)
-                addresses = [str(each) for each in answer.rrset or () if kind == "A" or _has_way(str(each))]
-                found += [Server(f"{name.rstrip('.')} ({address})", address) for address in addresses]
+                addresses = [str(each) for each in answer.rrset or () if kind == "A" or _has_route(str(each))]
+                found += [Server(address, name=f"{name.rstrip('.')} ({address})") for address in addresses]
     except dns.exception.DNSException as error:
         what = f"cannot find the name servers of {owner}: {one_line(str(error))}"
         raise ConfigError(what, "check that the resolver in /etc/resolv.conf answers") from error
     return found
 
 
-def _has_way(address: str) -> bool:
+def _has_route(address: str) -> bool:
     """Return whether this host has a route to an IPv6 address: many have none. Nothing is sent."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
@@ -99,7 +79,7 @@ def _has_way(address: str) -> bool:
 
 
 def _resolver(resolver: dns.resolver.Resolver) -> Server:
-    return Server("the resolver", str(resolver.nameservers[0]))
+    return Server(str(resolver.nameservers[0]), name="the resolver")
 
 
 def ask(owner: str, at: Server) -> Answer:
@@ -147,7 +127,7 @@ def _negative_ttl(response: dns.message.Message) -> int:
     return max([min(each.ttl, each[0].minimum) for each in kinds], default=0)
 
 
-class Querier:
+class NameServers:
     """Looks up the records of many names.
 
     A server that has not answered ``PATIENCE`` queries is not queried again: a silent server costs a quarter
@@ -157,7 +137,7 @@ class Querier:
     def __init__(self, only: Sequence[Server] = ()) -> None:
         """Take the servers to query; by default the resolver and the authoritative servers of each name."""
         self._only = list(only)
-        self._unanswered: dict[str, int] = {}
+        self._unanswered: dict[tuple[str, int] | None, int] = {}
 
     def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
         """Yield the problems with a record, at any server, for any of the signatures that use it."""
@@ -170,7 +150,7 @@ class Querier:
     def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
         """Yield the answer of each server for a name. Raises ConfigError if the servers cannot be found."""
         for at in self._only or self._servers_of(owner):
-            place = f"{at.address}#{at.port}"
+            place = at.address, at.port
             if self._unanswered.get(place, 0) >= PATIENCE:
                 yield at, Answer(f"not queried, after {PATIENCE} queries without an answer", [])
                 continue
@@ -179,13 +159,13 @@ class Querier:
             yield at, answer
 
     def _servers_of(self, owner: str) -> list[Server]:
-        if self._unanswered.get("", 0) >= PATIENCE:
+        if self._unanswered.get(None, 0) >= PATIENCE:
             what = f"cannot find the name servers of {owner}: the resolver gave no answer {PATIENCE} times"
             raise ConfigError(what, "check that the resolver in /etc/resolv.conf answers")
         try:
             return servers_of(owner)
         except ConfigError as error:
-            self._unanswered[""] = self._unanswered.get("", 0) + isinstance(
+            self._unanswered[None] = self._unanswered.get(None, 0) + isinstance(
                 error.__cause__, dns.exception.Timeout
             )
             raise
@@ -207,7 +187,7 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         hint = f"publish: {record.zone_line(owner, each.value)}"
         if not answer.certain:
             hint = f"check that {at.address} answers on port {at.port}, over UDP and TCP"
-        yield Finding(f"{owner}: {what}, according to {at.name}", hint, level)
+        yield Finding(f"{owner}: {what}, according to {at}", hint, level)
 
 
 def _follow(answer: Answer, at: Server) -> Answer:

@@ -26,14 +26,14 @@ import dns.update
 from dns.rdtypes.ANY.TXT import TXT
 
 from dkimpipe.address import is_domain
-from dkimpipe.admin.dns import lookup
 from dkimpipe.admin.dns.formats import strings
 from dkimpipe.admin.dns.record import Record
+from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.maps import entries
 from dkimpipe.errors import ConfigError, printable
 from dkimpipe.files import open_file, why
+from dkimpipe.verify.nameserver import Server
 
-PORT = 53
 TTL = 3600  # seconds
 _MAX_RECORD = 65000  # bytes: a message holds more, but also names and the signature
 _MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
@@ -96,22 +96,20 @@ class Change(NamedTuple):
         return "already there" if same else "replaced"
 
 
-class Server:
-    """A name server that takes updates.
+class Primary:
+    """The primary server of a zone, which takes updates.
 
-    ``address``  IPv4 or IPv6
     ``key``      signs queries and updates, and authenticates the answers
     ``timeout``  seconds for one query
     """
 
-    def __init__(self, address: str, port: int, key: dns.tsig.Key, timeout: float = TIMEOUT) -> None:
-        self.address = address
-        self.port = port
+    def __init__(self, server: Server, key: dns.tsig.Key, timeout: float = TIMEOUT) -> None:
+        self.server = server
         self.key = key
         self.timeout = timeout
 
     def __str__(self) -> str:
-        return self.address if self.port == PORT else f"{self.address}#{self.port}"
+        return str(self.server)
 
     def zone_of(self, name: dns.name.Name) -> dns.name.Name:
         """Return the zone that a name is in, by its SOA record (RFC 2308 section 2). Raises ConfigError."""
@@ -184,9 +182,9 @@ class Server:
     def _exchange(self, message: dns.message.Message) -> dns.message.Message:
         """Return the answer to a message. TCP is used for large messages and answers."""
         if len(message.to_wire()) > _UDP_LIMIT:
-            return dns.query.tcp(message, self.address, self.timeout, self.port)
+            return dns.query.tcp(message, self.server.address, self.timeout, self.server.port)
         answer, _ = dns.query.udp_with_fallback(
-            message, self.address, self.timeout, self.port, ignore_unexpected=True
+            message, self.server.address, self.timeout, self.server.port, ignore_unexpected=True
         )
         return answer
 
@@ -194,72 +192,71 @@ class Server:
 def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Describe the options of an update."""
     add = group.add_argument
-    add("--server", type=_server, metavar="IP[#PORT]", help="the zone's primary server")
+    add("--server", type=server, metavar=FORM, help="the zone's primary server")
     add("--tsig", metavar="FILE", help="the TSIG key file, as written by tsig-keygen(8)")
     add("--zone", type=domain, help="the zone (default: ask the server)")
     add("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="(%(default)g)")
 
 
-def server(options: argparse.Namespace) -> Server:
+def primary(options: argparse.Namespace) -> Primary:
     """Return the server that the options of an update name. Raises ConfigError."""
-    address, port = options.server
-    return Server(address, port, read_tsig_key(options.tsig), options.timeout)
+    return Primary(options.server, read_tsig_key(options.tsig), options.timeout)
 
 
-def publish(server: Server, records: Sequence[Record], ttl: int, zone: str, replace: bool) -> None:
+def publish(primary: Primary, records: Sequence[Record], ttl: int, zone: str, replace: bool) -> None:
     """Publish records, and print the outcome for each. Raises ConfigError.
 
     Another TXT record at a name is an error, before anything is changed, unless ``replace`` is set.
     ``zone``: the zone of all names, or '' to ask the server.
     """
-    _carry_out(server, [(record, _rdataset(record.value, ttl)) for record in records], zone, replace)
+    _carry_out(primary, [(record, _rdataset(record.value, ttl)) for record in records], zone, replace)
 
 
-def delete(server: Server, records: Sequence[Record], zone: str, replace: bool) -> None:
+def delete(primary: Primary, records: Sequence[Record], zone: str, replace: bool) -> None:
     """Delete records from DNS; otherwise like ``publish``."""
-    _carry_out(server, [(record, None) for record in records], zone, replace)
+    _carry_out(primary, [(record, None) for record in records], zone, replace)
 
 
-def texts(server: Server, name: str, zone: str) -> list[bytes]:
+def texts(primary: Primary, name: str, zone: str) -> list[bytes]:
     """Return all TXT records of a name, as the server that takes updates has them. Raises ConfigError."""
     owner = dns.name.from_text(name)
-    there = server.texts(owner, _zone(server, owner, zone))
+    there = primary.texts(owner, _zone(primary, owner, zone))
     return _values(there) if there else []
 
 
 def _carry_out(
-    server: Server, wanted: Sequence[tuple[Record, dns.rdataset.Rdataset | None]], zone: str, replace: bool
+    primary: Primary, wanted: Sequence[tuple[Record, dns.rdataset.Rdataset | None]], zone: str, replace: bool
 ) -> None:
     changes = []
     for record, after in wanted:
         name = dns.name.from_text(record.name)
-        origin = _zone(server, name, zone)
-        change = Change(name, origin, server.texts(name, origin), after)
+        origin = _zone(primary, name, zone)
+        change = Change(name, origin, primary.texts(name, origin), after)
         if change.before and not replace and _values(change.before) != [record.value.encode()]:
             there = " and ".join([f"'{printable(value, 500)}'" for value in _values(change.before)])
             raise ConfigError(f"{record.name} has another TXT record: {there}", "--replace overwrites it")
         changes.append(change)
     for change in changes:
         if change.word not in ("already there", "not there"):
-            server.make(change)
-            _read_back(server, change)
+            primary.make(change)
+            _read_back(primary, change)
         print(f"{_text(change.name)}: {change.word}")
 
 
-def _zone(server: Server, name: dns.name.Name, zone: str) -> dns.name.Name:
+def _zone(primary: Primary, name: dns.name.Name, zone: str) -> dns.name.Name:
     if not zone:
-        return server.zone_of(name)
+        return primary.zone_of(name)
     origin = dns.name.from_text(zone)
     if not name.is_subdomain(origin):
         raise ConfigError(f"{_text(name)} is not in the zone {zone}")
     return origin
 
 
-def _read_back(server: Server, change: Change) -> None:
-    there = server.texts(change.name, change.zone)
+def _read_back(primary: Primary, change: Change) -> None:
+    there = primary.texts(change.name, change.zone)
     if (_values(there) if there else []) != (_values(change.after) if change.after else []):
         raise ConfigError(
-            f"{_text(change.name)}: {server} accepted the update, but does not serve it", "see its log"
+            f"{_text(change.name)}: {primary} accepted the update, but does not serve it", "see its log"
         )
 
 
@@ -332,11 +329,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < MAX_TIMEOUT:
         raise ValueError(text)
     return seconds
-
-
-def _server(text: str) -> tuple[str, int]:
-    try:
-        found = lookup.server(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(f"{error}: {error.hint}") from None
-    return found.address, found.port

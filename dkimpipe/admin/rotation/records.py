@@ -10,7 +10,7 @@ from dkimpipe.admin.dns import compare, lookup, update
 from dkimpipe.admin.dns.compare import Holds, Need
 from dkimpipe.admin.dns.lookup import Answer
 from dkimpipe.admin.dns.record import Record
-from dkimpipe.admin.dns.update import Server
+from dkimpipe.admin.dns.update import Primary
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError
 
@@ -22,7 +22,7 @@ class KeyRecords:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._querier = lookup.Querier(options.look_at or ())
+        self._servers = lookup.NameServers(options.look_at or ())
 
     def faults(self, needs: Mapping[str, Sequence[Need]]) -> list[Finding]:
         """Return the problems with the records at these names, on any server.
@@ -38,7 +38,7 @@ class KeyRecords:
         return [finding for errors in found.values() for finding in errors]
 
     def _errors(self, name: str, needs: Sequence[Need]) -> list[Finding]:
-        return [each for each in self._querier.findings(name, list(needs)) if each.level == "error"]
+        return [each for each in self._servers.findings(name, list(needs)) if each.level == "error"]
 
     def are_free(self, names: Iterable[str]) -> bool:
         """Return whether no server has a key at these names. Raises ConfigError if one does not answer.
@@ -54,14 +54,14 @@ class KeyRecords:
         Raises ConfigError if a server does not answer for ``names``.
         """
         answers = [answer for name in names for answer in self._certain_answers(name)]
-        answers += [answer for name in others for _, answer in self._querier.answers(name)]
+        answers += [answer for name in others for _, answer in self._servers.answers(name)]
         return max([_MIN_CACHE_TIME, *(answer.ttl for answer in answers)])
 
     def _certain_answers(self, name: str) -> list[Answer]:
-        answers = list(self._querier.answers(name))
+        answers = list(self._servers.answers(name))
         for at, answer in answers:
             if not answer.certain:
-                raise ConfigError(f"{name}: {answer.failure}, according to {at.name}")
+                raise ConfigError(f"{name}: {answer.failure}, according to {at}")
         return [answer for _, answer in answers]
 
     def names_with_key(self, names: Iterable[str], value: str) -> list[str]:
@@ -76,7 +76,7 @@ class KeyRecords:
             for name in names
             if any(
                 not answer.certain or any(compare.holds(text, value) not in gone for text in answer.texts)
-                for _, answer in self._querier.answers(name)
+                for _, answer in self._servers.answers(name)
             )
         ]
 
@@ -86,23 +86,23 @@ class KeyRecords:
         Raises ConfigError, also if the primary server has another key at this name, or an invalid record that
         may contain one.
         """
-        server = update.server(self._options)
-        for text in update.texts(server, record.name, self._options.zone or ""):
+        primary = update.primary(self._options)
+        for text in update.texts(primary, record.name, self._options.zone or ""):
             found = compare.holds(text, record.value)
             if found not in (Holds.OURS, Holds.NOTHING):
                 what = f"{record.name} holds {found.value} from the one that was there"
                 raise ConfigError(what, "check what it is for")
         if self._options.revoke:
             revoked = re.sub(r"\bp=.*", "p=", record.value)
-            self._publish([Record(record.name, revoked)], server, replace=True)
+            self._publish([Record(record.name, revoked)], primary, replace=True)
         elif self._options.dry_run:
             print(f"{record.name}: to be deleted from DNS")
         else:
-            update.delete(server, [record], self._options.zone or "", replace=True)
+            update.delete(primary, [record], self._options.zone or "", replace=True)
 
-    def _publish(self, records: list[Record], server: Server | None = None, replace: bool = False) -> None:
+    def _publish(self, records: list[Record], primary: Primary | None = None, replace: bool = False) -> None:
         if self._options.dry_run:
             print(*(f"{each.name}: to be published" for each in records), sep="\n")
             return
-        server = server or update.server(self._options)
-        update.publish(server, records, self._options.ttl, self._options.zone or "", replace)
+        primary = primary or update.primary(self._options)
+        update.publish(primary, records, self._options.ttl, self._options.zone or "", replace)

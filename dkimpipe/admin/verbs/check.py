@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import Finding, print_findings
 from dkimpipe.admin.maps import permissions
 from dkimpipe.admin.postfix import doctor, filter_service, filter_user
@@ -16,8 +17,8 @@ from dkimpipe.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dkimpipe.admin.dns.lookup import Querier
     from dkimpipe.admin.maps.entries import Use
+    from dkimpipe.verify.nameserver import Server
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     postfix.add_instance(parser, user="")
     parser.add_argument("--postfix", action="store_true", help="check only Postfix's configuration")
     parser.add_argument("--dns", action="store_true", help="also check the key records in DNS")
-    parser.add_argument(
-        "--server", metavar="IP[#PORT]", help="query only this name server, not all of the domain's"
-    )
+    text = "query only this name server, not all of the domain's"
+    parser.add_argument("--server", type=server, metavar=FORM, help=text)
     parser.add_argument("--json", action="store_true", help="print a JSON list of what, hint and level")
     filter_files.add_arguments(parser)
 
@@ -38,11 +38,6 @@ def run(options: argparse.Namespace) -> int:
         return postfix.check(Postconf(options.directory), options.user, options.json)
     from dkimpipe.admin.maps.lint import Lint
 
-    querier = None
-    if options.dns:
-        from dkimpipe.admin.dns.lookup import Querier, server
-
-        querier = Querier([server(options.server)] if options.server else ())
     named = filter_files.arguments(options)
     try:
         postconf = Postconf(options.directory)
@@ -57,19 +52,21 @@ def run(options: argparse.Namespace) -> int:
         findings += permissions.unreadable(files, user or SIGN.name)
     if postconf:
         findings += survey.findings(postconf, SIGN, files)
-    if querier:
-        findings += _dns(lint.uses, querier)
+    if options.dns:
+        findings += _dns(lint.uses, options.server)
     signatures = "1 signature is" if lint.good == 1 else f"{lint.good} signatures are"
     return print_findings(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
 
 
-def _dns(uses: list[Use], querier: Querier) -> Iterator[Finding]:
+def _dns(uses: list[Use], only: Server | None) -> Iterator[Finding]:
     """Compare each key with its record, once for each name."""
     from dkimpipe import publickey
     from dkimpipe.admin.dns.compare import Need, need_of
+    from dkimpipe.admin.dns.lookup import NameServers
 
     needs: dict[str, list[Need]] = {}
     for use in uses:
         needs.setdefault(use.name, []).append(need_of(use, publickey.record_value(use.options.keyfile)))
+    servers = NameServers([only] if only else ())
     for name, each in needs.items():
-        yield from querier.findings(name, each)
+        yield from servers.findings(name, each)

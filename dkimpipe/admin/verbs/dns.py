@@ -122,11 +122,11 @@ def _show(records: Sequence[Record], options: argparse.Namespace) -> None:
 
 
 def _update(records: Sequence[Record], options: argparse.Namespace) -> None:
-    server = update.server(options)
+    primary = update.primary(options)
     if options.delete:
-        update.delete(server, records, options.zone or "", options.replace)
+        update.delete(primary, records, options.zone or "", options.replace)
     else:
-        update.publish(server, records, options.ttl, options.zone or "", options.replace)
+        update.publish(primary, records, options.ttl, options.zone or "", options.replace)
 
 
 def _local_part(text: str) -> str:

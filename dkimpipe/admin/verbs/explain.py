@@ -12,6 +12,7 @@ from typing import Callable
 
 from dkimpipe import publickey
 from dkimpipe.address import Mailbox
+from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
@@ -22,6 +23,7 @@ from dkimpipe.options import SignatureOptions
 from dkimpipe.pipe import read_standard_input
 from dkimpipe.signatures import Signatures
 from dkimpipe.verify.alignment import is_aligned
+from dkimpipe.verify.nameserver import Server
 
 State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
 
@@ -34,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--login", metavar="LOGIN", help="the SASL login, '' for none")
     parser.add_argument("--client", metavar="ADDRESS", help="the address of the SMTP client")
     parser.add_argument("--dns", action="store_true", help="also check the records in DNS")
-    parser.add_argument(
-        "--server", metavar="IP[#PORT]", help="query only this name server, not all of the domain's"
-    )
+    text = "query only this name server, not all of the domain's"
+    parser.add_argument("--server", type=server, metavar=FORM, help=text)
     for name in OPTIONS.keys() - {"login", "client"}:
         parser.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS)
 
@@ -55,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _state(server: str | None) -> State:
-    """Return a function that yields lines about a signature's record in DNS. It imports cryptography."""
+def _state(only: Server | None) -> State:
+    """Return a function that yields the state of a signature's record, in lines. It imports cryptography."""
     from dkimpipe.admin.dns import compare, lookup
 
-    querier = lookup.Querier([lookup.server(server)] if server else ())
+    servers = lookup.NameServers([only] if only else ())
 
     def state(options: SignatureOptions, sender: Mailbox) -> Iterator[str]:
         name = publickey.record_name(options.selector.decode(), options.domain.decode())
@@ -67,7 +68,7 @@ def _state(server: str | None) -> State:
         local_part = sender.local_part.decode("utf-8", "replace")
         value = publickey.record_value(options.keyfile)
         needs = [compare.need(options, host != options.domain, local_part, value)]
-        found = [finding.what for finding in querier.findings(name, needs)]
+        found = [finding.what for finding in servers.findings(name, needs)]
         yield from found or [f"{name}: the record is correct"]
 
     return state

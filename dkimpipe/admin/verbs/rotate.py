@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from dkimpipe.admin import newkey
-from dkimpipe.admin.dns import lookup, update
+from dkimpipe.admin.dns import update
+from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.rotation.steps import Run
 from dkimpipe.admin.verbs import filter_files
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     filter_files.add_arguments(parser)
     words = "look up records here, not at the resolver and the zone's name servers; repeatable"
-    add("--look-at", type=lookup.server, action="append", metavar="IP[#PORT]", help=words)
+    add("--look-at", type=server, action="append", metavar=FORM, help=words)
     group = parser.add_argument_group("dynamic update")
     group.add_argument("--publish", action="store_true", help="publish and delete records in DNS (RFC 2136)")
     update.add_arguments(group)
