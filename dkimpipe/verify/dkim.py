@@ -11,7 +11,7 @@ from dkimpipe.dkim import signed_data
 from dkimpipe.message import Field, Message
 from dkimpipe.verify.keyrecord import KeyRecord
 from dkimpipe.verify.signature import Signature, without_value
-from dkimpipe.verify.verdict import Failure, PermanentError, Policy
+from dkimpipe.verify.verdict import Failure, PermanentError, Unacceptable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ class DkimCheck:
             form = signature.body_canonicalization
             bodies.add(Body(form, self._length.update, EMPTY[form]))
 
-    def refuse_body(self) -> None:
+    def check_body(self) -> None:
         """Raise Failure if the body is not the one that was signed."""
         if self._length and self._length.missing:
             raise Failure("body is shorter than l=")
         if self._hash.digest() != self.signature.body_hash:
             raise Failure("body altered")
 
-    def refuse_key(self, record: KeyRecord) -> None:
+    def check_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (section 6.1.2)."""
         if not record.allows_email:
             raise PermanentError("key record: s= does not allow email")
@@ -65,12 +65,12 @@ class DkimCheck:
         header.update(self.data())
         return header.digest()
 
-    def refuse_additions(self) -> None:
-        """Raise Policy if unsigned content would be displayed (sections 8.2 and 8.15)."""
+    def check_coverage(self) -> None:
+        """Raise Unacceptable if unsigned content would be displayed (sections 8.2 and 8.15)."""
         if self._length and self._length.beyond:
-            raise Policy(f"l= leaves {self._length.beyond} octets of the body unsigned")
+            raise Unacceptable(f"l= leaves {self._length.beyond} octets of the body unsigned")
         if len(self._message.by_name.get(b"from", ())) > self.signature.names.count(b"from"):
-            raise Policy("a From field is not signed")
+            raise Unacceptable("a From field is not signed")
 
 
 class _Length:

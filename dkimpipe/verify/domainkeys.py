@@ -36,13 +36,13 @@ class DomainKeysCheck:
         body.update(b"\n")
         bodies.add(body)
 
-    def refuse_body(self) -> None:
+    def check_body(self) -> None:
         """Do nothing: the body has no hash of its own."""
 
-    def refuse_additions(self) -> None:
+    def check_coverage(self) -> None:
         """Do nothing: fields added above the signature are allowed (RFC 4870 section 3.3)."""
 
-    def refuse_key(self, record: KeyRecord) -> None:
+    def check_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (RFC 4870 section 3.2.3)."""
         if not record.allows_local_part(self._sending.local_part):
             raise PermanentError("key record: g= does not allow this address")

@@ -20,21 +20,21 @@ from dkimpipe.errors import printable
 from dkimpipe.message import Field, LineEnds, Message
 from dkimpipe.verify import second_opinion
 from dkimpipe.verify.dkim import DkimCheck
-from dkimpipe.verify.judge import Check, Checks, Judged
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.signature import Signature
+from dkimpipe.verify.verifier import Check, SignatureResult, Verifier
 
 _BROKEN = re.compile(rb"^([^\n]{998}(?:\n [^\n]{997})*)\n ([^\n]*)", re.MULTILINE)
 _MAX_GUESSES = 200  # at changes of a header; each costs a hash of it
 
 
-def _without_blanks_at_ends(text: bytes) -> bytes:
+def _without_trailing_white_space(text: bytes) -> bytes:
     return b"\n".join([line.rstrip(b" \t") for line in text.split(b"\n")])
 
 
 # Possible changes to the body, and how to undo them in LF text.
 _BODY_UNDO: dict[str, Callable[[bytes], bytes]] = {
-    "white space at line ends was added": _without_blanks_at_ends,
+    "white space at line ends was added": _without_trailing_white_space,
     "'From ' at the start of a line became '>From '": lambda text: re.sub(rb"(?m)^>From ", b"From ", text),
     "lines over 998 octets were broken": lambda text: _BROKEN.sub(lambda m: m[0].replace(b"\n ", b""), text),
     "CRs were added": lambda text: text.replace(b"\r", b""),
@@ -48,33 +48,33 @@ _FIELD_UNDO: dict[str, Callable[[bytes], bytes]] = {
     "was given a tag in brackets": lambda text: re.sub(
         rb"^([^:]*:\s*)((?:re|fwd?|aw):\s*)?\[[^]]*\]\s*", rb"\1\2", text, flags=re.I
     ),
-    "was given white space at line ends": _without_blanks_at_ends,
+    "was given white space at line ends": _without_trailing_white_space,
 }
 
 
 def explain(
-    message: Message, body: bytes, checks: Checks, judged: Sequence[Judged], resolver: Resolver
+    message: Message, body: bytes, verifier: Verifier, results: Sequence[SignatureResult], resolver: Resolver
 ) -> Iterator[str]:
     """Yield the verdict on each signature and its reasons, line by line; ``body`` is raw."""
     ends = LineEnds()
     text = ends.update(body) + ends.finish()
-    if not judged:
+    if not results:
         yield "no signature"
-    for number, each in enumerate(judged):
+    for number, each in enumerate(results):
         signature = each.signature
-        yield f"{each.field.name.decode()}: {each.word}{': ' if each.reason else ''}{each.reason}"
+        yield f"{each.field.name.decode()}: {each.result}{': ' if each.reason else ''}{each.reason}"
         if signature:
             yield from _facts(each, signature)
-        if each.word != "pass":
-            yield from _why(each, checks.check(number), message, text)
+        if each.result != "pass":
+            yield from _why(each, verifier.check(number), message, text)
         if signature and each.method == "dkim":
             opinion = second_opinion.ask(message, body, each.field, resolver)
             yield f"    dkimpy, another verifier: {opinion}"
-    if checks.left_out:
-        yield f"{checks.left_out} more signatures were not checked"
+    if verifier.unchecked:
+        yield f"{verifier.unchecked} more signatures were not checked"
 
 
-def _facts(each: Judged, signature: Signature) -> Iterator[str]:
+def _facts(each: SignatureResult, signature: Signature) -> Iterator[str]:
     c = signature.header_canonicalization
     if signature.method == "dkim":
         c += f"/{signature.body_canonicalization}"
@@ -84,7 +84,7 @@ def _facts(each: Judged, signature: Signature) -> Iterator[str]:
         yield f"    key: {signature.key_name}, {each.record.type}, {each.record.bits} bits{proven}"
 
 
-def _why(each: Judged, check: Check | None, message: Message, text: bytes) -> Iterator[str]:
+def _why(each: SignatureResult, check: Check | None, message: Message, text: bytes) -> Iterator[str]:
     """Yield the probable cause, and how to proceed."""
     signature = each.signature
     if each.reason == "no key" and signature:
@@ -132,7 +132,7 @@ def _last_signed_line(signature: Signature, text: bytes) -> int:
     return 0
 
 
-def _header(each: Judged, check: DkimCheck, message: Message) -> Iterator[str]:
+def _header(each: SignatureResult, check: DkimCheck, message: Message) -> Iterator[str]:
     """Yield the field that was changed, if undoing the change makes the signature valid."""
     for what, by_name in islice(_other_headers(check.signature, message), _MAX_GUESSES):
         if each.record and each.record.verifies(
@@ -143,7 +143,7 @@ def _header(each: Judged, check: DkimCheck, message: Message) -> Iterator[str]:
     copies = _copies(check.signature)
     for name, value in copies.items():
         there = [field.value for field in message.by_name.get(name, ())]
-        if not any(_squeezed(value) == _squeezed(each) for each in there):
+        if not any(_without_white_space(value) == _without_white_space(each) for each in there):
             yield f"    {name.decode()} was '{printable(value)}' when signed (z=)"
     if not copies:
         names = ", ".join(dict.fromkeys(name.decode("ascii", "replace") for name in check.signature.names))
@@ -180,5 +180,5 @@ def _copies(signature: Signature) -> dict[bytes, bytes]:
     }
 
 
-def _squeezed(value: bytes) -> bytes:
+def _without_white_space(value: bytes) -> bytes:
     return b"".join(value.split())

@@ -21,15 +21,15 @@ from dkimpipe.pipe import read_standard_input
 from dkimpipe.verify import summary
 from dkimpipe.verify.authres import write
 from dkimpipe.verify.forged import without_forged
-from dkimpipe.verify.judge import Checks
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.settings import VerifySettings
+from dkimpipe.verify.verifier import Verifier
 
 # Octets. Postfix limits a field by header_size_limit, but the whole header only by the size of a message: a
 # header below this limit is checked, for otherwise it would wait in the queue, or pass unchecked.
 HEADER_LIMIT = 8 << 20
 _ROOM = 1 << 20
-_NONE_IS_GOOD = 78  # exit status of --explain, as of the verbs that check something
+_NONE_VALID = 78  # exit status of --explain, as of the verbs that check something
 
 
 def verify(arguments: list[str]) -> int:
@@ -64,10 +64,10 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     resolver, hostname = settings.resolver(), settings.authserv_id
     message = _read_header()
     bodies = BodyHashes(large=not message.small)
-    checks = Checks(message, bodies)
+    verifier = Verifier(message, bodies)
 
     if settings.yes("explain"):
-        return _explain(message, bodies, checks, resolver)
+        return _explain(message, bodies, verifier, resolver)
 
     complete = spool.new(message.small, room=_ROOM + len(message.envelope_line))
     complete.write(without_forged(message, hostname))
@@ -75,20 +75,20 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
         complete.write(chunk)
         bodies.update(chunk)
     bodies.finish()
-    judged = checks.judge(resolver, int(time.time()))
+    results = verifier.verify(resolver, int(time.time()))
     if settings.yes("reject_fail") or settings.yes("reject_error"):
         from dkimpipe.verify import policy
 
         # With a separate time limit: otherwise slow servers for many keys would circumvent every policy.
-        policy.reject(message, judged, settings.resolver(), settings)
-    results = summary.results(judged, checks.left_out)
-    field = write(hostname, results).replace(b"\n", message.line_end)
+        policy.reject(message, results, settings.resolver(), settings)
+    resinfos = summary.resinfos(results, verifier.unchecked)
+    field = write(hostname, resinfos).replace(b"\n", message.line_end)
     # A message without a header may begin with white space, which would continue our field.
     gap = b"" if message.header else message.line_end
     top = b"" if settings.recipients else message.envelope_line
     complete.put_on_top(top + field + message.line_end + gap)
 
-    return hand_over(complete, settings, parent, log.Report(summary.line(results), message))
+    return hand_over(complete, settings, parent, log.Report(summary.line(resinfos), message))
 
 
 def _read_header() -> Message:
@@ -98,14 +98,14 @@ def _read_header() -> Message:
         raise RejectedError(str(error)) from None
 
 
-def _explain(message: Message, bodies: BodyHashes, checks: Checks, resolver: Resolver) -> int:
+def _explain(message: Message, bodies: BodyHashes, verifier: Verifier, resolver: Resolver) -> int:
     """Print the explanation; return 0 if a signature is valid, otherwise 78."""
     from dkimpipe.verify.explain import explain  # imports dkimpy, which is slow
 
     body = b"".join(message.body())
     bodies.update(body)
     bodies.finish()
-    judged = checks.judge(resolver, int(time.time()))
-    lines = [f"{one_line(line)}\n" for line in explain(message, body, checks, judged, resolver)]
+    results = verifier.verify(resolver, int(time.time()))
+    lines = [f"{one_line(line)}\n" for line in explain(message, body, verifier, results, resolver)]
     os.write(1, "".join(lines).encode())
-    return 0 if any(each.word == "pass" for each in judged) else _NONE_IS_GOOD
+    return 0 if any(each.result == "pass" for each in results) else _NONE_VALID

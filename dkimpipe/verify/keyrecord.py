@@ -114,7 +114,7 @@ def parse(text: bytes) -> KeyRecord:
         raise KeyRecordError(f"key record: {error}") from error
     if b"p" not in tags:
         raise KeyRecordError(NO_KEY)
-    _refuse_version(tags)
+    _check_version(tags)
     kind = tags.get(b"k", b"rsa").decode("utf-8").lower()
     if kind not in ("rsa", "ed25519"):
         raise KeyRecordError("key record: k= is unknown", b"k", tags[b"k"])
@@ -131,7 +131,7 @@ def parse(text: bytes) -> KeyRecord:
     )
 
 
-def _refuse_version(tags: dict[bytes, bytes]) -> None:
+def _check_version(tags: dict[bytes, bytes]) -> None:
     """Raise KeyRecordError if v= is there, but is not DKIM1 or not the first tag (RFC 6376 section 3.6.1)."""
     if tags.get(b"v", b"DKIM1") != b"DKIM1":
         raise KeyRecordError("key record: v= is not DKIM1", b"v", tags[b"v"])

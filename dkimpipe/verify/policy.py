@@ -24,24 +24,26 @@ from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.message import Message
 from dkimpipe.verify import policyrecord
-from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.structured import parts
 from dkimpipe.verify.verdict import TemporaryError
+from dkimpipe.verify.verifier import SignatureResult
 
 _MAX_AUTHORS = 4  # domains whose policies are queried
 
 
-def reject(message: Message, judged: Sequence[Judged], resolver: Resolver, settings: VerifySettings) -> None:
+def reject(
+    message: Message, results: Sequence[SignatureResult], resolver: Resolver, settings: VerifySettings
+) -> None:
     """Raise RejectedError to reject the message, UnverifiedError if DNS is needed to decide."""
     needs_dns = settings.yes("reject_error")
-    for each in judged:
-        if each.word == "temperror" and needs_dns:
+    for each in results:
+        if each.result == "temperror" and needs_dns:
             raise UnverifiedError(each.reason)
     if not settings.yes("reject_fail"):
         return
-    domains = _policies(message, judged, resolver, settings)
+    domains = _policies(message, results, resolver, settings)
     for number, policies in enumerate(domains):
         resolver.share(len(domains) - number)
         for enforce in policies:
@@ -53,12 +55,12 @@ def reject(message: Message, judged: Sequence[Judged], resolver: Resolver, setti
 
 
 def _policies(
-    message: Message, judged: Sequence[Judged], resolver: Resolver, settings: VerifySettings
+    message: Message, results: Sequence[SignatureResult], resolver: Resolver, settings: VerifySettings
 ) -> list[list[Callable[[], None]]]:
     """Return for each domain functions that look up a policy and raise RejectedError if it is violated."""
     authors = _domains(message, b"from")[:_MAX_AUTHORS]
     senders = _domains(message, b"sender")[:1] or authors
-    dkim, domainkeys = (_signers(judged, method) for method in ("dkim", "domainkeys"))
+    dkim, domainkeys = (_signers(results, method) for method in ("dkim", "domainkeys"))
     domains: dict[bytes, list[Callable[[], None]]] = {domain: [] for domain in senders + authors}
     for domain in dict.fromkeys(senders):
         domains[domain].append(functools.partial(_domainkeys, domain, dkim + domainkeys, resolver))
@@ -73,12 +75,12 @@ def _policies(
     return list(domains.values())
 
 
-def _signers(judged: Sequence[Judged], method: str) -> list[bytes]:
+def _signers(results: Sequence[SignatureResult], method: str) -> list[bytes]:
     """Return the domains whose signatures are valid, or could be if DNS answered."""
     return [
         each.signature.domain
-        for each in judged
-        if each.signature and each.method == method and each.word in ("pass", "temperror")
+        for each in results
+        if each.signature and each.method == method and each.result in ("pass", "temperror")
     ]
 
 

@@ -62,7 +62,7 @@ class Resolver:
         if name not in self._answers:
             started = time.monotonic()
             try:
-                self._answers[name] = self._ask(name)
+                self._answers[name] = self._query(name)
             except TemporaryError as error:
                 self._answers[name] = error
             self._left -= time.monotonic() - started
@@ -71,12 +71,12 @@ class Resolver:
             raise answer
         return answer
 
-    def _ask(self, name: str) -> Answer:
+    def _query(self, name: str) -> Answer:
         seconds = self._left - self._kept
         if seconds <= 0:
             raise TemporaryError("no time left for DNS")
         try:
-            found = self._system().resolve(
+            found = self._configured().resolve(
                 dns.name.from_text(name), "TXT", lifetime=min(seconds, _ONE_NAME), search=False
             )
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
@@ -92,7 +92,7 @@ class Resolver:
         authentic = bool(found.response.flags & dns.flags.AD)
         return Answer([b"".join(record.strings) for record in found], authentic)
 
-    def _system(self) -> dns.resolver.Resolver:
+    def _configured(self) -> dns.resolver.Resolver:
         """Return dnspython's resolver, with the configured server or those of the system."""
         if not self._resolver:
             try:

@@ -11,7 +11,7 @@ from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.verdict import TemporaryError
 
 _MAX_MESSAGE = 1 << 20  # octets
-_MANY_BLANKS = re.compile(rb"[ \t\r\n]{500}")  # takes quadratic time
+_LONG_WHITE_SPACE = re.compile(rb"[ \t\r\n]{500}")  # takes quadratic time
 # Exceptions that it raises besides its own, for messages that it cannot parse.
 _OTHER_ERRORS = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
@@ -21,7 +21,7 @@ def ask(message: Message, body: bytes, field: Field, resolver: Resolver) -> str:
     octets = message.header + body
     if len(octets) > _MAX_MESSAGE:
         return "no verdict, the message is too large"
-    if _MANY_BLANKS.search(octets):
+    if _LONG_WHITE_SPACE.search(octets):
         return "no verdict, too much white space in a row"
     position = [other for other in message.fields if other.name == field.name].index(field)
     try:

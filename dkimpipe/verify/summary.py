@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dkimpipe.errors import printable
 from dkimpipe.verify import taglist
 from dkimpipe.verify.authres import ResInfo
-from dkimpipe.verify.judge import Judged
+from dkimpipe.verify.verifier import SignatureResult
 
 _SHORTEST = 8  # characters of b= (RFC 6008 section 4)
 
 
-def results(judged: Sequence[Judged], left_out: int) -> list[ResInfo]:
-    """Return the results for the field; ``left_out`` is the number of signatures that were not checked."""
-    reported = [ResInfo(each.method, each.word, _properties(each, judged), each.reason) for each in judged]
-    if left_out:
-        reported.append(ResInfo("dkim", "policy", (), f"{left_out} more signatures were not checked"))
+def resinfos(results: Sequence[SignatureResult], unchecked: int) -> list[ResInfo]:
+    """Return the results for the field; ``unchecked`` is the number of signatures that were not checked."""
+    reported = [
+        ResInfo(each.method, each.result, _properties(each, results), each.reason) for each in results
+    ]
+    if unchecked:
+        reported.append(ResInfo("dkim", "policy", (), f"{unchecked} more signatures were not checked"))
     return reported or [ResInfo("dkim", "none")]
 
 
@@ -31,7 +33,7 @@ def line(reported: Sequence[ResInfo]) -> str:
     return f"verified: {'; '.join(facts)}"
 
 
-def _properties(each: Judged, judged: Sequence[Judged]) -> tuple[tuple[str, str], ...]:
+def _properties(each: SignatureResult, results: Sequence[SignatureResult]) -> tuple[tuple[str, str], ...]:
     """Return the properties of a signature (RFC 8601 section 2.7.1); none if it cannot be parsed."""
     signature = each.signature
     if not signature:
@@ -42,14 +44,14 @@ def _properties(each: Judged, judged: Sequence[Judged]) -> tuple[tuple[str, str]
     pairs += [
         ("header.s", signature.selector),
         ("header.a", signature.algorithm.encode()),
-        ("header.b", _beginning(each, judged)),
+        ("header.b", _beginning(each, results)),
     ]
     return tuple((name, value.decode("utf-8", "replace")) for name, value in pairs)
 
 
-def _beginning(each: Judged, judged: Sequence[Judged]) -> bytes:
+def _beginning(each: SignatureResult, results: Sequence[SignatureResult]) -> bytes:
     """Return as much of b= as distinguishes it from the others."""
-    values = [taglist.unfolded(other.signature.tags[b"b"]) for other in judged if other.signature]
+    values = [taglist.unfolded(other.signature.tags[b"b"]) for other in results if other.signature]
     own = taglist.unfolded(each.signature.tags[b"b"]) if each.signature else b""
     for length in range(_SHORTEST, len(own)):
         if sum(value[:length] == own[:length] for value in values) == 1:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class Verdict(Exception):
-    """The verdict on a signature: ``word`` is permerror, temperror, fail, policy or neutral."""
+    """The verdict on a signature: ``result`` is permerror, temperror, fail, policy or neutral."""
 
-    word = "permerror"
+    result = "permerror"
 
 
 class PermanentError(Verdict):
@@ -16,22 +16,22 @@ class PermanentError(Verdict):
 class TemporaryError(Verdict):
     """DNS does not answer; it may later."""
 
-    word = "temperror"
+    result = "temperror"
 
 
 class Failure(Verdict):
     """The signature does not match the message."""
 
-    word = "fail"
+    result = "fail"
 
 
-class Policy(Verdict):
+class Unacceptable(Verdict):
     """The signature is valid, but not acceptable by local policy."""
 
-    word = "policy"
+    result = "policy"
 
 
 class Neutral(Verdict):
     """The signature is to be ignored, as if the message were unsigned."""
 
-    word = "neutral"
+    result = "neutral"

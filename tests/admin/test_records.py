@@ -110,9 +110,9 @@ def test_what_one_verifier_refuses_is_an_error(
         findings = list(asked.findings(case.owner, [Need(case.right.decode())]))
         errors = [finding.what for finding in findings if finding.level == "error"]
         (judged,) = in_memory.verify(case.message, Resolver(Server(server.address, server.port)))
-        accepted = judged.word in ("pass", "neutral")  # t=y
+        accepted = judged.result in ("pass", "neutral")  # t=y
         if bool(errors) != (bool(refusals[case.name]) or not accepted):
-            wrong[case.name] = (errors, refusals[case.name], judged.word, judged.reason)
+            wrong[case.name] = (errors, refusals[case.name], judged.result, judged.reason)
     counts = Counter(who for refused in refusals.values() for who in refused)
     report(f"{len(cases)} records: " + ", ".join(f"{counts[who]} refused by {who}" for who in sorted(counts)))
     assert wrong == {}

@@ -250,7 +250,7 @@ def test_whatever_is_done_every_signature_has_its_record(
         for message in [message for when, message in on_their_way if when <= now]:
             known = {name: values[0] for name, values in zone.records.items()}
             (judged,) = in_memory.verify(message, Resolving(known=known), now)
-            assert judged.word == "pass", (event, now, judged, house.keys, done)
+            assert judged.result == "pass", (event, now, judged, house.keys, done)
             signed += 1
         on_their_way = [each for each in on_their_way if each[0] > now]
     assert signed > 60

@@ -138,7 +138,7 @@ def test_matrix(keys: Keys, server: NameServer, report: Report) -> None:
             ),
             "ours": judge(
                 {
-                    name: [each.word for each in in_memory.verify(one, resolver, now)]
+                    name: [each.result for each in in_memory.verify(one, resolver, now)]
                     for name, one in sent.items()
                 },
                 signatures,

@@ -9,8 +9,8 @@ from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_command_line
 from dkimpipe.message import Message
 from dkimpipe.signatures import Signatures
-from dkimpipe.verify.judge import Checks, Judged
 from dkimpipe.verify.resolver import Resolver
+from dkimpipe.verify.verifier import SignatureResult, Verifier
 
 
 def reader(message: bytes, cuts: Iterable[int] = ()) -> Callable[[int], bytes]:
@@ -35,12 +35,14 @@ def sign(message: bytes, *arguments: str, cuts: Iterable[int] = (), now: int = 1
     return read.envelope_line + signatures.fields(now) + read.header + body
 
 
-def verify(message: bytes, resolver: Resolver, now: int = 1_700_000_000, limit: int = 1000) -> list[Judged]:
+def verify(
+    message: bytes, resolver: Resolver, now: int = 1_700_000_000, limit: int = 1000
+) -> list[SignatureResult]:
     """Return what ``dkimpipe verify`` finds of each signature, top down."""
     read = Message(reader(message))
     bodies = BodyHashes(large=not read.small)
-    checks = Checks(read, bodies, limit)
+    verifier = Verifier(read, bodies, limit)
     for chunk in read.body():
         bodies.update(chunk)
     bodies.finish()
-    return checks.judge(resolver, now)
+    return verifier.verify(resolver, now)

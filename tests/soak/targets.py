@@ -105,7 +105,7 @@ def _sign(octets: bytes) -> None:
     if signed != octets and b"normalize" not in octets:
         judged = in_memory.verify(signed, _RESOLVER)
         assert judged
-        assert judged[0].word == "pass", judged[0]
+        assert judged[0].result == "pass", judged[0]
 
 
 def _canonical(octets: bytes) -> None:

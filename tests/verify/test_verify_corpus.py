@@ -24,9 +24,9 @@ from dkimpipe import canonical
 from dkimpipe.body import EMPTY
 from dkimpipe.dkim import signed_data
 from dkimpipe.message import Message
-from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Resolver
+from dkimpipe.verify.verifier import SignatureResult
 
 NOW = 1_700_000_000
 NAME = "sel._domainkey.example.com"
@@ -469,8 +469,8 @@ def server() -> Iterator[NameServer]:
         yield running
 
 
-def told(judged: list[Judged]) -> list[str]:
-    return [f"{each.method}={each.word} {each.reason}".strip() for each in judged]
+def told(judged: list[SignatureResult]) -> list[str]:
+    return [f"{each.method}={each.result} {each.reason}".strip() for each in judged]
 
 
 def verdicts(message: bytes, server: NameServer) -> list[str]:
@@ -543,7 +543,7 @@ def test_one_octet_is_enough(keys: Keys, at: int, octet: int, c: str) -> None:
     assume(not signed[at : at + 1].isspace() and signed[at : at + 1].lower() != bytes([octet]).lower())
     resolver = Resolver(known={NAME: keys.records["ed25519._domainkey.example.com"][0]})
     words = [
-        [each.word for each in in_memory.verify(message, resolver, NOW)]
+        [each.result for each in in_memory.verify(message, resolver, NOW)]
         for message in (signed, signed[:at] + bytes([octet]) + signed[at + 1 :])
     ]
     assert words == [["pass"], ["fail"]]

@@ -33,7 +33,7 @@ def signed(keys: Keys) -> bytes:
 def verdict(signed: bytes, server: NameServer, budget: float = BUDGET) -> str:
     """Return what comes of the one signature."""
     (judged,) = in_memory.verify(signed, Resolver(Server(server.address, server.port), budget=budget))
-    return f"{judged.word} {judged.reason}".strip()
+    return f"{judged.result} {judged.reason}".strip()
 
 
 def late(wire: bytes, transport: str) -> bytes:
@@ -88,7 +88,7 @@ def test_a_fault_of_the_server(
 
 def test_no_server_at_all(signed: bytes) -> None:
     (judged,) = in_memory.verify(signed, Resolver(Server("127.0.0.1", 1), budget=BUDGET))
-    assert judged.word == "temperror"
+    assert judged.result == "temperror"
 
 
 # What stands at the name.
@@ -139,13 +139,15 @@ def test_aliases_in_a_circle(signed: bytes, server: NameServer) -> None:
 def test_dnssec_is_noted(signed: bytes, server: NameServer) -> None:
     server.faults[NAME] = lambda wire, transport: wire[:3] + bytes([wire[3] | 0x20]) + wire[4:]
     (judged,) = in_memory.verify(signed, Resolver(Server(server.address, server.port)))
-    assert (judged.word, judged.authentic) == ("pass", True)
+    assert (judged.result, judged.authentic) == ("pass", True)
 
 
 def test_each_name_is_asked_once(signed: bytes, server: NameServer, keys: Keys) -> None:
     arguments = ("--domain=example.com", "--selector=sel", f"--keyfile={keys.path('rsa2048')}")
     again = in_memory.sign(signed, *arguments)
-    assert [each.word for each in in_memory.verify(again, Resolver(Server(server.address, server.port)))] == [
+    assert [
+        each.result for each in in_memory.verify(again, Resolver(Server(server.address, server.port)))
+    ] == [
         "pass",
         "pass",
     ]
@@ -162,6 +164,6 @@ def test_all_names_together_have_one_budget(keys: Keys, server: NameServer, repo
     started = time.monotonic()
     judged = in_memory.verify(signed, Resolver(Server(server.address, server.port), budget=BUDGET))
     took = time.monotonic() - started
-    assert [each.word for each in judged] == ["temperror"] * 10
+    assert [each.result for each in judged] == ["temperror"] * 10
     report(f"ten silent names: {took / BUDGET:.2f} of the time for all")
     assert took < 2 * BUDGET

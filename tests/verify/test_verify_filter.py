@@ -299,8 +299,8 @@ def modules_loaded(*arguments: str) -> set[str]:
 
 
 ALWAYS = (
-    "authres dkim domainkeys filter forged judge keyrecord resolver settings signature structured summary"
-    " taglist verdict"
+    "authres dkim domainkeys filter forged keyrecord resolver settings signature structured summary"
+    " taglist verdict verifier"
 )
 LOADED = {
     "by default": ([], ""),

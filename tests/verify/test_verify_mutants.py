@@ -14,8 +14,8 @@ import witness
 from conftest import Keys, Report
 from nameserver import NameServer
 
-from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.resolver import Resolver
+from dkimpipe.verify.verifier import SignatureResult
 
 NAME = "sel._domainkey.example.com"
 MESSAGE = (
@@ -52,9 +52,9 @@ def mutant(signed: bytes, chance: random.Random) -> bytes:
     )
 
 
-def is_ours_to_refuse(judged: list[Judged]) -> bool:
+def is_ours_to_refuse(results: list[SignatureResult]) -> bool:
     """Tell whether we are stricter than others, and know it."""
-    return any(each.reason.endswith(STRICT) for each in judged)
+    return any(each.reason.endswith(STRICT) for each in results)
 
 
 def are_readable(verdicts: Iterable[list[str]]) -> bool:
@@ -77,12 +77,12 @@ def test_mutants(keys: Keys, report: Report) -> None:
     counts: Counter[str] = Counter()
     odd = []
     for message, verdicts in zip(mutants, others):
-        judged = in_memory.verify(message, resolver)
-        we = any(each.word == "pass" for each in judged)
+        results = in_memory.verify(message, resolver)
+        we = any(each.result == "pass" for each in results)
         they = [any(one.endswith("pass") for one in each) for each in verdicts if each]
         counts["pass" if we else "not"] += 1
-        alone = not any(they) if we else they == [True] * 3 and not is_ours_to_refuse(judged)
+        alone = not any(they) if we else they == [True] * 3 and not is_ours_to_refuse(results)
         if they and alone and are_readable(verdicts):
-            odd.append((message, judged, verdicts))
+            odd.append((message, results, verdicts))
     report(f"{MUTANTS} mutants, {counts['pass']} still right; no other verifier alone against us")
     assert odd == []

@@ -20,11 +20,11 @@ from dkimpipe.config import read_command_line
 from dkimpipe.errors import RejectedError, UnverifiedError
 from dkimpipe.message import Field, Message
 from dkimpipe.verify import policy, signature
-from dkimpipe.verify.judge import Judged
 from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Answer, Resolver
 from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.verdict import TemporaryError
+from dkimpipe.verify.verifier import SignatureResult
 from postfix import Postfix, Sink, shared_directory
 
 Records = dict[str, list[bytes]]
@@ -52,12 +52,12 @@ class Zone(Resolver):
         return Answer(self.records.get(name, []))
 
 
-def judged(text: str) -> Judged:
-    """Return a signature such as ``dkim pass example.com``, judged."""
+def signature_result(text: str) -> SignatureResult:
+    """Return the result of a signature, such as ``dkim pass example.com``."""
     method, word, domain = text.split()
     octets = FIELDS[method] % domain.encode()
     field = Field(octets.partition(b":")[0].lower(), octets)
-    return Judged(field, word, "no answer" if word == "temperror" else "", signature.parse(field))
+    return SignatureResult(field, word, "no answer" if word == "temperror" else "", signature.parse(field))
 
 
 def verdict(records: Records, header: bytes = FROM, *signatures: str, options: str = "--dmarc") -> str:
@@ -66,7 +66,7 @@ def verdict(records: Records, header: bytes = FROM, *signatures: str, options: s
     read_command_line(["--hostname=mx.example.net", "--reject_fail", *options.split()], settings)
     message = Message(io.BytesIO(header + b"\nHello\n").read)
     try:
-        policy.reject(message, [judged(each) for each in signatures], Zone(records), settings)
+        policy.reject(message, [signature_result(each) for each in signatures], Zone(records), settings)
     except RejectedError as rejected:
         return str(rejected)
     return ""

@@ -1,14 +1,14 @@
 """All signatures of a message, each verified independently (RFC 6376 section 6.1).
 
 dkimpy is not used here. It needs a fourth package for Ed25519, keeps the message in memory several times,
-takes quadratic time for white space, tolerates clock errors of ten hours, and ignores k=, h=, s= and t= of
-key records, and all key records but one. The canonicalizations of the signer are available, stream, and are
+takes quadratic time for white space, tolerates clock errors of ten hours, ignores k=, h=, s= and t= of key
+records, and reads only one key record. The signer's canonicalizations are at hand, work on streams, and are
 tested against three other verifiers; ``--explain`` asks dkimpy for a second opinion.
 
 Choices where the RFCs leave room: only the first MAX_SIGNATURES signatures are checked. The body is checked
 before DNS is queried: an altered body needs no key. x= is enforced to the second; t= in the future is
-allowed. A key in test mode (t=y) makes valid and invalid signatures neutral; an l= that leaves text unsigned,
-or an unsigned From field, makes a valid one policy.
+allowed. A key in test mode (t=y) makes the result neutral, whether the signature is valid or not. A valid
+signature is only ``policy`` if its l= leaves text unsigned, or if it does not cover all From fields.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dkimpipe.verify.verdict import Failure, Neutral, PermanentError, Verdict
 MAX_SIGNATURES = 10
 _MAX_RECORDS = 5
 Check = Union[DkimCheck, DomainKeysCheck]
-_KINDS: dict[str, Callable[[Signature, Message, BodyHashes], Check]] = {
+_CHECKS: dict[str, Callable[[Signature, Message, BodyHashes], Check]] = {
     "dkim": DkimCheck,
     "domainkeys": DomainKeysCheck,
 }
@@ -41,10 +41,10 @@ _WHY_NOT = {
 }
 
 
-class Judged(NamedTuple):
-    """A signature field and its verdict.
+class SignatureResult(NamedTuple):
+    """A signature field and the result of its verification.
 
-    ``word``       of RFC 8601 section 2.7.1
+    ``result``     pass, fail, policy, neutral, temperror or permerror (RFC 8601 section 2.7.1)
     ``reason``     in words, empty for a pass
     ``signature``  its content, None if it cannot be parsed
     ``record``     the key that was used, None if there was none
@@ -52,7 +52,7 @@ class Judged(NamedTuple):
     """
 
     field: Field
-    word: str
+    result: str
     reason: str = ""
     signature: Signature | None = None
     record: KeyRecord | None = None
@@ -64,22 +64,22 @@ class Judged(NamedTuple):
         return METHODS[self.field.name]
 
 
-class Checks:
-    """The signatures of a message, to be judged after its body has passed through ``bodies``.
+class Verifier:
+    """The signatures of a message, to be verified after its body has passed through ``bodies``.
 
-    ``left_out``  the number of signatures that are not checked
+    ``unchecked``  the number of signatures beyond the limit
     """
 
     def __init__(self, message: Message, bodies: BodyHashes, limit: int = MAX_SIGNATURES) -> None:
         fields = [field for field in message.fields if field.name in METHODS]
-        self.left_out = max(0, len(fields) - limit)
+        self.unchecked = max(0, len(fields) - limit)
         self._checks: list[tuple[Field, Signature | None, Check | Verdict]] = []
         for field in fields[:limit]:
             parsed = None
             check: Check | Verdict
             try:
                 parsed = signature.parse(field)
-                check = _KINDS[parsed.method](parsed, message, bodies)
+                check = _CHECKS[parsed.method](parsed, message, bodies)
             except Verdict as verdict:
                 check = verdict
             self._checks.append((field, parsed, check))
@@ -89,18 +89,18 @@ class Checks:
         check = self._checks[number][2]
         return None if isinstance(check, Verdict) else check
 
-    def judge(self, resolver: Resolver, now: int) -> list[Judged]:
-        """Return the verdict on each, top down; ``now`` is the time in seconds since 1970."""
-        judged = []
+    def verify(self, resolver: Resolver, now: int) -> list[SignatureResult]:
+        """Return the result of each, top down; ``now`` is the time in seconds since 1970."""
+        results = []
         for number, (field, parsed, check) in enumerate(self._checks):
             resolver.share(len(self._checks) - number)
-            judged.append(_judge(field, parsed, check, resolver, now))
-        return judged
+            results.append(_verify(field, parsed, check, resolver, now))
+        return results
 
 
-def _judge(
+def _verify(
     field: Field, parsed: Signature | None, check: Check | Verdict, resolver: Resolver, now: int
-) -> Judged:
+) -> SignatureResult:
     record, authentic = None, False
     try:
         if isinstance(check, Verdict):
@@ -108,23 +108,23 @@ def _judge(
         expires = check.signature.expires
         if expires is not None and expires < now:
             raise PermanentError(f"expired on {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(expires))}")
-        check.refuse_body()
+        check.check_body()
         answer = resolver.texts(check.signature.key_name)
         authentic = answer.authentic
-        keys = _keys(check, answer.texts)
-        good = [
+        keys = _usable_keys(check, answer.texts)
+        matching = [
             key
             for key in keys
             if key.verifies(check.signature.signature, check.digest(), check.signature.hash_name)
         ]
-        record = (good or keys)[0]
-        _refuse_signature(check, record, bool(good))
+        record = (matching or keys)[0]
+        _check_outcome(check, record, bool(matching))
     except Verdict as verdict:
-        return Judged(field, verdict.word, str(verdict), parsed, record, authentic)
-    return Judged(field, "pass", "", parsed, record, authentic)
+        return SignatureResult(field, verdict.result, str(verdict), parsed, record, authentic)
+    return SignatureResult(field, "pass", "", parsed, record, authentic)
 
 
-def _keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
+def _usable_keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
     """Return the keys that may have made the signature. Raises PermanentError if there are none."""
     if not texts:
         raise PermanentError("no key")
@@ -136,7 +136,7 @@ def _keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
                 raise PermanentError("key record: k= does not match a=")
             if not record.allows_hash(check.signature.hash_name):
                 raise PermanentError(f"key record: h= does not allow {check.signature.hash_name}")
-            check.refuse_key(record)
+            check.check_key(record)
             usable.append(record)
         except PermanentError as fault:
             faults.append(fault)
@@ -145,10 +145,10 @@ def _keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
     return usable
 
 
-def _refuse_signature(check: Check, record: KeyRecord, good: bool) -> None:
-    """Raise Failure if the key did not sign this, Neutral or Policy if the signature is not accepted."""
+def _check_outcome(check: Check, record: KeyRecord, matches: bool) -> None:
+    """Raise Failure if the signature is not valid, Neutral or Unacceptable if it is not to be used."""
     if b"y" in record.flags:
         raise Neutral("key record: t=y, the key is in test mode")
-    if not good:
+    if not matches:
         raise Failure(_WHY_NOT[record.made(check.signature.signature)].format(check.covers))
-    check.refuse_additions()
+    check.check_coverage()
