@@ -5,7 +5,7 @@ widest domain, down to two labels, that has a DMARC record, except that a regist
 it the domain below. Records between the organizational domain and the author domain are ignored.
 
 In doubt a message is not rejected: in test mode (``t=y``), if the policy is for a part of the mail (``pct``
-of RFC 7489), or if there are several records at one name.
+of RFC 7489), if ``sp`` and ``np`` differ, or if there are several records at one name.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ def _rejects(tags: Tags, below: bool) -> bool:
     """Return whether a record demands rejection, of mail from its domain or from domains below."""
     own = tags.get(b"p", b"").lower()
     subdomain = tags.get(b"sp", own).lower()
-    if not {own, subdomain}.issubset(_POLICIES):  # an invalid record is ignored
+    nonexistent = tags.get(b"np", subdomain).lower()
+    if not {own, subdomain, nonexistent}.issubset(_POLICIES):  # an invalid record is ignored
         return False
     if tags.get(b"pct", b"100") != b"100" or tags.get(b"t", b"n").lower() == b"y":
         return False
-    return (subdomain if below else own) == b"reject"
+    # Whether a subdomain exists is not looked up: both of its policies must demand the rejection.
+    return subdomain == nonexistent == b"reject" if below else own == b"reject"
 
 
 def _organization(author: bytes, own: Tags, resolver: Resolver) -> tuple[bytes, Tags]:

@@ -127,6 +127,12 @@ REJECTED: dict[str, tuple[Records, tuple[str, ...], str]] = {
         (),
         DMARC,
     ),
+    "DMARC, of the parent for those below, whether they exist or not": (
+        dmarc(b"v=DMARC1; p=none; sp=reject; np=reject", at="example.com"),
+        (),
+        DMARC,
+    ),
+    "DMARC, for those below that do not exist": (dmarc(REJECT + b"; np=none"), (), DMARC),
     "DMARC, its own before the parent's": (
         {**dmarc(REJECT), **dmarc(b"v=DMARC1; p=none", at="example.com")},
         (),
@@ -184,6 +190,15 @@ ACCEPTED: dict[str, tuple[Records, tuple[str, ...]]] = {
     "DMARC, none": (dmarc(b"v=DMARC1; p=none; sp=reject"), ()),
     "DMARC, no p=": (dmarc(b"v=DMARC1; sp=reject", at="example.com"), ()),
     "DMARC, unknown sp=": (dmarc(REJECT + b"; sp=discard"), ()),
+    "DMARC, unknown np=": (dmarc(REJECT + b"; np=discard"), ()),
+    "DMARC, of the parent, not for those below that do not exist": (
+        dmarc(REJECT + b"; np=none", at="example.com"),
+        (),
+    ),
+    "DMARC, of the parent, only for those below that do not exist": (
+        dmarc(b"v=DMARC1; p=none; np=reject", at="example.com"),
+        (),
+    ),
     "DMARC, a part": (dmarc(REJECT + b"; pct=99"), ()),
     "DMARC, testing": (dmarc(REJECT + b"; t=y"), ()),
     "DMARC, two policies": (dmarc(REJECT, REJECT), ()),
