@@ -20,3 +20,8 @@ def is_aligned(
     if strict:
         return identifier == author
     return is_at_or_below(identifier, organization or author) or is_at_or_below(author, identifier)
+
+
+def have_common_parent(one: bytes, other: bytes) -> bool:
+    """Return whether both domains are below one of at least two labels: perhaps one organizational domain."""
+    return one.split(b".")[-2:] == other.split(b".")[-2:] and b"." in one

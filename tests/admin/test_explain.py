@@ -150,11 +150,18 @@ def test_without_a_login_it_says_what_the_filter_says(keys: Keys) -> None:
         ("com", "aligned with From unless the policy of example.com has adkim=s"),
         ("mail.example.com", "aligned with From unless the policy of example.com has adkim=s"),
         ("notexample.com", "not aligned with From: no pass for example.com"),
+        ("example.com.evil.example", "not aligned with From: no pass for example.com"),
     ],
 )
 def test_what_the_signature_is_worth_for_dmarc(keys: Keys, domain: str, worth: str) -> None:
     path = keys.senders(f"example.com dkim(d={domain},s=a,key=KEYS/rsa2048.pem)\n", "explained")
     assert f"           DMARC: {worth}\n".encode() in verb("a@example.com", f"--sender_map={path}").stdout
+
+
+def test_a_sibling_may_be_aligned(keys: Keys) -> None:
+    path = keys.senders("mail.example.com dkim(d=news.example.com,s=a,key=KEYS/rsa2048.pem)\n", "explained")
+    words = b"DMARC: aligned with From only if both are in one organizational domain, without adkim=s\n"
+    assert words in verb("a@mail.example.com", f"--sender_map={path}").stdout
 
 
 def test_the_state_in_dns(keys: Keys) -> None:

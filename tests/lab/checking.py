@@ -131,6 +131,13 @@ FAULTS = {
             "no pass for DMARC (RFC 9989)"
         ],
     ),
+    "perhaps aligned": (
+        f"mail.example.com dkim(d=news.example.com,s=a,{KEY})",
+        [
+            "warning: SENDERS, line 1: d=news.example.com is aligned with mail.example.com "
+            "only if both are in one organizational domain (DMARC, RFC 9989)"
+        ],
+    ),
     "domainkeys of another domain": (
         f"example.com domainkeys(d=example.org,s=a,{KEY})",
         ["warning: SENDERS, line 1: never signed: domainkeys d=example.org does not cover from"],

@@ -24,7 +24,7 @@ from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions, complete, macros
 from dkimpipe.senders import Signature
-from dkimpipe.verify.alignment import is_aligned
+from dkimpipe.verify.alignment import have_common_parent, is_aligned
 
 GOOD_BITS = 2048  # RFC 8301 section 3.2
 
@@ -218,7 +218,11 @@ class Lint:
             )
         if options.type == "dkim" and author_domain and not is_aligned(options.domain, author_domain):
             d, domain = options.domain.decode(), author_domain.decode()
-            self._warn(f"{place}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 9989)")
+            if have_common_parent(options.domain, author_domain):
+                only_if = "only if both are in one organizational domain"
+                self._warn(f"{place}: d={d} is aligned with {domain} {only_if} (DMARC, RFC 9989)")
+            else:
+                self._warn(f"{place}: d={d} is not aligned with {domain}: no pass for DMARC (RFC 9989)")
 
     def _selectors(self) -> None:
         """Check for names in DNS that would need two keys."""

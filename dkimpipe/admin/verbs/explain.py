@@ -22,7 +22,7 @@ from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions
 from dkimpipe.pipe import read_standard_input
 from dkimpipe.signatures import Signatures
-from dkimpipe.verify.alignment import is_aligned
+from dkimpipe.verify.alignment import have_common_parent, is_aligned
 from dkimpipe.verify.nameserver import Server
 
 State = Callable[[SignatureOptions, Mailbox], Iterator[str]]
@@ -138,4 +138,6 @@ def _alignment(domain: bytes, author_domain: bytes) -> str:
         return "DMARC: aligned with From"
     if is_aligned(domain, author_domain):
         return f"DMARC: aligned with From unless the policy of {author_domain.decode()} has adkim=s"
+    if have_common_parent(domain, author_domain):
+        return "DMARC: aligned with From only if both are in one organizational domain, without adkim=s"
     return f"DMARC: not aligned with From: no pass for {author_domain.decode()}"
