@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from applying import content, edit, settings, verb, with_program, write
 from configurations import CONFIGURATIONS, SUBMISSION, postconf_of
-from conftest import MAIN, PROJECT, Done, settled
+from conftest import MAIN, PROJECT, settled
 
 import postfix as harness
 from dkimpipe.admin.postfix.filter_service import ENVELOPE
