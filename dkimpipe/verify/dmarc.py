@@ -25,8 +25,8 @@ _POLICIES = (b"none", b"quarantine", b"reject")
 def enforce(author: bytes, signers: Sequence[bytes], spf: Sequence[bytes], resolver: Resolver) -> None:
     """Raise RejectedError if the policy is p=reject and nothing aligned passed. Raises TemporaryError.
 
-    ``signers`` are the domains with a valid DKIM signature, ``spf`` those for which SPF passed, an empty one
-    if our host did not record which.
+    ``signers`` are the domains with a valid DKIM signature, ``spf`` those for which SPF passed. An empty
+    one, which our host did not record, is taken for aligned.
     """
     own = _record(author, resolver)
     organization, tags = _organization(author, own, resolver)

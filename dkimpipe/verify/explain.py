@@ -18,7 +18,7 @@ from dkimpipe.verify.verifier import Check, SignatureResult, Verifier
 def explain(
     message: Message, body: bytes, verifier: Verifier, results: Sequence[SignatureResult], resolver: Resolver
 ) -> Iterator[str]:
-    """Yield the verdict on each signature and its reasons, line by line; ``body`` is raw."""
+    """Yield the result of each signature and its cause, line by line; ``body`` is raw."""
     ends = LineEnds()
     text = ends.update(body) + ends.finish()
     if not results:

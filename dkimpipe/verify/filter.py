@@ -1,9 +1,9 @@
-"""The path of an incoming message: verified, given a results field, and reinjected or written out.
+"""The path of an incoming message: verified, given the field with the results, and reinjected or written out.
 
 The guarantees are those of the signing filter: exit status 0 only after the complete message was handed over;
 after any error it is deferred, and nothing has been sent. There is one more outcome: the message is rejected.
-This includes a header that exceeds the limits. Only an attacker sends one: if deferred it would be retried
-for days, and if passed on unverified it could contain a forged results field. It is bounced at once.
+This includes a message whose header exceeds the limits. Only an attacker sends one: deferred, it would be
+retried for days; passed on unverified, it could contain a forged Authentication-Results field.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """TXT records, for keys and for policies, within one time limit.
 
-UDP, then TCP where an answer is too long, several servers, aliases: dnspython does all that. This module
-adds a time limit, however many names a message refers to, and however slow their servers are. The time is
-shared: a sender with slow servers takes no time from the names of others.
+UDP, then TCP if an answer is too long, several servers, aliases: dnspython does all that. This module adds
+a time limit, however many names a message refers to, and however slow their servers are. The time is shared:
+names with slow servers take none of it from other names.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Resolver:
         self._kept = 0.0  # the part reserved for others
 
     def share(self, parties: int) -> None:
-        """Give the next lookups one share of the remaining time, for that many parties."""
+        """Limit the next lookups to one of that many equal shares of the remaining time."""
         self._kept = self._left - self._left / parties
 
     def texts(self, name: str) -> Answer:

@@ -1,4 +1,4 @@
-"""The verdict of dkimpy, an independent verifier, on a signature. It is slow, and for interactive use."""
+"""The result of dkimpy, an independent verifier, for a signature. It is slow, and for interactive use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OTHER_ERRORS = (ValueError, LookupError, TypeError, AttributeError, AssertionEr
 
 
 def ask(message: Message, body: bytes, field: Field, resolver: Resolver) -> str:
-    """Return its verdict on a DKIM-Signature, or why it has none."""
+    """Return its result for a DKIM-Signature, or why it has none."""
     octets = message.header + body
     if len(octets) > _MAX_MESSAGE:
         return "no verdict, the message is too large"

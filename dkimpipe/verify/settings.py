@@ -55,7 +55,7 @@ class VerifySettings(Settings):
 
     @property
     def authserv_id(self) -> str:
-        """The authserv-id of the results field (RFC 8601 section 2.5): hostname, by default the system's."""
+        """The authserv-id of the field (RFC 8601 section 2.5): hostname, by default the system's."""
         name = self.get("hostname") or socket.gethostname()
         try:
             domain = to_a_labels(name.encode()).rstrip(b".")

@@ -1,4 +1,4 @@
-"""The report on the signatures: in the results field, and in one log line."""
+"""The report on the signatures: in the Authentication-Results field, and in one log line."""
 
 from __future__ import annotations
 

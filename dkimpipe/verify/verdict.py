@@ -1,4 +1,4 @@
-"""Why a signature is not valid, as an exception with the keyword of RFC 8601 section 2.7.1."""
+"""Why a signature does not pass, as an exception with the result of RFC 8601 section 2.7.1."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ VALUES = {
     "algorithm": ("rsa-sha256", "rsa-sha256"),
     "nothing": ("", '""'),
     "base64": ("ab/c+d==", '"ab/c+d=="'),
-    "blank": ("joe doe@example.com", '"joe doe@example.com"'),
+    "space": ("joe doe@example.com", '"joe doe@example.com"'),
     "dots in a row": ("joe..doe@example.com", '"joe..doe@example.com"'),
     "dot at the end of a domain": ("@example.com.", '"@example.com."'),
     "two at signs": ("joe@doe@example.com", '"joe@doe@example.com"'),

@@ -1,4 +1,4 @@
-"""``dkimpipe verify`` and name servers: each fault has its verdict, and none takes for ever."""
+"""``dkimpipe verify`` and name servers: each fault has its result, and none takes forever."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_no_server_at_all(signed: bytes) -> None:
     assert judged.result == "temperror"
 
 
-# What stands at the name.
+# The records of the name.
 
 RECORDS: dict[str, tuple[Callable[[bytes], list[bytes]], str]] = {
     "empty": (lambda record: [b""], "permerror key record: not a tag list"),
@@ -107,7 +107,7 @@ RECORDS: dict[str, tuple[Callable[[bytes], list[bytes]], str]] = {
 
 
 @pytest.mark.parametrize(("change", "expected"), RECORDS.values(), ids=RECORDS)
-def test_what_stands_there(
+def test_the_records_of_a_name(
     signed: bytes, server: NameServer, change: Callable[[bytes], list[bytes]], expected: str
 ) -> None:
     server.records[NAME] = change(server.records[NAME][0])
@@ -142,7 +142,7 @@ def test_dnssec_is_noted(signed: bytes, server: NameServer) -> None:
     assert (judged.result, judged.authentic) == ("pass", True)
 
 
-def test_each_name_is_asked_once(signed: bytes, server: NameServer, keys: Keys) -> None:
+def test_each_name_is_queried_once(signed: bytes, server: NameServer, keys: Keys) -> None:
     arguments = ("--domain=example.com", "--selector=sel", f"--keyfile={keys.path('rsa2048')}")
     again = in_memory.sign(signed, *arguments)
     assert [

@@ -1,4 +1,4 @@
-"""``dkimpipe verify --explain``: what happened to a message on its way is found, and said."""
+"""``dkimpipe verify --explain``: it finds what happened to a message in transit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def broken(body: bytes) -> bytes:
 BODY = "dkim-signature: fail: body altered"
 HEADER = "dkim-signature: fail: header altered"
 
-# How it was signed, what happened, and the verdict and the words for it.
+# How it was signed, what happened, the result, and its explanation.
 HAPPENED = {
     "nothing": ("relaxed", bytes, "dkim-signature: pass", ""),
     "footer": (
@@ -139,7 +139,7 @@ def test_what_happened(
     assert (done.status, done.stderr) == (78 if words else 0, "")
 
 
-def test_copies_tell_what_was_there(keys: Keys) -> None:
+def test_copies_show_the_original(keys: Keys) -> None:
     signed = sign(keys, "relaxed").replace(b" bh=", b" z=Subject:Good=20morning;\n bh=")
     done = explain(signed, f"--key-file=sel._domainkey.example.com={keys.path('rsa2048')}")
     assert "    subject was 'Good morning' when signed (z=)" in done.stdout.decode().splitlines()

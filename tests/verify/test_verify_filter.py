@@ -85,7 +85,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
-def test_all_else_is_the_input(dns: str, message: bytes) -> None:
+def test_everything_else_is_the_input(dns: str, message: bytes) -> None:
     done = verify(dns, message=message)
     assert (done.status, done.stdout) == (0, TOP + b"none\n" + message)
 
@@ -118,19 +118,19 @@ def test_lines_end_as_those_of_the_message(dns: str) -> None:
     assert verify(dns, message=message).stdout == TOP.replace(b"\n", b"\r\n") + b"none\r\n" + message
 
 
-def test_the_line_of_an_mbox_stays_on_top(dns: str) -> None:
+def test_the_from_line_of_an_mbox_stays_on_top(dns: str) -> None:
     assert (
         verify(dns, message=b"From alice\n" + MESSAGE).stdout == b"From alice\n" + TOP + b"none\n" + MESSAGE
     )
 
 
-def test_forged_results_are_taken_out(dns: str) -> None:
+def test_forged_results_are_removed(dns: str) -> None:
     forged = b"Authentication-Results: mx.test; dkim=pass\n\theader.d=bank.example\n"
     message = b"Received: x\n" + forged + MESSAGE.replace(b"To:", forged + b"To:")
     assert verify(dns, message=message).stdout == TOP + b"none\nReceived: x\n" + MESSAGE
 
 
-# Trouble keeps the mail back.
+# Errors defer the mail.
 TROUBLE = {
     "unknown option": (
         ["--nosuch"],
@@ -183,11 +183,11 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), TROUBLE.values(), ids=TROUBLE)
-def test_trouble_keeps_the_mail_back(dns: str, arguments: list[str], message: str) -> None:
+def test_an_error_defers_the_mail(dns: str, arguments: list[str], message: str) -> None:
     assert verify(dns, *arguments) == Done(75, b"", message)
 
 
-def test_a_full_disk_keeps_the_mail_back(dns: str) -> None:
+def test_a_full_disk_defers_the_mail(dns: str) -> None:
     with open("/dev/full", "wb") as full:
         command = [sys.executable, str(MAIN), "verify", "--hostname=mx.test", dns]
         done = subprocess.run(command, input=MESSAGE, stdout=full, stderr=subprocess.PIPE, check=False)
@@ -198,14 +198,14 @@ def test_a_full_disk_keeps_the_mail_back(dns: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["dns", "cryptography"])
-def test_a_missing_package_keeps_the_mail_back(dns: str, tmp_path: Path, module: str) -> None:
+def test_a_missing_package_defers_the_mail(dns: str, tmp_path: Path, module: str) -> None:
     (tmp_path / f"{module}.py").write_text("raise ImportError('hidden')\n")
     done = verify(dns, env={"PYTHONPATH": str(tmp_path)})
     assert (done.status, done.stdout) == (75, b"")
     assert done.stderr.startswith("4.3.0 dkimpipe: ImportError: hidden")
 
 
-def test_without_recipients_postfix_keeps_its_mail(dns: str) -> None:
+def test_without_recipients_the_mail_is_deferred(dns: str) -> None:
     command = [sys.executable, str(MAIN), "verify", "--hostname=mx.test", dns]
     done = subprocess.run(
         command,
@@ -257,7 +257,7 @@ def test_the_conf_file_of_dkimproxy_in(server: NameServer, dns: str, tmp_path: P
     )
 
 
-def test_a_slip_in_the_conf_file(dns: str, tmp_path: Path) -> None:
+def test_an_error_in_the_conf_file(dns: str, tmp_path: Path) -> None:
     conf = tmp_path / "conf"
     conf.write_text("hostname mx.test\nselector x\n")
     assert verify(dns, f"--conf-file={conf}") == Done(

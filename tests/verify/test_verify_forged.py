@@ -20,19 +20,19 @@ US = "mx.example.com"
 # Each example is a process, and holds many values: smaller ones need no search.
 few = settings(max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate], deadline=None)
 
-# Which fields claim to be ours.
+# The fields that claim to be ours.
 
 
 def claimed(octets: bytes, authserv_id: str = US) -> bool:
-    """Tell whether the first field of this header claims our name."""
+    """Return whether the first field of this header claims our name."""
     return claims_to_be_ours(Message(io.BytesIO(octets + b"\nX: y\n\n").read).fields[0], authserv_id)
 
 
 FORGED = {
     "plain": b"Authentication-Results: mx.example.com; dkim=pass header.d=bank.example",
     "upper case": b"AUTHENTICATION-RESULTS: MX.EXAMPLE.COM; dkim=pass",
-    "no blank": b"Authentication-Results:mx.example.com;dkim=pass",
-    "blanks before the colon": b"Authentication-Results \t: mx.example.com; dkim=pass",
+    "no space": b"Authentication-Results:mx.example.com;dkim=pass",
+    "spaces before the colon": b"Authentication-Results \t: mx.example.com; dkim=pass",
     "version": b"Authentication-Results: mx.example.com 1; dkim=pass",
     "version with a slash": b"Authentication-Results: mx.example.com/1; dkim=pass",
     "comment before": b"Authentication-Results: (by us) mx.example.com; dkim=pass",
@@ -65,7 +65,7 @@ FORGED = {
     "behind another": b"Authentication-Results: evil.example; mx.example.com; dkim=pass",
     "for a reader without comments": b"Authentication-Results: evil.example (; mx.example.com; dkim=pass)",
     "for a reader without quotes": b'Authentication-Results: "evil; mx.example.com; dkim=pass"; spf=pass',
-    # What nobody can read is removed whatever it says.
+    # What is ambiguous is removed, whatever it contains.
     "encoded word": b"Authentication-Results: =?utf-8?q?mx=2Eexample=2Ecom?=; dkim=pass",
     "encoded word in a comment": b"Authentication-Results: x (=?us-ascii?B?Oy4uLg==?=); dkim=pass",
     "comment without an end": b"Authentication-Results: (mx.\\example.com; dkim=pass",
@@ -179,12 +179,12 @@ HEADERS = {
     ),
     "mixed line ends": (b"A: b\r\n" + CLAIM + b"B: c\r\n\n", b"A: b\r\nB: c\r\n\n"),
     "obsolete name": (b"Authentication-Results : mx.example.com\nA: b\n\n", b"A: b\n\n"),
-    "a line of blanks within": (CLAIM + b" \nA: b\n\n", b"A: b\n\n"),
+    "a line of white space within": (CLAIM + b" \nA: b\n\n", b"A: b\n\n"),
 }
 
 
 @pytest.mark.parametrize(("octets", "expected"), HEADERS.values(), ids=HEADERS)
-def test_forged_fields_are_taken_out(octets: bytes, expected: bytes) -> None:
+def test_forged_fields_are_removed(octets: bytes, expected: bytes) -> None:
     assert cleaned(octets) == expected
 
 
@@ -200,7 +200,7 @@ UNTOUCHED = {
 
 
 @pytest.mark.parametrize("octets", UNTOUCHED.values(), ids=UNTOUCHED)
-def test_all_else_stays(octets: bytes) -> None:
+def test_everything_else_stays(octets: bytes) -> None:
     assert cleaned(octets) == octets
 
 
@@ -230,7 +230,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "a quote without an end": lambda size: b'"' + b"\\a" * (size // 2),
     "backslashes": lambda size: b"(" + b"\\" * size,
     "semicolons": lambda size: b";" * size,
-    "blanks": lambda size: b"mx.example.co" + b" " * size,
+    "spaces": lambda size: b"mx.example.co" + b" " * size,
     "dots": lambda size: b"mx.example.com" + b"." * size + b"x",
     "our name, again and again": lambda size: b"mx.example.co;" * (size // 14),
     "equals and question marks": lambda size: b"x" + b"=?" * (size // 2),

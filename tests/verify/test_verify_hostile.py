@@ -1,4 +1,4 @@
-"""``dkimpipe verify`` and messages that are made to hurt: a clean verdict, in bounded time and memory."""
+"""``dkimpipe verify`` and hostile messages: a result, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def permerror(reason: str) -> str:
 
 TOO_LARGE = permerror("signature field is too large")
 
-# A message, and how its line of the log goes on.
+# A message, and the beginning of its log line.
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "2,000 signatures": (
         lambda: (
@@ -61,11 +61,11 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"DKIM-Signature: (((;\n" * 2000 + FROM + BODY,
         (permerror("not a tag list") + "; ") * 10 + "dkim=policy (1990 more signatures were not checked)",
     ),
-    "5 MB of blanks in b=": (lambda: like(b"b", b"AA" + b" " * 5 * MB + b"AA"), TOO_LARGE),
+    "5 MB of spaces in b=": (lambda: like(b"b", b"AA" + b" " * 5 * MB + b"AA"), TOO_LARGE),
     "5 MB of folding in b=": (lambda: like(b"b", b"AA" + b"\n " * 2_500_000 + b"AA"), TOO_LARGE),
     "5 MB of semicolons": (lambda: signature(b";" * 5 * MB), TOO_LARGE),
     "60 KB of semicolons": (lambda: signature(b";" * 60_000), permerror("not a tag list")),
-    "60 KB of blanks before each b": (
+    "60 KB of spaces before each b": (
         lambda: signature((b"x=1;" + b" " * 1000) * 59 + b"y"),
         permerror("the tag x= appears twice"),
     ),
@@ -134,7 +134,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: ((b"X-Y: " + LINE * 14)[:-1].replace(b"\n", b"\n ") + b"\n") * 6000 + FROM + BODY,
         NONE,
     ),
-    "a body of blanks": (
+    "a body of spaces": (
         lambda: like(b"c", b"relaxed/relaxed").replace(BODY, b"\n" + b" " * 20 * MB + b"x\n"),
         "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
     ),
@@ -146,7 +146,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: like(b"c", b"simple/simple").replace(BODY, b"\n" + b"\n" * 20 * MB + b"x"),
         "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
     ),
-    "a body of blanks and lines": (
+    "a body of spaces and lines": (
         lambda: like(b"c", b"relaxed/relaxed").replace(BODY, b"\n" + b" \n" * 10 * MB),
         "dkim=fail (body altered) d=example.com s=sel a=rsa-sha256",
     ),
@@ -161,10 +161,10 @@ def command(keys: Keys) -> list[str]:
 
 
 @pytest.mark.parametrize(("make", "expected"), HOSTILE.values(), ids=HOSTILE)
-def test_a_clean_verdict(
+def test_a_hostile_message(
     command: list[str], tmp_path: Path, make: Callable[[], bytes], expected: str, report: Report
 ) -> None:
-    """And no more time and memory than for a harmless message of the same size, within TIMES and MORE."""
+    """It takes no more time and memory than a harmless message of the same size, within TIMES and MORE."""
     message = tmp_path / "message"
     message.write_bytes(make())
     done = subprocess.run(command, input=make(), capture_output=True, timeout=60, check=False)
@@ -183,7 +183,7 @@ def test_a_clean_verdict(
     assert more <= MORE
 
 
-# A header, and why it goes back.
+# A header, and why the message is rejected.
 TOO_MUCH = {
     "fields": (b"X: y\n" * 1_000_000, "the header has more than 350000 fields"),
     "octets": (b"X: " + b"y" * 9 * MB + b"\n", "the header block is larger than 8388608 bytes"),
@@ -191,8 +191,8 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize(("header", "cause"), TOO_MUCH.values(), ids=TOO_MUCH)
-def test_more_than_a_mail_program_makes_goes_back(command: list[str], header: bytes, cause: str) -> None:
-    """Deferred it would come back for days."""
+def test_a_header_over_the_limits_is_rejected(command: list[str], header: bytes, cause: str) -> None:
+    """Deferred, it would be retried for days."""
     done = subprocess.run(command, input=header + FROM + BODY, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.decode()) == (69, b"", f"5.7.1 dkimpipe: {cause}\n")
 
@@ -202,9 +202,9 @@ NO_OPINION = "    dkimpy, another verifier: no verdict, too much white space in 
 GUESSED = "    dkimpy, another verifier: not valid"
 TEXT = FROM + b"Subject: x\nTo: bob@example.net\n\nx\n"
 LONG: dict[str, tuple[bytes, Callable[[bytes], bytes], str]] = {
-    "a body of blanks": (TEXT, lambda signed: signed + b" " * 900_000 + b"x\n", NO_OPINION),
-    "lines of blanks": (TEXT, lambda signed: signed + (b" " * 400 + b"x\n") * 2000, GUESSED),
-    "a field of blanks": (
+    "a body of spaces": (TEXT, lambda signed: signed + b" " * 900_000 + b"x\n", NO_OPINION),
+    "lines of spaces": (TEXT, lambda signed: signed + (b" " * 400 + b"x\n") * 2000, GUESSED),
+    "a field of spaces": (
         TEXT.replace(b"Subject: ", b"Subject: x" + b" " * 800_000),
         lambda signed: signed.replace(b"bob", b"rob"),
         NO_OPINION,
@@ -219,7 +219,7 @@ LONG: dict[str, tuple[bytes, Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize(("message", "change", "last"), LONG.values(), ids=LONG)
-def test_explain_comes_to_an_end(
+def test_explain_ends(
     keys: Keys, command: list[str], message: bytes, change: Callable[[bytes], bytes], last: str
 ) -> None:
     arguments = ("--domain=example.com", "--selector=sel", f"--keyfile={keys.path('rsa2048')}")

@@ -53,12 +53,12 @@ def mutant(signed: bytes, chance: random.Random) -> bytes:
 
 
 def is_ours_to_refuse(results: list[SignatureResult]) -> bool:
-    """Tell whether we are stricter than others, and know it."""
+    """Return whether we are stricter than others, and know it."""
     return any(each.reason.endswith(STRICT) for each in results)
 
 
 def are_readable(verdicts: Iterable[list[str]]) -> bool:
-    """Tell whether all could read the message: of what is no header the others think otherwise."""
+    """Return whether all could read the message: of what is no header the others think otherwise."""
     return not any(one.startswith("unreadable") for each in verdicts for one in each)
 
 

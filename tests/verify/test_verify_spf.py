@@ -1,0 +1,131 @@
+"""SPF results that our own host recorded, for the DMARC policy."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+
+import pytest
+from policies import DMARC, FROM, RECEIVED, REJECT, dmarc, verdict
+
+from dkimpipe.message import Message
+from postfix import Postfix, Sink, shared_directory
+
+PASSED = {
+    "by policyd-spf": b"Received-SPF: Pass (mailfrom) identity=mailfrom; client-ip=192.0.2.1; "
+    b"helo=x.example; envelope-from=a@mail.example.com; receiver=<UNKNOWN> ",
+    "by Mail::SPF": b"Received-SPF: pass (mail.example.com: Sender is authorized (a)) "
+    b'receiver=mx.example.net; identity=mailfrom; envelope-from="a@mail.example.com"; '
+    b"helo=x.example; client-ip=192.0.2.1",
+    "folded": b"Received-SPF:\n pass\n\tenvelope-from=\n a@mail.example.com",
+    "no spaces around a comment": b"Received-SPF: pass(authorized)envelope-from=a@mail.example.com",
+    "of a host below": b"Received-SPF: pass envelope-from=a@bounce.mail.example.com",
+    "of the parent": b"Received-SPF: pass envelope-from=a@example.com",
+    "a quoted local part": b'Received-SPF: pass envelope-from="\\"a; b\\"@mail.example.com"',
+    "U-labels elsewhere": 'Received-SPF: pass envelope-from=a@mail.example.com; x="\u00fc"'.encode(),
+    "no sender, HELO": b'Received-SPF: pass identity=mailfrom; envelope-from="<>"; helo=mail.example.com',
+    "HELO": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; envelope-from=a@x.example",
+    "no domain recorded": b"Received-SPF: pass",
+    "results field": b"Authentication-Results: mx.example.net; spf=pass (authorized) "
+    b"smtp.mailfrom=mail.example.com (client-ip=192.0.2.1; envelope-from=a@x.example)",
+    "results field, address": b"Authentication-Results: mx.example.net;\n"
+    b" spf=pass smtp.mailfrom=a@example.com",
+    "results field, HELO": b"Authentication-Results: MX.example.net 1; x=y; "
+    b"spf=pass smtp.helo=mail.example.com",
+    "above other fields": b"Received-SPF: pass envelope-from=a@example.com\nX-Spam: no",
+    "below other fields": b"X-Spam: no\nReceived-SPF: pass envelope-from=a@example.com",
+}
+
+
+@pytest.mark.parametrize("field", PASSED.values(), ids=PASSED)
+def test_a_pass_that_our_host_recorded_is_trusted(field: bytes) -> None:
+    assert verdict(dmarc(REJECT), field + b"\n" + RECEIVED + FROM) == ""
+
+
+# Fields above our Received, where our host quotes the client, that are not an aligned pass.
+NOT_PASSED = {
+    "nothing": b"X: y",
+    "fail": b"Received-SPF: Fail (mailfrom) identity=mailfrom; envelope-from=a@mail.example.com",
+    "softfail": b"Received-SPF: softfail envelope-from=a@mail.example.com",
+    "a word that begins like it": b"Received-SPF: passed envelope-from=a@mail.example.com",
+    "pass in a comment": b"Received-SPF: (pass) fail envelope-from=a@mail.example.com",
+    "of another domain": b"Received-SPF: pass identity=mailfrom; envelope-from=a@evil.example",
+    "of a name that ends alike": b"Received-SPF: pass envelope-from=a@email.example.com",
+    "HELO of another domain": b"Received-SPF: Pass (helo) identity=helo; helo=evil.example; "
+    b"envelope-from=a@mail.example.com",
+    "a pair in a local part": b"Received-SPF: pass envelope-from="
+    b'"\\"x; envelope-from=a@mail.example.com; \\"@evil.example"',
+    "a pair in a local part without quotes": b"Received-SPF: pass envelope-from="
+    b"x; envelope-from=a@mail.example.com; y@evil.example",
+    "a pair in HELO": b"Received-SPF: pass helo=x; "
+    b"envelope-from=a@mail.example.com; envelope-from=a@evil.example",
+    "an at sign in a local part": b'Received-SPF: pass envelope-from="a@mail.example.com"@evil.example',
+    "a comment without an end": b"Received-SPF: pass (x envelope-from=a@mail.example.com",
+    "a result in a local part": b"Authentication-Results: mx.example.net; spf=fail "
+    b'smtp.mailfrom="x; spf=pass smtp.mailfrom=mail.example.com"@evil.example',
+    "a result in a comment": b"Authentication-Results: mx.example.net; spf=fail (; spf=pass "
+    b"smtp.mailfrom=mail.example.com) smtp.mailfrom=evil.example",
+    "a result of another domain": b"Authentication-Results: mx.example.net; "
+    b"spf=pass smtp.mailfrom=evil.example",
+    "two results in one": b"Authentication-Results: mx.example.net; spf=pass smtp.mailfrom=evil.example "
+    b"smtp.mailfrom=mail.example.com",
+    "a pass of another method": b"Authentication-Results: mx.example.net; dkim=pass header.d=x",
+    "another host's field": b"Authentication-Results: mx.example.org; "
+    b"spf=pass smtp.mailfrom=mail.example.com",
+}
+
+
+@pytest.mark.parametrize("field", NOT_PASSED.values(), ids=NOT_PASSED)
+def test_no_pass_for_another_domain_is_trusted(field: bytes) -> None:
+    assert verdict(dmarc(REJECT), field + b"\n" + RECEIVED + FROM) == DMARC
+
+
+@pytest.mark.parametrize("field", PASSED.values(), ids=PASSED)
+def test_nothing_that_a_client_sends_is_trusted(field: bytes) -> None:
+    for header in (
+        RECEIVED + field + b"\n" + FROM,
+        RECEIVED + FROM + field + b"\n" + RECEIVED,
+        field + b"\n" + FROM,  # nothing tells where the client's fields begin
+    ):
+        assert verdict(dmarc(REJECT), header) == DMARC
+
+
+def test_strict_alignment_of_spf() -> None:
+    strict = dmarc(REJECT + b"; aspf=s")
+    assert verdict(strict, b"Received-SPF: pass envelope-from=a@example.com\n" + RECEIVED + FROM) == DMARC
+    assert verdict(strict, b"Received-SPF: pass envelope-from=a@mail.example.com\n" + RECEIVED + FROM) == ""
+
+
+# Through a real Postfix: where PREPEND puts a field, and that a client cannot get above it.
+
+SENDMAIL = "/usr/sbin/sendmail"
+CAN_RUN_POSTFIX = (
+    sys.platform == "linux" and os.geteuid() == 0 and shutil.which("postconf") and os.path.exists(SENDMAIL)
+)
+SAYS = {
+    "pass": (b"Received-SPF: Pass (mailfrom) identity=mailfrom; envelope-from=a@mail.example.com", ""),
+    "fail": (b"Received-SPF: Fail (mailfrom) identity=mailfrom; envelope-from=a@mail.example.com", DMARC),
+    "nothing": (b"", DMARC),
+}
+
+
+@pytest.mark.skipif(not CAN_RUN_POSTFIX, reason="needs Postfix, and root, without whom it does not start")
+@pytest.mark.parametrize(("field", "expected"), SAYS.values(), ids=SAYS)
+def test_postfix_puts_a_policy_servers_field_above_all_that_a_client_sends(
+    field: bytes, expected: str
+) -> None:
+    action = f"check_sender_access static:{{PREPEND {field.decode()}}}" if field else "permit"
+    forged = b"\n".join([PASSED["by policyd-spf"], PASSED["results field"]]) + b"\n" + RECEIVED
+    message = forged + PASSED["by Mail::SPF"] + b"\n" + FROM + b"\nHello\n"
+    with shared_directory() as directory, Sink() as sink:
+        extra = {"smtpd_sender_restrictions": action}
+        with Postfix(directory, [SENDMAIL, "-G", "-i"], sink.port, extra_main=extra) as postfix:
+            postfix.submit("a@mail.example.com", ["b@example.net"], message.replace(b"\n", b"\r\n"))
+            (arrived,) = sink.wait()
+    fields = Message(io.BytesIO(arrived.data).read).fields
+    first = [field.name for field in fields].index(b"received")  # that of sendmail(1), behind the filter
+    seen = b"".join(field.text + b"\n" for field in fields[first + 1 :])
+    assert seen.startswith(field or b"Received: from")
+    assert verdict(dmarc(REJECT), seen) == expected
