@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dkimpipe.config import Settings
+    from dkimpipe.files import Place
     from dkimpipe.spool import Spool
 
 _CHUNK = 65536
@@ -38,7 +39,7 @@ def send(spool: "Spool", settings: "Settings") -> str:
 
     Raises ConfigError, UsageError, HandoverError and RelayError.
     """
-    host, port = address(settings.get("relay"), settings.where["relay"])
+    host, port = address(settings.get("relay"), settings.places["relay"])
     sender, *recipients = [_path(mailbox) for mailbox in (settings.sender or "", *settings.recipients)]
     session = _Session(settings.get("relay"))
     session.connect(host, port)
@@ -66,14 +67,14 @@ def send(spool: "Spool", settings: "Settings") -> str:
     return printable((queued + place or f"relay said: {before}").encode(), _MAX_SHOWN)
 
 
-def address(text: str, where: str) -> "tuple[bytes, int]":
+def address(text: str, place: "Place | str") -> "tuple[bytes, int]":
     """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``. Raises ConfigError."""
     host, _, port = text.encode("utf-8", "surrogateescape").rpartition(b":")
     bare = host[1:-1] if host[:1] == b"[" and host[-1:] == b"]" else host
     is_host = bare and not bare.strip(_HOST_LETTERS if bare is host else _HOST_LETTERS + b":%")
     if not (is_host and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
         raise ConfigError(
-            f"{where}: relay '{text}' is not an address with a port",
+            f"{place}: relay '{text}' is not an address with a port",
             "for example 127.0.0.1:10028 or [::1]:10028",
         )
     return bare, int(port)

@@ -52,9 +52,9 @@ def directives(settings: Settings) -> Iterator[Finding]:
                 "it, and never signed; here it signs"
             )
     if "on_error" not in settings.values and not settings.yes("reject_error"):
-        place = settings.places.get("reject_error") or settings.get("conf_file", CONF_FILE)
+        where = settings.places.get("reject_error") or settings.get("conf_file", CONF_FILE)
         yield _warning(
-            f"{place}: after an error DKIMproxy passed mail on unsigned; here it is deferred",
+            f"{where}: after an error DKIMproxy passed mail on unsigned; here it is deferred",
             "on_error accept restores DKIMproxy's behaviour",
         )
 
