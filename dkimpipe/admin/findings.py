@@ -41,9 +41,11 @@ def error_lines(trouble: Trouble) -> list[str]:
 
 
 def _print(findings: Sequence[Finding], success: str) -> None:
-    for finding in findings:
+    notes = [finding for finding in findings if finding.level == NOTE]
+    others = [finding for finding in findings if finding.level != NOTE]
+    if not others:
+        print(f"dkimpipe: {success}")
+    for finding in (*others, *notes):
         print(f"dkimpipe: {finding.level}: {one_line(finding.what)}")
         for line in finding.hint.splitlines():
             print(f"hint: {one_line(line)}")
-    if all(finding.level == NOTE for finding in findings):
-        print(f"dkimpipe: {success}")

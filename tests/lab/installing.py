@@ -64,6 +64,15 @@ Test it:
 Make Postfix use the new configuration:
 
     postfix reload
+
+Not signed: local: mail from programs on this host by sendmail(1): cron, PHP
+
+    dkimpipe postfix -c /etc/postfix --apply --sign local
+"""
+IS_SET_UP = """\
+dkimpipe: Postfix is set up
+dkimpipe: note: not signed: local: mail from programs on this host by sendmail(1): cron, PHP
+hint: dkimpipe postfix -c /etc/postfix --apply --sign local
 """
 LISTING = """\
 drwxr-xr-x root:root /etc/dkimpipe

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 import witness
 from conftest import PROJECT
-from installing import DKIMPIPE, NO_WAIT, dkimpipe, printed_records, setup
+from installing import DKIMPIPE, IS_SET_UP, NO_WAIT, dkimpipe, printed_records, setup
 from nameserver import NameServer
 from throwaway import Done, Machine
 
@@ -85,7 +85,7 @@ def test_a_verifier_that_may_not_look_for_its_conf_file_is_named(signing: Machin
         [f"dkimpipe: error: {what}", "hint: chmod 0755 /etc/dkimpipe"],
     )
     signing.shell("chmod 0755 /etc/dkimpipe")
-    assert dkimpipe(signing, "check", "--postfix").stdout == "dkimpipe: Postfix is set up\n"
+    assert dkimpipe(signing, "check", "--postfix").stdout == IS_SET_UP
 
 
 def printed_commands(heading: str) -> list[str]:
@@ -99,7 +99,8 @@ def test_signing_and_verifying_by_the_commands_of_the_readme(fresh: Path) -> Non
     with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
         with machine.network():
             sink = stack.enter_context(Sink())
-        machine.shell(f"postconf -e 'relayhost=[127.0.0.1]:{sink.port}'\n{NO_WAIT}\npostfix start")
+        main = f"relay_domains=example.net 'relayhost=[127.0.0.1]:{sink.port}'"
+        machine.shell(f"postconf -e {main}\n{NO_WAIT}\npostfix start")
         signing = [line for line in printed_commands("Five minutes to a signed message") if "setup" in line]
         assert len(signing) == 1
         verifying = printed_commands("Verify mail from port 25")
@@ -109,8 +110,12 @@ def test_signing_and_verifying_by_the_commands_of_the_readme(fresh: Path) -> Non
             "echo hostname mx.example.com > /etc/dkimpipe/verify.conf\n"
             "until [ $(grep -c 'reload -- version' /var/log/mail.log) = 2 ]; do sleep 0.1; done"
         )
-        swaks = "swaks --server 127.0.0.1 --silent 2 --to bob@example.net --from"
-        machine.shell(f"{swaks} eve@example.org --port 25\n{swaks} alice@example.com --port 587")
+        swaks = "swaks --silent 2 --to bob@example.net --from"
+        machine.shell(
+            "ip addr add 203.0.113.5/24 dev lo\n"
+            f"{swaks} eve@example.org --server 203.0.113.5 --local-interface 203.0.113.5\n"
+            f"{swaks} alice@example.com --server 127.0.0.1 --port 587"
+        )
         mail = {message.sender: message.data for message in sink.wait(2)}
         log = (machine.root / "var/log/mail.log").read_text()
     assert b"\r\nAuthentication-Results: mx.example.com; dkim=none\r\n" in unfolded(
