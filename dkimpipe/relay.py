@@ -4,8 +4,11 @@ The message is sent once the listener has replied 2xx to the end of it, and not 
 or if the connection fails, the mail is deferred. If that last reply itself is lost, the message may arrive
 twice. SMTP cannot exclude that (RFC 5321 section 4.5.3.2.6), and the alternative is to lose it.
 
-From here on there is no alarm. The time that is left limits each system call instead, so a reply that has
-arrived is never overlooked. This module is loaded only where ``relay`` is set.
+Only DATA is answered by 354, so a reply too many or too few before it ends the session there. After it there
+must be none until the final dot is sent.
+
+From the connection on there is no alarm. The time that is left limits each system call instead, so a reply
+that has arrived is never overlooked. This module is loaded only where ``relay`` is set.
 """
 
 import _socket
@@ -19,7 +22,7 @@ from dkimpipe.message import LineEnds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dkimpipe.config import Settings
     from dkimpipe.files import Place
@@ -29,8 +32,11 @@ _CHUNK = 65536
 _BATCH = 50  # commands before their replies are read, so that no buffer fills up
 _MAX_REPLY = 65536  # octets
 _MAX_SHOWN = 200  # octets of a reply in an error
-_MAX_ORIGIN = 150  # octets of one value of XFORWARD; a command may have 512 (RFC 5321 section 4.5.3.1.4)
+# Octets. Postfix splits a line of more than line_length_limit (2048), and would take the rest for a command.
+_MAX_PATH = 1000
+_MAX_ORIGIN = 150  # one value of XFORWARD, before it is encoded
 _HOST_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+_EARLIER = 0.75  # part of the time for all but the last reply, whose loss would duplicate the message
 _HINT = "dkimpipe check --postfix tests whether Postfix has this listener"
 
 
@@ -39,9 +45,10 @@ def send(spool: "Spool", settings: "Settings") -> str:
 
     Raises ConfigError, UsageError, HandoverError and RelayError.
     """
-    host, port = address(settings.get("relay"), settings.places["relay"])
+    name = settings.get("relay")
+    host, port = address(name, settings.places["relay"])
     sender, *recipients = [_path(mailbox) for mailbox in (settings.sender or "", *settings.recipients)]
-    session = _Session(settings.get("relay"))
+    session = _Session(name)
     session.connect(host, port)
     lines = session.request(b"EHLO " + _host_name()).upper().split("\n")[1:]
     offered = {line.partition(" ")[0]: line.split()[1:] for line in lines}
@@ -60,7 +67,7 @@ def send(spool: "Spool", settings: "Settings") -> str:
     batch = _BATCH if "PIPELINING" in offered else 1
     for first in range(0, len(commands), batch):
         session.requests(commands[first : first + batch])
-    session.request(b"DATA", kind="3")
+    session.request(b"DATA", kind="354")
     reply = session.data(spool.pieces())
     session.quit()
     before, queued, place = reply.partition("queued as ")
@@ -81,18 +88,31 @@ def address(text: str, place: "Place | str") -> "tuple[bytes, int]":
 
 
 def _path(mailbox: str) -> bytes:
-    """Return an address as a path (RFC 5321 section 4.1.2). Raises UsageError if it could end the command."""
+    """Return an address as a path (RFC 5321 section 4.1.2).
+
+    Raises UsageError if it could end the path, and so add a parameter or a command.
+    """
     octets = mailbox.encode("utf-8", "surrogateescape")
     if octets[:1] == b"<" and octets[-1:] == b">":
         octets = octets[1:-1]
-    if any(octet < 32 or octet == 127 for octet in octets):
-        raise UsageError(f"'{printable(octets)}' is not an address: it contains a control character")
+    parts = octets.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+    outside_quotes = b"".join(parts[::2])
+    if (
+        any(octet < 32 or octet == 127 for octet in octets)
+        or any(octet in b" <>\\" for octet in outside_quotes)
+        or len(parts) % 2 == 0
+        or len(octets) > _MAX_PATH
+    ):
+        raise UsageError(
+            f"'{printable(octets)}' cannot be an address in SMTP",
+            "in master.cf the pipe(8) service needs flags=q, which puts quotes where they are needed",
+        )
     return b"<%b>" % octets
 
 
 def _host_name() -> bytes:
     name = posix.uname().nodename.encode("utf-8", "surrogateescape")
-    return b"localhost" if name.strip(_HOST_LETTERS) else name
+    return b"localhost" if not name or name.strip(_HOST_LETTERS) else name
 
 
 def _origin(settings: "Settings", offered: "Iterable[str]") -> bytes:
@@ -101,6 +121,8 @@ def _origin(settings: "Settings", offered: "Iterable[str]") -> bytes:
     for name, option in (("NAME", "client_name"), ("ADDR", "client"), ("IDENT", "queue_id")):
         value = settings.get(option).encode("utf-8", "surrogateescape")[:_MAX_ORIGIN]
         if value and name in offered:
+            if name == "ADDR" and b":" in value:
+                value = b"IPV6:" + value
             words.append(f" {name}=".encode() + (b"[UNAVAILABLE]" if value == b"unknown" else _xtext(value)))
     return b"XFORWARD" + b"".join(words) if words else b""
 
@@ -119,38 +141,28 @@ def _transparent(pieces: "Iterable[bytes]") -> "Iterator[bytes]":
         if text:
             yield (last + text).replace(b"\n.", b"\n..")[1:].replace(b"\n", b"\r\n")
             last = text[-1:]
-    rest = line_ends.finish()  # a CR at the very end: the end of a line
-    yield b".\r\n" if last == b"\n" and not rest else b"\r\n.\r\n"
+    rest = line_ends.finish()
+    yield b".\r\n" if last == b"\n" and not rest else rest + b"\r\n.\r\n"
 
 
 class _Session:
     """One SMTP session. Each method raises RelayError if the connection fails or the time is up."""
 
-    __slots__ = ("_deadline", "_name", "_request", "_socket", "_unread")
+    __slots__ = ("_deadline", "_end", "_name", "_request", "_socket", "_unread")
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._deadline = monotonic() + guard.stop_alarm()
-        self._request = "connection"
+        self._request = "CONNECT"
         self._unread = b""
+        self._deadline = self._end = 0.0
 
     def connect(self, host: bytes, port: int) -> None:
         """Connect to the first address of the host that accepts. Raises HandoverError for a bad greeting."""
-        cause: Exception = OSError("no address found")
         try:
-            for family, kind, protocol, _, place in _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM):
-                try:
-                    self._socket = _socket.socket(family, kind, protocol)
-                    self._socket.settimeout(self._seconds_left())
-                    self._socket.connect(place)
-                    # Do not let the end of the message wait for the acknowledgement of its beginning.
-                    self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-                    break
-                except OSError as error:
-                    cause = error
-            else:
-                raise cause
-        except (OSError, UnicodeError) as error:
+            places = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
+            self._replace_alarm()
+            self._connect(places)
+        except OSError as error:
             raise RelayError(f"cannot connect to relay {self._name}: {why(error)}", _HINT) from None
         self._expect("2")
 
@@ -159,26 +171,33 @@ class _Session:
 
         Raises HandoverError unless the code begins with ``kind``, which may be empty.
         """
+        self._request = printable(command)
         self._send(command + b"\r\n")
-        return self._expect(kind, command)
+        return self._expect(kind)
 
     def requests(self, commands: "list[bytes]") -> None:
         """Send commands before reading their replies. Raises HandoverError if one is refused."""
         self._send(b"\r\n".join([*commands, b""]))
         for command in commands:
-            self._expect("2", command)
+            self._request = printable(command)
+            self._expect("2")
 
     def data(self, pieces: "Iterable[bytes]") -> str:
         """Send the message and return the text of the final reply. Raises HandoverError if it is refused."""
         held = b""
         for octets in _transparent(pieces):
             if len(held) >= _CHUNK:
+                self._refuse_early_reply()
                 self._send(held)
                 held = b""
             held += octets
         self._refuse_early_reply()
+        if monotonic() > self._deadline:
+            raise self._failure("timed out")
+        self._deadline = self._end
+        self._request = "end of DATA"
         self._send(held)
-        return self._expect("2", b"end of DATA")
+        return self._expect("2")
 
     def quit(self) -> None:
         """End the session; what the listener replies no longer matters."""
@@ -187,8 +206,24 @@ class _Session:
         except RelayError:
             pass
 
-    def _expect(self, kind: str, request: bytes = b"connection") -> str:
-        self._request = printable(request.partition(b"> ")[0])
+    def _replace_alarm(self) -> None:
+        now, left = monotonic(), guard.stop_alarm()
+        self._deadline, self._end = now + left * _EARLIER, now + left
+
+    def _connect(self, places: "Sequence[tuple[int, int, int, str, tuple[object, ...]]]") -> None:
+        for at, (family, kind, protocol, _, place) in enumerate(places, 1):
+            try:
+                self._socket = _socket.socket(family, kind, protocol)
+                self._socket.settimeout(self._seconds_left())
+                self._socket.connect(place)
+                # Do not let the end of the message wait for the acknowledgement of its beginning.
+                self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                return
+            except OSError:
+                if at == len(places):
+                    raise
+
+    def _expect(self, kind: str) -> str:
         code, text = self._reply()
         if not code.startswith(kind):
             raise self._refusal(code, text)
@@ -196,13 +231,15 @@ class _Session:
 
     def _reply(self) -> "tuple[str, str]":
         """Return code and text of one reply (RFC 5321 section 4.2)."""
+        codes: set[bytes] = set()
         lines: list[str] = []
         left = _MAX_REPLY
         while True:
             line = self._line(left)
-            left -= len(line)
+            left -= len(line) + 2
             code, mark, text = line[:3], line[3:4], line[4:]
-            if len(code) < 3 or not code.isdigit() or mark not in (b"", b" ", b"-"):
+            codes.add(code)
+            if len(code) < 3 or not code.isdigit() or mark not in (b"", b" ", b"-") or len(codes) > 1:
                 said = printable(line, _MAX_SHOWN)
                 raise HandoverError(f"relay {self._name} does not speak SMTP: {said}")
             lines.append(text.decode("utf-8", "backslashreplace"))
@@ -210,17 +247,20 @@ class _Session:
                 return code.decode(), "\n".join(lines)
 
     def _line(self, limit: int) -> bytes:
-        while b"\n" not in self._unread:
-            if len(self._unread) > limit:
-                raise HandoverError(f"relay {self._name}: reply to {self._request} too long")
-            self._unread += self._receive()
+        while b"\n" not in self._unread and len(self._unread) <= limit:
+            self._unread += self._receive(self._seconds_left())
         line, _, self._unread = self._unread.partition(b"\n")
+        if len(line) > limit:
+            raise HandoverError(f"relay {self._name}: reply to {self._request} too long")
         return line.rstrip(b"\r")
 
-    def _receive(self) -> bytes:
+    def _receive(self, seconds: float) -> bytes:
+        """Return octets as soon as there are any; after 0 seconds there may be none."""
         try:
-            self._socket.settimeout(self._seconds_left())
+            self._socket.settimeout(seconds)
             octets = self._socket.recv(4096)
+        except BlockingIOError:
+            return b""
         except OSError as error:
             raise self._failure(why(error)) from None
         if not octets:
@@ -229,13 +269,7 @@ class _Session:
 
     def _refuse_early_reply(self) -> None:
         """Raise HandoverError if a reply is there already: it cannot be about the whole message."""
-        self._socket.settimeout(0)
-        try:
-            self._unread += self._socket.recv(4096)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise self._failure(why(error)) from None
+        self._unread += self._receive(0)
         if self._unread:
             raise self._refusal(*self._reply())
 
@@ -254,4 +288,4 @@ class _Session:
         return HandoverError(f"relay {self._name} said: {said} (in reply to {self._request})")
 
     def _failure(self, cause: str) -> RelayError:
-        return RelayError(f"relay {self._name}: {cause} (in reply to {self._request})", _HINT)
+        return RelayError(f"relay {self._name}: {cause} after {self._request}", _HINT)
