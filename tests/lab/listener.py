@@ -105,8 +105,8 @@ class Listener:
                 return
             connection.settimeout(TIMEOUT)
             thread = threading.Thread(target=_Session(self, connection).run, daemon=True)
-            self._running.append(thread)
             thread.start()
+            self._running.append(thread)
 
 
 class _Session:

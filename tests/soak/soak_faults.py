@@ -6,11 +6,21 @@ from collections import Counter
 from pathlib import Path
 
 from conftest import Keys
-from faults import EXPECTED, Place, outcome
+from faults import EXPECTED, Place, RelayPlace, outcome
+from listener import Listener
 
 
 def test_all_faults(tmp_path: Path, keys: Keys) -> None:
-    place = Place(tmp_path, keys)
+    assert_all_faults(Place(tmp_path, keys))
+
+
+def test_all_faults_with_a_relay(tmp_path: Path, keys: Keys) -> None:
+    with Listener() as listener:
+        assert_all_faults(RelayPlace(tmp_path, keys, listener))
+
+
+def assert_all_faults(place: Place) -> None:
+    """Let each system call fail with each error, print the counts, and see that nothing is lost."""
     whole = place.run()[2]
     assert whole
     counts: Counter[tuple[str, str]] = Counter()
