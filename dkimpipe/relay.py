@@ -32,7 +32,7 @@ _CHUNK = 65536
 _BATCH = 50  # commands before their replies are read, so that no buffer fills up
 _MAX_REPLY = 65536  # octets
 _MAX_SHOWN = 200  # octets of a reply in an error
-# Octets. Postfix splits a line of more than line_length_limit (2048), and would take the rest for a command.
+# Octets. Postfix cuts a command after line_length_limit, by default 2048.
 _MAX_PATH = 1000
 _MAX_ORIGIN = 150  # one value of XFORWARD, before it is encoded
 _HOST_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"

@@ -373,6 +373,11 @@ class Postfix:
         self._write_master(argv, whole)
         self.start()
 
+    def set_extra_services(self, argv: Sequence[str], extra_master: str) -> None:
+        """Start again with this filter and these additional services."""
+        self._extra_master = extra_master
+        self.set_argv(argv)
+
     def processes(self) -> list[Process]:
         """Return the processes of the instance: the daemons, the filters, and what these started."""
         table = list(_process_table())
