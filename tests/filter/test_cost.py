@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MAIN, MESSAGE, Keys, Report
+from listener import Listener
 from measure import cost, ratio
 
 pytestmark = pytest.mark.alone
@@ -146,3 +147,44 @@ def test_100_000_domains(keys: Keys, one_line: Path, small: Path, report: Report
     )
     report(f"100,000 lines in senders, CPU time against one line: {measured:.2f}")
     assert measured <= 1.5
+
+
+# By relay
+
+TO_BOB = ("--syslog=no", "-f", "alice@example.com", "--", "bob@example.net")
+RELAY_CEILING = 63  # 57, for the way to the relay beside the way to standard output
+
+
+def test_modules_on_the_way_to_a_relay(one_line: Path) -> None:
+    with Listener() as listener:
+        loaded = modules_loaded("--sender_map", str(one_line), f"--relay={listener.address}", *TO_BOB)
+    assert loaded - MODULES == {"dkimpipe.relay", "_socket"}
+    assert len(listener.mails) == 1
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_budget_of_a_small_message_by_relay(one_line: Path, tmp_path: Path, report: Report) -> None:
+    with Listener() as listener:
+        options = ["--sender_map", str(one_line), f"--relay={listener.address}", *TO_BOB]
+        by_relay = calls([*FASTEST, *options], tmp_path / "by-relay")
+    to_stdout = calls([*FASTEST, "--sender_map", str(one_line)], tmp_path / "to-stdout")
+    more = {what: by_relay[what] - to_stdout[what] for what in CEILINGS}
+    report(f"one small message by relay, beside standard output: {more}")
+    assert more["system calls"] <= RELAY_CEILING
+    assert more["files opened"] <= 4  # 2: the module, and the status of the parent; perhaps _socket
+    assert more["processes"] == 0
+
+
+def test_small_message_by_relay_against_sendmail(
+    one_line: Path, small: Path, tmp_path: Path, report: Report
+) -> None:
+    """A relay costs the filter no more than a sendmail(1) that only reads."""
+    reads = tmp_path / "sendmail"
+    reads.write_text("#!/bin/sh\nexec cat >/dev/null\n")
+    reads.chmod(0o755)
+    filter_ = [*FASTEST, "--sender_map", str(one_line)]
+    with Listener() as listener:
+        by_relay = [*filter_, f"--relay={listener.address}", *TO_BOB]
+        measured = ratio(by_relay, [*filter_, f"--sendmail={reads}", *TO_BOB], small, bar=1.1, pairs=9)
+    report(f"one small message by relay, CPU time against a sendmail(1) that only reads: {measured:.2f}")
+    assert measured <= 1.1
