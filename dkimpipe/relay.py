@@ -36,7 +36,7 @@ _MAX_SHOWN = 200  # octets of a reply in an error
 _MAX_PATH = 1000
 _MAX_ORIGIN = 150  # one value of XFORWARD, before it is encoded
 _HOST_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
-_EARLIER = 0.75  # part of the time for all but the last reply, whose loss would duplicate the message
+_EARLIER = 0.75  # part of the time; the rest is for the last reply: without it the mail would be sent again
 _HINT = "dkimpipe check --postfix tests whether Postfix has this listener"
 
 

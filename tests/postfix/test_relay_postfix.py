@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
 import socket
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -259,18 +262,31 @@ def test_mail_waits_for_a_listener_that_is_stopped(way: Way) -> None:
 LARGE = MESSAGE + (b"0123456789" * 7 + b"\r\n") * 100_000
 
 
-def test_half_a_message_stays_when_pipe_is_killed(way: Way) -> None:
+def unread(filter_: int) -> int:
+    """Return how many octets pipe(8) has written that the filter has not read."""
+    with open(f"/proc/{filter_}/fd/0", "rb") as file:
+        return int.from_bytes(fcntl.ioctl(file, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
+
+
+@pytest.mark.parametrize("has_begun", [False, True], ids=["before the filter runs", "while it reads"])
+def test_half_a_message_stays_when_pipe_is_killed(way: Way, has_begun: bool) -> None:
     hold = Path(f"{way.argv[0]}.hold")
     hold.touch()
     way.submit(LARGE)
     found = wait(lambda: [one for one in way.postfix.processes() if one.state == "T"])
     assert found, way.postfix.log()
     hold.unlink()
-    wait(lambda: False, 0.2)  # until the pipe is full
-    os.kill(found[0].parent, signal.SIGKILL)
-    assert wait(lambda: all(found[0].parent != one.pid for one in way.postfix.processes()))
-    os.kill(found[0].pid, signal.SIGCONT)
-    assert wait(lambda: all(found[0].pid != one.pid for one in way.postfix.processes()))
+    filter_, pipe = found[0].pid, found[0].parent
+    assert wait(lambda: unread(filter_) > 60_000)
+    if has_begun:
+        os.kill(pipe, signal.SIGSTOP)
+        os.kill(filter_, signal.SIGCONT)
+        assert wait(lambda: not unread(filter_))
+    os.kill(pipe, signal.SIGKILL)
+    assert wait(lambda: all(pipe != one.pid for one in way.postfix.processes()))
+    if not has_begun:
+        os.kill(filter_, signal.SIGCONT)
+    assert wait(lambda: all(filter_ != one.pid for one in way.postfix.processes()))
     assert way.sink.messages == []
     way.postfix.stop()
     way.postfix.start()
