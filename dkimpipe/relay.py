@@ -121,8 +121,8 @@ def _origin(settings: "Settings", offered: "Iterable[str]") -> bytes:
     for name, option in (("NAME", "client_name"), ("ADDR", "client"), ("IDENT", "queue_id")):
         value = settings.get(option).encode("utf-8", "surrogateescape")[:_MAX_ORIGIN]
         if value and name in offered:
-            if name == "ADDR" and b":" in value:
-                value = b"IPV6:" + value
+            if name == "ADDR" and b":" in value:  # pipe(8) writes IPv6 addresses as in RFC 5321
+                value = b"IPV6:" + value.rpartition(b"v6:")[2]
             words.append(f" {name}=".encode() + (b"[UNAVAILABLE]" if value == b"unknown" else _xtext(value)))
     return b"XFORWARD" + b"".join(words) if words else b""
 

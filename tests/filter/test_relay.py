@@ -568,6 +568,8 @@ CLIENT = ("--client_name={}", "--client={}", "--queue_id={}")
 ORIGINS: dict[str, tuple[tuple[str, str, str], str]] = {
     "IPv4": (("mail.example", "192.0.2.1", "4AbcdE"), "NAME=mail.example ADDR=192.0.2.1 IDENT=4AbcdE"),
     "IPv6": (("a.example", "2001:db8::1", "A1"), "NAME=a.example ADDR=IPV6:2001:db8::1 IDENT=A1"),
+    "IPv6 from pipe(8)": (("a.example", "IPv6:2001:db8::1", ""), "NAME=a.example ADDR=IPV6:2001:db8::1"),
+    "IPv4 in IPv6": (("", "::ffff:192.0.2.1", ""), "ADDR=IPV6:::ffff:192.0.2.1"),
     "unknown": (("unknown", "unknown", "A1"), "NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] IDENT=A1"),
     "local": (("", "", "A1"), "IDENT=A1"),
     "nothing": (("", "", ""), ""),
