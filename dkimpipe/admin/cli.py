@@ -15,6 +15,7 @@ from dkimpipe.errors import Trouble, one_line
 USAGE = 64  # sysexits(3)
 # For --help and the manual. They are not taken from docstrings, which python -OO removes.
 DESCRIPTIONS = {
+    "audit": "Report mail that left this server unsigned, according to the log of Postfix.",
     "check": "Check the conf file, the maps and the keys, and report every problem.",
     "dns": "Print or publish the DNS records of the signing keys.",
     "explain": "Show how a message is signed, and why.",

@@ -1,0 +1,1 @@
+"""What left this server unsigned, according to Postfix's log."""

@@ -1,0 +1,208 @@
+"""Where the lines of Postfix's log come from: files, rotated and compressed ones, a pipe, or the journal.
+
+Lines are delivered in blocks of whole lines, as octets: memory does not grow with the log.
+"""
+
+from __future__ import annotations
+
+import bz2
+import grp
+import gzip
+import lzma
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Callable, NamedTuple, Protocol
+
+from dkimpipe.admin.audit.events import first_stamp
+from dkimpipe.admin.audit.timestamps import Clock
+from dkimpipe.errors import ConfigError
+from dkimpipe.files import why
+
+USUAL = (Path("/var/log/mail.log"), Path("/var/log/maillog"))
+STANDARD_INPUT = "-"
+# journalctl: everything of the facility mail, whatever the instances and their syslog_name are called.
+JOURNAL = ("journalctl", "--output=short-iso-precise", "--all", "--quiet", "--no-pager", "SYSLOG_FACILITY=2")
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+_BLOCK = 1 << 20
+_LONGEST = 1 << 16  # octets of a line; syslog daemons cut at 8192
+# Of logrotate, with and without dateext, and of "postfix logrotate" (maillog_file_rotate_suffix).
+_ROTATED = re.compile(r"[.-]\d[\d-]*(\.(gz|bz2|xz|zst))?")
+_READERS: dict[str, Callable[[IO[bytes]], _Readable]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+_ZSTD = ".zst"
+
+
+class Log(NamedTuple):
+    """One log that can be read.
+
+    ``name``    for messages
+    ``blocks``  its lines, in blocks; raises ConfigError
+    ``clock``   of its time stamps
+    """
+
+    name: str
+    blocks: Iterator[bytes]
+    clock: Clock
+
+
+def rotated(path: Path, since: float) -> list[Path]:
+    """Return a log and its rotated files that were written to since then, without a copy in compression."""
+    found = {path}
+    for each in path.parent.glob(f"{glob_escape(path.name)}[.-]*"):
+        if _ROTATED.fullmatch(each.name[len(path.name) :]) and _modified(each) >= since:
+            found.add(each)
+    return sorted(each for each in found if each == path or each.with_suffix("") not in found - {path})
+
+
+def glob_escape(name: str) -> str:
+    """Return a file name as a pattern that matches only itself."""
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def usual(since: float) -> Path | None:
+    """Return the file that syslog daemons write to, if it is in use; None for the journal.
+
+    After a system has given up its syslog daemon, the file of that time is still there.
+    """
+    for path in USUAL:
+        if _modified(path) >= since:
+            return path
+    return None
+
+
+def files(paths: Iterable[Path]) -> list[Log]:
+    """Return these files in the order of their first lines. Raises ConfigError if one cannot be read."""
+    opened = {}
+    for path in paths:
+        file = _open(path)
+        status = os.fstat(file.fileno())
+        opened[status.st_dev, status.st_ino] = (path, file, status)
+    logs = []
+    for path, file, status in opened.values():
+        clock = Clock(status.st_mtime)
+        blocks = _blocks(path, file)
+        first = next(blocks, b"")
+        stamp = first_stamp(first)
+        begun = Clock(status.st_mtime).seconds(stamp) if stamp else None
+        logs.append((begun or status.st_mtime, str(path), Log(str(path), _joined(first, blocks), clock)))
+    return [log for _, _, log in sorted(logs, key=lambda each: each[:2])]
+
+
+def standard_input() -> Log:
+    """Return what comes by standard input, now or earlier."""
+    return Log("standard input", _whole_lines("standard input", sys.stdin.buffer), Clock(time.time()))
+
+
+def journal(since: float) -> Log:
+    """Return the journal from a time on, in seconds since 1970."""
+    return Log(
+        "the journal", _output([*JOURNAL, f"--since=@{int(since)}"], "the journal"), Clock(time.time())
+    )
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        file = path.open("rb")
+    except PermissionError:
+        raise ConfigError(f"{path}: Permission denied", _as_whom(path)) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {why(error)}", "name the log: dkimpipe audit FILE") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise ConfigError(f"{path}: not a regular file", "pipe it in: dkimpipe audit -")
+    return file
+
+
+def _as_whom(path: Path) -> str:
+    """Return who may read a log."""
+    try:
+        status = path.stat()
+        group = grp.getgrgid(status.st_gid).gr_name
+    except (OSError, KeyError):
+        return "run it as root"
+    may_read = status.st_mode & stat.S_IRGRP and group != "root"
+    return f"run it as root, or as a user in the group {group}" if may_read else "run it as root"
+
+
+def _modified(path: Path) -> float:
+    """Return when a file was last written to; 0 if that is unknown."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _blocks(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    """Return the lines of a file, which may be compressed. Raises ConfigError."""
+    if path.suffix == _ZSTD:
+        return _output(["zstd", "-dcq"], str(path), file)
+    reader = _READERS.get(path.suffix)
+    return _whole_lines(str(path), reader(file) if reader else file)
+
+
+def _whole_lines(name: str, file: _Readable) -> Iterator[bytes]:
+    """Yield blocks that end with a line end."""
+    rest, skipping = b"", False
+    try:
+        while block := file.read(_BLOCK):
+            end = block.rfind(b"\n") + 1
+            if not end:
+                rest = rest + block if not skipping else b""
+                skipping = skipping or len(rest) > _LONGEST
+                continue
+            start = block.find(b"\n") + 1 if skipping else 0
+            yield (b"" if skipping else rest) + block[start:end]
+            rest, skipping = block[end:], False
+        if rest:
+            yield rest + b"\n"
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ConfigError(f"{name}: {why(error)}") from None
+
+
+def _output(command: list[str], name: str, stdin: IO[bytes] | None = None) -> Iterator[bytes]:
+    """Yield the output of a program in blocks of whole lines. Raises ConfigError if it fails."""
+    try:
+        child = subprocess.Popen(  # noqa: S603 - no shell
+            command, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{name}: cannot run {command[0]}: {why(error)}", _FIX.get(command[0], "")
+        ) from None
+    if not (child.stdout and child.stderr):
+        raise ConfigError(f"{name}: no output of {command[0]}")
+    with child:
+        try:
+            yield from _whole_lines(name, child.stdout)
+        except GeneratorExit:
+            child.kill()
+            raise
+        said = child.stderr.read(4096).decode(errors="backslashreplace").splitlines()
+        if child.wait() or said:
+            raise ConfigError(f"{name}: {(said or [f'{command[0]} failed'])[0]}", _FIX.get(command[0], ""))
+
+
+_FIX = {
+    "journalctl": "run it as root, or as a user in the group systemd-journal",
+    "zstd": "install zstd",
+}
+
+
+def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    if first:
+        yield first
+    yield from rest
