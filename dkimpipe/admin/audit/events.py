@@ -115,11 +115,17 @@ class Signature(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """What the filter reports: signatures, or the reason for none, and the new queue ID if it is known."""
+    """What the filter reports.
 
-    signatures: tuple[Signature, ...]
-    reason: str
-    next_id: bytes
+    ``signatures``  empty for none, and then ``reason`` is the reason
+    ``next_id``     the new queue ID, if the message went back by SMTP and the reply is not cut off
+    ``is_cut``      whether it is cut before the place of a reply
+    """
+
+    signatures: tuple[Signature, ...] = ()
+    reason: str = ""
+    next_id: bytes = b""
+    is_cut: bool = False
 
 
 def read(block: bytes) -> Iterator[Event]:
@@ -188,10 +194,10 @@ def _is_this_host(address: bytes) -> bool:
     return address == b"::1" or address.startswith(b"127.")
 
 
-def by_milter(text: bytes) -> Signature | None:
-    """Return the signature that OpenDKIM reports."""
+def by_milter(text: bytes) -> tuple[Signature, ...]:
+    """Return the signature that OpenDKIM reports, which does not know the instance; none if it is not one."""
     found = _MILTER.match(text)
-    return Signature(found[2].decode().lower(), found[1].decode(), "opendkim") if found else None
+    return (Signature(found[2].decode().lower(), found[1].decode(), "opendkim"),) if found else ()
 
 
 def filtered(found: Delivery) -> Filtered | None:
@@ -211,8 +217,8 @@ def filtered(found: Delivery) -> Filtered | None:
         is_cut = is_cut and b"; " not in text
         next_id = _RELAYED.search(text)
         shown = reason.decode("utf-8", "backslashreplace") + ("..." if is_cut else "")
-        return Filtered((), shown, next_id[1] if next_id else b"")
-    return Filtered((), "", b"")
+        return Filtered((), shown, next_id[1] if next_id else b"", is_cut)
+    return Filtered()
 
 
 def _signed(text: bytes, is_cut: bool) -> Filtered:
@@ -224,10 +230,12 @@ def _signed(text: bytes, is_cut: bool) -> Filtered:
     if not signatures:
         part = _CUT.match(text, at) if is_cut else None
         if not part:
-            return Filtered((), "", b"")
+            return Filtered()
         signatures.append(_cut_off(*part.groups()))
+        at = len(text)
     next_id = _RELAYED.match(text, at)
-    return Filtered(tuple(signatures), "", next_id[1] if next_id else b"")
+    is_cut = is_cut and not next_id and b"; from=" not in text[at:]
+    return Filtered(tuple(signatures), "", next_id[1] if next_id else b"", is_cut)
 
 
 def _cut_off(domain: bytes, selector: bytes | None) -> Signature:

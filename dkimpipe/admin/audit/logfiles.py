@@ -45,6 +45,7 @@ _READERS: dict[str, Callable[[IO[bytes]], _Readable]] = {
     ".xz": lzma.LZMAFile,
 }
 _ZSTD = ".zst"
+_COMPRESSED = (*_READERS, _ZSTD)
 
 
 class Log(NamedTuple):
@@ -66,7 +67,9 @@ def rotated(path: Path, since: float) -> list[Path]:
     for each in path.parent.glob(f"{glob_escape(path.name)}[.-]*"):
         if _ROTATED.fullmatch(each.name[len(path.name) :]) and _modified(each) >= since:
             found.add(each)
-    return sorted(each for each in found if each == path or each.with_suffix("") not in found - {path})
+    return sorted(
+        each for each in found if each.suffix not in _COMPRESSED or each.with_suffix("") not in found
+    )
 
 
 def glob_escape(name: str) -> str:

@@ -171,9 +171,9 @@ class Report(NamedTuple):
         return "".join(f"{line}\n" for line in self._metrics())
 
     def _metrics(self) -> Iterator[str]:
-        counts, days = self.counts, round((time.time() - self.since) / 86400, 2)
-        yield from _family("dkimpipe_audit_window_days", "Days that the counts cover.")
-        yield f"dkimpipe_audit_window_days {days}"
+        counts = self.counts
+        yield from _family("dkimpipe_audit_since_timestamp_seconds", "Beginning of the time that is counted.")
+        yield f"dkimpipe_audit_since_timestamp_seconds {int(self.since)}"
         yield from _family("dkimpipe_audit_last_line_timestamp_seconds", "Time of the last line of the log.")
         yield f"dkimpipe_audit_last_line_timestamp_seconds {int(self.last)}"
         yield from _family("dkimpipe_audit_messages", "Messages that left by SMTP, by outcome.")

@@ -22,6 +22,7 @@ PASSED = 5_000  # messages that have passed a filter, and may still have to be p
 _CHAIN = 8  # queue IDs of one message
 _DOMAINS = 3  # of recipients, kept for each message
 _CAUSE = 120  # octets of it that are kept
+_MESSAGE_ID = 1000  # octets of it that are compared: Postfix cuts longer lines, not all at the same place
 
 SIGNED, UNSIGNED, FORWARDED, UNKNOWN = "signed", "unsigned", "forwarded", "unknown"
 SUBMISSION, NETWORKS, BOUNCES, LOCAL, RELAYED = "submission", "networks", "bounces", "local", "relayed"
@@ -73,13 +74,14 @@ class _Message:
     ``sender``        hash of it, as of ``message_id``: both are equal before and after the filter
     ``filtered``      whether the filter that signs took it, ``signatures`` and ``reason`` what it reported
     ``runs``          to how many recipients a filter passed it on, ``taken`` how many of them came back
+    ``is_cut``        whether its report may have lost the queue ID under which it came back by SMTP
     ``left``          whether it has left within the time, ``domains`` of recipients that are no aliases
     """
 
     __slots__ = (
         "client", "deferred", "domain", "domains", "filtered", "from_filter", "is_bounce", "is_continued",
-        "is_forwarded", "key", "left", "message_id", "parent", "path", "reason", "recipients", "runs",
-        "sender", "signatures", "taken", "uid",
+        "is_cut", "is_forwarded", "key", "left", "message_id", "parent", "path", "reason", "recipients",
+        "runs", "sender", "signatures", "taken", "uid",
     )  # fmt: skip
 
     def __init__(self, key: bytes) -> None:
@@ -89,7 +91,7 @@ class _Message:
         self.uid: int | None = None
         self.parent: _Message | None = None
         self.from_filter = self.is_bounce = self.is_forwarded = self.is_continued = False
-        self.filtered = self.left = False
+        self.filtered = self.is_cut = self.left = False
         self.sender: int | None = None
         self.message_id: int | None = None
         self.recipients = self.runs = self.taken = 0
@@ -144,7 +146,6 @@ class Trace:
             b"resent-message-id=": self._message_id,
             b"from=<": self._queued,
             b"to=<": self._delivery,
-            b"DKIM-Signature field added ": self._milter,
         }
 
     def read(self, blocks: Iterable[bytes], clock: Clock) -> None:
@@ -188,6 +189,8 @@ class Trace:
             self._on[keyword](self._live.get(key) or self._new(key), event)
         elif event.program == b"bounce" and (notice := self._find(event.text)):
             notice.is_bounce = True
+        elif event.program == b"opendkim" and (message := self._find(event.queue_id)):
+            message.signatures += events.by_milter(event.text)
 
     def _new(self, key: bytes) -> _Message:
         message = self._live[key] = _Message(key)
@@ -239,7 +242,7 @@ class Trace:
 
     def _message_id(self, message: _Message, event: Event) -> None:
         if message.message_id is None and event.program == b"cleanup":
-            message.message_id = hash(event.text)
+            message.message_id = hash(event.text[:_MESSAGE_ID])
 
     def _queued(self, message: _Message, event: Event) -> None:
         found = events.queued(event.text)
@@ -251,6 +254,8 @@ class Trace:
             self._link(message)
             return
         message.sender = hash(sender)
+        if message.client and message.client.is_local and not message.client.login:
+            self._link(message)
         # Postfix's notices to postmaster; the beginning of its other notices is a line of bounce(8).
         if sender.startswith(b"double-bounce@") and message.message_id is not None:
             message.is_bounce = not (message.client or message.uid is not None or message.parent)
@@ -259,7 +264,7 @@ class Trace:
         """Find the message that a filter has passed on as this one, or wait for the line that reports it."""
         if message.parent or message.message_id is None:
             return
-        candidates = [each for each in self._passed.of(message.link) if each.is_left_to_take]
+        candidates = [each for each in self._passed.of(message.link) if _may_become(each, message)]
         if candidates:  # those that cannot be distinguished: the worse one first
             self._take(message, min(candidates, key=lambda each: bool(each.signatures)))
         else:
@@ -295,6 +300,7 @@ class Trace:
             message.filtered = True
             message.signatures = report.signatures if report else ()
             message.reason = report.reason if report else ""
+            message.is_cut = report.is_cut if report else False
             following = self._find(report.next_id) if report and report.next_id else None
             if following and following.client and following.client.is_local and not following.parent:
                 self._take(following, message)
@@ -303,7 +309,7 @@ class Trace:
         if message.runs == 1:
             self._passed.add(message.link, message)
         for waiting in self._returned.of(message.link):
-            if not waiting.parent and message.is_left_to_take:
+            if not waiting.parent and _may_become(message, waiting):
                 self._take(waiting, message)
 
     def _sent(self, message: _Message, found: Delivery, event: Event) -> None:
@@ -320,11 +326,6 @@ class Trace:
             if not found.is_alias and found.domain not in message.domains and len(message.domains) < _DOMAINS:
                 message.domains += (found.domain,)
 
-    def _milter(self, message: _Message, event: Event) -> None:
-        signature = events.by_milter(event.text) if event.program == b"opendkim" else None
-        if signature:
-            message.signatures += (signature,)
-
     def _judge(self, message: _Message) -> None:
         if message.left:
             self._judged(self._verdict(message))
@@ -332,23 +333,23 @@ class Trace:
     def _verdict(self, message: _Message) -> Verdict:
         chain = message.chain()
         signatures = dict.fromkeys(signature for each in chain for signature in each.signatures)
-        if signatures:
-            return Verdict(SIGNED, tuple(signatures))
-        origin = chain[-1]
         domain = printable(message.domain, 253)
+        if signatures:
+            return Verdict(SIGNED, tuple(signatures), domain=domain)
+        origin = chain[-1]
         reason = next((each.reason or NO_REPORT for each in chain if each.filtered), NOT_FILTERED)
         if origin.client:
             kind, source = self._client_of(origin.client, origin.path)
             if kind == RELAYED and (
                 any(each.is_forwarded for each in chain) or all(map(self._site.has_domain, message.domains))
             ):
-                return Verdict(FORWARDED)
+                return Verdict(FORWARDED, domain=domain)
             return Verdict(UNSIGNED, (), kind, source, domain, reason)
         if origin.uid is not None:
             return Verdict(UNSIGNED, (), LOCAL, self._site.user(origin.uid), domain, reason)
         if origin.is_bounce:
             return Verdict(UNSIGNED, (), BOUNCES, "", domain, reason)
-        return Verdict(UNKNOWN)
+        return Verdict(UNKNOWN, domain=domain)
 
     def _client_of(self, client: Client, path: bytes) -> tuple[str, str]:
         """Return the kind of mail that comes from a client, and the service and client."""
@@ -360,6 +361,11 @@ class Trace:
             return SUBMISSION, f"{service}, client {address}"
         kind = NETWORKS if self._site.is_in_mynetworks(client.address) else RELAYED
         return kind, f"{service}, client {address}"
+
+
+def _may_become(passed: _Message, returned: _Message) -> bool:
+    """Return whether a filter may have passed on one message as another, by sendmail(1) or by SMTP."""
+    return passed.is_left_to_take and passed is not returned and (returned.from_filter or passed.is_cut)
 
 
 class _Links:

@@ -1,0 +1,115 @@
+"""``dkimpipe audit`` on a log of a test: the configuration that it reads, lines, and its verdicts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from conftest import MAIN, Done
+
+from dkimpipe.admin.audit.site import Site
+from dkimpipe.admin.audit.timestamps import Clock
+from dkimpipe.admin.audit.trace import Deferred, Trace, Verdict
+from dkimpipe.admin.postfix.postconf import Postconf
+
+STAMP = "2026-11-27T07:02:05.123456+00:00"
+NOW = 1795762925 + 3600.0  # an hour later
+MAIN_CF = """\
+compatibility_level = 3.6
+mynetworks = 127.0.0.0/8 [::1]/128 192.0.2.0/24 [2001:db8:1::]/48
+mydestination = mx.test
+relay_domains = backup.test
+virtual_alias_domains = alias.test
+"""
+MASTER_CF = """\
+smtp inet n - n - - smtpd -o content_filter=dkimpipe-verify:dummy
+587 inet n - n - - smtpd -o syslog_name=postfix/users -o content_filter=dkimpipe:dummy
+pickup unix n - n 60 1 pickup
+dkimpipe unix - n n - 4 pipe flags=q null_sender= user=nobody
+  argv=/opt/dkimpipe/bin/dkimpipe -f ${sender} -- ${recipient}
+dkimpipe-verify unix - n n - 4 pipe flags=q null_sender= user=games
+  argv=/opt/dkimpipe/bin/dkimpipe verify -f ${sender} -- ${recipient}
+"""
+SIGNER, VERIFIER, USER = 65534, 5, 33  # nobody, games, www-data
+
+
+def configuration(directory: Path) -> Path:
+    """Return a new configuration directory of a Postfix that signs and verifies."""
+    directory.mkdir(exist_ok=True)
+    (directory / "main.cf").write_text(MAIN_CF)
+    (directory / "master.cf").write_text(MASTER_CF)
+    return directory
+
+
+def lines(text: str, stamp: str = STAMP, path: str = "postfix/") -> str:
+    """Return lines of a log for lines such as ``smtpd ABCDEF1: client=...``."""
+    pairs = (line.strip().split(" ", 1) for line in text.strip().splitlines())
+    return "".join(f"{stamp} mx {_named(program, path)}[123]: {rest}\n" for program, rest in pairs)
+
+
+def _named(program: str, path: str) -> str:
+    return program if "/" in program or program == "opendkim" else path + program
+
+
+def traced(
+    site: Site, logs: Iterable[bytes], since: float = NOW - 7 * 86400, reference: float = NOW
+) -> tuple[list[Verdict], list[Deferred], Trace]:
+    """Return the verdicts, what is deferred, and the trace."""
+    verdicts: list[Verdict] = []
+    trace = Trace(site, since, verdicts.append, verdicts.clear)
+    for log in logs:
+        trace.read([log], Clock(reference))
+    return verdicts, trace.finish(), trace
+
+
+def site_of(directory: Path) -> Site:
+    """Return the facts of a configuration."""
+    return Site(Postconf(directory))
+
+
+def audit(
+    *arguments: str, log: bytes | None = None, env: dict[str, str] | None = None, user: int | None = None
+) -> Done:
+    """Run ``dkimpipe audit ARGUMENTS < log``."""
+    done = subprocess.run(
+        [sys.executable, str(MAIN), "audit", *arguments],
+        input=log,
+        capture_output=True,
+        env=env,
+        user=user,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def recent(days: float = 0) -> str:
+    """Return an RFC 3339 time stamp of so many days ago."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000000+00:00", time.gmtime(time.time() - 60 - days * 86400))
+
+
+def sent(queue_id: str, to: str = "bob@example.net") -> str:
+    """Return the lines of a delivery by smtp(8), and of the end."""
+    return (
+        f"smtp {queue_id}: to=<{to}>, relay=mx.example.net[198.51.100.1]:25, delay=0.1, delays=0/0/0/0.1, "
+        f"dsn=2.0.0, status=sent (250 ok)\nqmgr {queue_id}: removed\n"
+    )
+
+
+def queued(queue_id: str, sender: str, message_id: str = "<1@x>", recipients: int = 1) -> str:
+    """Return the lines of cleanup(8) and qmgr(8) for a new message."""
+    return (
+        f"cleanup {queue_id}: message-id={message_id}\n"
+        f"qmgr {queue_id}: from=<{sender}>, size=300, nrcpt={recipients} (queue active)\n"
+    )
+
+
+def filtered(queue_id: str, report: str, to: str = "bob@example.net", service: str = "dkimpipe") -> str:
+    """Return the line of a delivery to the filter."""
+    text = f"dkimpipe: {report}"[:100]
+    return (
+        f"pipe {queue_id}: to=<{to}>, relay={service}, delay=0.9, delays=0/0/0/0.9, dsn=2.0.0, "
+        f"status=sent (delivered via {service} service ({text}))\n"
+    )
