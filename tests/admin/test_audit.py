@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,13 +25,14 @@ from auditing import (
     configuration,
     filtered,
     lines,
+    measured,
     queued,
     recent,
     sent,
     site_of,
     traced,
 )
-from conftest import MAIN, PROJECT, Report
+from conftest import PROJECT, Report
 
 from dkimpipe.admin.audit import events, logfiles, trace
 from dkimpipe.admin.audit.events import Signature
@@ -698,7 +698,10 @@ ERRORS = {
         "PATH/cut.gz: Compressed file ended before the end-of-stream marker was reached\n",
     ),
     "xz": (["bad.xz"], "PATH/bad.xz: Input format not supported by decoder\n"),
-    "no Postfix": (["other"], "PATH/other: no line of Postfix\nhint: name the log: dkimpipe audit FILE\n"),
+    "no Postfix": (
+        ["other"],
+        "PATH/other: no line of Postfix\nhint: run it as root, or name the log: dkimpipe audit FILE\n",
+    ),
 }
 
 
@@ -794,6 +797,36 @@ def test_a_journal_that_may_not_be_read(etc: Path, journalctl: Callable[..., dic
         "dkimpipe: the journal: No journal files were opened due to insufficient permissions.\n"
         "hint: run it as root, or as a user in the group systemd-journal\n",
     )
+
+
+MISSING = {
+    "journalctl": (
+        ["--journal"],
+        "the journal: cannot run journalctl: No such file or directory\n"
+        "hint: name the log: dkimpipe audit FILE\n",
+    ),
+    "zstd": (
+        ["PATH/log.zst"],
+        "PATH/log.zst: cannot run zstd: No such file or directory\nhint: install zstd\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", MISSING)
+def test_a_program_that_is_missing(etc: Path, tmp_path: Path, program: str) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "postconf").symlink_to(shutil.which("postconf") or "")
+    (tmp_path / "log.zst").write_bytes(b"")
+    words, said = MISSING[program]
+    words = [word.replace("PATH", str(tmp_path)) for word in words]
+    done = audit("-c", str(etc), *words, env={**os.environ, "PATH": str(tmp_path / "bin")})
+    assert (done.status, done.stderr.replace(str(tmp_path), "PATH")) == (78, f"dkimpipe: {said}")
+
+
+def test_a_program_that_complains_a_lot(etc: Path, journalctl: Callable[..., dict[str, str]]) -> None:
+    env = journalctl(lines(WAYS["signed"][0], recent()), "yes corrupted | head -c 300000 >&2")
+    done = audit("-c", str(etc), "--journal", "--cron", env=env)
+    assert (done.status, done.stderr.partition("\n")[0]) == (78, "dkimpipe: the journal: corrupted")
 
 
 def test_a_line_end_in_the_journal_is_no_line(etc: Path, journalctl: Callable[..., dict[str, str]]) -> None:
@@ -959,60 +992,7 @@ def test_labels_are_escaped_and_few(etc: Path, tmp_path: Path) -> None:
 # Memory and time.
 
 
-def mixed(octets: int, stamp: str) -> Iterator[bytes]:
-    """Yield a log of so many octets, in which no message is like another; a few stay in the queue."""
-    first = done = 0
-    while done < octets:
-        block = "".join(lines(one_of_many(number), stamp) for number in range(first, first + 200)).encode()
-        first, done = first + 200, done + len(block)
-        yield block
-
-
-def one_of_many(number: int) -> str:
-    """Return a message that was signed, or in one case of three was not, or in one of 300 stays."""
-    one, two = f"{number % 0xFFFFF:05X}AAAAAA", f"{number % 0xFFFFF:05X}BBBBBB"
-    sender, message_id = f"user{number}@d{number % 50_000}.test", f"<{number}.{number}@host{number}.test>"
-    came = f"smtpd connect from {STRANGER}\nsmtpd {one}: client=h[192.0.2.7], sasl_method=PLAIN, "
-    came += f"sasl_username=u{number}\n{queued(one, sender, message_id)}"
-    came += f"smtpd disconnect from {STRANGER} ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5\n"
-    if number % 3:
-        back = f"pickup {two}: uid={SIGNER} from=<{sender}>\n{queued(two, sender, message_id)}"
-        return came + back + filtered(one, SIGNED) + f"qmgr {one}: removed\n" + sent(two)
-    return came + sent(one) if number % 100 else came
-
-
-def generated(directory: Path, octets: int) -> Path:
-    path = directory / f"{octets}.log"
-    with path.open("wb") as file:
-        file.writelines(mixed(octets, recent()))
-    return path
-
-
-def peak(command: list[str]) -> tuple[int, float]:
-    """Return the peak memory of a command in KiB, and the seconds of CPU time that it took."""
-    child = os.posix_spawn(
-        command[0],
-        command,
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-    )
-    _, _, usage = os.wait4(child, 0)
-    return usage.ru_maxrss, usage.ru_utime + usage.ru_stime
-
-
-MEGABYTES = int(os.environ.get("AUDIT_MEGABYTES", "60"))
-
-
 def test_memory_does_not_grow_with_the_log(etc: Path, tmp_path: Path, report: Report) -> None:
-    command = [sys.executable, str(MAIN), "audit", "--cron", "-c", str(etc)]
-    small, large = generated(tmp_path, MEGABYTES * 100_000), generated(tmp_path, MEGABYTES * 1_000_000)
-    little, _ = peak([*command, str(small)])
-    much, seconds = peak([*command, str(large)])
-    _, counting = peak(["/usr/bin/wc", "-l", str(large)])
-    _, searching = peak(["/usr/bin/gzip", "-1c", str(large)])
-    report(
-        f"audit of {MEGABYTES} MB: {seconds:.1f} s, {seconds / counting:.0f} times wc -l, "
-        f"{seconds / searching:.1f} times gzip -1, {much // 1024} MiB; a tenth of it: {little // 1024} MiB"
-    )
-    assert much < 1.3 * little
-    assert much < 100 * 1024
+    small, large = measured(etc, tmp_path, 20), measured(etc, tmp_path, 60)
+    report(f"audit: {large}")
+    assert large.cost.memory < 1.1 * small.cost.memory

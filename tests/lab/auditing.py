@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from conftest import MAIN, Done
+from measure import Cost, cost
 
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
@@ -113,3 +116,64 @@ def filtered(queue_id: str, report: str, to: str = "bob@example.net", service: s
         f"pipe {queue_id}: to=<{to}>, relay={service}, delay=0.9, delays=0/0/0/0.9, dsn=2.0.0, "
         f"status=sent (delivered via {service} service ({text}))\n"
     )
+
+
+# A large log.
+
+_CLIENT = "far[203.0.113.9]"
+_REPORT = "signed d=example.com s=mail a=rsa-sha256; from=a; message-id=<1@x>"
+
+
+def mixed(octets: int, stamp: str) -> Iterator[bytes]:
+    """Yield a log of so many octets, in which no message is like another; a few stay in the queue."""
+    first = done = 0
+    while done < octets:
+        block = "".join(lines(one_of_many(number), stamp) for number in range(first, first + 200)).encode()
+        first, done = first + 200, done + len(block)
+        yield block
+
+
+def one_of_many(number: int) -> str:
+    """Return a message that was signed, or in one case of three was not, or in one of 300 stays."""
+    one, two = f"{number % 0xFFFFF:05X}AAAAAA", f"{number % 0xFFFFF:05X}BBBBBB"
+    sender, message_id = f"user{number}@d{number % 50_000}.test", f"<{number}.{number}@host{number}.test>"
+    came = f"smtpd connect from {_CLIENT}\nsmtpd {one}: client=h[192.0.2.7], sasl_method=PLAIN, "
+    came += f"sasl_username=u{number}\n{queued(one, sender, message_id)}"
+    came += f"smtpd disconnect from {_CLIENT} ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5\n"
+    if number % 3:
+        back = f"pickup {two}: uid={SIGNER} from=<{sender}>\n{queued(two, sender, message_id)}"
+        return came + back + filtered(one, _REPORT) + f"qmgr {one}: removed\n" + sent(two)
+    return came + sent(one) if number % 100 else came
+
+
+def generated(directory: Path, octets: int) -> Path:
+    """Return a new log of so many octets."""
+    path = directory / f"{octets}.log"
+    with path.open("wb") as file:
+        file.writelines(mixed(octets, recent()))
+    return path
+
+
+class Measured(NamedTuple):
+    """What an audit of a log costs, beside wc(1) and gzip(1) in the same run."""
+
+    megabytes: int
+    cost: Cost
+    counting: Cost
+    packing: Cost
+
+    def __str__(self) -> str:
+        cpu = self.cost.cpu
+        ratios = f"{cpu / self.counting.cpu:.0f} times wc -l, {cpu / self.packing.cpu:.1f} times gzip -1"
+        return f"{self.megabytes} MB: {cpu:.1f} s, {ratios}; {self.cost.memory >> 10} MiB"
+
+
+def measured(configuration: Path, directory: Path, megabytes: int) -> Measured:
+    """Measure the audit of a new log, which is removed."""
+    log = generated(directory, megabytes * 1_000_000)
+    finds_something = ["/bin/sh", "-c", '"$@"; [ $? = 78 ]', "sh"]
+    command = [sys.executable, str(MAIN), "audit", "--cron", "-c", str(configuration), str(log)]
+    commands = ([*finds_something, *command], ["/usr/bin/wc", "-l", str(log)], ["/bin/gzip", "-1c", str(log)])
+    costs = [cost(command, Path(os.devnull)) for command in commands]
+    log.unlink()
+    return Measured(megabytes, *costs)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import bz2
 import grp
 import gzip
+import io
 import lzma
 import os
 import re
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -177,31 +179,34 @@ def _whole_lines(name: str, file: _Readable) -> Iterator[bytes]:
 
 
 def _output(command: list[str], name: str, stdin: IO[bytes] | None = None) -> Iterator[bytes]:
-    """Yield the output of a program in blocks of whole lines. Raises ConfigError if it fails."""
-    try:
-        child = subprocess.Popen(  # noqa: S603 - no shell
-            command, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"{name}: cannot run {command[0]}: {why(error)}", _FIX.get(command[0], "")
-        ) from None
-    if not (child.stdout and child.stderr):
-        raise ConfigError(f"{name}: no output of {command[0]}")
-    with child:
+    """Yield the output of a program in blocks of whole lines. Raises ConfigError if it fails or complains."""
+    missing, refused = _HINTS[command[0]]
+    with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads could fill up
         try:
-            yield from _whole_lines(name, child.stdout)
-        except GeneratorExit:
-            child.kill()
-            raise
-        said = child.stderr.read(4096).decode(errors="backslashreplace").splitlines()
-        if child.wait() or said:
-            raise ConfigError(f"{name}: {(said or [f'{command[0]} failed'])[0]}", _FIX.get(command[0], ""))
+            child = subprocess.Popen(  # noqa: S603 - no shell
+                command, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
+            )
+        except OSError as error:
+            raise ConfigError(f"{name}: cannot run {command[0]}: {why(error)}", missing) from None
+        with child:
+            try:
+                yield from _whole_lines(name, child.stdout or io.BytesIO())
+            except GeneratorExit:
+                child.kill()
+                raise
+        complaints.seek(0)
+        said = complaints.readline(4096).decode(errors="backslashreplace").strip()
+        if child.returncode or said:
+            raise ConfigError(f"{name}: {said or f'{command[0]} failed'}", refused)
 
 
-_FIX = {
-    "journalctl": "run it as root, or as a user in the group systemd-journal",
-    "zstd": "install zstd",
+# Of a program: what to do if it is missing, and if it fails.
+_HINTS = {
+    "journalctl": (
+        "name the log: dkimpipe audit FILE",
+        "run it as root, or as a user in the group systemd-journal",
+    ),
+    "zstd": ("install zstd", ""),
 }
 
 

@@ -57,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
     counts.add_deferred(trace.finish())
     names = tuple(log.name for log in logs)
     if not trace.last:
-        raise ConfigError(f"{', '.join(names)}: no line of Postfix", "name the log: dkimpipe audit FILE")
+        raise ConfigError(
+            f"{', '.join(names)}: no line of Postfix", "run it as root, or name the log: dkimpipe audit FILE"
+        )
     report = Report(counts, names, since, trace.first, trace.last, trace.unreadable, trace.forgotten)
     if options.prometheus:
         atomic.write(options.prometheus, report.prometheus().encode(), 0o644, os.geteuid(), os.getegid())
