@@ -196,6 +196,22 @@ WAYS = {
         submitted() + f"opendkim {Q1}: DKIM-Signature field added (s=od, d=example.com)\n" + sent(Q1),
         Verdict("signed", (OPENDKIM,), domain="example.com"),
     ),
+    "OpenDKIM, and no entry": (
+        submitted()
+        + f"opendkim {Q1}: DKIM-Signature field added (s=od, d=example.com)\n"
+        + returned()
+        + filtered(Q1, NO_ENTRY)
+        + sent(Q2),
+        Verdict("signed", (OPENDKIM,), domain="example.com"),
+    ),
+    "signed in the first run only": (
+        submitted() + filtered(Q1, SIGNED) + filtered(Q1, NO_ENTRY) + returned() + sent(Q2),
+        unsigned(*LOGIN, "no entry for a@example.com"),
+    ),
+    "signed in the second run only": (
+        submitted() + filtered(Q1, NO_ENTRY) + filtered(Q1, SIGNED) + returned() + sent(Q2),
+        unsigned(*LOGIN, "no entry for a@example.com"),
+    ),
     "OpenDKIM, then another filter": (
         submitted()
         + f"opendkim {Q1}: DKIM-Signature field added (s=od, d=example.com)\n"
@@ -393,6 +409,13 @@ FORGED = {
         + sent(Q2),
         unsigned(*LOGIN, 'no entry for "'),
     ),
+    "report of another service": (
+        submitted()
+        + returned()
+        + filtered(Q1, SIGNED).replace("via dkimpipe service", "via mailman service")
+        + sent(Q2),
+        unsigned(*LOGIN, trace.NO_REPORT),
+    ),
     "another program of pipe(8)": (
         submitted() + returned() + filtered(Q1, SIGNED, service="mailman") + sent(Q2),
         UNKNOWN,
@@ -435,6 +458,14 @@ def test_two_that_cannot_be_distinguished_are_counted_each(site: Site) -> None:
 def test_no_more_signed_than_went_to_the_filter(site: Site) -> None:
     text = submitted() + filtered(Q1, SIGNED) + returned(Q2) + returned(Q3) + sent(Q2) + sent(Q3)
     assert [each.outcome for each in traced(site, [lines(text).encode()])[0]] == ["signed", "unknown"]
+
+
+def test_of_two_that_cannot_be_distinguished_the_worse_one(site: Site) -> None:
+    """Of two recipients of the first message one is left, because both are aliases of the same."""
+    text = submitted(Q1) + filtered(Q1, SIGNED) + filtered(Q1, SIGNED, "c@y.test") + returned(Q2) + sent(Q2)
+    text += submitted(Q3) + filtered(Q3, NO_ENTRY) + returned("0AAAAAAAAAA") + sent("0AAAAAAAAAA")
+    outcomes = [each.outcome for each in traced(site, [lines(text).encode()])[0]]
+    assert outcomes == ["signed", "unsigned"]
 
 
 def test_many_recipients_in_several_runs(site: Site) -> None:

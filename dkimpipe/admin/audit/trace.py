@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from dkimpipe.admin.audit import events
-from dkimpipe.admin.audit.events import Client, Delivery, Event, Signature
+from dkimpipe.admin.audit.events import Client, Delivery, Event, Filtered, Signature
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
 from dkimpipe.errors import printable
@@ -72,16 +72,17 @@ class _Message:
     ``parent``        the message that this one continues, ``is_forwarded`` if local(8) has forwarded it
     ``is_continued``  if another program took it and brought it back
     ``sender``        hash of it, as of ``message_id``: both are equal before and after the filter
-    ``filtered``      whether the filter that signs took it, ``signatures`` and ``reason`` what it reported
+    ``reported``      the signatures that the filter reported, or ``reason``; None if it has not taken it
+    ``added``         the signatures that a milter reported
     ``runs``          to how many recipients a filter passed it on, ``taken`` how many of them came back
     ``is_cut``        whether its report may have lost the queue ID under which it came back by SMTP
     ``left``          whether it has left within the time, ``domains`` of recipients that are no aliases
     """
 
     __slots__ = (
-        "client", "deferred", "domain", "domains", "filtered", "from_filter", "is_bounce", "is_continued",
+        "added", "client", "deferred", "domain", "domains", "from_filter", "is_bounce", "is_continued",
         "is_cut", "is_forwarded", "key", "left", "message_id", "parent", "path", "reason", "recipients",
-        "runs", "sender", "signatures", "taken", "uid",
+        "reported", "runs", "sender", "taken", "uid",
     )  # fmt: skip
 
     def __init__(self, key: bytes) -> None:
@@ -91,11 +92,12 @@ class _Message:
         self.uid: int | None = None
         self.parent: _Message | None = None
         self.from_filter = self.is_bounce = self.is_forwarded = self.is_continued = False
-        self.filtered = self.is_cut = self.left = False
+        self.is_cut = self.left = False
         self.sender: int | None = None
         self.message_id: int | None = None
         self.recipients = self.runs = self.taken = 0
-        self.signatures: tuple[Signature, ...] = ()
+        self.reported: tuple[Signature, ...] | None = None
+        self.added: tuple[Signature, ...] = ()
         self.reason = ""
         self.domains: tuple[bytes, ...] = ()
         self.deferred: Deferred | None = None
@@ -190,7 +192,7 @@ class Trace:
         elif event.program == b"bounce" and (notice := self._find(event.text)):
             notice.is_bounce = True
         elif event.program == b"opendkim" and (message := self._find(event.queue_id)):
-            message.signatures += events.by_milter(event.text)
+            message.added += events.by_milter(event.text)
 
     def _new(self, key: bytes) -> _Message:
         message = self._live[key] = _Message(key)
@@ -266,7 +268,7 @@ class Trace:
             return
         candidates = [each for each in self._passed.of(message.link) if _may_become(each, message)]
         if candidates:  # those that cannot be distinguished: the worse one first
-            self._take(message, min(candidates, key=lambda each: bool(each.signatures)))
+            self._take(message, min(candidates, key=lambda each: bool(each.reported)))
         else:
             self._returned.add(message.link, message)
 
@@ -296,12 +298,11 @@ class Trace:
             return
         message.runs += 1
         if found.relay in self._site.filters:
-            report = events.filtered(found)
-            message.filtered = True
-            message.signatures = report.signatures if report else ()
-            message.reason = report.reason if report else ""
-            message.is_cut = report.is_cut if report else False
-            following = self._find(report.next_id) if report and report.next_id else None
+            report = events.filtered(found) or Filtered()
+            if message.reported != ():  # of several runs the worst one
+                message.reported, message.reason = report.signatures, report.reason
+            message.is_cut |= report.is_cut
+            following = self._find(report.next_id)
             if following and following.client and following.client.is_local and not following.parent:
                 self._take(following, message)
         if message.message_id is None or message.sender is None:
@@ -332,12 +333,12 @@ class Trace:
 
     def _verdict(self, message: _Message) -> Verdict:
         chain = message.chain()
-        signatures = dict.fromkeys(signature for each in chain for signature in each.signatures)
+        signatures = dict.fromkeys(one for each in chain for one in (*each.added, *(each.reported or ())))
         domain = printable(message.domain, 253)
         if signatures:
             return Verdict(SIGNED, tuple(signatures), domain=domain)
         origin = chain[-1]
-        reason = next((each.reason or NO_REPORT for each in chain if each.filtered), NOT_FILTERED)
+        reason = next((each.reason or NO_REPORT for each in chain if each.reported is not None), NOT_FILTERED)
         if origin.client:
             kind, source = self._client_of(origin.client, origin.path)
             if kind == RELAYED and (
