@@ -316,6 +316,10 @@ def test_the_last_reply_has_a_part_of_the_time_for_itself(place: Place) -> None:
     late = {"DATA": (0.6, b"354 go on\r\n"), "dot": (0.3, QUEUED)}
     with Listener(late) as listener:
         assert relayed(place, listener, message=UNSIGNED, command=SHORT) == (0, b"", UNSIGNED_LINE)
+    with Listener({"DATA": (0.87, b"354 go on\r\n")}) as listener:
+        done = relayed(place, listener, message=UNSIGNED, command=SHORT)
+    assert (done.status, listener.mails) == (TEMPORARY_FAILURE, [])
+    assert " timed out after DATA\n" in done.stderr
     too_late = in_process(
         "from dkimpipe import guard, relay; guard.TIME_LIMIT = 1; import time\n"
         "sooner = relay._transparent\n"
