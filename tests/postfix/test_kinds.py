@@ -7,11 +7,12 @@ outside. What comes out is looked at message by message: at the sink, and in the
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import witness
@@ -128,6 +129,7 @@ class Server(NamedTuple):
     records: dict[str, list[bytes]]
     mailbox: bytes
     log: str
+    audit: dict[str, Any]
 
     def found(self, subject: str, recipients: str) -> list[Message]:
         """Return the messages at the sink with this subject for these recipients, and perhaps the archive."""
@@ -177,13 +179,14 @@ def server(fresh: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
         while time.monotonic() < deadline:
             text = mailbox.read_bytes() if mailbox.exists() else b""
             log = (machine.root / "var/log/mail.log").read_text()
-            result = Server(list(sink.messages), kinds, printed_records(done), text, log)
+            result = Server(list(sink.messages), kinds, printed_records(done), text, log, {})
             if all(result.found(*each) for each in expected) and text.count(b"\nSubject: ") == 2:
                 break
             time.sleep(0.2)
         time.sleep(1)  # for what comes twice
         assert result
-        yield result._replace(messages=list(sink.messages), mailbox=mailbox.read_bytes())
+        audit = json.loads(dkimpipe(machine, "audit", "--json", "/var/log/mail.log").stdout)
+        yield result._replace(messages=list(sink.messages), mailbox=mailbox.read_bytes(), audit=audit)
 
 
 @pytest.mark.parametrize(("subject", "recipients", "kind"), ARRIVING, ids=lambda value: value or "outside")
@@ -225,3 +228,15 @@ def test_in_the_mailbox_mail_from_the_network_is_signed_and_mail_from_outside_ve
     ours, theirs = sorted(server.mailbox.split(b"\nFrom ")[:2], key=lambda text: b"outside-to-user" in text)
     assert (ours.count(b"\nDKIM-Signature: "), ours.count(b"Authentication-Results")) == (1, 0)
     assert (theirs.count(b"DKIM-Signature: "), theirs.count(b"\nAuthentication-Results: ")) == (0, 1)
+
+
+def test_audit_counts_what_has_left_as_the_sink_does(server: Server) -> None:
+    """To several recipients, a message is one. What strangers send on, or the archive gets, is not ours."""
+    left = len(server.messages)
+    signed = sum(server.passed(message) > 0 for message in server.messages)
+    outside = sum(len(header(message, "Authentication-Results")) for message in server.messages)
+    audit = server.audit
+    assert (audit["left"], audit["signed"], audit["forwarded"]) == (left, signed, outside)
+    assert audit["unsigned"] == left - signed - outside
+    assert {source["kind"] for source in audit["sources"]} <= {"local"}
+    assert (audit["unknown"], audit["unreadable"], audit["forgotten"]) == (0, 0, 0)

@@ -11,24 +11,21 @@ from typing import Any, NamedTuple
 
 from dkimpipe.address import is_domain
 from dkimpipe.admin.audit.trace import (
-    BOUNCES,
     FORWARDED,
-    LOCAL,
-    NETWORKS,
     NOT_FILTERED,
     RELAYED,
     SIGNED,
-    SUBMISSION,
     UNKNOWN,
     UNSIGNED,
     Deferred,
     Verdict,
 )
+from dkimpipe.admin.postfix.kinds import KINDS
 from dkimpipe.errors import one_line
 
 ROWS = 500  # of each table; others write the domains and causes
 _METRIC_ROWS = 50
-_KINDS = (SUBMISSION, NETWORKS, BOUNCES, LOCAL, RELAYED)
+_KINDS = (*KINDS, RELAYED)
 _NO_ENTRY = re.compile(r"no entry for \S*@([^\s@]+)")
 _OTHER = "(others)"
 

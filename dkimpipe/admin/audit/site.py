@@ -59,8 +59,10 @@ class Site:
         return self._restrictions.is_in("mynetworks", "unknown", text)
 
     def _has_domain(self, domain: bytes) -> bool:
-        """Return whether Postfix accepts mail for a domain from everybody."""
+        """Return whether strangers' mail may go to a domain: one of this server, or that of always_bcc."""
         name = domain.decode("utf-8", "surrogateescape")
+        if name == self._postconf.value("always_bcc").lower().rpartition("@")[2]:
+            return True
         if not name or "\0" in name:
             return True
         if name.startswith("["):

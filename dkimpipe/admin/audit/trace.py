@@ -14,6 +14,7 @@ from dkimpipe.admin.audit import events
 from dkimpipe.admin.audit.events import Client, Delivery, Event, Filtered, Signature
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
+from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.errors import printable
 
 LIVE = 20_000  # messages in the queue at once
@@ -24,8 +25,8 @@ _DOMAINS = 3  # of recipients, kept for each message
 _CAUSE = 120  # octets of it that are kept
 _MESSAGE_ID = 1000  # octets of it that are compared: Postfix cuts longer lines, not all at the same place
 
+RELAYED = "relayed"
 SIGNED, UNSIGNED, FORWARDED, UNKNOWN = "signed", "unsigned", "forwarded", "unknown"
-SUBMISSION, NETWORKS, BOUNCES, LOCAL, RELAYED = "submission", "networks", "bounces", "local", "relayed"
 NOT_FILTERED = "did not pass the filter"
 NO_REPORT = "the filter reported neither a signature nor a reason"
 
