@@ -124,7 +124,7 @@ AMAVIS_IN_MAIN = (
 
 # What the check prints.
 
-NOTE = re.compile(r"^dkimpipe: note: not signed: .*\nhint: .*\n", re.MULTILINE)
+NOTE = re.compile(r"^dkimpipe: note: not signed: .*\n(hint: .*\n)+", re.MULTILINE)
 
 
 def error(what: str, hint: str = "") -> str:

@@ -65,6 +65,10 @@ FAULTS: dict[str, Fault] = {
     "all mail from outside gets a FILTER": (
         "-P smtp/inet/smtpd_client_restrictions=check_client_access,cidr:SITE/filter.cidr",
         error(
+            "smtp/inet/message_size_limit: its signatures make mail exceed the limit",
+            "postconf -c DIR -P smtp/inet/message_size_limit=10223616",
+        )
+        + error(
             "smtp/inet: clients that do not log in may send here,"
             " and only --client= in argv keeps their mail unsigned",
             "a table has FILTER dkimpipe for strangers: limit it to your own clients",

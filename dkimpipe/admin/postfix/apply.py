@@ -26,6 +26,7 @@ def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, al
     """
     changes = requirements.missing(postconf, user, job, chosen)
     routing.refuse_another_filter(postconf, job)
+    requirements.refuse_obstacles(postconf, chosen.kinds)
     if job is SIGN and not allow_open:
         open_services.refuse(postconf)
     if job is VERIFY:
@@ -36,7 +37,9 @@ def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, al
     _print_changes(postconf, changes)
     note = coverage.unsigned(postconf, chosen.kinds) if job is SIGN else None
     if note:
-        print(f"# {note.what}\n# to sign it: {note.hint}")
+        print(f"# {note.what}")
+        for line in note.hint.splitlines():
+            print(f"# to sign it: {line}")
     if write:
         print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload activates the changes")
     else:

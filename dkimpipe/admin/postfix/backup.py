@@ -107,10 +107,20 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
         if (before / name).exists():
             atomic.copy(before / name, directory / name)
         elif (after / name).exists():
-            (directory / name).unlink(missing_ok=True)
+            yield from _remove_table(directory, name)
     finished = backup.with_name(f".{backup.name}")
     backup.rename(finished)  # a partly deleted directory must never look like a backup
     shutil.rmtree(finished)
+
+
+def _remove_table(directory: Path, name: str) -> Iterator[str]:
+    """Remove a table; empty it if a setting still names it, since smtpd(8) would refuse all mail without."""
+    path = directory / name
+    if any(name.encode() in (directory / each).read_bytes() for each in MAIN_FILES):
+        path.write_bytes(b"")
+        yield f"{path} is still used, and now empty"
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _new_path(directory: Path, job: Job) -> Path:

@@ -10,15 +10,18 @@ from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import filter_service, kinds, networks, requirements
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
-from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.postconf import Postconf, finding_for
 
+_CLIENT = "198.41.0.4"  # far from all of mynetworks
 SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield what is signed by mistake or by two programs, and a note of what is not signed."""
     yield from networks.findings(postconf)
+    yield from _redirected(postconf)
     signed = requirements.kinds_in_use(postconf)
+    yield from _local_through_outsiders(postconf, signed)
     yield from _silenced_milters(postconf, signed)
     signers = [
         service.name
@@ -35,22 +38,51 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:
     """Return a note of the mail that is not signed by choice, with the command that changes it."""
     left = [kind for kind in kinds.KINDS if kind not in (*signed, kinds.SUBMISSION)]
+    if not networks.services(postconf):
+        left = [kind for kind in left if kind != kinds.NETWORKS]  # there is none, or all of it is signed
     if not left:
         return None
+    obstacles = {kind: requirements.obstacle(postconf, kind) for kind in left}
     what = "; ".join(f"{kind}: {kinds.MEANING[kind]}" for kind in left)
-    command = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply", "--sign", ",".join(left)]
-    return Finding(f"not signed: {what}", shlex.join(command), NOTE)
+    possible = [kind for kind in left if not obstacles[kind][0]]
+    hints = [_command(postconf, possible)] if possible else []
+    for kind, (cause, hint) in obstacles.items():
+        hints += [f"{kind}: {cause}" + f"; {hint}" * bool(hint)] if cause else []
+    return Finding(f"not signed: {what}", "\n".join(hints), NOTE)
+
+
+def _command(postconf: Postconf, signed: Sequence[str]) -> str:
+    """Return the command by which mail of these kinds is signed as well."""
+    words = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply", "--sign", ",".join(signed)]
+    return shlex.join(words)
+
+
+def _redirected(postconf: Postconf) -> Iterator[Finding]:
+    """Yield the services where a table passes mail from users to another filter: FILTER overrides ours."""
+    for service in requirements.submission_services(postconf):
+        found = networks.filter_for(postconf, service, _CLIENT, has_login=True)
+        if found and found.partition(":")[0] != filter_service.name(postconf):
+            what = f"{service.id}: a table has FILTER {found}, so mail from users is not signed"
+            yield Finding(what, f"remove it, or sign the mail where it comes back from {found}")
+
+
+def _local_through_outsiders(postconf: Postconf, signed: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding if mail from outside comes back from another filter as local mail, and is signed."""
+    cause, hint = requirements.obstacle(postconf, LOCAL) if LOCAL in signed else ("", "")
+    if cause:
+        yield Finding(cause.replace("would be signed", "is signed"), hint)
 
 
 def _silenced_milters(postconf: Postconf, signed: Sequence[str]) -> Iterator[Finding]:
-    """Yield a finding if a milter that signs no longer gets local mail, which nothing else signs."""
+    """Yield a finding if a milter that signs no longer gets local mail, or signs it as well as we do."""
     service = requirements.pickup(postconf)
-    milters = [each for each in postconf.words("non_smtpd_milters") if SIGNING_MILTERS.search(each)]
-    if (
-        milters
-        and LOCAL not in signed
-        and "no_milters" in postconf.words("receive_override_options", service)
-    ):
-        command = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply", "--sign", LOCAL]
+    milters = [each for each in postconf.words("non_smtpd_milters", service) if SIGNING_MILTERS.search(each)]
+    options = [word.lower() for word in postconf.words("receive_override_options", service)]
+    if milters and LOCAL not in signed and "no_milters" in options:
         why = f"mail from local programs no longer passes {', '.join(milters)}, and is not signed"
-        yield Finding(f"{service}/receive_override_options: {why}", shlex.join(command), "warning")
+        hint = _command(postconf, [LOCAL])
+        yield Finding(f"{service}/receive_override_options: {why}", hint, "warning")
+    elif milters and LOCAL in signed and "no_milters" not in options:
+        why = f"{', '.join(milters)} may sign mail from local programs as well"
+        value = ",".join([*options, "no_milters"])
+        yield finding_for(postconf, "-P", f"{service}/receive_override_options={value}", why, "warning")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Callable
 
@@ -61,10 +62,13 @@ OPENDKIM_CONF = Path("/etc/opendkim.conf")
 def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
     """Return all problems for a job; ``user`` applies if the filter is not set up yet."""
     found, before = [], ""
-    for change in requirements.missing(postconf, user, job):
+    changes = requirements.missing(postconf, user, job)
+    for change, following in zip_longest(changes, changes[1:]):
         hint = before + postconf.command(change)
-        before = f"{hint}\n" if change.option == FILE else ""
-        if change.option != FILE:  # the next change needs it
+        before = ""
+        if change.option == FILE and following and change.what in following.argument:
+            before = f"{hint}\n"  # the next change needs it
+        else:
             found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
     found += open_services.findings(postconf) if job is SIGN else []
     for check in _CHECKS[job]:

@@ -237,13 +237,26 @@ def settings_of(service: Service, job: Job) -> Settings:
     return read_settings(own_options(service, job), VerifySettings())
 
 
+def recipient_limit(postconf: Postconf, job: Job) -> int:
+    """Return how many recipients a message from the filter may have; 0 for no limit."""
+    own = f"{name(postconf, job)}_destination_recipient_limit"
+    return postconf.number(own if postconf.value(own) else "default_destination_recipient_limit")
+
+
 def relay_of(service: Service, job: Job) -> str:
     """Return the relay of a service, from its command line or conf file; empty for sendmail(1)."""
     words = [part for word in own_options(service, job) for part in word.split("=", 1)]
-    given = dict(zip(words, words[1:]))
-    path = given.get("--conf_file", job.conf_file)
-    if "--relay" in given or not exists(path):
-        return given.get("--relay", "")
+    given = {word.replace("-", "_"): value for word, value in zip(words, words[1:])}
+    path = given.get("__conf_file", job.conf_file)
+    if "__relay" in given:
+        return given["__relay"]
+    return relay_in(path)
+
+
+def relay_in(path: str) -> str:
+    """Return the relay that a conf file names; empty if there is none."""
+    if not exists(path):
+        return ""
     try:
         values = [value for name, value, *_ in conf_lines(path) if name == "relay"]
     except Trouble:  # the test run reports it

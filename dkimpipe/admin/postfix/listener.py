@@ -6,6 +6,7 @@ filters has happened on the first pass, and must not happen again here.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,9 +21,15 @@ from dkimpipe.errors import ConfigError
 FIRST_PORT = 10028  # where DKIMproxy has it
 RETURN = "dkimpipe-return"
 SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
+_ANY_OF_BOTH = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+# With none of these, no recipient is added before the filter and again after it.
+_MAPPINGS = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps", "virtual_alias_maps")
 _WORDS = ("no_unknown_recipient_checks", "no_header_body_checks", "no_milters")
 _PERMIT = "permit_mynetworks,reject"
-_WHY_RETURN = "aliases and always_bcc apply before and after the filter: duplicate mail"
+_WHY_RETURN = {
+    "enable_original_recipient": "aliases and always_bcc apply before and after the filter: duplicate mail",
+    "message_size_limit": "mail near the limit exceeds it with its new fields, and stays in the queue",
+}
 _NO_LISTENER = "there is no listener for the mail that comes back"
 
 
@@ -34,6 +41,8 @@ class _Override(NamedTuple):
     why: str
 
 
+# As many as in any message from the filter: what smtpd(8) refuses, qmgr(8) would offer again for days.
+_RECIPIENT_LIMIT = 1000000
 _EMPTY = (
     "smtpd_client_restrictions",
     "smtpd_helo_restrictions",
@@ -47,6 +56,7 @@ _OVERRIDES = (
     *(_Override(name, "", "mail from the filter may be refused") for name in _EMPTY),
     _Override("smtpd_relay_restrictions", _PERMIT, "mail from the filter may be refused"),
     _Override("smtpd_recipient_restrictions", _PERMIT, "mail from the filter may be refused"),
+    _Override("smtpd_recipient_limit", str(_RECIPIENT_LIMIT), "mail to many is refused again and again"),
     _Override("smtpd_helo_required", "no", "mail from the filter may be refused"),
     _Override("smtpd_sasl_auth_enable", "no", "the filter does not log in"),
     _Override("smtpd_tls_security_level", "none", "the filter does not speak TLS"),
@@ -56,9 +66,9 @@ _OVERRIDES = (
 
 
 def relay_of(postconf: Postconf, job: Job) -> str:
-    """Return the relay of the filter service that does a job; empty for sendmail(1)."""
+    """Return the relay of the filter service that does a job, or will; empty for sendmail(1)."""
     service = filter_service.find(postconf, job)
-    return filter_service.relay_of(service, job) if service else ""
+    return filter_service.relay_of(service, job) if service else filter_service.relay_in(job.conf_file)
 
 
 def find(postconf: Postconf, address: str) -> Service | None:
@@ -67,10 +77,12 @@ def find(postconf: Postconf, address: str) -> Service | None:
         host, port = relay.address(address, "relay")
     except ConfigError:
         return None
-    names = {host.decode(), "127.0.0.1" if host == b"localhost" else ""}
+    names = {host.decode(), "", _ANY_OF_BOTH[":" in host.decode()]}
+    if host in (b"127.0.0.1", b"::1", b"localhost"):
+        names |= {"localhost"} if host != b"localhost" else {"127.0.0.1", "::1", *_ANY_OF_BOTH}
     for service in postconf.running("smtpd"):
         listens, _, number = service.name.rpartition(":")
-        if service.id.endswith("/inet") and number == str(port) and listens.strip("[]") in {*names, ""}:
+        if service.id.endswith("/inet") and number == str(port) and listens.strip("[]") in names:
             return service
     return None
 
@@ -78,7 +90,7 @@ def find(postconf: Postconf, address: str) -> Service | None:
 def new_address(postconf: Postconf) -> str:
     """Return a free address for a listener, on loopback."""
     hosts = ("[::1]",) if postconf.words("inet_protocols") == ["ipv6"] else ("127.0.0.1", "[::1]")
-    taken = {service.port for service in postconf.services.values()}
+    taken = {service.port for each in _instances(postconf) for service in each.services.values()}
     for host in hosts:
         for port in range(FIRST_PORT, FIRST_PORT + 1000):
             if str(port) not in taken and _is_free(host.strip("[]"), port):
@@ -86,11 +98,26 @@ def new_address(postconf: Postconf) -> str:
     raise ConfigError(f"no port from {FIRST_PORT} on is free on a loopback address")
 
 
-def missing(postconf: Postconf, address: str) -> Iterator[Change]:
-    """Yield the edits that create the listener, or complete it."""
+def _instances(postconf: Postconf) -> Iterator[Postconf]:
+    """Yield this instance, and all others of the machine that can be read: they may not be running now."""
+    yield postconf
+    with contextlib.suppress(ConfigError):
+        default = Postconf()
+        yield default
+        for directory in default.words("multi_instance_directories"):
+            with contextlib.suppress(ConfigError):
+                yield Postconf(directory)
+
+
+def missing(postconf: Postconf, address: str, is_mapped: bool) -> Iterator[Change]:
+    """Yield the edits that create the listener, or complete it.
+
+    ``is_mapped``  whether aliases apply to mail before the filter as well
+    """
     service = find(postconf, address)
     if service:
         yield from _incomplete(postconf, service)
+        yield from returning(postconf, service, is_mapped, is_larger=True)
         return
     host, port = relay.address(address, "relay")
     if not strangers.is_loopback(host.decode()):
@@ -99,7 +126,6 @@ def missing(postconf: Postconf, address: str) -> Iterator[Change]:
     network = "[::1]/128" if b":" in host else "127.0.0.0/8"
     settings = {
         "syslog_name": "postfix/dkimpipe",
-        "cleanup_service_name": RETURN,
         "receive_override_options": ",".join(_WORDS),
         "mynetworks": network,
         "smtpd_authorized_xforward_hosts": network,
@@ -107,28 +133,55 @@ def missing(postconf: Postconf, address: str) -> Iterator[Change]:
         **_larger_limit(postconf),
         **{each.name: each.value for each in _OVERRIDES if each.name in postconf.effective},
     }
-    yield from _return_service(postconf, postconf.value("cleanup_service_name"))
+    plain = Service(f"{name}/inet", "n", "-", "n", "-", "-", "smtpd", "")
+    for change in returning(postconf, plain, is_mapped, is_larger=True):
+        if change.option == "-P" and change.argument.startswith(plain.id):
+            settings["cleanup_service_name"] = RETURN
+        else:
+            yield change
     options = " ".join(f"-o {name}={value}" for name, value in settings.items())
-    yield Change("-M", f"{name}/inet={name} inet n - n - - smtpd {options}", _NO_LISTENER)
+    yield Change("-M", f"{plain.id}={plain._replace(arguments=options).line}", _NO_LISTENER)
 
 
-def deduplicating(postconf: Postconf, service: Service) -> Iterator[Change]:
-    """Yield the edits by which a second pass does not send duplicates after the first has applied aliases.
+def returning(
+    postconf: Postconf, service: Service, is_mapped: bool, is_larger: bool = False
+) -> Iterator[Change]:
+    """Yield the edits that the cleanup(8) service for the second pass needs.
 
-    Without the original recipient, cleanup(8) compares recipients by address alone, and always_bcc and
-    aliases that include themselves add nobody who is there already.
+    ``is_mapped``  If aliases have applied before the filter, they must not send duplicates after it. Without
+    the original recipient, cleanup(8) compares recipients by address alone, and adds nobody who is there
+    already. The price is X-Original-To: local(8) and virtual(8) no longer add it. So this is done only where
+    aliases are in use.
+
+    ``is_larger``  It accepts mail just below message_size_limit, which exceeds it with its new fields.
     """
-    used = postconf.value("cleanup_service_name", service.id)
-    if postconf.value("enable_original_recipient", f"{used}/unix") == "no":
+    used, needed = postconf.value("cleanup_service_name", service.id), {}
+    if is_mapped and any(postconf.value(name) for name in _MAPPINGS):
+        needed["enable_original_recipient"] = "no"
+    needed.update(_larger_limit(postconf) if is_larger else {})
+    lacking = {
+        name: value
+        for name, value in needed.items()
+        if not _is_enough(value, postconf.value(name, f"{used}/unix"))
+    }
+    if not lacking:
         return
-    yield from _return_service(postconf, used)
-    yield Change("-P", f"{service.id}/cleanup_service_name={RETURN}", _WHY_RETURN)
+    why = "; ".join(_WHY_RETURN[name] for name in lacking)
+    if f"{RETURN}/unix" in postconf.services:
+        for name, value in needed.items():
+            if not _is_enough(value, postconf.value(name, f"{RETURN}/unix")):
+                yield Change("-P", f"{RETURN}/unix/{name}={value}", why)
+    else:
+        yield cleanup_service.copy(postconf, RETURN, used, needed, why)
+    if used != RETURN:
+        yield Change("-P", f"{service.id}/cleanup_service_name={RETURN}", why)
 
 
-def _return_service(postconf: Postconf, original: str) -> Iterator[Change]:
-    if f"{RETURN}/unix" not in postconf.services:
-        settings = {"enable_original_recipient": "no", **_larger_limit(postconf)}
-        yield cleanup_service.copy(postconf, RETURN, original, settings, _WHY_RETURN)
+def _is_enough(needed: str, value: str) -> bool:
+    """Return whether a value is as good as the one needed: a limit may be somewhat lower, and 0 is none."""
+    if not (needed.isdigit() and value.isdigit()):
+        return value == needed
+    return int(value) == 0 or int(value) >= int(needed) - SIZE_MARGIN // 4 * 3
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -145,10 +198,16 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _incomplete(postconf: Postconf, service: Service) -> Iterator[Change]:
     """Yield the edits that a listener needs: values that do no harm stay."""
+    limits = [filter_service.recipient_limit(postconf, job) for job in filter_service.JOBS]
+    recipients = max(limits) if all(limits) else _RECIPIENT_LIMIT
     for each in _OVERRIDES:
         value = postconf.value(each.name, service.id)
-        if each.name in postconf.effective and value != each.value and not _is_harmless(each, value):
+        is_known = each.name in postconf.effective
+        if is_known and value != each.value and not _is_harmless(each, value, recipients):
             yield Change("-P", f"{service.id}/{each.name}={each.value}", each.why)
+    for name, limit in _larger_limit(postconf).items():
+        if not _is_enough(limit, postconf.value(name, service.id)):
+            yield Change("-P", f"{service.id}/{name}={limit}", _WHY_RETURN[name])
     words = postconf.words("receive_override_options", service.id)
     new = [word for word in _WORDS if word not in map(str.lower, words)]
     if new or "no_address_mappings" in map(str.lower, words):
@@ -163,13 +222,18 @@ def _larger_limit(postconf: Postconf) -> dict[str, str]:
     return {"message_size_limit": str(limit + SIZE_MARGIN)} if limit else {}
 
 
-def _is_harmless(override: _Override, value: str) -> bool:
-    """Return whether another value lets all mail of the filter through, too."""
+def _is_harmless(override: _Override, value: str, recipients: int) -> bool:
+    """Return whether another value lets all mail of the filter through, too.
+
+    ``recipients``  the most that a message from the filter may have
+    """
     words = value.replace(",", " ").lower().split()
     if override.value == _PERMIT:
         return words[:1] == ["permit_mynetworks"] or (not words and "relay" in override.name)
     if override.name in _EMPTY:
-        return words[:1] in (["permit_mynetworks"], ["permit"], ["reject_unauth_pipelining"])
+        return words[:1] in (["permit_mynetworks"], ["permit"]) or words == ["reject_unauth_pipelining"]
+    if override.name == "smtpd_recipient_limit":
+        return not value.isdigit() or int(value) >= recipients
     if override.name == "smtpd_tls_security_level":
         return value in ("", "none", "may")
     if override.name == "smtpd_discard_ehlo_keywords":

@@ -13,8 +13,9 @@ from typing import Union
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import filter_service
+from dkimpipe.admin.postfix.kinds import NETWORKS
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service
-from dkimpipe.admin.postfix.restrictions import network, split_restrictions
+from dkimpipe.admin.postfix.restrictions import Restrictions, Session, network, split_restrictions
 from dkimpipe.errors import ConfigError
 
 TABLE_FILE = "dkimpipe-networks.cidr"
@@ -28,8 +29,10 @@ _LISTS = (
 )
 _CHECK = "check_client_access"
 _WHY = "mail to port 25 from mynetworks is not signed"
-# Addresses beyond any network of one's own: a prefix this short includes strangers.
-_SHORTEST = {4: 8, 6: 16}
+# Addresses beyond any network of one's own: a prefix this short includes strangers. The first number is for
+# private networks, such as 10.0.0.0/8 and fd00::/8.
+_SHORTEST = {4: (8, 16), 6: (8, 32)}
+_HELO, _ELSEWHERE = "client.example.net", "someone@example.net"
 
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
@@ -47,103 +50,144 @@ def services(postconf: Postconf) -> list[Service]:
 
 def in_use(postconf: Postconf) -> bool:
     """Return whether mail from any of mynetworks at port 25 passes to the filter by an access table."""
-    return any(_passed(postconf, service) for service in services(postconf))
+    return any(_is_used(postconf, service) for service in services(postconf))
 
 
 def obstacle(postconf: Postconf) -> tuple[str, str]:
     """Return why this mail cannot be signed, and a hint; two empty strings if it can."""
-    if not services(postconf):
+    found = services(postconf)
+    if not found:
         return "there is no service on port 25 in master.cf", ""
-    for service in services(postconf):
+    for service in found:
         proxy = postconf.value("smtpd_proxy_filter", service.id)
-        transport = postconf.value("content_filter", service.id).partition(":")[0]
-        ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
-        other = proxy or (transport if transport not in ours and transport else "")
+        other = proxy or _foreign(postconf, postconf.value("content_filter", service.id))
+        try:
+            items = list(_items(postconf, service.id))
+        except ConfigError as error:
+            return str(error), error.hint
+        for item in items:
+            other = other or _foreign(postconf, _filter(postconf, service, item) or "")
         if other:
             hint = "sign it where it comes back from there, on a port only for mail of your own"
             return f"{service.id}: {other} gets this mail, and a message can have only one filter", hint
-        try:
-            _table(postconf, service)
-        except ConfigError as error:
-            return str(error), error.hint
+        if _table(postconf, service) != _table(postconf, found[0]):
+            return f"{service.id} and {found[0].id} differ in mynetworks", "set mynetworks only in main.cf"
+        if not (_is_used(postconf, service) or _list(postconf, service)):
+            lists = ", ".join(_LISTS)
+            return f"{service.id}: there is no list for {_CHECK}: {lists}", "take the spaces out of one"
     return "", ""
 
 
 def missing(postconf: Postconf) -> Iterator[Change]:
-    """Yield the edits by which this mail passes to the filter."""
-    for service in services(postconf):
-        if _is_complete(postconf, service):
+    """Yield the edits by which this mail passes to the filter; none if there is an obstacle."""
+    for service in services(postconf) if not obstacle(postconf)[0] else ():
+        is_ours, text = _uses_file(postconf, service), _table(postconf, service)
+        if is_ours and _file(postconf) == text:
             continue
-        table = f"cidr:{postconf.directory / TABLE_FILE}"
-        text = _table(postconf, service)
-        if _file(postconf) != text:
-            yield Change(FILE, f"{TABLE_FILE}={text}", "the networks whose mail is signed: mynetworks")
-        if table not in _tables(postconf, service):
-            name = next((each for each in _LISTS if not postconf.words(each, service.id)), _LISTS[0])
-            value = ",".join([_CHECK, table, *postconf.words(name, service.id)])
-            yield Change("-P", f"{service.id}/{name}={value}", _WHY)
+        if is_ours or not _is_complete(postconf, service):
+            if _file(postconf) != text:
+                yield Change(FILE, f"{TABLE_FILE}={text}", _difference(postconf, text, is_ours))
+            if not is_ours:
+                name = _list(postconf, service)
+                table = f"cidr:{postconf.directory / TABLE_FILE}"
+                value = ",".join([_CHECK, table, *postconf.words(name, service.id)])
+                yield Change("-P", f"{service.id}/{name}={value}", _WHY)
 
 
 def findings(postconf: Postconf) -> Iterator[Finding]:
-    """Yield the networks whose mail is signed although they are not in mynetworks."""
+    """Yield what keeps mail from mynetworks unsigned, and cannot be fixed by the table."""
+    if not in_use(postconf):
+        return
+    if cause := obstacle(postconf)[0]:
+        yield Finding(f"{NETWORKS}: {cause}", obstacle(postconf)[1])
+        return
     for service in services(postconf):
-        if not _uses_file(postconf, service):
-            continue
-        listed = [network(word.lstrip("!")) for word in postconf.words("mynetworks", service.id)]
-        for line in (_file(postconf) or "").splitlines():
-            found = network(line.split()[0]) if "FILTER" in line else None
-            if found and not any(each and _is_within(found, each) for each in listed):
-                what = f"{TABLE_FILE}: {found} is not in mynetworks, and its mail is signed"
-                yield Finding(what, f"dkimpipe postfix -c {postconf.directory} --apply")
+        if _uses_file(postconf, service) and _file(postconf) == _table(postconf, service):
+            unsigned = [each for each in _items(postconf, service.id) if not _passes(postconf, service, each)]
+            for item in unsigned[:1]:
+                what = f"{service.id}: mail from {item} is not signed: a restriction permits it"
+                yield Finding(what, f"put {_CHECK} cidr:{postconf.directory / TABLE_FILE} before it")
 
 
-def _is_complete(postconf: Postconf, service: Service) -> bool:
-    """Return whether the mail of all mynetworks passes to the filter, by our table or another."""
-    if _uses_file(postconf, service):
-        return _file(postconf) == _table(postconf, service)
-    items = _items(postconf, service.id)
-    return all(_passes(postconf, service, each) for is_negated, each in items if not is_negated)
-
-
-def _passed(postconf: Postconf, service: Service) -> bool:
+def _is_used(postconf: Postconf, service: Service) -> bool:
     """Return whether the mail of at least one network passes to the filter."""
     if _uses_file(postconf, service):
         return True
-    return any(
-        _passes(postconf, service, found)
-        for found in (network(word) for word in postconf.words("mynetworks", service.id))
-        if found
-    )
-
-
-def _passes(postconf: Postconf, service: Service, found: _Network) -> bool:
-    """Return whether the first and the last address of a network have FILTER with our service."""
     name = filter_service.name(postconf)
-    return all(
-        any(
-            postconf.lookup(table, str(address)).split()[:2][-1:] in ([f"{name}:dummy"], [f"{name}:"], [name])
-            for table in _tables(postconf, service)
-        )
-        for address in {found[0], found[-1]}
-    )
+    found = (network(word) for word in postconf.words("mynetworks", service.id))
+    return any((_filter(postconf, service, item) or "").partition(":")[0] == name for item in found if item)
+
+
+def _is_complete(postconf: Postconf, service: Service) -> bool:
+    """Return whether the mail of all mynetworks passes to the filter."""
+    return all(_passes(postconf, service, item) for item in _items(postconf, service.id))
+
+
+def _passes(postconf: Postconf, service: Service, item: _Network) -> bool:
+    """Return whether mail from a network passes to the filter, or is rejected."""
+    found = _filter(postconf, service, item)
+    return found is None or found.partition(":")[0] == filter_service.name(postconf)
+
+
+def _filter(postconf: Postconf, service: Service, item: _Network) -> str | None:
+    """Return the FILTER for mail from the first or the last address of a network that differs from ours.
+
+    Ours if there is no difference, empty for none, and None if all its mail is rejected.
+    """
+    name, found = filter_service.name(postconf), None
+    for address in dict.fromkeys((item[0], item[-1])):
+        if (each := filter_for(postconf, service, str(address))) is not None:
+            if each.partition(":")[0] != name:
+                return each
+            found = each
+    return found
+
+
+def filter_for(postconf: Postconf, service: Service, address: str, has_login: bool = False) -> str | None:
+    """Return the FILTER for mail from a client; empty for none, and None if its mail is rejected."""
+    restrictions = Restrictions(postconf, service.id, has_login=has_login)
+    for recipient, is_final in ((_ELSEWHERE, False), ("someone@example.com", True)):
+        if restrictions.accepts(Session("unknown", address, _HELO, _ELSEWHERE, recipient, is_final)):
+            return restrictions.filter
+    return None
+
+
+def _foreign(postconf: Postconf, content_filter: str) -> str:
+    """Return this content_filter if it is neither of ours."""
+    ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
+    return content_filter if content_filter.partition(":")[0] not in ours else ""
 
 
 def _uses_file(postconf: Postconf, service: Service) -> bool:
-    return f"cidr:{postconf.directory / TABLE_FILE}" in _tables(postconf, service)
-
-
-def _tables(postconf: Postconf, service: Service) -> list[str]:
-    """Return the client access tables that are searched for each message."""
-    return [
-        argument
+    """Return whether our table is in one of the lists."""
+    table = f"cidr:{postconf.directory / TABLE_FILE}"
+    return any(
+        argument == table
         for name in _LISTS
-        for *_, restriction, argument in split_restrictions(postconf.words(name, service.id))
-        if restriction.lower() == _CHECK
+        for *_, argument in split_restrictions(postconf.words(name, service.id))
+    )
+
+
+def _list(postconf: Postconf, service: Service) -> str:
+    """Return the list to add our table to: an empty one, if there is any. postconf -P takes no spaces."""
+    possible = [
+        name
+        for name in _LISTS
+        if not any(any(map(str.isspace, word)) for word in postconf.words(name, service.id))
     ]
+    return next((name for name in possible if not postconf.words(name, service.id)), "".join(possible[:1]))
 
 
-def _items(postconf: Postconf, service: str) -> Iterator[tuple[bool, _Network]]:
-    """Yield each network of mynetworks, and whether it is negated. Raises ConfigError."""
+def _items(postconf: Postconf, service: str) -> Iterator[_Network]:
+    """Yield each network of mynetworks but for those excluded by ``!``. Raises ConfigError."""
+    for is_negated, found in _patterns(postconf, service):
+        if not is_negated:
+            yield found
+
+
+def _patterns(postconf: Postconf, service: str) -> Iterator[tuple[bool, _Network]]:
+    """Yield each network of mynetworks, and whether it is excluded. Raises ConfigError."""
+    own = "mynetworks" in postconf.explicit or "mynetworks" in postconf.overrides[service]
     for word in postconf.words("mynetworks", service):
         pattern = word.lstrip("!")
         found = network(pattern)
@@ -153,9 +197,21 @@ def _items(postconf: Postconf, service: str) -> Iterator[tuple[bool, _Network]]:
                 "list addresses and networks in mynetworks itself",
             )
         negated = (len(word) - len(pattern)) % 2 == 1
-        if not negated and found.prefixlen < _SHORTEST[found.version]:
+        if not negated and found.prefixlen < _SHORTEST[found.version][not _is_private(found)]:
             raise ConfigError(f"mynetworks: {found} includes strangers", "list your own networks only")
+        if not own and not _is_private(found) and found.num_addresses > 1:
+            raise ConfigError(
+                f"mynetworks_style = {postconf.value('mynetworks_style')}: {found} includes strangers",
+                "set mynetworks, and list your own networks only",
+            )
         yield negated, found
+
+
+def _is_private(found: _Network) -> bool:
+    """Return whether a network is not one of the Internet; an IPv4-mapped one is judged as IPv4."""
+    if found.version == 6 and found.prefixlen >= 96 and (mapped := found[0].ipv4_mapped):
+        return mapped.is_private
+    return found.is_private
 
 
 def _table(postconf: Postconf, service: Service) -> str:
@@ -163,9 +219,23 @@ def _table(postconf: Postconf, service: Service) -> str:
     name = filter_service.name(postconf)
     lines = [
         f"{found} {'DUNNO' if negated else f'FILTER {name}:dummy'}"
-        for negated, found in _items(postconf, service.id)
+        for negated, found in _patterns(postconf, service.id)
     ]
     return "\n".join(lines)
+
+
+def _difference(postconf: Postconf, text: str, is_used: bool) -> str:
+    """Return what is wrong with the table that is there, or what a new one is for."""
+    if not is_used:
+        return "the networks whose mail is signed: mynetworks"
+    now, new = (_signed(each) for each in (_file(postconf) or "", text))
+    faults = [f"{each} is in mynetworks, and its mail is not signed" for each in new if each not in now]
+    faults += [f"{each} is not in mynetworks, and its mail is signed" for each in now if each not in new]
+    return "; ".join(faults) or "it differs from mynetworks"
+
+
+def _signed(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines() if "FILTER" in line]
 
 
 def _file(postconf: Postconf) -> str | None:
@@ -173,7 +243,3 @@ def _file(postconf: Postconf) -> str | None:
         return (postconf.directory / TABLE_FILE).read_text().rstrip("\n")
     except (OSError, UnicodeError):
         return None
-
-
-def _is_within(inner: _Network, outer: _Network) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]

@@ -20,8 +20,8 @@ _OTHER_CHECKS = ("body_checks", "mime_header_checks", "nested_header_checks", "n
 
 
 def in_use(postconf: Postconf) -> bool:
-    """Return whether any of these services passes its notices to the filter."""
-    return any(_passes(postconf, service) for service in _services(postconf))
+    """Return whether any of these services passes its notices to the filter, or is meant to."""
+    return any(_has_table(postconf, service) for service in _services(postconf))
 
 
 def missing(postconf: Postconf) -> Iterator[Change]:
@@ -36,8 +36,12 @@ def _services(postconf: Postconf) -> list[Service]:
 
 
 def _passes(postconf: Postconf, service: Service) -> bool:
-    if "bounce" not in map(str.lower, postconf.words(_CLASSES, service.id)):
-        return False
+    classes = postconf.words(_CLASSES, service.id)
+    return "bounce" in map(str.lower, classes) and _has_table(postconf, service)
+
+
+def _has_table(postconf: Postconf, service: Service) -> bool:
+    """Return whether the cleanup service of these notices has a header check with our filter."""
     cleanup = f"{postconf.value(_SERVICE_NAME, service.id)}/unix"
     name = filter_service.name(postconf)
     return cleanup in postconf.services and any(

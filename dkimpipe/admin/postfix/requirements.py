@@ -5,7 +5,9 @@ A value with the same effect as ours is accepted: the administrator's settings a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.postfix import (
@@ -30,6 +32,8 @@ PICKUP = "pickup/unix"  # receives mail from sendmail(1)
 SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
 RECIPIENTS = 1000  # per message; the default smtpd_recipient_limit
 
+_SCRIPT_SIZE = 1 << 20  # octets
+
 
 class Setting(NamedTuple):
     """The value that a parameter should have, and the problem without it."""
@@ -45,10 +49,7 @@ def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: b
     Mail from users is always signed. A new installation signs all kinds but local mail, where that is
     possible. Raises ConfigError if one of ``sign`` is not possible.
     """
-    for kind, obstacle in (NETWORKS, networks.obstacle), (LOCAL, _obstacle_to_local):
-        cause, hint = obstacle(postconf) if kind in sign else ("", "")
-        if cause:
-            raise ConfigError(f"--sign {kind}: {cause}", hint)
+    refuse_obstacles(postconf, sign)
     addresses = [listener.relay_of(postconf, each) for each in (job, filter_service.other(job))]
     used = kinds_in_use(postconf)
     signed = kinds.ordered([SUBMISSION, *used, *sign])
@@ -59,6 +60,21 @@ def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: b
     else:
         address = ""
     return Plan(signed if job is SIGN else (), address)
+
+
+def refuse_obstacles(postconf: Postconf, signed: Sequence[str]) -> None:
+    """Raise ConfigError if mail of one of these kinds cannot be signed."""
+    for kind in signed:
+        cause, hint = obstacle(postconf, kind)
+        if cause:
+            raise ConfigError(f"--sign {kind}: {cause}", hint)
+
+
+def obstacle(postconf: Postconf, kind: str) -> tuple[str, str]:
+    """Return why mail of a kind cannot be signed, and a hint; two empty strings if it can."""
+    if kind == NETWORKS:
+        return networks.obstacle(postconf)
+    return _obstacle_to_local(postconf) if kind == LOCAL else ("", "")
 
 
 def kinds_in_use(postconf: Postconf) -> tuple[str, ...]:
@@ -85,19 +101,47 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
     if other := foreign_filter(postconf, postconf.value("content_filter", service)):
         return f"{service}: {other} gets this mail, and a message can have only one filter", ""
     for pipe in postconf.running("pipe"):
-        words = " ".join(pipe.argv)
-        if "sendmail" in words and not filter_service.command(pipe) and _is_filter(postconf, pipe.name):
+        if _calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
+            words = ["--sender_map=/dev/null", f"--relay={_relay_for_others(postconf)}"]
+            program = filter_service.installed_command(SIGN)
             return (
                 f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
-                f"let it come back by SMTP, to a listener without content_filter: {words}",
+                "let it come back by SMTP: in place of sendmail and its options, let it run"
+                f" {shlex.join([*program, *words])} -f SENDER -- RECIPIENT...",
             )
     return "", ""
 
 
-def _is_filter(postconf: Postconf, name: str) -> bool:
+def _relay_for_others(postconf: Postconf) -> str:
+    """Return the listener through which the mail of another filter can come back."""
+    addresses = filter(None, (listener.relay_of(postconf, job) for job in filter_service.JOBS))
+    return next(addresses, "") or listener.new_address(postconf)
+
+
+def _calls_sendmail(pipe: Service) -> bool:
+    """Return whether another filter calls sendmail(1), by its command line or by the text of its script."""
+    if filter_service.command(pipe) or filter_service.program(pipe):
+        return False
+    words = [word for word in pipe.argv if not word.startswith(("--sendmail", "$"))]
+    if any("--relay" in word for word in words):
+        return False
+    return any("sendmail" in word or "sendmail" in _script(word) for word in words)
+
+
+def _script(path: str) -> str:
+    """Return the text of a script; nothing for any other file."""
+    try:
+        octets = Path(path).read_bytes()[:_SCRIPT_SIZE] if path.startswith("/") else b""
+    except OSError:
+        return ""
+    return octets.decode(errors="replace") if octets.startswith(b"#!") else ""
+
+
+def _gets_mail_from_outside(postconf: Postconf, name: str) -> bool:
+    """Return whether mail from strangers passes to a filter."""
     return any(
-        postconf.value("content_filter", each.id).partition(":")[0] == name
-        for each in postconf.running("smtpd")
+        name in [each.partition(":")[0] for each in strangers.content_filters(postconf, service)]
+        for service in postconf.running("smtpd")
     )
 
 
@@ -111,8 +155,9 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
     changes = filter_service.missing(postconf, user, job, with_client, relay)
     if LOCAL in signed and filter_service.find(postconf, VERIFY):
         changes += filter_service.missing(postconf, VERIFY.name, VERIFY, relay=relay)
+    is_mapped = bool({NETWORKS, BOUNCES} & {*signed})
     if relay:
-        changes += listener.missing(postconf, relay)
+        changes += listener.missing(postconf, relay, is_mapped)
     for service in services(postconf, job):
         changes += _overrides(service.id, _before_filter(postconf, service.id, job))
     if job is SIGN:
@@ -123,21 +168,19 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
             changes += _overrides(service.id, _size_limit(postconf, service.id, SIGN))
     if BOUNCES in signed:
         changes += notices.missing(postconf)
-    changes += _way_back(postconf, job, signed, relay)
+    changes += _way_back(postconf, job, signed, not relay, is_mapped)
     settings = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
     return changes + [Change("-e", f"{setting.name}={setting.value}", setting.why) for setting in settings]
 
 
-def _way_back(postconf: Postconf, job: Job, signed: Sequence[str], relay: str) -> Iterator[Change]:
-    """Yield the edits for the second pass: of pickup(8), or of the listener, and of local mail before it."""
+def _way_back(
+    postconf: Postconf, job: Job, signed: Sequence[str], by_pickup: bool, is_mapped: bool
+) -> Iterator[Change]:
+    """Yield the edits of pickup(8): for the second pass, if mail comes back that way, and for local mail."""
     service = pickup(postconf)
-    if relay:
-        if found := listener.find(postconf, relay):
-            yield from listener.deduplicating(postconf, found)
-    elif service in postconf.services:
+    if by_pickup and service in postconf.services:
         yield from _overrides(service, _pickup(postconf, service, job))
-        if {NETWORKS, BOUNCES} & {*signed}:
-            yield from listener.deduplicating(postconf, postconf.services[service])
+        yield from listener.returning(postconf, postconf.services[service], is_mapped)
     if LOCAL in signed and service in postconf.services:
         yield from _overrides(service, _local(postconf, service))
 
@@ -337,11 +380,10 @@ def _transport(postconf: Postconf, job: Job) -> Iterator[Setting]:
     ):
         why = f"Postfix kills the filter before the filter's own time limit of {TIME_LIMIT} s"
         yield Setting(own, f"{TIME_LIMIT + 20}s", why)
-    own = f"{name}_destination_recipient_limit"
-    number = postconf.number(own if postconf.value(own) else "default_destination_recipient_limit")
-    if 0 < number < RECIPIENTS:  # 0: no limit
+    number = filter_service.recipient_limit(postconf, job)
+    if 0 < number < RECIPIENTS:
         yield Setting(
-            own,
+            f"{name}_destination_recipient_limit",
             str(RECIPIENTS),
             f"one message to many is {job.participle} and sent once per {number} recipients",
         )

@@ -86,14 +86,17 @@ class Restrictions:
     """The restrictions of one service.
 
     With ``guest`` they are evaluated for a client that the administrator admits on purpose, without a login:
-    by certificate, table, or policy service.
+    by certificate, table, or policy service. With ``has_login`` the client has logged in.
 
     ``filter``        the FILTER action of the last session; empty if it got none
     ``permitted_by``  the restriction that admitted a guest in the last session
     """
 
-    def __init__(self, postconf: Postconf, service: str, guest: bool = False) -> None:
+    def __init__(
+        self, postconf: Postconf, service: str, guest: bool = False, has_login: bool = False
+    ) -> None:
         self._postconf, self._service, self._guest = postconf, service, guest
+        self._has_login = has_login
         self._classes = postconf.words("smtpd_restriction_classes", service)
         self._is_delayed = postconf.value("smtpd_delay_reject", service) != "no"
         self._is_deferred = False
@@ -163,6 +166,8 @@ class Restrictions:
         if self._guest and self._admits_guests(name, argument):
             self.permitted_by = name
             return True
+        if name == "permit_sasl_authenticated":
+            return self._has_login
         if name == "permit_mynetworks":
             return self.is_in("mynetworks", session.name, session.address)
         if name in _AUTH_DESTINATION:

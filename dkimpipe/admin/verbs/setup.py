@@ -120,7 +120,9 @@ def run(options: argparse.Namespace) -> int:
         print("\nMake Postfix use the new configuration:\n\n    postfix reload")
     now = Postconf(options.directory)
     if note := coverage.unsigned(now, requirements.kinds_in_use(now)):
-        print(f"\n{note.what[0].upper()}{note.what[1:]}\n\n    {note.hint}")
+        print(f"\n{note.what[0].upper()}{note.what[1:]}\n")
+        for line in note.hint.splitlines():
+            print(f"    {line}")
     return status
 
 
