@@ -220,9 +220,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whatever_is_done_every_signature_has_its_record(
-    keys: Keys, tmp_path: Path, zone: Zone, seed: int
-) -> None:
+def test_whatever_is_done_outcomes_has_its_record(keys: Keys, tmp_path: Path, zone: Zone, seed: int) -> None:
     chance = random.Random(seed)
     house = House(tmp_path, keys, "", zone.look_at, "--age=20d", "--keep=10d")
     walk = Walk(house, zone, chance)

@@ -130,7 +130,7 @@ def test_the_corpus_arrives_once_and_as_without_the_filter(ways: Ways, report: R
     report(f"{len(ways.signed.arrived)} messages by relay, {folded} with header lines folded at other places")
 
 
-def test_every_signature_of_the_corpus_is_valid(keys: Keys, ways: Ways, report: Report) -> None:
+def test_outcomes_of_the_corpus_is_valid(keys: Keys, ways: Ways, report: Report) -> None:
     report(f"by relay: {valid_signatures(keys, at_last_host(ways.signed))}")
 
 

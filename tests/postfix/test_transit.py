@@ -459,7 +459,7 @@ def test_every_host_gets_the_same_octets(ways: Ways) -> None:
         assert [name for name, got in arrived for _, message in got if "SMTPUTF8" in message.options] == []
 
 
-def test_every_signature_verifies(keys: Keys, signed: dict[str, bytes], report: Report) -> None:
+def test_outcomes_verifies(keys: Keys, signed: dict[str, bytes], report: Report) -> None:
     report(valid_signatures(keys, signed))
 
 

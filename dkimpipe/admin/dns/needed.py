@@ -36,7 +36,7 @@ class NeededRecords:
         self._lines = lines
         self._uses: dict[str, list[Use]] = {}
         self._public = functools.cache(publickey.public)
-        for line, _, use in entries.every_signature(lines, settings):
+        for line, _, use in entries.outcomes(lines, settings):
             if isinstance(use, Use):
                 self._uses.setdefault(use.name, []).append(use)
             elif lines[line]:  # problems of entries that are not requested are not reported

@@ -207,17 +207,17 @@ class Outcome(NamedTuple):
     use: Use | ConfigError | NotSigned
 
 
-def every_signature(found: Iterable[Line], settings: Settings) -> Iterator[Outcome]:
+def outcomes(found: Iterable[Line], settings: Settings) -> Iterator[Outcome]:
     """Yield all signatures of these entries, such as all that the settings can make: ``lines(settings)``."""
     for line in found:
         try:
             for item in line.items():
-                yield from _outcomes(line, item, settings)
+                yield from _item_outcomes(line, item, settings)
         except ConfigError as error:
             yield Outcome(line, None, error)
 
 
-def _outcomes(line: Line, item: str, settings: Settings) -> Iterator[Outcome]:
+def _item_outcomes(line: Line, item: str, settings: Settings) -> Iterator[Outcome]:
     try:
         signatures = senders.parse(item, line.place)
     except ConfigError as error:

@@ -150,7 +150,7 @@ class Lint:
         uses = []
         if self._is_of_dkimproxy:
             self.findings += dkimproxy.entry(line)
-        for _, signature, use in entries.every_signature([line], self.settings):
+        for _, signature, use in entries.outcomes([line], self.settings):
             if signature:
                 self._permissions(signature)
                 if self._signature(line, signature) and isinstance(use, Use):

@@ -102,12 +102,11 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
         return f"{service}: {other} gets this mail, and a message can have only one filter", ""
     for pipe in postconf.running("pipe"):
         if _calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
-            words = ["--sender_map=/dev/null", f"--relay={_relay_for_others(postconf)}"]
-            program = filter_service.installed_command(SIGN)
+            command = [*filter_service.installed_command(VERIFY), f"--relay={_relay_for_others(postconf)}"]
             return (
                 f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
                 "let it come back by SMTP: in place of sendmail and its options, let it run"
-                f" {shlex.join([*program, *words])} -f SENDER -- RECIPIENT...",
+                f" {shlex.join(command)} -f SENDER -- RECIPIENT...",
             )
     return "", ""
 

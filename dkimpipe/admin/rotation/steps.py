@@ -51,7 +51,7 @@ def _signing_pairs(settings: Settings) -> dict[Pair | None, _Use]:
     """
     maps = entries.maps(settings)
     uses: dict[Pair | None, _Use] = {}
-    for line, signature, use in entries.every_signature(entries.lines(settings), settings):
+    for line, signature, use in entries.outcomes(entries.lines(settings), settings):
         if isinstance(use, ConfigError):
             raise use
         pair = edit.pair(signature) if signature and line.place.path in maps else None

@@ -91,38 +91,44 @@ def run(options: argparse.Namespace) -> int:
     user, group = _account(postconf, options.user)
     service = filter_service.find(postconf)
     settings = read_settings(doctor.options(service) if service else [])
+    path = _senders(settings)
     try:
-        refuse_unsafe_files([DIRECTORY, KEYS], [_senders(settings), *KEYS.glob("*.pem")])
+        refuse_unsafe_files([DIRECTORY, KEYS], [path, *KEYS.glob("*.pem")])
         if options.remove:
             _refuse_if_used(postconf, domains)
-            _take_steps(_removal_steps(postconf, user, domains, _senders(settings)), options.dry_run)
+            _take_steps(_removal_steps(postconf, user, domains, path), options.dry_run)
             return 0
-        if not domains:
-            raise ConfigError("no domain given", "dkimpipe setup example.com")
-        routing.refuse_another_filter(postconf)
-        chosen = requirements.plan(postconf, SIGN, options.sign, options.relay)
-        if not options.open:
-            open_services.refuse(postconf)
+        changes = _changes(postconf, options)
         filter_user.refuse_user(postconf, user, group)
-        changes = requirements.missing(postconf, options.user, SIGN, chosen)
-        steps = _setup_steps(postconf, (user, group), domains, options, _senders(settings), changes)
-        _take_steps(steps, options.dry_run)
+        _take_steps(_setup_steps(postconf, (user, group), domains, options, path, changes), options.dry_run)
     except PermissionError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
-    if options.dry_run:
-        return 0
-    status = _check(Postconf(options.directory), options.user, domains, _senders(settings))
+    return 0 if options.dry_run else _conclude(options, domains, settings)
+
+
+def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
+    """Return the changes of Postfix's configuration. Raises ConfigError if they would do harm."""
+    if not options.domains:
+        raise ConfigError("no domain given", "dkimpipe setup example.com")
+    routing.refuse_another_filter(postconf)
+    chosen = requirements.plan(postconf, SIGN, options.sign, options.relay)
+    if not options.open:
+        open_services.refuse(postconf)
+    return requirements.missing(postconf, options.user, SIGN, chosen)
+
+
+def _conclude(options: argparse.Namespace, domains: list[str], settings: Settings) -> int:
+    """Check the result, and print what remains to be done; return 0, or 78 if there are errors."""
+    postconf = Postconf(options.directory)
+    status = _check(postconf, options.user, domains, _senders(settings))
     for domain in domains:
         _print_records(domain, settings)
     if options.reload and not status:
         apply.reload(postconf)
     elif not status:
         print("\nMake Postfix use the new configuration:\n\n    postfix reload")
-    now = Postconf(options.directory)
-    if note := coverage.unsigned(now, requirements.kinds_in_use(now)):
-        print(f"\n{note.what[0].upper()}{note.what[1:]}\n")
-        for line in note.hint.splitlines():
-            print(f"    {line}")
+    if note := coverage.unsigned(postconf, requirements.kinds_in_use(postconf)):
+        print(f"\n{note.what[0].upper()}{note.what[1:]}\n\n    {note.hint}")
     return status
 
 
