@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 _WORDS = (AUTHENTICATED, MYNETWORKS, ANY)
 _HINT = "see postconf mynetworks, or list the networks in sign_clients"
 _TABLE = re.compile(r"[a-z]+:.")
+_ITEM = re.compile(r"(?:[^\s,{}]|\{(?:[^{}]|\{[^{}]*\})*\})+")
 _MAX_DEPTH = 9  # of nested files
-_TIME_LIMIT = 60  # seconds for a Postfix command
+_TIME_LIMIT = 20  # seconds for a Postfix command
 _MAX_SHOWN = 64  # octets of an address in the log
 
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -134,4 +135,5 @@ def _lines(path: str) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+    """Return the items of a list, separated by white space and commas except within braces."""
+    return _ITEM.findall(text)

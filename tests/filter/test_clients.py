@@ -105,6 +105,7 @@ LISTS = {
     "a table": ("cidr:HERE/cidr", True),
     "a table without it": ("cidr:HERE/empty", False),
     "a table in line": ("inline:{192.0.2.7=yes}", True),
+    "a table in line with spaces": ("10.0.0.1, inline:{ {192.0.2.8 = no}, {192.0.2.7 = yes} }", True),
     "IPv6 only": ("[2001:db8::]/32", False),
     "mapped": ("[::ffff:192.0.2.0]/120", True),
 }
