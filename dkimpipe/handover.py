@@ -1,4 +1,4 @@
-"""Reinjection: the message goes back to Postfix through sendmail(1), or to standard output.
+"""Reinjection: the message goes back to Postfix through sendmail(1) or a relay, or to standard output.
 
 Exit status 0 of sendmail(1) does not prove that it has read the message. Under SELinux the kernel replaces a
 descriptor that the domain of a program may not use with the null device; sendmail(1) then sends an empty
