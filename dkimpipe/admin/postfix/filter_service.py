@@ -22,6 +22,7 @@ from dkimpipe.files import exists
 
 ENVELOPE = "-f ${sender} -- ${recipient}"
 MAIN = "/dkimpipe/__main__.py"
+_RUNNERS = ("python", "env", "nice", "ionice", "timeout")  # programs that run another one as it is
 REPLACED = ("flags=", "null_sender=", "chroot=", "size=")
 PYTHON = "/usr/bin/python3"  # this path survives upgrades of Python
 
@@ -130,6 +131,8 @@ def missing(
 def program(service: Service, job: Job = SIGN) -> list[str]:
     """Return the program and verb at the start of the command line; empty if it does not do this job."""
     argv = service.argv
+    if argv and not Path(argv[0]).name.startswith(_RUNNERS) and not argv[0].endswith(("/dkimpipe", MAIN)):
+        return []  # another filter, which may run dkimpipe in place of sendmail(1)
     for at, word in enumerate(argv):
         if word.endswith(("/dkimpipe", MAIN)) or argv[at - 1 : at + 1] == ["-m", "dkimpipe"]:
             verifies = argv[at + 1 : at + 2] == [VERIFY.verb]

@@ -16,8 +16,10 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import cleanup_service, filter_service, strangers
 from dkimpipe.admin.postfix.filter_service import Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.restrictions import Restrictions
 from dkimpipe.errors import ConfigError
 
+_SYSLOG_NAME = "postfix/dkimpipe"
 FIRST_PORT = 10028  # where DKIMproxy has it
 RETURN = "dkimpipe-return"
 SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
@@ -25,11 +27,13 @@ _ANY_OF_BOTH = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 # With none of these, no recipient is added before the filter and again after it.
 _MAPPINGS = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps", "virtual_alias_maps")
 _WORDS = ("no_unknown_recipient_checks", "no_header_body_checks", "no_milters")
+_LOOPBACK = ("127.0.0.0/8", "[::1]/128")  # by IPv4, and by IPv6
 _PERMIT = "permit_mynetworks,reject"
 _WHY_RETURN = {
     "enable_original_recipient": "aliases and always_bcc apply before and after the filter: duplicate mail",
     "message_size_limit": "mail near the limit exceeds it with its new fields, and stays in the queue",
 }
+_REFUSED = "mail from the filter may be refused"
 _NO_LISTENER = "there is no listener for the mail that comes back"
 
 
@@ -53,11 +57,11 @@ _EMPTY = (
 _OVERRIDES = (
     _Override("content_filter", "", "mail goes to the filter again and again"),
     _Override("smtpd_proxy_filter", "", "mail goes to another filter after it was signed"),
-    *(_Override(name, "", "mail from the filter may be refused") for name in _EMPTY),
-    _Override("smtpd_relay_restrictions", _PERMIT, "mail from the filter may be refused"),
-    _Override("smtpd_recipient_restrictions", _PERMIT, "mail from the filter may be refused"),
+    *(_Override(name, "", _REFUSED) for name in _EMPTY),
+    _Override("smtpd_relay_restrictions", _PERMIT, _REFUSED),
+    _Override("smtpd_recipient_restrictions", _PERMIT, _REFUSED),
     _Override("smtpd_recipient_limit", str(_RECIPIENT_LIMIT), "mail to many is refused again and again"),
-    _Override("smtpd_helo_required", "no", "mail from the filter may be refused"),
+    _Override("smtpd_helo_required", "no", _REFUSED),
     _Override("smtpd_sasl_auth_enable", "no", "the filter does not log in"),
     _Override("smtpd_tls_security_level", "none", "the filter does not speak TLS"),
     _Override("smtpd_discard_ehlo_keywords", "", "the listener does not offer what the filter uses"),
@@ -85,6 +89,21 @@ def find(postconf: Postconf, address: str) -> Service | None:
         if service.id.endswith("/inet") and number == str(port) and listens.strip("[]") in names:
             return service
     return None
+
+
+def all_of(postconf: Postconf) -> list[Service]:
+    """Return the listeners of the services that sign and verify."""
+    addresses = [relay_of(postconf, job) for job in filter_service.JOBS]
+    return [found for found in (find(postconf, each) for each in addresses if each) if found]
+
+
+def unused_address(postconf: Postconf) -> str:
+    """Return the address of a listener that dkimpipe created earlier, or a free one on loopback."""
+    for service in postconf.running("smtpd"):
+        is_ours = postconf.overrides[service.id].get("syslog_name") == _SYSLOG_NAME
+        if is_ours and ":" in service.name and strangers.is_local_only(postconf, service):
+            return service.name
+    return new_address(postconf)
 
 
 def new_address(postconf: Postconf) -> str:
@@ -123,9 +142,9 @@ def missing(postconf: Postconf, address: str, is_mapped: bool) -> Iterator[Chang
     if not strangers.is_loopback(host.decode()):
         return  # a Postfix on another host
     name = f"[{host.decode()}]:{port}" if b":" in host else f"{host.decode()}:{port}"
-    network = "[::1]/128" if b":" in host else "127.0.0.0/8"
+    network = _LOOPBACK[b":" in host]
     settings = {
-        "syslog_name": "postfix/dkimpipe",
+        "syslog_name": _SYSLOG_NAME,
         "receive_override_options": ",".join(_WORDS),
         "mynetworks": network,
         "smtpd_authorized_xforward_hosts": network,
@@ -205,6 +224,8 @@ def _incomplete(postconf: Postconf, service: Service) -> Iterator[Change]:
         is_known = each.name in postconf.effective
         if is_known and value != each.value and not _is_harmless(each, value, recipients):
             yield Change("-P", f"{service.id}/{each.name}={each.value}", each.why)
+    if not _lets_in(postconf, service):
+        yield Change("-P", f"{service.id}/mynetworks={_LOOPBACK['::' in service.id]}", _REFUSED)
     for name, limit in _larger_limit(postconf).items():
         if not _is_enough(limit, postconf.value(name, service.id)):
             yield Change("-P", f"{service.id}/{name}={limit}", _WHY_RETURN[name])
@@ -214,6 +235,15 @@ def _incomplete(postconf: Postconf, service: Service) -> Iterator[Change]:
         kept = [word for word in words if word.lower() != "no_address_mappings"]
         why = "mail is checked or changed again, or aliases are not applied"
         yield Change("-P", f"{service.id}/receive_override_options={','.join([*kept, *new])}", why)
+
+
+def _lets_in(postconf: Postconf, service: Service) -> bool:
+    """Return whether the filter may send through a listener, apart from the lists that are emptied."""
+    permits = [f"smtpd_{each}_restrictions" for each in ("relay", "recipient")]
+    if not any("permit_mynetworks" in postconf.words(each, service.id) for each in permits):
+        return True
+    host = "::1" if "::" in service.id else "127.0.0.1"
+    return Restrictions(postconf, service.id).is_in("mynetworks", "localhost", host)
 
 
 def _larger_limit(postconf: Postconf) -> dict[str, str]:

@@ -56,7 +56,7 @@ def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: b
     if not (used or sign or filter_service.find(postconf)):
         signed = kinds.INITIAL if not networks.obstacle(postconf)[0] else (SUBMISSION, BOUNCES)
     if relay or addresses[0] or LOCAL in signed:
-        address = next(filter(None, addresses), "") or listener.new_address(postconf)
+        address = next(filter(None, addresses), "") or listener.unused_address(postconf)
     else:
         address = ""
     return Plan(signed if job is SIGN else (), address)
@@ -114,7 +114,7 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
 def _relay_for_others(postconf: Postconf) -> str:
     """Return the listener through which the mail of another filter can come back."""
     addresses = filter(None, (listener.relay_of(postconf, job) for job in filter_service.JOBS))
-    return next(addresses, "") or listener.new_address(postconf)
+    return next(addresses, "") or listener.unused_address(postconf)
 
 
 def _calls_sendmail(pipe: Service) -> bool:
@@ -235,7 +235,7 @@ def inbound_services(postconf: Postconf) -> list[Service]:
     return [
         service
         for service in postconf.running("smtpd")
-        if service not in signed
+        if service not in (*signed, *listener.all_of(postconf))
         and (
             passes_to(postconf, service.id, name)
             or (service.port in PUBLIC_PORTS and not another_filter_is_first(postconf, service, VERIFY))
@@ -250,10 +250,13 @@ def submission_services(postconf: Postconf) -> list[Service]:
     port 25. Services with another filter are excluded if ours is behind it.
     """
     name = filter_service.name(postconf)
+    listeners = listener.all_of(postconf)
     ours = [
         service
         for service in postconf.running("smtpd")
-        if passes_to(postconf, service.id, name) and not _is_public(postconf, service)
+        if passes_to(postconf, service.id, name)
+        and service not in listeners
+        and not _is_public(postconf, service)
     ]
     return [
         service

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import filter_service, networks, requirements, strangers
+from dkimpipe.admin.postfix import filter_service, listener, networks, requirements, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
 from dkimpipe.errors import ConfigError
@@ -36,8 +36,9 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
             why = "mail returned by the proxy filter arrives where nothing is signed"
             yield finding_for(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
+    others = (*services, *listener.all_of(postconf))
     for service in postconf.running("smtpd"):
-        if service not in services and not requirements.another_filter_is_first(postconf, service, job):
+        if service not in others and not requirements.another_filter_is_first(postconf, service, job):
             yield from (_unsigned if job is SIGN else _unverified)(postconf, service)
 
 
