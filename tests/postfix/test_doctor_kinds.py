@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import MAIN as MAIN_FILE
 from conftest import settled
 from diagnosis import (
     GOOD,
@@ -54,7 +56,7 @@ SPAMD = (
 OUTSIDE = "mail from outside comes back from it by sendmail(1), and is signed"
 INSTEAD = (
     "let it come back by SMTP: in place of sendmail and its options, let it run"
-    " START --sender_map=/dev/null --relay=127.0.0.1:10028 -f SENDER -- RECIPIENT..."
+    f" {sys.executable} -I {MAIN_FILE} verify --relay=127.0.0.1:10028 -f SENDER -- RECIPIENT..."
 )
 
 
@@ -381,7 +383,7 @@ sign = check_client_access cidr:SITE/own.cidr
             " -o receive_override_options=no_address_mappings\n",
         )
         + OWN_LISTENER
-        + "spam unix - n n - - pipe user=daemon argv=/usr/bin/spamc -e PROGRAM --sender_map=/dev/null"
+        + "spam unix - n n - - pipe user=daemon argv=/usr/bin/spamc -e VERIFIER"
         " --relay=127.0.0.1:10026 -f $sender -- $recipient\n",
     ),
 }
