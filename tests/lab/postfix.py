@@ -134,6 +134,7 @@ class Message(NamedTuple):
 class _Session(socketserver.StreamRequestHandler):
     """One SMTP session: every command is accepted."""
 
+    disable_nagle_algorithm = True  # a reply in two parts would wait for an acknowledgement, 40 ms
     server: Sink
 
     def handle(self) -> None:
