@@ -17,6 +17,7 @@ UNITS = {
     "instructions": ("instructions, millions", 1e-6),
     "rate": ("messages a second", 1.0),
     "latency": ("one alone, ms", 1000.0),
+    "others": ("others' load, %", 100.0),
 }
 
 
@@ -33,7 +34,9 @@ def as_json(figures: Figures) -> str:
 
 
 def ratio(figures: Figures, part: str, unit: str, name: str, other: str) -> float | None:
-    """Return the median of the ratios of the rounds, None if one of both was not measured."""
+    """Return the median of the ratios of the rounds, None if one of both was not measured, or not of them."""
+    if unit == "others":
+        return None
     one, two = (figures[part].get(each, {}).get(unit, []) for each in (name, other))
     return median(a / b for a, b in zip(one, two)) if one and two else None
 
