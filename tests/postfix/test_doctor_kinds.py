@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import MAIN as MAIN_FILE
 from conftest import settled
 from diagnosis import (
     GOOD,
@@ -56,7 +54,8 @@ SPAMD = (
 OUTSIDE = "mail from outside comes back from it by sendmail(1), and is signed"
 INSTEAD = (
     "let it come back by SMTP: in place of sendmail and its options, let it run"
-    f" {sys.executable} -I {MAIN_FILE} verify --relay=127.0.0.1:10028 -f SENDER -- RECIPIENT..."
+    " START --sign_clients=authenticated --login= --client=0.0.0.0 --relay=127.0.0.1:10028"
+    " -f SENDER -- RECIPIENT..."
 )
 
 
@@ -383,8 +382,9 @@ sign = check_client_access cidr:SITE/own.cidr
             " -o receive_override_options=no_address_mappings\n",
         )
         + OWN_LISTENER
-        + "spam unix - n n - - pipe user=daemon argv=/usr/bin/spamc -e VERIFIER"
-        " --relay=127.0.0.1:10026 -f $sender -- $recipient\n",
+        + "spam unix - n n - - pipe user=daemon argv=/usr/bin/spamc -e PROGRAM"
+        " --sign_clients=authenticated --login= --client=0.0.0.0 --relay=127.0.0.1:10026"
+        " -f $sender -- $recipient\n",
     ),
 }
 

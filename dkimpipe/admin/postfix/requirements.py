@@ -32,6 +32,8 @@ PICKUP = "pickup/unix"  # receives mail from sendmail(1)
 SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
 RECIPIENTS = 1000  # per message; the default smtpd_recipient_limit
 
+# Options with which the filter only passes mail on: it comes from a client that may not have it signed.
+_UNSIGNED = ("--sign_clients=authenticated", "--login=", "--client=0.0.0.0")
 _SCRIPT_SIZE = 1 << 20  # octets
 
 
@@ -102,7 +104,8 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
         return f"{service}: {other} gets this mail, and a message can have only one filter", ""
     for pipe in postconf.running("pipe"):
         if _calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
-            command = [*filter_service.installed_command(VERIFY), f"--relay={_relay_for_others(postconf)}"]
+            words = [*_UNSIGNED, f"--relay={_relay_for_others(postconf)}"]
+            program = filter_service.installed_command(SIGN)
             return (
                 f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
                 "let it come back by SMTP: in place of sendmail and its options, let it run"

@@ -139,8 +139,10 @@ def _only_one_filter(postconf: Postconf, service: Service, content_filter: str, 
     )
     other = postconf.services.get(f"{content_filter.partition(':')[0]}/unix")
     if other and other.command == "pipe" and not proxy:  # it probably comes back by sendmail(1)
+        address = listener.relay_of(postconf, job)
+        command = f"dkimpipe --relay={address}" if address else "dkimpipe"
         return what, (
-            f'let the last command of {other.name} be dkimpipe "$@" in place of sendmail -G -i "$@",'
+            f'let the last command of {other.name} be {command} "$@" in place of sendmail -G -i "$@",'
             " run as a user that may read the keys; or let it return by SMTP to a listener of Postfix with"
             f" -o content_filter={job.name}:dummy"
         )

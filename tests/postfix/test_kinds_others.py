@@ -1,0 +1,135 @@
+"""Another filter for mail from outside while local mail is signed; and mail under way when that changes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import witness
+from installing import DKIMPIPE, NO_WAIT, dkimpipe, printed_records, setup
+from throwaway import Machine
+
+from postfix import Message, Sink
+
+MAIN = """\
+postconf -e myhostname=mx.example.com mydestination=local.test inet_protocols=ipv4 mynetworks=127.0.0.0/8 \\
+    'relayhost=[127.0.0.1]:SINK' alias_maps=hash:/etc/postfix/aliases local_recipient_maps=
+echo 'forward: friend@example.net' >/etc/postfix/aliases; postalias /etc/postfix/aliases
+ip addr add 203.0.113.5/24 dev lo
+"""
+# As FILTER_README of Postfix has it: sed in place of what a disclaimer would do.
+FILTER = """\
+cat >/usr/local/bin/disclaimer <<'END'
+#!/bin/sh
+sed 's/^Hello/& (from outside)/' | /usr/sbin/sendmail -G -i "$@"
+END
+chmod 755 /usr/local/bin/disclaimer; useradd --system --no-create-home disclaimer
+line='flags=Rq null_sender= user=disclaimer argv=/usr/local/bin/disclaimer -f ${sender} -- ${recipient}'
+postconf -M "disclaimer/unix=disclaimer unix - n n - 4 pipe $line"
+postconf -P smtp/inet/content_filter=disclaimer:dummy
+"""
+SWAKS = "swaks --silent 2 --helo c.test --local-interface {0} --server {0} --port {1} --body Hello"
+HEADER = "--header-From alice@example.com --header-Subject"
+FORGED = f"{SWAKS.format('203.0.113.5', 25)} --from alice@example.com --to forward@local.test {HEADER}"
+LOCAL = "printf 'From: alice@example.com\\nSubject: {}\\n\\nHello\\n' | sendmail -i bob@example.net"
+INTO_LISTENER = f"{SWAKS.format('127.0.0.1', 10028)} --from alice@example.com --to bob@example.net {HEADER}"
+
+
+def subject(message: Message) -> str:
+    found = re.search(rb"^Subject: (.*)\r$", message.data, re.MULTILINE)
+    return found[1].decode() if found else ""
+
+
+class Server(NamedTuple):
+    """A server, where its mail goes, and the records of its key."""
+
+    machine: Machine
+    sink: Sink
+    records: dict[str, list[bytes]]
+
+    def arrived(self, *subjects: str) -> dict[str, int]:
+        """Return how many signatures verify of each message, once all are there; each arrives once."""
+        found = self.sink.wait(len(subjects))
+        assert sorted(map(subject, found)) == sorted(subjects)
+        verdicts = witness.dkimpy_verdicts([each.data for each in found], self.records)
+        return {subject(each): verdict.count("pass") for each, verdict in zip(found, verdicts)}
+
+
+@pytest.fixture
+def server(fresh: Path) -> Iterator[Server]:
+    """A server set up with the defaults: local mail is not signed, and mail comes back by sendmail(1)."""
+    with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
+        with machine.network():
+            sink = stack.enter_context(Sink())
+        machine.shell(MAIN.replace("SINK", str(sink.port)))
+        done = setup(machine, "example.com", "--selector", "s1")
+        assert done.status == 0, done
+        yield Server(machine, sink, printed_records(done))
+
+
+def test_another_filter_that_ends_in_sendmail_is_refused_and_the_advice_works(server: Server) -> None:
+    machine = server.machine
+    dkimpipe(machine, "postfix", "--revert")
+    machine.shell(FILTER)
+    refused = dkimpipe(machine, "postfix", "--apply", "--sign", "local")
+    what = "disclaimer/unix: mail from outside comes back from it by sendmail(1), and would be signed"
+    assert (refused.status, refused.stderr.splitlines()[0]) == (78, f"dkimpipe: --sign local: {what}")
+    (command,) = re.findall(r"let it run (\S.*) -f SENDER -- RECIPIENT\.\.\.$", refused.stderr, re.MULTILINE)
+    machine.shell(f"sed -i 's|/usr/sbin/sendmail -G -i|{command}|' /usr/local/bin/disclaimer")
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "bounces,local").status == 0
+    checked = dkimpipe(machine, "check", "--postfix")
+    assert checked.stdout.startswith("dkimpipe: Postfix is set up\n"), checked.stdout
+    machine.shell(f"{NO_WAIT}; postfix start; {FORGED} forged; {LOCAL.format('local')}")
+    assert server.arrived("forged", "local") == {"forged": 0, "local": 1}
+    (forged,) = [each for each in server.sink.messages if subject(each) == "forged"]
+    assert b"Hello (from outside)" in forged.data
+
+
+def test_mail_into_the_listener_is_not_signed(server: Server) -> None:
+    machine = server.machine
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "all").status == 0
+    machine.shell(f"{NO_WAIT}; postfix start; {INTO_LISTENER} listener")
+    assert server.arrived("listener") == {"listener": 0}
+
+
+def test_mail_on_its_way_back_by_sendmail_at_the_change_arrives_once(server: Server) -> None:
+    """It passes the filter once more, and has a second signature: nothing is lost, and nothing loops."""
+    machine = server.machine
+    message = "printf 'From: alice@example.com\\nSubject: returning\\n\\nHello\\n'"
+    become = "setpriv --reuid=dkimpipe --regid=dkimpipe --clear-groups"
+    arguments = "--sender_map=/etc/dkimpipe/senders -f alice@example.com -- bob@example.net"
+    machine.shell(f"{message} | {become} {DKIMPIPE} {arguments}")  # it waits in the maildrop directory
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "local").status == 0
+    machine.shell(f"{NO_WAIT}; postfix start")
+    assert server.arrived("returning") == {"returning": 2}
+
+
+def test_mail_waiting_for_the_filter_at_the_change_is_signed_once(server: Server) -> None:
+    machine = server.machine
+    machine.shell("postconf -e defer_transports=dkimpipe")
+    machine.shell(
+        f"{NO_WAIT}; postfix start; {SWAKS.format('127.0.0.1', 587)} --from alice@example.com"
+        f" --to bob@example.net {HEADER} waiting"
+    )
+    machine.shell("until postqueue -p | grep -q 'deferred transport'; do sleep 0.1; done")
+    machine.shell("postconf -X defer_transports")
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "local").status == 0
+    machine.shell(f"{NO_WAIT}; postfix reload; sleep 0.5; postqueue -f")
+    assert server.arrived("waiting") == {"waiting": 1}
+
+
+def test_after_revert_mail_that_waits_for_the_relay_arrives(server: Server) -> None:
+    """The queue names the service, which is back as it was: by sendmail(1)."""
+    machine = server.machine
+    machine.shell("postconf -e defer_transports=dkimpipe")
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "local").status == 0
+    machine.shell(f"{NO_WAIT}; postfix start; {LOCAL.format('waiting')}")
+    machine.shell("until postqueue -p | grep -q 'deferred transport'; do sleep 0.1; done")
+    assert dkimpipe(machine, "postfix", "--revert").status == 0
+    assert dkimpipe(machine, "postfix", "--apply").status == 0
+    machine.shell(f"postconf -X defer_transports; {NO_WAIT}; postfix reload; sleep 0.5; postqueue -f")
+    assert server.arrived("waiting") == {"waiting": 1}
