@@ -10,16 +10,18 @@ of RFC 7489), if ``sp`` and ``np`` differ, or if there are several records at on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from dkimpipe.errors import RejectedError
-from dkimpipe.verify import policyrecord
+from dkimpipe.verify import taglist
 from dkimpipe.verify.alignment import is_aligned
 from dkimpipe.verify.policyrecord import Tags
 from dkimpipe.verify.resolver import Resolver
 
 _MAX_PARENTS = 8  # names that are queried above one author domain
 _POLICIES = (b"none", b"quarantine", b"reject")
+_DMARC = re.compile(rb"\s*v\s*=\s*DMARC1\s*(;|\Z)")
 
 
 def enforce(author: bytes, signers: Sequence[bytes], spf: Sequence[bytes], resolver: Resolver) -> None:
@@ -77,13 +79,14 @@ def _organization(author: bytes, own: Tags, resolver: Resolver) -> tuple[bytes, 
 def _record(domain: bytes, resolver: Resolver) -> Tags:
     """Return the tags of the DMARC record of a domain, empty if it has none."""
 
-    def is_dmarc(tags: Tags) -> bool:
-        return next(iter(tags.items())) == (b"v", b"DMARC1")
-
-    found = policyrecord.all_of(f"_dmarc.{domain.decode()}", is_dmarc, resolver)
-    if len(found) > 1:  # no policy, not even that of a parent
+    texts = resolver.texts(f"_dmarc.{domain.decode()}").texts
+    found = [text for text in texts if _DMARC.match(text)]
+    if len(found) > 1:  # no policy, not even that of a parent; a record with errors counts, too
         return {b"v": b"DMARC1"}
-    return found[0] if found else {}
+    try:
+        return taglist.parse(found[0]) if found else {}
+    except ValueError:
+        return {}
 
 
 def _parents(domain: bytes) -> Iterator[bytes]:

@@ -100,7 +100,8 @@ def test_changed_since_it_is_undone_setting_by_setting(tmp_path: Path) -> None:
     (expected / "master.cf").chmod(0o640)
     done = verb(directory, "--revert")
     assert done.status == 0
-    assert f"{directory} was changed since dkimpipe-backup-" in done.stdout.decode()
+    for name in ("main.cf", "master.cf"):
+        assert f"{directory / name} was changed since dkimpipe-backup-" in done.stdout.decode()
     assert settings(directory) == settings(expected)
     assert [path.stat().st_mode for path in sorted(directory.iterdir())] == [
         path.stat().st_mode for path in sorted(expected.iterdir())
@@ -300,3 +301,24 @@ def test_the_fragments_say_the_same(tmp_path: Path) -> None:
         main.write((PROJECT / "postfix" / "main.cf").read_text())
     assert all(f"\n{service} " in fragment for service in services)
     assert verb(directory).stdout == b"nothing to change\n"
+
+
+def test_reverted_a_file_that_was_not_changed_since_is_as_before(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "internet site")
+    before = (directory / "master.cf").read_bytes()
+    verb(directory, "--apply")
+    with (directory / "main.cf").open("a") as main:
+        main.write("smtpd_banner = hello\n")
+    assert verb(directory, "--revert").status == 0
+    assert (directory / "master.cf").read_bytes() == before
+    assert "smtpd_banner = hello\n" in (directory / "main.cf").read_text()
+
+
+def test_reverted_in_whole_although_nobody_reads_on(tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "internet site")
+    before = content(directory)
+    verb(directory, "--apply")
+    command = [sys.executable, "-IS", str(MAIN), "postfix", "-c", str(directory), "--revert"]
+    done = subprocess.run(["sh", "-c", '"$@" | true', "sh", *command], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert content(directory) == before

@@ -34,7 +34,7 @@ def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, al
     if not changes:
         print("nothing to change")
         return
-    _print_changes(postconf, changes)
+    print(*_change_lines(postconf, changes), sep="\n")
     note = coverage.unsigned(postconf, chosen.kinds) if job is SIGN else None
     if note:
         print(f"# {note.what}")
@@ -46,9 +46,8 @@ def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, al
         print(f"# {job.setup_command} --apply makes these changes")
 
 
-def _print_changes(postconf: Postconf, changes: list[Change]) -> None:
-    for change in changes:
-        print(f"# {change.why}\n{postconf.command(change)}")
+def _change_lines(postconf: Postconf, changes: list[Change]) -> list[str]:
+    return [f"# {change.why}\n{postconf.command(change)}" for change in changes]
 
 
 def revert(postconf: Postconf, job: Job = SIGN) -> None:
@@ -63,15 +62,15 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
     backups, other_service = backup.backups(directory), filter_service.find(postconf, other)
     chosen = requirements.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
-    for each in undone:
-        for line in backup.undo(Postconf(directory), each):
-            print(line)
+    # All of it before anything is printed: a reader that ends, such as head(1), must not stop it halfway.
+    lines = [line for each in undone for line in backup.undo(Postconf(directory), each)]
     if other_service and set(undone) != set(ours):
-        print(f"# {other.setup_command} --apply, which was undone as well, is applied again")
         now = Postconf(directory)
         changes = requirements.missing(now, other_service.attribute("user") or other.name, other, chosen)
-        _print_changes(now, changes)
         backup.edit(now, changes, other)
+        lines.append(f"# {other.setup_command} --apply, which was undone as well, is applied again")
+        lines += _change_lines(now, changes)
+    print(*lines, sep="\n")
 
 
 def reload(postconf: Postconf) -> None:

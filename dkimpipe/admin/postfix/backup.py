@@ -91,18 +91,19 @@ def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
 def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
     """Undo the edits recorded in a backup, and remove it. Yields one line for each action."""
     directory, before, after = postconf.directory, backup / "before", backup / "after"
-    if all(_is_one_of(directory / name, before / name, after / name) for name in MAIN_FILES):
-        for name in MAIN_FILES:
-            if (directory / name).read_bytes() != (before / name).read_bytes():
-                atomic.copy(before / name, directory / name)
-                yield f"restored {directory / name}"
-    else:
-        yield f"{directory} was changed since {backup.name}: undoing the edits one by one"
-        for change in _reversals(Postconf(before), Postconf(after), postconf):
+    changed = [name for name in MAIN_FILES if not _is_one_of(directory / name, before / name, after / name)]
+    for name in changed:
+        yield f"{directory / name} was changed since {backup.name}: undoing the edits one by one"
+    for change in _reversals(Postconf(before), Postconf(after), postconf) if changed else ():
+        if _file_of(change) in changed:
             postconf.edit(change)
             yield postconf.command(change)
-        for name in MAIN_FILES:  # postconf(1) leaves mode 0644
+    for name in MAIN_FILES:
+        if name in changed:  # postconf(1) leaves mode 0644
             atomic.set_mode_and_owner(directory / name, (before / name).stat())
+        elif (directory / name).read_bytes() != (before / name).read_bytes():
+            atomic.copy(before / name, directory / name)
+            yield f"restored {directory / name}"
     for name in TABLES:
         if (before / name).exists():
             atomic.copy(before / name, directory / name)
@@ -111,6 +112,11 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
     finished = backup.with_name(f".{backup.name}")
     backup.rename(finished)  # a partly deleted directory must never look like a backup
     shutil.rmtree(finished)
+
+
+def _file_of(change: Change) -> str:
+    """Return the name of the file that an edit is for."""
+    return "main.cf" if change.option in ("-e", "-X") else "master.cf"
 
 
 def _remove_table(directory: Path, name: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Union
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.kinds import NETWORKS
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for, split
 from dkimpipe.admin.postfix.restrictions import Restrictions, Session, network, split_restrictions
 from dkimpipe.errors import ConfigError
 
@@ -65,6 +65,8 @@ def obstacle(postconf: Postconf) -> tuple[str, str]:
             items = list(_items(postconf, service.id))
         except ConfigError as error:
             return str(error), error.hint
+        if not items:
+            return f"{service.id}: mynetworks is empty", ""
         for item in items:
             other = other or _foreign(postconf, _filter(postconf, service, item) or "")
         if other:
@@ -101,12 +103,25 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
     if cause := obstacle(postconf)[0]:
         yield Finding(f"{NETWORKS}: {cause}", obstacle(postconf)[1])
         return
+    yield from _hidden(postconf)
     for service in services(postconf):
         if _uses_file(postconf, service) and _file(postconf) == _table(postconf, service):
             unsigned = [each for each in _items(postconf, service.id) if not _passes(postconf, service, each)]
             for item in unsigned[:1]:
                 what = f"{service.id}: mail from {item} is not signed: a restriction permits it"
                 yield Finding(what, f"put {_CHECK} cidr:{postconf.directory / TABLE_FILE} before it")
+
+
+def _hidden(postconf: Postconf) -> Iterator[Finding]:
+    """Yield the lists of main.cf that the override with our table hides."""
+    for service in services(postconf):
+        for name in _LISTS:
+            ours = split(postconf.overrides[service.id].get(name, ""), ",")
+            lost = [word for word in postconf.words(name) if word not in ours]
+            if lost and name in postconf.explicit and f"cidr:{postconf.directory / TABLE_FILE}" in ours:
+                why = f"main.cf has {', '.join(lost)}, which does not apply here"
+                argument = f"{service.id}/{name}={','.join([*ours, *lost])}"
+                yield finding_for(postconf, "-P", argument, why, "warning")
 
 
 def _is_used(postconf: Postconf, service: Service) -> bool:

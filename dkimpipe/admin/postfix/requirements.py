@@ -105,7 +105,7 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
     for pipe in postconf.running("pipe"):
         if _calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
             words = [*_UNSIGNED, f"--relay={_relay_for_others(postconf)}"]
-            program = filter_service.installed_command(SIGN)
+            command = [*filter_service.installed_command(SIGN), *words]
             return (
                 f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
                 "let it come back by SMTP: in place of sendmail and its options, let it run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import filter_service, listener, networks, requirements, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
@@ -16,12 +16,8 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield the settings by which mail bypasses the filter, passes it twice, or goes to the wrong one."""
     services = requirements.services(postconf, job)
     yield from _after_filter(postconf, job)
-    if (
-        not services
-        and not (job is SIGN and requirements.kinds_in_use(postconf))
-        and not any(
-            requirements.another_filter_is_first(postconf, each, job) for each in postconf.running("smtpd")
-        )
+    if not services and not any(
+        requirements.another_filter_is_first(postconf, each, job) for each in postconf.running("smtpd")
     ):
         yield _nothing_to_do(postconf, job)
     for place in ("", *postconf.services):
@@ -44,10 +40,11 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
     if job is SIGN:
-        why = "there is no service for mail from users, so nothing is signed"
-        return Finding(
-            f"submission/inet: {why}", f"{_submission_command(postconf)}\n{_apply_command(postconf)}"
-        )
+        hint = f"{_submission_command(postconf)}\n{_apply_command(postconf)}"
+        why = "there is no service for mail from users"
+        if requirements.kinds_in_use(postconf):
+            return Finding(f"submission/inet: {why}", hint, NOTE)
+        return Finding(f"submission/inet: {why}, so nothing is signed", hint)
     hint = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
     why = "there is no service for mail from outside, so nothing is verified"
     return Finding(f"smtp/inet: {why}", f"{hint}\n{_apply_command(postconf, job)}")

@@ -23,11 +23,10 @@ from dkimpipe import publickey, senders
 from dkimpipe.address import to_u_labels
 from dkimpipe.admin import atomic, newkey
 from dkimpipe.admin.dns import record
-from dkimpipe.admin.findings import NOTE, print_findings
+from dkimpipe.admin.findings import NOTE, Finding, print_findings
 from dkimpipe.admin.postfix import (
     apply,
     backup,
-    coverage,
     doctor,
     filter_service,
     filter_user,
@@ -120,15 +119,19 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
 def _conclude(options: argparse.Namespace, domains: list[str], settings: Settings) -> int:
     """Check the result, and print what remains to be done; return 0, or 78 if there are errors."""
     postconf = Postconf(options.directory)
-    status = _check(postconf, options.user, domains, _senders(settings))
+    print()
+    findings = _findings(postconf, options.user, domains, _senders(settings))
+    success = f"Postfix is set up, and signs mail from {', '.join(domains)}"
+    status = print_findings([each for each in findings if each.level != NOTE], success)
     for domain in domains:
         _print_records(domain, settings)
     if options.reload and not status:
         apply.reload(postconf)
     elif not status:
         print("\nMake Postfix use the new configuration:\n\n    postfix reload")
-    if note := coverage.unsigned(postconf, requirements.kinds_in_use(postconf)):
-        print(f"\n{note.what[0].upper()}{note.what[1:]}\n\n    {note.hint}")
+    for note in (each for each in findings if each.level == NOTE):
+        hint = note.hint.replace("\n", "\n    ")
+        print(f"\n{note.what[0].upper()}{note.what[1:]}\n\n    {hint}")
     return status
 
 
@@ -309,20 +312,18 @@ def _is_ours(line: str, domains: list[str]) -> bool:
     return bool(re.fullmatch(rf"\S+  {item}(, {item})*\n?", line)) and (not domains or domain in domains)
 
 
-def _check(postconf: Postconf, user: str, domains: list[str], path: Path) -> int:
+def _findings(postconf: Postconf, user: str, domains: list[str], path: Path) -> list[Finding]:
     """Check the whole setup, and run the filter as its user with a message for each domain.
 
     If an entry is limited to certain senders, it is enough that the filter runs.
     """
-    print()
-    findings = [each for each in doctor.findings(postconf, user) if each.level != NOTE]
+    findings = doctor.findings(postconf, user)
     service = filter_service.find(postconf)
     if service:
         for domain in domains:
             report = "signed " if _is_for_all(_entry(domain, path)) else ""
             findings += trial(service, f"postmaster@{domain}", report)
-    findings += survey.findings(postconf, SIGN, map(str, KEYS.glob("*.pem")))
-    return print_findings(findings, f"Postfix is set up, and signs mail from {', '.join(domains)}")
+    return [*findings, *survey.findings(postconf, SIGN, map(str, KEYS.glob("*.pem")))]
 
 
 def _print_records(domain: str, settings: Settings) -> None:
