@@ -280,7 +280,7 @@ def test_a_listener_that_is_there_is_completed_and_used(host: str, tmp_path: Pat
     assert content(directory) == before
 
 
-def test_x_original_to_is_given_up_only_where_aliases_apply(tmp_path: Path) -> None:
+def test_duplicates_are_prevented_only_where_aliases_apply(tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "submission")
     apply(directory, "--sign", "networks,bounces")
     assert "dkimpipe-return" not in (directory / "master.cf").read_text()

@@ -169,8 +169,7 @@ def returning(
 
     ``is_mapped``  If aliases have applied before the filter, they must not send duplicates after it. Without
     the original recipient, cleanup(8) compares recipients by address alone, and adds nobody who is there
-    already. The price is X-Original-To: local(8) and virtual(8) no longer add it. So this is done only where
-    aliases are in use.
+    already. X-Original-To stays: local(8) goes by its own setting. Without aliases, nothing is needed.
 
     ``is_larger``  It accepts mail just below message_size_limit, which exceeds it with its new fields.
     """
