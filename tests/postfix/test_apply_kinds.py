@@ -28,7 +28,8 @@ COMBINATIONS = [
     for chosen in itertools.combinations(KINDS, number)
 ]
 RELAYED = [["--sign", kind, "--relay"] for kind in ("submission", "networks", "bounces")]
-CHOICES = [["--sign", each] for each in COMBINATIONS] + RELAYED
+CHOICES = [(name, ["--sign", each]) for name in CONFIGURATIONS for each in COMBINATIONS]
+CHOICES += [("submission", options) for options in RELAYED]
 NETWORKS = "dkimpipe-networks.cidr"
 
 
@@ -77,8 +78,7 @@ def postfix_check(directory: Path) -> str:
     return done.stderr + services.stderr + checked.stderr
 
 
-@pytest.mark.parametrize("options", CHOICES, ids=" ".join)
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize(("name", "options"), CHOICES, ids=lambda value: "".join(value))
 def test_applied_twice_it_changes_nothing_and_reverted_every_octet_is_as_before(
     name: str, options: list[str], tmp_path: Path
 ) -> None:
