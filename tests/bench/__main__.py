@@ -8,7 +8,6 @@ beside this file. Root is needed for the private Postfix.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -30,7 +29,7 @@ def main() -> int:
     """Measure, and return 1 if a bar is not kept."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--parts", default=",".join(PARTS), help="of %(default)s; others keep their figures")
+    parser.add_argument("--parts", default=",".join(PARTS), help="of %(default)s")
     parser.add_argument("--dkimproxy", type=Path, help="the source of DKIMproxy 1.4.1")
     parser.add_argument("--output", type=Path, default=HERE)
     options = parser.parse_args()
@@ -39,7 +38,7 @@ def main() -> int:
         directory = Path(name)
         directory.chmod(0o755)
         place = processes.Place(directory)
-        figures: Figures = _earlier(options.output / "result.json", parts)
+        figures: Figures = {}
         if "message" in parts:
             figures |= processes.one_message(place, options.rounds)
         if "sizes" in parts:
@@ -58,12 +57,6 @@ def main() -> int:
     (options.output / "result.json").write_text(as_json(figures))
     (options.output / "result.svg").write_text(picture.of(figures))
     return int(any(bar.is_kept(figures) is False for bar in bars))
-
-
-def _earlier(result: Path, parts: list[str]) -> Figures:
-    """Return the figures of an earlier run, but for these parts, in the order of all."""
-    found: Figures = json.loads(result.read_text()) if result.exists() else {}
-    return {part: found.get(part, {}) for part in PARTS if part in found or part in parts}
 
 
 def _machine() -> str:
