@@ -15,21 +15,6 @@ from dkimpipe.files import open_file, why
 MAX_FILE = 65536
 MIN_RSA_BITS = 1024  # RFC 8301 section 3.2
 
-_REFUSED_LABELS = {
-    b"ENCRYPTED PRIVATE KEY": "is encrypted",
-    b"PUBLIC KEY": "contains a public key",
-    b"RSA PUBLIC KEY": "contains a public key",
-    b"CERTIFICATE": "contains a certificate",
-    b"EC PRIVATE KEY": "contains an EC key",
-    b"DSA PRIVATE KEY": "contains a DSA key",
-    b"OPENSSH PRIVATE KEY": "is in OpenSSH format",
-}
-_HINTS = {
-    "is encrypted": "openssl pkey -in {path} -out NEWFILE writes a copy without a passphrase",
-    "contains a public key": "give the private key file; the public key belongs in DNS",
-    # ssh-keygen(1) does not convert Ed25519 keys.
-    "is in OpenSSH format": ("ssh-keygen -p -m PEM -f {path} converts an RSA key; replace an Ed25519 key"),
-}
 _NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
 
 _EXPOSED = ((0o004, "readable by others"), (0o002, "writable by others"), (0o020, "writable by the group"))
@@ -55,15 +40,12 @@ class PrivateKey:
     __slots__ = ("bits", "exponent", "modulus", "path", "secret", "type")
 
     def __init__(self, path: str, octets: bytes) -> None:
-        """Read the first PEM block. Raises PrivateKeyError, which never shows key material."""
+        """Read the first private key. Raises PrivateKeyError, which never shows key material."""
         self.path = path
         try:
-            self.type, self.secret, self.modulus, self.exponent = _parse(*_pem_block(octets))
+            self.type, self.secret, self.modulus, self.exponent = _read(path, octets)
         except _RefusedError as refused:
-            fault = str(refused)
-            raise PrivateKeyError(
-                f"key file {path} {fault}", _HINTS.get(fault, _NEW_KEY).format(path=path)
-            ) from None
+            raise PrivateKeyError(f"key file {path} {refused}", _NEW_KEY) from None
         self.bits = self.modulus.bit_length() if self.type == "rsa" else 256
 
     def sign(self, digest: bytes, hash_name: str) -> bytes:
@@ -127,8 +109,8 @@ class PrivateKey:
 def read_key(path: str) -> PrivateKey:
     """Return the private key in a file that only its owner and group can read.
 
-    PKCS#1 and PKCS#8 PEM (RFC 7468), with LF or CRLF, and any text before it. Raises ConfigError or
-    PrivateKeyError with the file, the fault and the hint.
+    PKCS#1 and PKCS#8 PEM (RFC 7468), with LF or CRLF, and any text before it; ``keyforms`` reads the forms
+    of other tools. Raises ConfigError or PrivateKeyError with the file, the fault and the hint.
     """
     descriptor, status = open_file(path, "key file")
     try:
@@ -149,40 +131,40 @@ class _RefusedError(Exception):
     """A fault of a key, in words that complete a sentence beginning with its file."""
 
 
-def _pem_block(octets: bytes) -> "tuple[bytes, bytes]":
-    """Return label and DER of the first block that is not just parameters."""
-    octets = b"\n".join([line.rstrip() for line in octets.split(b"\n")]) + b"\n"
-    _, found, rest = octets.partition(b"-----BEGIN ")
-    if rest.startswith((b"EC PARAMETERS", b"DSA PARAMETERS")):
-        _, found, rest = rest.partition(b"-----BEGIN ")
-    if not found:
-        raise _RefusedError("contains no PEM block")
-    label, _, rest = rest.partition(b"-----\n")
-    if label in _REFUSED_LABELS:
-        raise _RefusedError(_REFUSED_LABELS[label])
-    if label not in (b"RSA PRIVATE KEY", b"PRIVATE KEY"):
-        raise _RefusedError("contains no private key")
-    body, found, _ = rest.partition(b"-----END " + label + b"-----")
-    if b"ENCRYPTED" in body:
-        raise _RefusedError("is encrypted")
-    if not found:
-        raise _RefusedError("is truncated: no END line")
+def _read(path: str, octets: bytes) -> "tuple[str, bytes, int, int]":
+    """Return key type, key, modulus and public exponent of a key file: see ``_parse``."""
     try:
-        der = a2b_base64(body)
+        return _parse(_pem_block(octets))
+    except _RefusedError:
+        from dkimpipe import keyforms
+
+        return _parse(keyforms.structure(path, octets))
+
+
+def _pem_block(octets: bytes) -> bytes:
+    """Return the DER of a file whose first PEM block is a private key, with its lines as usual."""
+    octets = b"\n".join([line.rstrip() for line in octets.split(b"\n")]) + b"\n"
+    label, _, rest = octets.partition(b"-----BEGIN ")[2].partition(b"-----\n")
+    body, found, _ = rest.partition(b"-----END " + label + b"-----")
+    if not found or label not in (b"RSA PRIVATE KEY", b"PRIVATE KEY"):
+        raise _RefusedError
+    try:
+        return a2b_base64(body)
     except Base64Error:
-        raise _RefusedError("is damaged: invalid base64") from None
-    return label, der
+        raise _RefusedError from None
 
 
-def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
+def _parse(der: bytes) -> "tuple[str, bytes, int, int]":
     """Return key type, key, modulus and public exponent (0 for Ed25519) of a PKCS#1 or PKCS#8 structure.
 
     The key is RSAPrivateKey in DER, or the 32 octets of Ed25519 (RFC 8032 section 5.1.5).
     """
-    if label == b"PRIVATE KEY":  # RFC 5208 or RFC 5958: version, algorithm, the key in a structure of its own
-        at, end = _element(der, 0, len(der), _SEQUENCE)
-        _, at = _element(der, at, end, _INTEGER)
-        start, at = _element(der, at, end, _SEQUENCE)
+    at, end = _element(der, 0, len(der), _SEQUENCE)
+    _, after = _element(der, at, end, _INTEGER)  # the version, in both
+    if (
+        der[after : after + 1] == b"\x30"
+    ):  # RFC 5208 or RFC 5958: algorithm, the key in a structure of its own
+        start, at = _element(der, after, end, _SEQUENCE)
         oid, oid_end = _element(der, start, at, _OID)
         algorithm = der[oid:oid_end]
         at, end = _element(der, at, end, _OCTET_STRING)
@@ -196,10 +178,8 @@ def _parse(label: bytes, der: bytes) -> "tuple[str, bytes, int, int]":
             raise _RefusedError(
                 _REFUSED_TYPES.get(algorithm, "contains a key type that DKIM does not support")
             )
-    at, end = _element(
-        der, 0, len(der), _SEQUENCE
-    )  # RFC 8017 appendix A.1.2: version, modulus, exponent, ...
-    numbers = []
+        at, end = _element(der, 0, len(der), _SEQUENCE)
+    numbers = []  # RFC 8017 appendix A.1.2: version, modulus, exponent, ...
     while at < end:
         start, at = _element(der, at, end, _INTEGER)
         numbers.append(der[start:at])

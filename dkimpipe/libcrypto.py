@@ -103,6 +103,14 @@ class Library:
         self._int("EVP_PKEY_free", key)
         return signature.raw[: length.value] if done == 1 else b""
 
+    def public_ed25519(self, seed: bytes) -> bytes:
+        """Return the public half of an Ed25519 key, 32 octets; empty if OpenSSL refuses."""
+        key = self._pointer("EVP_PKEY_new_raw_private_key", _ED25519, None, seed, _Long(len(seed)))
+        public, length = _Signature(), _Long(_Signature._length_)
+        done = key.value and self._int("EVP_PKEY_get_raw_public_key", key, _address(public), _address(length))
+        self._int("EVP_PKEY_free", key)
+        return public.raw[: length.value] if done == 1 else b""
+
     def _int(self, name: str, *arguments: object) -> int:
         """Call a function whose result is an int or is ignored."""
         return self.function(name)(*arguments)

@@ -50,8 +50,11 @@ SECRET = b"correct horse"
 
 NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
 NO_PASSPHRASE = "openssl pkey -in PATH -out NEWFILE writes a copy without a passphrase"
-OPENSSH_HINT = "ssh-keygen -p -m PEM -f PATH converts an RSA key; replace an Ed25519 key"
+OPENSSH_HINT = "install -m 600 PATH NEWFILE && ssh-keygen -p -N '' -m PEM -f NEWFILE converts it"
 PUBLIC = "give the private key file; the public key belongs in DNS"
+CERTIFICATE = "give the private key file; a certificate contains only the public key"
+FROM_DER = "openssl pkey -inform DER -in PATH -out NEWFILE converts it to PEM"
+NO_END = "(umask 077; (awk '/BEGIN/||!/^-/' PATH; echo '-----END {}-----') >NEWFILE) adds it"
 
 RSA = rsa.generate_private_key(65537, 2048)
 SMALL = rsa.generate_private_key(65537, 1024)
@@ -235,7 +238,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "line-end": (lambda: b"\n", "contains no PEM block", NEW_KEY),
     "text": (lambda: b"password = secret\n", "contains no PEM block", NEW_KEY),
     "junk": (lambda: random.Random(1).randbytes(4000), "contains no PEM block", NEW_KEY),
-    "der": (lambda: der(SMALL), "contains no PEM block", NEW_KEY),
+    "der": (lambda: der(SMALL), "is in DER", FROM_DER),
+    "der-cut": (lambda: der(SMALL)[:-1], "contains no PEM block", NEW_KEY),
     "begin-only": (lambda: b"-----BEGIN nothing", "contains no private key", NEW_KEY),
     "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "contains no PEM block", NEW_KEY),
     "encrypted-pkcs8": (lambda: pem(SMALL, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
@@ -253,7 +257,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "contains a public key",
         PUBLIC,
     ),
-    "certificate": (certificate, "contains a certificate", NEW_KEY),
+    "certificate": (certificate, "contains a certificate", CERTIFICATE),
     "ec-pkcs8": (lambda: pem(EC), "contains an EC key", NEW_KEY),
     "ec-sec1": (lambda: pem(EC, PKCS1), "contains an EC key", NEW_KEY),
     "ec-behind-parameters": (ec_with_parameters, "contains an EC key", NEW_KEY),
@@ -267,14 +271,30 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "is in OpenSSH format",
         OPENSSH_HINT,
     ),
-    "openssh-ed25519": (lambda: pem(ED25519, OPENSSH), "is in OpenSSH format", OPENSSH_HINT),
+    "openssh-cut": (
+        lambda: block("OPENSSH PRIVATE KEY", b"openssh-key-v1\0"),
+        "is in OpenSSH format",
+        OPENSSH_HINT,
+    ),
     "rsa-512": (rsa_512, "contains an RSA key of 512 bits; verifiers reject keys below 1024", NEW_KEY),
     "another-label": (lambda: block("DH PARAMETERS", der(SMALL)), "contains no private key", NEW_KEY),
-    "no-end": (lambda: pem(SMALL).partition(b"-----END")[0], TRUNCATED, NEW_KEY),
-    "no-end-pkcs1": (lambda: pem(SMALL, PKCS1).partition(b"-----END")[0], TRUNCATED, NEW_KEY),
+    "no-end": (lambda: pem(SMALL).partition(b"-----END")[0], TRUNCATED, NO_END.format("PRIVATE KEY")),
+    "no-end-pkcs1": (
+        lambda: pem(SMALL, PKCS1).partition(b"-----END")[0],
+        TRUNCATED,
+        NO_END.format("RSA PRIVATE KEY"),
+    ),
+    "no-end-in-one-line": (
+        lambda: pem(SMALL).partition(b"-----END")[0].replace(b"\n", b""),
+        TRUNCATED,
+        NEW_KEY,
+    ),
     "cut-in-the-middle": (lambda: pem(SMALL)[:400], TRUNCATED, NEW_KEY),
-    "end-of-another": (lambda: pem(SMALL).replace(b"END PRIVATE", b"END RSA PRIVATE"), TRUNCATED, NEW_KEY),
-    "no-line-end-at-all": (lambda: pem(SMALL).replace(b"\n", b""), "contains no private key", NEW_KEY),
+    "end-of-another": (
+        lambda: pem(SMALL).replace(b"END PRIVATE", b"END RSA PRIVATE"),
+        TRUNCATED,
+        NO_END.format("PRIVATE KEY"),
+    ),
     "base64": (
         lambda: pem(SMALL).replace(b"\nMII", b"\nMI"),
         "is damaged: invalid base64",
@@ -291,14 +311,14 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         NEW_KEY,
     ),
     "empty-structure": (lambda: block("PRIVATE KEY", b""), "is truncated", NEW_KEY),
-    "pkcs1-labelled-pkcs8": (
-        lambda: block("PRIVATE KEY", der(SMALL, PKCS1)),
+    "structure-of-another-label": (
+        lambda: block("RSA PRIVATE KEY", b"\x04\x82" + der(SMALL)[2:]),
         "is damaged: not a key structure",
         NEW_KEY,
     ),
-    "pkcs8-labelled-pkcs1": (
-        lambda: block("RSA PRIVATE KEY", der(SMALL)),
-        "is damaged: not a key structure",
+    "pkcs8-of-nothing": (
+        lambda: block("PRIVATE KEY", bytes.fromhex("3012020100300d06092a864886f70d0101010500")),
+        "is truncated",
         NEW_KEY,
     ),
 }
@@ -520,9 +540,14 @@ def test_no_message_shows_key_material(tmp_path: Path) -> None:
         text.partition(b"-----END")[0],
         b"\n".join(lines[1:]),
         b"\n".join([*lines[:3], b"*", *lines[4:]]),
-        text.replace(b"-----\n", b"-----", 1),
+        text.partition(b"-----END")[0].replace(b"\n", b""),
         b"\n".join([lines[0], *lines[2:]]),
-        b"".join(lines),
+        b"".join(lines[1:]),
+        b"".join(lines[1:-3]),
+        b"\\n".join(lines[:-2]),
+        base64.b64encode(b"\n".join(lines[:-3])),
+        der(SMALL),
+        pem(SMALL, OPENSSH),
         *(text[:at] + text[at + 1 :] for at in range(30, len(text) - 30, 40)),
     ]
     for number, octets in enumerate(faulty):

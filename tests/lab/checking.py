@@ -248,13 +248,13 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "certificate": (
         lambda path: path.write_bytes(pem("CERTIFICATE")),
         "contains a certificate",
-        NEW_KEY,
+        "give the private key file; a certificate contains only the public key",
     ),
     "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "contains an EC key", NEW_KEY),
     "OpenSSH": (
         lambda path: path.write_bytes(pem("OPENSSH PRIVATE KEY")),
         "is in OpenSSH format",
-        "ssh-keygen -p -m PEM -f PATH converts an RSA key; replace an Ed25519 key",
+        "install -m 600 PATH NEWFILE && ssh-keygen -p -N '' -m PEM -f NEWFILE converts it",
     ),
     "writable by the group": (
         lambda path: path.chmod(0o660),
