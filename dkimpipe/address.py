@@ -85,6 +85,12 @@ def is_domain(domain: bytes) -> bool:
     )
 
 
+def selector_in(name: bytes) -> bytes:
+    """Return the part of a record's name before ``_domainkey``; the name itself if it is only a selector."""
+    labels = to_lower(name).split(b".")
+    return b".".join(labels[: labels.index(b"_domainkey")]) if b"_domainkey" in labels else name
+
+
 def to_lower(octets: bytes) -> bytes:
     """Return octets in lower case: all letters in UTF-8, only US-ASCII letters in anything else."""
     if octets.isascii():

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from dkimpipe.address import is_domain, to_a_labels
+from dkimpipe.address import is_domain, selector_in, to_a_labels
 from dkimpipe.admin import atomic
 from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.keys import MIN_RSA_BITS
@@ -45,6 +45,11 @@ def selectors(wanted: str | None, types: tuple[str, ...]) -> dict[str, str]:
     base = time.strftime("%Y%m") if wanted is None else wanted.lower()
     if not is_domain(base.encode("utf-8", "surrogateescape")):
         raise ConfigError(f"'{one_line(base)}' is not a valid selector", "such as mail")
+    meant = selector_in(base.encode())
+    if meant != base.encode():
+        raise ConfigError(
+            f"'{base}' is the name of a record, not a selector", f"such as {meant.decode() or 'mail'}"
+        )
     return {kind: base + kind[0] if len(types) > 1 else base for kind in types}
 
 

@@ -188,6 +188,19 @@ def test_openssl_and_the_filter_accept_it(tmp_path: Path, options: list[str]) ->
         (["x-.example"], "dkimpipe: 'x-.example' is not a valid domain\nhint: such as example.com\n"),
         (["\x1b.example"], "dkimpipe: '\\x1b.example' is not a valid domain\nhint: such as example.com\n"),
         (
+            ["example.com", "--selector=mail._domainkey"],
+            "dkimpipe: 'mail._domainkey' is the name of a record, not a selector\nhint: such as mail\n",
+        ),
+        (
+            ["example.com", "--selector=S.2026._DomainKey.example.com"],
+            "dkimpipe: 's.2026._domainkey.example.com' is the name of a record, not a selector\n"
+            "hint: such as s.2026\n",
+        ),
+        (
+            ["example.com", "--selector=_domainkey"],
+            "dkimpipe: '_domainkey' is the name of a record, not a selector\nhint: such as mail\n",
+        ),
+        (
             ["example.com", "--selector="],
             "dkimpipe: '' is not a valid selector\nhint: such as mail\n",
         ),

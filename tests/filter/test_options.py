@@ -240,6 +240,34 @@ def test_time_of_more_digits_than_python_reads() -> None:
 
 
 # Conf file, what is wrong; the entry is without fault.
+# A record's name in place of a selector, and the hint.
+RECORD_NAMES = {
+    "mail._domainkey": "s=mail",
+    "mail._domainkey.example.com": "s=mail",
+    "Mail._DomainKey.Example.com": "s=mail",
+    "2026.mail._domainkey": "s=2026.mail",
+    "mail._domainkey._domainkey": "s=mail",
+    "_domainkey": "s= is what comes before ._domainkey",
+    "_domainkey.example.com": "s= is what comes before ._domainkey",
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), RECORD_NAMES.items(), ids=RECORD_NAMES)
+@pytest.mark.parametrize("kind", ["dkim", "domainkeys"])
+def test_a_record_name_is_not_a_selector(kind: str, name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        options(f"{kind}(s={name},key=/a)")
+    assert (str(raised.value), raised.value.hint) == (
+        f"HERE: s={name} is the name of a record, not a selector",
+        hint,
+    )
+
+
+@pytest.mark.parametrize("selector", ["domainkey", "_domainkeys", "x_domainkey", "mail.domainkey", "_dkim"])
+def test_a_selector_that_resembles_a_record_name(selector: str) -> None:
+    assert options(f"dkim(s={selector},key=/a)").selector == selector.encode()
+
+
 WRONG_CONF = {
     "method": ("method foo", f"dkim supports c={DKIM_METHODS}; not foo"),
     "dkim-method": ("dkim_method nofws", f"dkim supports c={DKIM_METHODS}; not nofws"),
