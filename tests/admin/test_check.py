@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from checking import CONF_FAULTS, FAULTS, GOOD, KEY, KEY_FAULTS, checked, findings, verb
-from conftest import MAIN, Done, Keys, write_key
+from conftest import MAIN, Done, Keys, run_filter, write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -65,6 +65,41 @@ def test_each_fault_is_named(keys: Keys, text: str, expected: list[str]) -> None
     assert status == (78 if any(line.startswith("error") for line in expected) else 0)
 
 
+# Keys as other programs write them, which match nothing, and what to write instead.
+PATTERNS = {
+    "*@example.com": ("example.com", "example.com matches the whole domain"),
+    "*@*.example.com": ("example.com", "example.com matches the whole domain"),
+    "*@.example.com": ("example.com", "example.com matches the whole domain"),
+    "@example.com": ("example.com", "example.com matches the whole domain"),
+    "*.example.com": ("example.com", "example.com matches the whole domain"),
+    ".example.com": ("example.com", "example.com matches the whole domain"),
+    "example.com.": ("example.com", "example.com matches the whole domain"),
+    "*@Example.com": ("example.com", "example.com matches the whole domain"),
+    "a*@example.com": (
+        "example.com",
+        "example.com matches the whole domain; an address matches only itself",
+    ),
+    "*": (".", ". matches every sender"),
+    "*@*": (".", ". matches every sender"),
+}
+
+
+@pytest.mark.parametrize(("pattern", "key", "hint"), [(k, *v) for k, v in PATTERNS.items()], ids=PATTERNS)
+def test_a_pattern_as_key_is_an_error_and_the_hint_helps(
+    keys: Keys, pattern: str, key: str, hint: str
+) -> None:
+    entry = f" dkim(d=example.com,s=rsa2048,{KEY})\n"
+    said = f"dkimpipe: error: SENDERS, line 1: no address matches {pattern}\nhint: {hint}\n"
+    assert checked(keys, pattern + entry) == (78, said)
+    assert hint.startswith(f"{key} matches ")
+    assert checked(keys, key + entry) == (0, "dkimpipe: SENDERS and 1 signature is good\n")
+    before, after = (
+        run_filter(f"--sender_map={keys.senders(each + entry)}").stderr for each in (pattern, key)
+    )
+    assert "not signed: no entry for" in before
+    assert "signed d=example.com s=rsa2048" in after
+
+
 @pytest.mark.parametrize(("change", "fault", "hint"), KEY_FAULTS.values(), ids=KEY_FAULTS)
 def test_each_fault_of_a_key_is_named_and_stops_nothing(
     keys: Keys, tmp_path: Path, change: Callable[[Path], object], fault: str, hint: str
@@ -98,9 +133,9 @@ def test_what_the_terminal_cannot_show_is_escaped(keys: Keys, locale: str) -> No
     done = subprocess.run(command, capture_output=True, env=env, check=False)
     letter = "\u00fc" if locale == "C.UTF-8" else "\\xfc"
     assert (done.returncode, done.stdout.decode(), done.stderr) == (
-        0,
-        f"dkimpipe: warning: {path}, line 1: no address matches b{letter}cher..example\n"
-        f"dkimpipe: warning: {path}, line 2: no address matches \\x1b[2J..example\n",
+        78,
+        f"dkimpipe: error: {path}, line 1: no address matches b{letter}cher..example\n"
+        f"dkimpipe: error: {path}, line 2: no address matches \\x1b[2J..example\n",
         b"",
     )
 
@@ -146,7 +181,7 @@ def test_a_listid_map_is_checked_too(keys: Keys) -> None:
     done = verb(f"--conf_file={conf}")
     assert findings(done.stdout.decode().replace(str(listid_map), "MAP")) == [
         "error: MAP, line 1: dkim without key=",
-        "warning: MAP, line 2: no List-Id matches a@example.com, which is an address",
+        "error: MAP, line 2: no List-Id matches a@example.com, which is an address",
     ]
 
 
@@ -245,9 +280,9 @@ NO_ENTRIES = {
     "UTF-16": (
         "example.com dkim(s=a)\n".encode("utf-16"),
         [
-            "warning: SENDERS, line 1: no address matches \\udcff\\udcfee\\x00x\\x00a\\x00m\\x00p\\x00l\\x00"
+            "error: SENDERS, line 1: no address matches \\udcff\\udcfee\\x00x\\x00a\\x00m\\x00p\\x00l\\x00"
             "e\\x00.\\x00c\\x00o\\x00m\\x00",
-            "warning: SENDERS, line 2: no address matches \\x00",
+            "error: SENDERS, line 2: no address matches \\x00",
         ],
     ),
 }

@@ -152,19 +152,22 @@ FAULTS = {
     ),
     "key with an at sign in front": (
         f"@example.com dkim(s=a,{KEY})",
-        ["warning: SENDERS, line 1: no address matches @example.com"],
+        ["error: SENDERS, line 1: no address matches @example.com"],
     ),
     "key with a dot in front": (
         f".example.com dkim(s=a,{KEY})",
-        ["warning: SENDERS, line 1: no address matches .example.com"],
+        ["error: SENDERS, line 1: no address matches .example.com"],
     ),
     "key with a dot at the end": (
         f"example.com. dkim(s=a,{KEY})",
-        ["warning: SENDERS, line 1: no address matches example.com."],
+        ["error: SENDERS, line 1: no address matches example.com."],
     ),
     "key with a star": (
         f"*@example.com dkim(s=a,{KEY})\n*.example.com dkim(s=a,{KEY})",
-        ["warning: SENDERS, line 2: no address matches *.example.com"],
+        [
+            "error: SENDERS, line 1: no address matches *@example.com",
+            "error: SENDERS, line 2: no address matches *.example.com",
+        ],
     ),
     "nobody": (
         f"example.com dkim(s=a,{KEY},login=a:)",

@@ -18,7 +18,7 @@ from dkimpipe.body import BodyHashes
 from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
-from dkimpipe.errors import NotSigned, Trouble
+from dkimpipe.errors import ConfigError, NotSigned, Trouble
 from dkimpipe.files import COMMAND_LINE, Place, exists
 from dkimpipe.keys import PrivateKey, read_key
 from dkimpipe.message import Message
@@ -129,20 +129,17 @@ class Lint:
             self._warn(f"{path}: it contains no entries")
 
     def _can_match(self, line: Line, key: bytes) -> bool:
-        """Return whether anything can match a key, and warn if not."""
+        """Return whether anything can match a key; it is an error if not."""
         local_part, at, domain = key.rpartition(b"@")
         if key == b"." or (is_domain(domain) and not at):
             return True
         if at and line.by == BY_LIST:
-            self._warn(f"{line.place}: no List-Id matches {line.key}, which is an address")
-        elif is_domain(domain) and local_part:
+            what = f"{line.place}: no List-Id matches {line.key}, which is an address"
+            self._error(ConfigError(what))
+        elif is_domain(domain) and local_part and b"*" not in local_part:
             return True
         else:
-            meant = domain.strip(b".*").decode("utf-8", "replace")
-            hint = f"{meant} matches the whole domain" if is_domain(meant.encode()) else ""
-            if "\0" in line.key:
-                hint = "save the file as UTF-8, not as UTF-16"
-            self._warn(f"{line.place}: no address matches {line.key}", hint)
+            self._error(ConfigError(f"{line.place}: no address matches {line.key}", _key_meant(key)))
         return False
 
     def _entry(self, line: Line) -> list[Use]:
@@ -237,6 +234,20 @@ class Lint:
                         "use a separate selector for each key",
                     )
                 )
+
+
+def _key_meant(key: bytes) -> str:
+    """Return what to write in place of a key that matches nothing, as a hint."""
+    if b"\0" in key:
+        return "save the file as UTF-8, not as UTF-16"
+    if not key.strip(b"*@."):
+        return ". matches every sender"
+    local_part, _, domain = key.rpartition(b"@")
+    meant = domain.strip(b".*")
+    if not is_domain(meant):
+        return ""
+    whole = f"{meant.decode()} matches the whole domain"
+    return f"{whole}; an address matches only itself" if local_part.strip(b"*") else whole
 
 
 def _private_key(options: SignatureOptions) -> PrivateKey:
