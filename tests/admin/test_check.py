@@ -38,6 +38,22 @@ GOOD_MAPS = {
     "everybody by one domain": (f". dkim(d=example.com,s=a,{KEY})\n", 1),
     "macros": (f"example.com dkim(d=$senderdomain,i=$sender,s=a,{KEY})\n", 1),
     "parent domain": (f"mail.example.com dkim(d=example.com,s=a,{KEY})\n", 1),
+    "of a provider beside it": (
+        f"example.com dkim(s=a,{KEY}), dkim(d=provider.example,s=a,{KEY})\n",
+        2,
+    ),
+    "of a provider before it": (
+        f"a@mail.example.com dkim(d=provider.example,s=a,{KEY}), dkim(d=example.com,s=a,{KEY})\n",
+        2,
+    ),
+    "of a provider, for the same login": (
+        f"example.com dkim(d=provider.example,s=a,{KEY},login=a), dkim(s=a,{KEY},login=a)\n",
+        2,
+    ),
+    "perhaps aligned, beside one that is": (
+        f"mail.example.com dkim(s=a,{KEY}), dkim(d=news.example.com,s=a,{KEY})\n",
+        2,
+    ),
     "extension": (f"a+b@example.com dkim(s=a,{KEY})\n", 1),
     "IDN": (f"b\u00fccher.example dkim(s=a,{KEY})\n", 1),
     "who may have it": (

@@ -131,6 +131,44 @@ FAULTS = {
             "no pass for DMARC (RFC 9989)"
         ],
     ),
+    "not aligned, twice": (
+        f"example.com dkim(d=example.org,s=a,{KEY}), dkim(d=example.net,s=a,{KEY})",
+        [
+            "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
+            "no pass for DMARC (RFC 9989)",
+            "warning: SENDERS, line 1: d=example.net is not aligned with example.com: "
+            "no pass for DMARC (RFC 9989)",
+        ],
+    ),
+    "not aligned, beside one of DomainKeys": (
+        f"example.com dkim(d=example.org,s=a,{KEY}), domainkeys(s=a,{KEY})",
+        [
+            "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
+            "no pass for DMARC (RFC 9989)"
+        ],
+    ),
+    "not aligned, beside one that not all may have": (
+        f"example.com dkim(d=example.org,s=a,{KEY}), dkim(s=a,{KEY},login=boss)",
+        [
+            "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
+            "no pass for DMARC (RFC 9989)"
+        ],
+    ),
+    "not aligned, beside one that verifiers refuse": (
+        f"example.com dkim(d=example.org,s=a,{KEY}), dkim(a=rsa-sha1,s=a,{KEY})",
+        [
+            "warning: SENDERS, line 1: a=rsa-sha1: verifiers refuse it (RFC 8301)",
+            "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
+            "no pass for DMARC (RFC 9989)",
+        ],
+    ),
+    "aligned in another entry": (
+        f"example.com dkim(d=example.org,s=a,{KEY})\na@example.com dkim(s=a,{KEY})",
+        [
+            "warning: SENDERS, line 1: d=example.org is not aligned with example.com: "
+            "no pass for DMARC (RFC 9989)"
+        ],
+    ),
     "perhaps aligned": (
         f"mail.example.com dkim(d=news.example.com,s=a,{KEY})",
         [

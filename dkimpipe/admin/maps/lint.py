@@ -145,15 +145,21 @@ class Lint:
     def _entry(self, line: Line) -> list[Use]:
         """Check an entry; return its valid signatures whose record has a fixed name."""
         uses = []
+        made: list[tuple[Signature, SignatureOptions]] = []
         if self._is_of_dkimproxy:
             self.findings += dkimproxy.entry(line)
         for _, signature, use in entries.outcomes([line], self.settings):
             if signature:
                 self._permissions(signature)
-                if self._signature(line, signature) and isinstance(use, Use):
-                    uses.append(use)
+                options = self._signature(line, signature)
+                if options:
+                    made.append((signature, options))
+                    if isinstance(use, Use):
+                        uses.append(use)
             elif isinstance(use, Trouble):
                 self._error(use)
+        if not line.is_for_all:
+            self._alignment(entries.samples(line)[0][0].domain, made)
         return uses
 
     def _permissions(self, signature: Signature) -> None:
@@ -171,8 +177,8 @@ class Lint:
                 elif option == "envelope" and item != "*" and not is_domain(domain):
                     self._warn(f"{signature.place}: {option}={item} is neither an address nor a domain")
 
-    def _signature(self, line: Line, signature: Signature) -> bool:
-        """Make this signature, with the filter's code, for a sender of the entry; return whether it works."""
+    def _signature(self, line: Line, signature: Signature) -> SignatureOptions | None:
+        """Make this signature, with the filter's code, for a sender of the entry; return None if it fails."""
         sender, domain = entries.samples(line)[0]
         try:
             options = complete(signature, self.settings, macros(sender, domain))
@@ -191,9 +197,9 @@ class Lint:
             self._error(trouble)
         else:
             self.good += 1
-            self._weak(options, private_key, b"" if line.is_for_all else sender.domain)
-            return True
-        return False
+            self._weak(options, private_key)
+            return options
+        return None
 
     def _keyfile(self, options: SignatureOptions) -> None:
         path, place = options.keyfile, options.keyfile_place
@@ -202,8 +208,8 @@ class Lint:
             self._warn(what, f"if you mean this one: {os.path.abspath(path)}")
         self.keyfiles.setdefault(path, place)
 
-    def _weak(self, options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> None:
-        """Check for signatures that verifiers refuse, or that are not aligned."""
+    def _weak(self, options: SignatureOptions, key: PrivateKey) -> None:
+        """Check for signatures that verifiers refuse."""
         place = options.place
         if options.type == "dkim" and options.algorithm == "rsa-sha1":
             self._warn(f"{place}: a=rsa-sha1: verifiers refuse it (RFC 8301)", "omit a=")
@@ -213,8 +219,19 @@ class Lint:
                 f" at least {GOOD_BITS} are recommended (RFC 8301)",
                 "create one with dkimpipe genkey",
             )
-        if options.type == "dkim" and author_domain and not is_aligned(options.domain, author_domain):
-            d, domain = options.domain.decode(), author_domain.decode()
+
+    def _alignment(self, author_domain: bytes, made: list[tuple[Signature, SignatureOptions]]) -> None:
+        """Check for mail without an aligned signature: one of a provider may be beside it."""
+        dkim = [(signature, options) for signature, options in made if options.type == "dkim"]
+        aligned = [
+            _who_may(signature)
+            for signature, options in dkim
+            if is_aligned(options.domain, author_domain) and options.algorithm != "rsa-sha1"
+        ]
+        for signature, options in dkim:
+            if is_aligned(options.domain, author_domain) or {} in aligned or _who_may(signature) in aligned:
+                continue
+            place, d, domain = options.place, options.domain.decode(), author_domain.decode()
             if have_common_parent(options.domain, author_domain):
                 only_if = "only if both are in one organizational domain"
                 self._warn(f"{place}: d={d} is aligned with {domain} {only_if} (DMARC, RFC 9989)")
@@ -234,6 +251,11 @@ class Lint:
                         "use a separate selector for each key",
                     )
                 )
+
+
+def _who_may(signature: Signature) -> dict[str, str]:
+    """Return the options that limit who may use a signature, empty for everyone."""
+    return {name: value for name, value in signature.options.items() if name in senders.PERMISSIONS}
 
 
 def _key_meant(key: bytes) -> str:
