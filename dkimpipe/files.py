@@ -11,6 +11,7 @@ CHUNK = 65536  # octets to read at once from a file or a pipe, also by other mod
 _MAX_FILE = 1 << 20  # octets
 _SETTLED = 1.0  # seconds without a write
 _MAX_WAITS = 20
+_MAX_LINKS = 8  # symbolic links, one to the next
 _USE_MV = "write a new file and move it into place with mv(1)"
 
 
@@ -51,7 +52,25 @@ def _open(path: str, what: str) -> "tuple[int, posix.stat_result]":
             return descriptor, posix.fstat(descriptor)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{what} {path}: {why(error)}", _hint(error, path)) from None
-    raise ConfigError(f"{what} {path}: not a regular file", f"name the file itself: ls -l {path}")
+    raise ConfigError(f"{what} {path}: not a regular file", f"name the file itself: {_itself(path)}")
+
+
+def _itself(path: str) -> str:
+    """Return the regular file that a symbolic link leads to, otherwise the command that shows what is there.
+
+    Links among its directories stay: those of a secret in Kubernetes or Docker change with its versions.
+    """
+    target = path
+    try:
+        for _ in range(_MAX_LINKS):
+            if is_regular(posix.lstat(target)):
+                return target
+            directory, slash, _ = target.rpartition("/")
+            link = posix.readlink(target)
+            target = link if link.startswith("/") else directory + slash + link
+    except (OSError, ValueError):  # not a link, or one to nothing
+        pass
+    return f"ls -l {path}"
 
 
 def _open_settled(path: str, what: str) -> "tuple[int, posix.stat_result]":

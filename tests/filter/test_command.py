@@ -252,7 +252,7 @@ CALLS = {
     "senders a link": (
         ["--sender_map=DIR/link"],
         "map DIR/link: not a regular file",
-        "name the file itself: ls -l DIR/link",
+        "name the file itself: DIR/senders",
     ),
     "no List-Id map": (
         ["--listid_map=DIR/none"],

@@ -381,7 +381,7 @@ NO_CONF_FILES = {
     "missing": ("No such file or directory", "create it, or fix the path"),
     "directory": ("not a regular file", "name the file itself: ls -l PATH"),
     "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
-    "symlink": ("not a regular file", "name the file itself: ls -l PATH"),
+    "symlink": ("not a regular file", "name the file itself: /etc/passwd"),
     "too-long": ("larger than 1048576 bytes", ""),
 }
 

@@ -341,7 +341,9 @@ NO_FILES = {
     "directory": ("not a regular file", "name the file itself: ls -l PATH"),
     "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
     "device": ("not a regular file", "name the file itself: ls -l PATH"),
-    "symlink": ("not a regular file", "name the file itself: ls -l PATH"),
+    "symlink": ("not a regular file", "name the file itself: DIR/real"),
+    "relative-symlink": ("not a regular file", "name the file itself: DIR/real"),
+    "symlink-loop": ("not a regular file", "name the file itself: ls -l PATH"),
     "dangling-symlink": ("not a regular file", "name the file itself: ls -l PATH"),
 }
 
@@ -357,14 +359,37 @@ def test_no_file(tmp_path: Path, kind: str, words: str, hint: str) -> None:
         path = Path("/dev/zero")
     elif kind == "symlink":
         path.symlink_to(write_key(tmp_path / "real", pem(SMALL)))
+    elif kind == "relative-symlink":
+        write_key(tmp_path / "real", pem(SMALL))
+        path.symlink_to("real")
+    elif kind == "symlink-loop":
+        path.symlink_to("key")
     elif kind == "dangling-symlink":
         path.symlink_to(tmp_path / "nothing")
     with pytest.raises(ConfigError) as raised:
         read_key(str(path))
     assert (str(raised.value), raised.value.hint) == (
         f"key file {path}: {words}",
-        hint.replace("PATH", str(path)),
+        hint.replace("PATH", str(path)).replace("DIR", str(tmp_path)),
     )
+
+
+def test_a_secret_of_kubernetes(tmp_path: Path) -> None:
+    """The hint names a path that stays right when the secret is replaced."""
+    for version, made in (("..1", SMALL), ("..2", OTHER)):
+        (tmp_path / version).mkdir()
+        write_key(tmp_path / version / "key.pem", pem(made))
+    data, path = tmp_path / "..data", tmp_path / "key.pem"
+    data.symlink_to("..1")
+    path.symlink_to("..data/key.pem")
+    with pytest.raises(ConfigError) as raised:
+        read_key(str(path))
+    assert raised.value.hint == f"name the file itself: {data}/key.pem"
+    named = raised.value.hint.partition(": ")[2]
+    assert verifies(SMALL, read_key(named).sign(DIGESTS["sha256"], "sha256"), "sha256")
+    data.unlink()
+    data.symlink_to("..2")
+    assert verifies(OTHER, read_key(named).sign(DIGESTS["sha256"], "sha256"), "sha256")
 
 
 # Mode, what is wrong, the mode that the hint gives.

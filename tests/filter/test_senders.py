@@ -244,7 +244,7 @@ NO_MAPS = {
     "missing": ("No such file or directory", "create it, or fix the path"),
     "directory": ("not a regular file", "name the file itself: ls -l PATH"),
     "fifo": ("not a regular file", "name the file itself: ls -l PATH"),
-    "symlink": ("not a regular file", "name the file itself: ls -l PATH"),
+    "symlink": ("not a regular file", "name the file itself: DIR/real"),
     "dangling-symlink": ("not a regular file", "name the file itself: ls -l PATH"),
     "under-a-file": ("Not a directory", ""),
 }
@@ -266,7 +266,10 @@ def test_no_map(tmp_path: Path, kind: str, words: str, hint: str) -> None:
         path = tmp_path / "real" / "map"
     with pytest.raises(ConfigError) as raised:
         lookup(str(path), [A])
-    assert (str(raised.value), raised.value.hint) == (f"map {path}: {words}", hint.replace("PATH", str(path)))
+    assert (str(raised.value), raised.value.hint) == (
+        f"map {path}: {words}",
+        hint.replace("PATH", str(path)).replace("DIR", str(tmp_path)),
+    )
 
 
 @pytest.fixture
