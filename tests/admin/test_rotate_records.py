@@ -72,7 +72,7 @@ def waiting(
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_that_verifiers_refuse_is_waited_for(waiting: Waiting, name: str) -> None:
     """As long as it is so: it is told each time, with the right one, and the old key goes on signing."""
-    error = RECORDS[name].error
+    error = RECORDS[name].words(waiting.value)
     was = waiting.house.states[NEW]
     state, done = waiting.turn(RECORDS[name].make(waiting.value), waiting.now + 2 * DAY)
     if not error:

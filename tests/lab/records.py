@@ -31,13 +31,18 @@ class Sample(NamedTuple):
     """TXT records of a name.
 
     ``make``   returns them, made from the right record of the key that signs
-    ``error``  what ``check --dns`` says is wrong, empty if it has to be content
+    ``error``  what ``check --dns`` says is wrong, empty if it has to be content; {p} is the right p=
     ``key``    the name of that key
     """
 
     make: Change
     error: str = ""
     key: str = "rsa2048"
+
+    def words(self, value: bytes) -> str:
+        """Return the error for a right record: none if there is nothing in it that ``make`` changes."""
+        unchanged = self.make is not same and self.make(value) == [value]
+        return "" if unchanged else self.error.replace("{p}", value.rpartition(b"p=")[2].decode())
 
 
 def same(value: bytes) -> list[bytes]:
@@ -102,6 +107,17 @@ def without_k(change: Change) -> Change:
     ]
 
 
+def in_lines(key: bytes, end: bytes) -> bytes:
+    """Return base64 as in a PEM file, with another line end."""
+    return end.join([key[at : at + 64] for at in range(0, len(key), 64)])
+
+
+def armored(key: bytes, end: bytes) -> bytes:
+    """Return a PEM file, with another line end."""
+    lines = (b"-----BEGIN PUBLIC KEY-----", in_lines(key, end), b"-----END PUBLIC KEY-----")
+    return end.join(lines)
+
+
 def bare(octets: bytes) -> bytes:
     """Return the RSAPublicKey of a SubjectPublicKeyInfo (RFC 8017 appendix A.1.1)."""
     return load_der_public_key(octets).public_bytes(Encoding.DER, PublicFormat.PKCS1)
@@ -158,6 +174,8 @@ def without_null(octets: bytes) -> bytes:
 
 
 S = Sample
+SPKI = "p= has 12 bytes too many (SubjectPublicKeyInfo); right: p={p}"
+PRIVATE = "p= is a private key, which is public now: stop signing with it"
 NBSP, ZERO_WIDTH = "\u00a0".encode(), "\u200b".encode()
 SAMPLES: dict[str, Sample] = {
     "right": S(same),
@@ -192,7 +210,7 @@ SAMPLES: dict[str, Sample] = {
     "zwsp in p": S(at(100, ZERO_WIDTH), "it contains a zero-width space (U+200B)"),
     "zwsp after last ;": S(after(b";" + ZERO_WIDTH), "it contains a zero-width space (U+200B)"),
     "soft hyphen": S(at(100, "\u00ad".encode()), "it contains a soft hyphen (U+00AD)"),
-    "smart quotes": S(around("\u201c".encode(), "\u201d".encode()), "not a tag: '“v=DKIM1'"),
+    "smart quotes": S(around("\u201c".encode(), "\u201d".encode()), "typographic quotes: '“'"),
     # Comments of key generators and zone files, and other text.
     "----- DKIM key": S(
         after(b" ; ----- DKIM key r for example.com"),
@@ -203,7 +221,7 @@ SAMPLES: dict[str, Sample] = {
         "text after the last semicolon: '----- DKIM key r for example.com'",
     ),
     "-- opendkim": S(after(b"; -- opendkim"), "text after the last semicolon: '-- opendkim'"),
-    "paren": S(after(b" )"), "p= contains ')'"),
+    "paren": S(after(b" )"), "p= ends with a parenthesis"),
     "parens": S(around(b"( ", b" )"), "not a tag: '( v=DKIM1'"),
     "# comment": S(after(b"; # key"), "text after the last semicolon: '# key'"),
     "trailing text": S(after(b"; published by Joe"), "text after the last semicolon: 'published by Joe'"),
@@ -341,7 +359,7 @@ SAMPLES: dict[str, Sample] = {
     "V= beside": S(tag(b"V=DKIM1")),
     "K= beside": S(tag(b"K=dsa")),
     "p p=": S(swap(b"p=", b"p p="), "not a tag: 'p p=MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIB...'"),
-    "p==": S(swap(b"p=", b"p=="), "p= is not a valid key"),
+    "p==": S(swap(b"p=", b"p=="), "p= has '=' too much at character 1"),
     "p:": S(
         swap(b"p=", b"p:"), "text after the last semicolon: 'p:MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCg...'"
     ),
@@ -361,20 +379,20 @@ SAMPLES: dict[str, Sample] = {
     "blank = ": S(p(lambda k: k[:-2] + b" = ="), "", key="rsa4096"),
     "junk after p": S(after(b"!"), "p= contains '!'"),
     "junk AAAA after p": S(after(b"AAAA"), "text after the key in p=: 'AAAA'"),
-    "dot after p": S(after(b"."), "p= contains '.'"),
-    "comma after p": S(after(b","), "p= contains ','"),
+    "dot after p": S(after(b"."), "p= ends with a full stop"),
+    "comma after p": S(after(b","), "p= ends with a comma"),
     "! in p": S(at(100, b"!"), "p= contains '!'"),
     ", in p": S(at(100, b","), "p= contains ','"),
     # Quotes and backslashes.
-    "literal \\n in p": S(at(100, b"\\n"), "p= contains '\\'"),
-    "literal \\n at end": S(after(b"\\n"), "p= contains '\\'"),
-    "backslash ;": S(lambda v: [v.replace(b";", b"\\;")], "v= is not DKIM1: 'DKIM1\\'"),
+    "literal \\n in p": S(at(100, b"\\n"), "p= contains '\\n' where a line ended"),
+    "literal \\n at end": S(after(b"\\n"), "p= contains '\\n' where a line ended"),
+    "backslash ;": S(lambda v: [v.replace(b";", b"\\;")], "backslashes before semicolons"),
     "backslash at split": S(at(255, b"\\ "), "the value contains quotes or backslashes where it was split"),
     "backslash end": S(after(b"\\"), "the value contains quotes or backslashes where it was split"),
     '\\" round': S(around(b'\\"'), "not a tag: '\\\"v=DKIM1'"),
     "\\059": S(
         lambda v: [v.replace(b";", b"\\059")],
-        "it is not a key record: 'v=DKIM1\\059 k=rsa\\059 p=MIIBIjANBgkqhkiG...'",
+        "semicolons are written as \\059",
     ),
     "quotes round": S(around(b'"'), "quotes around the record: '\"v=DKIM1'"),
     "quote at begin": S(before(b'"'), "quotes around the record: '\"v=DKIM1'"),
@@ -543,11 +561,11 @@ SAMPLES: dict[str, Sample] = {
     "ec k": S(lambda v: [der(elliptic)(v)[0].replace(b"k=rsa", b"k=ec")], "k= is unknown: 'ec'"),
     "private pkcs8": S(
         der(private(PrivateFormat.PKCS8)),
-        "p= is a private key, which is public now: stop signing with it",
+        PRIVATE,
     ),
     "private pkcs1": S(
         der(private(PrivateFormat.TraditionalOpenSSL)),
-        "p= is a private key, which is public now: stop signing with it",
+        PRIVATE,
     ),
     "pem in p": S(
         p(lambda k: b"-----BEGIN PUBLIC KEY-----" + k + b"-----END PUBLIC KEY-----"),
@@ -576,6 +594,79 @@ SAMPLES: dict[str, Sample] = {
     "other key": S(der(other), "the key does not match the private key"),
     "p lost": S(swap(b"p=", b""), "text after the last semicolon: 'MIIBIjANBgkqhkiG...'"),
     "p AAAA": S(p(lambda k: b"AAAA"), "p= is not a valid key"),
+    # The right key, mangled.
+    "pem lines in p": S(p(lambda k: armored(k, b"\n")), "p= contains the BEGIN line of a key file"),
+    "pem lines, as n": S(p(lambda k: armored(k, b"n")), "p= contains the BEGIN line of a key file"),
+    "pem no dashes": S(
+        p(lambda k: armored(k, b" ").replace(b"-", b"")), "p= contains the BEGIN line of a key file"
+    ),
+    "pem no blanks": S(
+        p(lambda k: armored(k, b"").replace(b" ", b"")), "p= contains the BEGIN line of a key file"
+    ),
+    "pem rsa": S(
+        p(lambda k: armored(k, b" ").replace(b" PUBLIC", b" RSA PUBLIC")),
+        "p= contains the BEGIN line of a key file",
+    ),
+    "pem end in p": S(after(b"-----END PUBLIC KEY-----"), "p= contains the END line of a key file"),
+    "pem end in p, blank": S(after(b" -----END PUBLIC KEY-----"), "p= contains the END line of a key file"),
+    "pem private": S(p(lambda k: armored(k, b" ").replace(b"PUBLIC", b"PRIVATE")), PRIVATE),
+    "pem, ed": S(p(lambda k: armored(k, b" ")), "p= contains the BEGIN line of a key file", key="ed25519"),
+    "lines": S(p(lambda k: in_lines(k, b"\r\n"))),
+    "lines, literal \\n": S(p(lambda k: in_lines(k, b"\\n")), "p= contains '\\n' where a line ended"),
+    "lines, literal \\n, at end": S(
+        p(lambda k: in_lines(k, b"\\n") + b"\\n"), "p= contains '\\n' where a line ended"
+    ),
+    "lines, literal \\r\\n": S(
+        p(lambda k: in_lines(k, b"\\r\\n")), "p= contains '\\r\\n' where a line ended"
+    ),
+    "lines, n": S(p(lambda k: in_lines(k, b"n")), "p= contains 'n' where a line ended"),
+    "lines, n, at end": S(p(lambda k: in_lines(k, b"n") + b"n"), "p= contains 'n' where a line ended"),
+    "lines, rn": S(p(lambda k: in_lines(k, b"rn")), "p= contains 'rn' where a line ended"),
+    "lines, quotes": S(
+        p(lambda k: in_lines(k, b'"\n"')), "the value contains quotes or backslashes where it was split"
+    ),
+    "+ to blank": S(p(lambda k: k.replace(b"+", b" ")), "each + in p= has become a space"),
+    "+ lost": S(p(lambda k: k.replace(b"+", b"")), "each + in p= is missing"),
+    "%2B": S(p(lambda k: k.replace(b"+", b"%2B")), "p= is URL-encoded: it contains '%2B'"),
+    "%2F": S(p(lambda k: k.replace(b"/", b"%2F")), "p= is URL-encoded: it contains '%2F'"),
+    "%3D": S(p(lambda k: k.replace(b"=", b"%3D")), "p= is URL-encoded: it contains '%3D'", key="rsa4096"),
+    "%3B": S(lambda v: [v.replace(b";", b"%3B")], "semicolons are written as %3B"),
+    "=3D": S(p(lambda k: k.replace(b"=", b"=3D")), "p= is quoted-printable: it has =3D for =", key="rsa4096"),
+    "base64url no pad": S(
+        p(lambda k: k.replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=")),
+        "p= is base64url: it has - for + and _ for /",
+    ),
+    "lower case": S(p(bytes.lower), "letters in p= have changed between upper and lower case"),
+    "upper case": S(p(bytes.upper), "letters in p= have changed between upper and lower case"),
+    "swapped case": S(p(bytes.swapcase), "letters in p= have changed between upper and lower case"),
+    "strings swapped": S(p(lambda k: k[237:] + k[:237]), "the strings of p= are in the wrong order"),
+    "l for I": S(swap(b"p=MII", b"p=MIl"), "p= is altered at character 3: 'l' instead of 'I'"),
+    "O for 0": S(swap(b"G9w0B", b"G9wOB"), "p= is altered at character 19: 'O' instead of '0'"),
+    "end altered": S(swap(b"IDAQAB", b"IDAQA8"), "p= is altered at character 392: '8' instead of 'B'"),
+    "one lost": S(swap(b"kqhki", b"khki"), "p= lacks 'q' at character 12"),
+    "one twice": S(swap(b"G9w0B", b"G9w00B"), "p= has '0' too much at character 20"),
+    # What else people put around it.
+    "dot after ;": S(after(b";."), "text after the last semicolon: '.'"),
+    "blank dot": S(after(b" ."), "p= ends with a full stop"),
+    ") no blank": S(after(b")"), "p= ends with a parenthesis"),
+    "; )": S(after(b"; )"), "text after the last semicolon: ')'"),
+    "' after p": S(after(b"'"), "p= ends with a quote"),
+    "` after p": S(after(b"`"), "p= ends with a backquote"),
+    "“ round p": S(p(lambda k: "\u201c".encode() + k + "\u201d".encode()), "typographic quotes: '“'"),
+    "„ round": S(around("\u201e".encode(), "\u201c".encode()), "typographic quotes: '„'"),
+    "« round": S(around("\u00ab".encode(), "\u00bb".encode()), "typographic quotes: '«'"),
+    "single typographic": S(around("\u2018".encode(), "\u2019".encode()), "typographic quotes: '\u2018'"),
+    "” after p": S(after("\u201d".encode()), "typographic quotes: '”'"),
+    "” split": S(at(255, "\u201d \u201c".encode()), "typographic quotes: '”'"),
+    "“ in v": S(swap(b"DKIM1", "\u201cDKIM1\u201d".encode()), "typographic quotes: '“'"),
+    "backslash ; at end": S(after(b"\\;"), "backslashes before semicolons"),
+    "backslash ; once": S(swap(b"; p", b"\\; p"), "backslashes before semicolons"),
+    "backslashes ;": S(lambda v: [v.replace(b";", b"\\\\;")], "backslashes before semicolons"),
+    "-----, ed": S(
+        after(b" ; ----- DKIM key ed for example.com"),
+        "text after the last semicolon: '----- DKIM key ed for example.com'",
+        key="ed25519",
+    ),
     # Several records.
     "spf after": S(
         lambda v: [v, b"v=spf1 -all"],
@@ -594,14 +685,34 @@ SAMPLES: dict[str, Sample] = {
     ),
     "split in two records": S(
         lambda v: [v[:255], v[255:]],
-        "2 TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)",
+        "2 TXT records contain pieces of one value: join them in one record",
+    ),
+    "split in two records, the last first": S(
+        lambda v: [v[255:], v[:255]],
+        "2 TXT records contain pieces of one value: join them in one record",
+    ),
+    "split in three records": S(
+        lambda v: [v[200:300], v[300:], v[:200]],
+        "3 TXT records contain pieces of one value: join them in one record",
+    ),
+    "split in five records": S(
+        lambda v: [v[:100], v[100:200], v[200:300], v[300:400], v[400:]],
+        "5 TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)",
+    ),
+    "split in two records with tags": S(
+        lambda v: [v[:255], b"v=DKIM1; k=rsa; p=" + v[255:]],
+        "2 TXT records contain pieces of one key: join them in one record",
+    ),
+    "split in two records, quotes": S(
+        lambda v: [b'"' + v[:255] + b'"', b'"' + v[255:] + b'"'],
+        "2 TXT records contain pieces of one value: join them in one record",
     ),
     "revoked beside": S(
         lambda v: [v, b"v=DKIM1; p="],
         "2 TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)",
     ),
     # Ed25519.
-    "ed spki": S(der(wrapped), "p= is not a valid key", key="ed25519"),
+    "ed spki": S(der(wrapped), SPKI, key="ed25519"),
     "ed no k": S(swap(b"k=ed25519; ", b""), "the key in p= is not of the type in k=", key="ed25519"),
     "ed k=rsa": S(swap(b"k=ed25519", b"k=rsa"), "the key in p= is not of the type in k=", key="ed25519"),
     "ed k=Ed25519": S(
@@ -617,15 +728,16 @@ SAMPLES: dict[str, Sample] = {
     "ed no pad": S(p(lambda k: k[:-1]), "the padding at the end of p= (=) is wrong", key="ed25519"),
     "ed more pad": S(after(b"="), "the padding at the end of p= (=) is wrong", key="ed25519"),
     "ed blank in p": S(at(40, b" "), "", key="ed25519"),
-    "ed 31": S(der(lambda d: d[:-1]), "p= is not a valid key", key="ed25519"),
-    "ed 33": S(der(lambda d: d + b"\0"), "p= is not a valid key", key="ed25519"),
+    "ed 31": S(der(lambda d: d[:-1]), "p= has 31 bytes; an Ed25519 key has 32", key="ed25519"),
+    "ed 64": S(der(lambda d: b"x" * 32 + d), PRIVATE, key="ed25519"),
+    "ed 33": S(der(lambda d: d + b"\0"), "p= has 33 bytes; an Ed25519 key has 32", key="ed25519"),
     "ed k last": S(lambda v: [v.replace(b" k=ed25519;", b"") + b"; k=ed25519"], "", key="ed25519"),
     "ed h=sha256": S(tag(b"h=sha256"), "", key="ed25519"),
     "ed h=ed": S(tag(b"h=ed25519-sha256"), "h=ed25519-sha256 does not allow sha256", key="ed25519"),
     "ed nbsp": S(after(NBSP), "it contains a non-breaking space (U+00A0)", key="ed25519"),
     "ed <br>": S(after(b"; <br>"), "text after the last semicolon: '<br>'", key="ed25519"),
     "ed junk after =": S(after(b"abcd"), "text after the key in p=: 'abcd'", key="ed25519"),
-    "ed spki k missing": S(without_k(der(wrapped)), "p= does not match k=", key="ed25519"),
+    "ed spki k missing": S(without_k(der(wrapped)), SPKI, key="ed25519"),
     "ed tab in p": S(at(40, b"\t"), "", key="ed25519"),
     "ed crlf in p": S(at(40, b"\r\n "), "", key="ed25519"),
     "ed n=": S(tag(b"n=x"), "", key="ed25519"),

@@ -7,15 +7,15 @@ mail that any of them refuses is lost. The cause is determined afterwards, for t
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_der_private_key
-
 from dkimpipe import publickey
-from dkimpipe.errors import printable, shown
+from dkimpipe.admin.dns import mangled
+from dkimpipe.admin.dns.mangled import SPLIT_MARKS, quoted, typographic_quotes
+from dkimpipe.errors import printable
 from dkimpipe.options import SignatureOptions
 from dkimpipe.verify import keyrecord, taglist
 from dkimpipe.verify.keyrecord import KeyRecord, KeyRecordError
@@ -29,11 +29,14 @@ _SHOWN = 40  # bytes of a record in a message
 _OPENDKIM_LIMIT = 1024  # bytes: its BUFRSZ, beyond which it does not read
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _INVISIBLE = {"\u00a0": "non-breaking space", "\u200b": "zero-width space", "\u00ad": "soft hyphen"}
-_SPLIT_MARKS = b'"\\ \t\r\n'  # remnants where a value was split or joined
-_NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
+_ESCAPED_SEMICOLONS = {
+    b"\\;": "backslashes before semicolons",
+    b"\\059": "semicolons are written as \\059",
+    b"\\3b": "semicolons are written as \\3b",
+    b"%3B": "semicolons are written as %3B",
+}
+_MAX_PIECES = 4  # TXT records that may be one value: there are 24 orders
 _NOT_TAG_CHARACTERS = re.compile(rb"[^\x20-\x7e\t\r\n]+")
-# The start of a version 3 certificate (RFC 5280 section 4.1): loading one may print warnings.
-_CERTIFICATE = re.compile(rb"(?s)\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02")
 _KEY_LIKE = re.compile(rb"[A-Za-z0-9+/]{40}")  # the shortest, of Ed25519, has 43
 
 
@@ -70,15 +73,14 @@ def need_of(use: Use, value: str) -> Need:
 def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
     """Return the problems with the TXT records of a name, each with its level: error or warning."""
     if len(texts) > 1:
-        what = f"{len(texts)} TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)"
-        return [(what, "error")]
+        return [(_describe_several(texts, needed.value), "error")]
     (text,) = texts
     try:
         found = keyrecord.parse(text)
     except KeyRecordError as error:
         return [(_describe(error, text, _key_of(needed.value)), "error")]
     if publickey.base64_of(found.key).encode() != _key_of(needed.value):
-        return [("the key does not match the private key", "error")]
+        return [(_describe_other_key(found.tags[b"p"], _key_of(needed.value)), "error")]
     return [*_against_signature(needed, found), *_refused_by_stricter(needed, found, text)]
 
 
@@ -169,16 +171,38 @@ def _describe(error: KeyRecordError, text: bytes, wanted: bytes) -> str:
     for character, name in _INVISIBLE.items():
         if character.encode() in text:
             return f"it contains a {name} (U+{ord(character):04X})"
+    for mark, name in _ESCAPED_SEMICOLONS.items():
+        if mark in text:
+            return name
     if isinstance(error.__cause__, TagListError):
-        return _describe_tag_list_error(error.__cause__, text)
+        return typographic_quotes(error.__cause__.piece) or _describe_tag_list_error(error.__cause__, text)
     if str(error) == keyrecord.REVOKED:
         return "the key is revoked: p= is empty"
     if str(error) == keyrecord.NO_KEY:
-        return f"it is not a key record: '{_quoted(text)}'"
+        return f"it is not a key record: '{quoted(text)}'"
     what = str(error).removeprefix("key record: ")
     if error.tag == b"p":
-        return _describe_p(error.value, wanted) or what
-    return f"{what}: '{_quoted(error.value)}'" if error.value else what
+        return mangled.describe(error.value, wanted) or what
+    unusual = typographic_quotes(error.value)
+    return unusual or (f"{what}: '{quoted(error.value)}'" if error.value else what)
+
+
+def _describe_several(texts: list[bytes], value: str) -> str:
+    """Return what is wrong with several records; ``value`` is the right one."""
+    if len(texts) <= _MAX_PIECES and not any(holds(text, value) is Holds.OURS for text in texts):
+        for order in itertools.permutations(texts):
+            if holds(b"".join(order), value) is Holds.OURS:
+                return f"{len(texts)} TXT records contain pieces of one value: join them in one record"
+            keys = b"".join([text.rpartition(b"p=")[2] for text in order])
+            if taglist.unfolded(keys) == _key_of(value):
+                return f"{len(texts)} TXT records contain pieces of one key: join them in one record"
+    return f"{len(texts)} TXT records; verifiers may take any of them (RFC 6376 section 3.6.2.2)"
+
+
+def _describe_other_key(value: bytes, wanted: bytes) -> str:
+    """Return how a key differs that is not the right one: it may be a mangled form of it."""
+    how = mangled.reencoded(value, wanted) or mangled.altered(taglist.unfolded(value), wanted)
+    return how or "the key does not match the private key"
 
 
 def _describe_tag_list_error(error: TagListError, text: bytes) -> str:
@@ -188,55 +212,17 @@ def _describe_tag_list_error(error: TagListError, text: bytes) -> str:
         return "it contains NUL bytes, as in UTF-16 text"
     if str(error) != taglist.NO_TAG:
         unusual = _NOT_TAG_CHARACTERS.search(error.piece)
-        return f"{error}: '{_quoted(unusual[0])}'" if unusual else str(error)
+        return f"{error}: '{quoted(unusual[0])}'" if unusual else str(error)
     piece = error.piece.strip(taglist.FWS)
     if not piece:
         if error.place:
             return "two semicolons in a row"
         return "a semicolon before the first tag" if error.left else "the record is empty"
     if not error.place and piece[:1] in (b'"', b"'"):
-        return f"quotes around the record: '{_quoted(piece)}'"
+        return f"quotes around the record: '{quoted(piece)}'"
     if error.place and not error.left and b"=" not in piece:
-        return f"text after the last semicolon: '{_quoted(piece)}'"
-    return f"not a tag: '{_quoted(piece)}'"
-
-
-def _describe_p(value: bytes, wanted: bytes) -> str:
-    """Return what p= contains instead of a key; empty if unknown."""
-    key = taglist.unfolded(value)
-    if b"-----BEGIN" in value:
-        return "p= contains the BEGIN line of a key file"
-    if key == wanted:
-        return "the key in p= is not of the type in k="
-    if key.translate(None, _SPLIT_MARKS) == wanted:
-        return "the value contains quotes or backslashes where it was split"
-    if key.rstrip(b"=") == wanted.rstrip(b"="):
-        return "the padding at the end of p= (=) is wrong"
-    if key.translate(bytes.maketrans(b"-_", b"+/")) == wanted:
-        return "p= is base64url: it has - for + and _ for /"
-    if junk := _NOT_BASE64.search(value):
-        return f"p= contains '{_quoted(junk[0])}'"
-    if wanted.startswith(key) or wanted.endswith(key):
-        return f"p= is truncated: {len(key)} of {len(wanted)} characters are present"
-    if wanted and key.startswith(wanted):
-        return f"text after the key in p=: '{_quoted(key[len(wanted) :])}'"
-    return _other_object(key)
-
-
-def _other_object(key: bytes) -> str:
-    """Return the kind of file that was pasted into p= by mistake; empty if unknown."""
-    try:
-        octets = taglist.base64(key)
-        if _CERTIFICATE.match(octets):
-            return "p= is a certificate, not a key"
-        load_der_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
-        return ""
-    return "p= is a private key, which is public now: stop signing with it"
-
-
-def _quoted(octets: bytes) -> str:
-    return shown(printable(octets, _SHOWN))
+        return f"text after the last semicolon: '{quoted(piece)}'"
+    return f"not a tag: '{quoted(piece)}'"
 
 
 # Whose key a record contains.
@@ -269,7 +255,7 @@ def holds(text: bytes, value: str = "") -> Holds:
 def _holds_if_refused(error: KeyRecordError, text: bytes, wanted: bytes) -> Holds:
     if str(error) == keyrecord.REVOKED:
         return Holds.NOTHING
-    solid = text.translate(None, _SPLIT_MARKS)
+    solid = text.translate(None, SPLIT_MARKS)
     if wanted and wanted in solid:
         return Holds.UNCLEAR if _KEY_LIKE.search(solid.replace(wanted, b"")) else Holds.OURS
     if str(error) == keyrecord.NO_KEY and not _KEY_LIKE.search(solid):

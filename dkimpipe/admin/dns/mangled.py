@@ -1,0 +1,153 @@
+"""What p= of a key record contains instead of the right key, in words: what an editor or web form did to it.
+
+For messages only: whether a record is valid is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from dkimpipe.errors import printable, shown
+from dkimpipe.verify import taglist
+
+SPLIT_MARKS = b'"\\ \t\r\n'  # remnants where a value was split or joined
+_SHOWN = 40  # bytes of a record in a message
+_ARMOR = re.compile(rb"(BEGIN|END) ?(?:RSA ?)?(PUBLIC|PRIVATE) ?KEY")
+_PRIVATE = "p= is a private key, which is public now: stop signing with it"
+_NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
+_TYPOGRAPHIC = re.compile("[\u2018-\u201f\u00ab\u00bb\u2039\u203a]")
+_AT_THE_END = {b".": "full stop", b",": "comma", b")": "parenthesis", b"'": "quote", b"`": "backquote"}
+# The start of a version 3 certificate (RFC 5280 section 4.1): loading one may print warnings.
+_CERTIFICATE = re.compile(rb"(?s)\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02")
+_ED25519 = 32  # bytes of a key
+_ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")  # of its SubjectPublicKeyInfo (RFC 8410)
+_SAME = 0.9  # of the characters, in a key that was altered in one place
+
+
+def quoted(octets: bytes) -> str:
+    """Return the start of a text, in a form that any terminal can show."""
+    return shown(printable(octets, _SHOWN))
+
+
+def typographic_quotes(text: bytes) -> str:
+    """Return a message about typographic quotes in a text; empty if there are none."""
+    found = _TYPOGRAPHIC.search(text.decode("utf-8", "replace"))
+    return f"typographic quotes: '{found[0]}'" if found else ""
+
+
+def describe(value: bytes, wanted: bytes) -> str:
+    """Return what p= contains instead of the key ``wanted``, in base64; empty if unknown."""
+    key = taglist.unfolded(value)
+    if armor := _ARMOR.search(value):
+        if armor[2] == b"PRIVATE":
+            return _PRIVATE
+        return f"p= contains the {armor[1].decode()} line of a key file"
+    if key == wanted:
+        return "the key in p= is not of the type in k="
+    if not wanted:
+        return _other_object(key)
+    return next(filter(None, _guesses(value, key, wanted)), "")
+
+
+def _guesses(value: bytes, key: bytes, wanted: bytes) -> Iterator[str]:
+    """Yield what may have happened, the most certain first; empty where it did not."""
+    if key.translate(None, SPLIT_MARKS) == wanted:
+        yield "the value contains quotes or backslashes where it was split"
+    yield typographic_quotes(value)
+    yield reencoded(value, wanted)
+    if key[:-1] == wanted and key[-1:] in _AT_THE_END:
+        yield f"p= ends with a {_AT_THE_END[key[-1:]]}"
+    if junk := _NOT_BASE64.search(value):
+        yield f"p= contains '{quoted(junk[0])}'"
+    if wanted.startswith(key) or wanted.endswith(key):
+        yield f"p= is truncated: {len(key)} of {len(wanted)} characters are present"
+    if key.startswith(wanted):
+        yield f"text after the key in p=: '{quoted(key[len(wanted) :])}'"
+    yield _wrong_size(key, wanted)
+    yield altered(key, wanted)
+    yield _other_object(key)
+
+
+def reencoded(value: bytes, wanted: bytes) -> str:
+    """Return how the characters of the right key were changed throughout; empty if they were not."""
+    key = taglist.unfolded(value)
+    if key.rstrip(b"=") == wanted.rstrip(b"="):
+        return "the padding at the end of p= (=) is wrong"
+    if key.translate(bytes.maketrans(b"-_", b"+/")) in (wanted, wanted.rstrip(b"=")):
+        return "p= is base64url: it has - for + and _ for /"
+    if key == wanted.replace(b"+", b""):
+        return f"each + in p= {'has become a space' if b' ' in value else 'is missing'}"
+    if unquote_to_bytes(key) == wanted:
+        return f"p= is URL-encoded: it contains '{quoted(key[key.index(b'%') :][:3])}'"
+    if key.replace(b"=3D", b"=") == wanted:
+        return "p= is quoted-printable: it has =3D for ="
+    if key.lower() == wanted.lower():
+        return "letters in p= have changed between upper and lower case"
+    return _line_ends(key, wanted)
+
+
+def _line_ends(key: bytes, wanted: bytes) -> str:
+    """Return a message if there are remnants of line ends in p=, such as \\n or, unescaped by a server, n."""
+    for end in (b"\\n", b"\\r\\n", b"n", b"rn"):
+        if key.replace(end, b"") == wanted:
+            return f"p= contains '{end.decode()}' where a line ended"
+        for width in range(1, len(wanted)):
+            joined = end.join([wanted[at : at + width] for at in range(0, len(wanted), width)])
+            if key in (joined, joined + end):
+                return f"p= contains '{end.decode()}' where a line ended"
+    return ""
+
+
+def altered(key: bytes, wanted: bytes) -> str:
+    """Return where the right key was altered in one place; empty if it is another key."""
+    if len(key) == len(wanted) and key in wanted + wanted:
+        return "the strings of p= are in the wrong order"
+    begin = _shared(key, wanted)
+    end = _shared(key[begin:][::-1], wanted[begin:][::-1])
+    if begin + end < _SAME * max(len(key), len(wanted)):
+        return ""
+    got, right = key[begin : len(key) - end], wanted[begin : len(wanted) - end]
+    if not right:
+        return f"p= has '{quoted(got)}' too much at character {begin + 1}"
+    if not got:
+        return f"p= lacks '{quoted(right)}' at character {begin + 1}"
+    return f"p= is altered at character {begin + 1}: '{quoted(got)}' instead of '{quoted(right)}'"
+
+
+def _shared(one: bytes, other: bytes) -> int:
+    """Return the number of bytes at the start that are the same."""
+    pairs = enumerate(zip(one, other))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _wrong_size(key: bytes, wanted: bytes) -> str:
+    """Return what is wrong with the size of an Ed25519 key; empty if it is not one."""
+    try:
+        octets, usual = taglist.base64(key), taglist.base64(wanted)
+    except ValueError:
+        return ""
+    if len(usual) != _ED25519 or len(octets) == _ED25519:
+        return ""
+    if octets == _ED25519_PREFIX + usual:
+        extra = len(_ED25519_PREFIX)
+        return f"p= has {extra} bytes too many (SubjectPublicKeyInfo); right: p={wanted.decode()}"
+    if len(octets) == 2 * _ED25519 and octets.endswith(usual):
+        return _PRIVATE
+    return _other_object(key) or f"p= has {len(octets)} bytes; an Ed25519 key has {_ED25519}"
+
+
+def _other_object(key: bytes) -> str:
+    """Return the kind of file that was pasted into p= by mistake; empty if unknown."""
+    try:
+        octets = taglist.base64(key)
+        if _CERTIFICATE.match(octets):
+            return "p= is a certificate, not a key"
+        load_der_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
+        return ""
+    return _PRIVATE
