@@ -1,8 +1,9 @@
 """TXT records, for keys and for policies, within one time limit.
 
-UDP, then TCP if an answer is too long, several servers, aliases: dnspython does all that. This module adds
-a time limit, however many names a message refers to, and however slow their servers are. The time is shared:
-names with slow servers take none of it from other names.
+UDP, then TCP if an answer is too long, several servers, aliases: dnspython does all that. This module asks
+again without EDNS if there is no answer with it, because some servers and firewalls refuse or drop it
+(RFC 6891 section 6.2.2). It adds a time limit, however many names a message refers to, and however slow their
+servers are. The time is shared: names with slow servers take none of it from other names.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BUDGET = 30.0  # seconds for all keys of a message, and again for policies: far from the 280 of the filter
 _ONE_NAME = 10.0  # seconds
+_WITH_EDNS = 2 / 3  # of the time for a name; the rest is for a query without EDNS
 _PAYLOAD = 1232  # octets over UDP, DNS Flag Day 2020
 
 
@@ -76,9 +78,7 @@ class Resolver:
         if seconds <= 0:
             raise TemporaryError("no time left for DNS")
         try:
-            found = self._configured().resolve(
-                dns.name.from_text(name), "TXT", lifetime=min(seconds, _ONE_NAME), search=False
-            )
+            found = self._resolve(dns.name.from_text(name), min(seconds, _ONE_NAME))
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return Answer([])
         except (dns.name.LabelTooLong, dns.name.EmptyLabel, dns.name.NameTooLong, dns.name.BadEscape):
@@ -92,6 +92,18 @@ class Resolver:
         authentic = bool(found.response.flags & dns.flags.AD)
         return Answer([b"".join(record.strings) for record in found], authentic)
 
+    def _resolve(self, name: dns.name.Name, seconds: float) -> dns.resolver.Answer:
+        """Return the answer to a query with EDNS, or else to one without it."""
+        resolver = self._configured()
+        limit = time.monotonic() + seconds
+        resolver.use_edns(0, 0, _PAYLOAD)
+        try:
+            return resolver.resolve(name, "TXT", lifetime=seconds * _WITH_EDNS, search=False)
+        except (dns.resolver.NoNameservers, dns.exception.Timeout):
+            resolver.use_edns(False)
+            left = max(0.0, limit - time.monotonic())
+            return resolver.resolve(name, "TXT", lifetime=left, search=False)
+
     def _configured(self) -> dns.resolver.Resolver:
         """Return dnspython's resolver, with the configured server or those of the system."""
         if not self._resolver:
@@ -102,6 +114,5 @@ class Resolver:
             if self._server:
                 self._resolver.nameservers = [self._server.address]
                 self._resolver.port = self._server.port
-            self._resolver.use_edns(0, 0, _PAYLOAD)
             self._resolver.flags = dns.flags.RD | dns.flags.AD  # RFC 6840 section 5.7
         return self._resolver

@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bind
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from nameserver import NameServer
+from nameserver import NO_EDNS, NameServer
 from records import SAMPLES
 from throwaway import Machine
 
@@ -361,6 +361,18 @@ def test_a_silent_server_is_asked_no_more(keys: Keys, monkeypatch: pytest.Monkey
 def test_a_server_that_fails(keys: Keys, nameserver: NameServer) -> None:
     nameserver.broken.add(OWNER)
     assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: the server failed (SERVFAIL)"]
+
+
+@pytest.mark.parametrize("fault", NO_EDNS.values(), ids=NO_EDNS)
+def test_a_server_without_edns(
+    keys: Keys, nameserver: NameServer, monkeypatch: pytest.MonkeyPatch, fault: Callable[[bytes, str], bytes]
+) -> None:
+    monkeypatch.setattr(lookup, "TIME_OUT", 0.4)
+    nameserver.edns_fault = fault
+    assert in_dns(keys, nameserver) == (0, ["SENDERS and 1 signature is good"])
+    assert nameserver.asked[:2] == [("udp", OWNER)] * 2
+    nameserver.records[OWNER] = [b"v=DKIM1; p="]
+    assert in_dns(keys, nameserver)[1] == [f"error: {OWNER}: the key is revoked: p= is empty"]
 
 
 def test_a_server_that_is_silent(keys: Keys) -> None:

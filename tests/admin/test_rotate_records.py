@@ -22,6 +22,7 @@ import in_memory
 import pytest
 from bind import needs_bind, serving
 from conftest import MAIN, Done, Keys
+from nameserver import NO_EDNS
 from records import SAMPLES
 from rolling import BEGIN, DAY, NAME, NEW, ONE, START, House, Order, Zone, at, obey, orders
 
@@ -98,6 +99,11 @@ def test_a_record_must_serve_all_that_will_sign(keys: Keys, tmp_path: Path, zone
         now += DAY
         assert f"{NAME}: {words}, according to " in house.said(now)
         assert house.states == {"old": "active", NEW: "generated"}
+
+
+def test_a_server_without_edns(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    zone.edns_fault = NO_EDNS["FORMERR"]
+    at(House(tmp_path, keys, ONE, zone.look_at), zone, "active")
 
 
 TAKEN_BY = {

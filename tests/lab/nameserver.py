@@ -30,7 +30,8 @@ class NameServer:
     length, sent as strings of 255 octets at most, several in the order of the list. `aliases`: a name to
     the name its CNAME points at. `broken`: names that get SERVFAIL. `faults`: names to what is done to their
     answers: it gets the response in wire form and 'udp' or 'tcp', and returns what is sent, nothing for
-    silence. `asked`: what was asked so far, as
+    silence. `edns_fault`: the same, for the answers to all queries with EDNS.
+    `asked`: what was asked so far, as
     ('udp' or 'tcp', name). An answer too long for UDP (512 octets, or what the query's EDNS allows) goes
     out empty with TC set, so that the asker comes again by TCP.
     """
@@ -40,6 +41,7 @@ class NameServer:
         self.aliases: dict[str, str] = {}
         self.broken: set[str] = set()
         self.faults: dict[str, Callable[[bytes, str], bytes]] = {}
+        self.edns_fault: Callable[[bytes, str], bytes] | None = None
         self.asked: list[tuple[str, str]] = []
         self.address = "127.0.0.1"
         self.port = 0
@@ -91,6 +93,8 @@ class NameServer:
                 strings = [value[i : i + 255] for i in range(0, len(value), 255)] or [b""]
                 self._add(response, name, dns.rdtypes.ANY.TXT.TXT(IN, TXT, strings))
         fault = self.faults.get(_text(question.name))
+        if self.edns_fault and query.edns >= 0:
+            fault = self.edns_fault
         wire = self._wire(response, query, transport)
         return fault(wire, transport) if fault else wire
 
@@ -105,6 +109,32 @@ class NameServer:
 
     def _add(self, response: dns.message.Message, name: dns.name.Name, rdata: dns.rdata.Rdata) -> None:
         response.find_rrset(response.answer, name, IN, rdata.rdtype, create=True).add(rdata, 1)
+
+
+def silent(wire: bytes, transport: str) -> bytes:
+    """Give no answer."""
+    return b""
+
+
+def with_code(code: int) -> Callable[[bytes, str], bytes]:
+    """Return a fault: the answer with another code."""
+    return lambda wire, transport: wire[:3] + bytes([wire[3] & 0xF0 | code]) + wire[4:]
+
+
+def header_only(code: int) -> Callable[[bytes, str], bytes]:
+    """Return a fault: this code, and not even the question, as servers without EDNS answer."""
+    return lambda wire, transport: wire[:3] + bytes([wire[3] & 0xF0 | code]) + bytes(8)
+
+
+# What servers and firewalls that know no EDNS do with it (RFC 6891 section 7).
+NO_EDNS: dict[str, Callable[[bytes, str], bytes]] = {
+    "FORMERR": header_only(1),
+    "FORMERR, with the question": with_code(1),
+    "NOTIMP": header_only(4),
+    "NOTIMP, with the question": with_code(4),
+    "SERVFAIL": header_only(2),
+    "silent": silent,
+}
 
 
 def _text(name: dns.name.Name) -> str:

@@ -9,7 +9,7 @@ import dns.flags
 import in_memory
 import pytest
 from conftest import MESSAGE, Keys, Report
-from nameserver import NameServer
+from nameserver import NO_EDNS, NameServer, silent, with_code
 
 from dkimpipe.verify.nameserver import Server
 from dkimpipe.verify.resolver import Resolver
@@ -54,17 +54,13 @@ def without_tcp(wire: bytes, transport: str) -> bytes:
     return truncated(wire, transport) if transport == "udp" else b""
 
 
-def with_code(code: int) -> Callable[[bytes, str], bytes]:
-    return lambda wire, transport: wire[:3] + bytes([wire[3] & 0xF0 | code]) + wire[4:]
-
-
 SILENT = f"temperror no answer for {NAME}"
 FAIL = f"temperror the name servers of {NAME} fail"
 
 FAULTS: dict[str, tuple[Callable[[bytes, str], bytes], str]] = {
     "late": (late, "pass"),
     "truncated, then by TCP": (truncated, "pass"),
-    "silent": (lambda wire, transport: b"", SILENT),
+    "silent": (silent, SILENT),
     "wrong ID": (lambda wire, transport: bytes([wire[0] ^ 1]) + wire[1:], SILENT),
     "another question": (lambda wire, transport: wire.replace(b"\3sel", b"\3xel"), SILENT),
     "truncated, and no TCP": (without_tcp, FAIL),
@@ -84,6 +80,31 @@ def test_a_fault_of_the_server(
     started = time.monotonic()
     assert verdict(signed, server) == expected
     assert time.monotonic() - started < 3 * BUDGET
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("fault", NO_EDNS.values(), ids=NO_EDNS)
+def test_a_server_without_edns(
+    signed: bytes, server: NameServer, fault: Callable[[bytes, str], bytes]
+) -> None:
+    server.edns_fault = fault
+    started = time.monotonic()
+    assert verdict(signed, server) == "pass"
+    assert time.monotonic() - started < BUDGET
+    assert len(server.asked) == 2
+
+
+def test_a_long_answer_without_edns_comes_by_tcp(signed: bytes, server: NameServer) -> None:
+    server.edns_fault = NO_EDNS["FORMERR"]
+    server.records[NAME] = [server.records[NAME][0] + b"; n=" + b"x" * 600]
+    assert verdict(signed, server) == "pass"
+    assert server.asked == [("udp", NAME), ("udp", NAME), ("tcp", NAME)]
+
+
+def test_a_server_that_always_refuses(signed: bytes, server: NameServer) -> None:
+    server.faults[NAME] = NO_EDNS["FORMERR"]
+    assert verdict(signed, server) == FAIL
+    assert len(server.asked) == 2
 
 
 def test_no_server_at_all(signed: bytes) -> None:

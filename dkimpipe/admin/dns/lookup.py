@@ -25,6 +25,8 @@ from dkimpipe.verify.nameserver import PORT, Server
 TIME_OUT = 5  # seconds for one query, in two attempts
 PATIENCE = 3  # queries without an answer, after which a server is not queried again
 _MAX_ALIASES = 8
+_PAYLOAD = 1232  # bytes over UDP, DNS Flag Day 2020
+_NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.SERVFAIL, dns.rcode.BADVERS)
 
 
 class Answer(NamedTuple):
@@ -85,8 +87,7 @@ def _resolver(resolver: dns.resolver.Resolver) -> Server:
 def ask(owner: str, at: Server) -> Answer:
     """Query a server for the TXT records of a name, over UDP, and over TCP if the answer is too long."""
     try:
-        query = dns.message.make_query(owner, dns.rdatatype.TXT, use_edns=True, payload=1232)
-        response = _response(query, at)
+        response = _response(owner, at)
     except dns.exception.Timeout:
         return Answer(f"no answer within {TIME_OUT} s", [], silent=True)
     except (OSError, dns.exception.DNSException) as error:
@@ -108,12 +109,18 @@ def ask(owner: str, at: Server) -> Answer:
     return Answer("the name exists, but has no TXT record", [], _negative_ttl(response), absent=True)
 
 
-def _response(query: dns.message.Message, at: Server) -> dns.message.Message:
-    """Return the answer to a query. UDP can lose packets: there is one retry."""
-    try:
-        response, _ = dns.query.udp_with_fallback(query, at.address, TIME_OUT / 2, port=at.port)
-    except dns.exception.Timeout:
-        response, _ = dns.query.udp_with_fallback(query, at.address, TIME_OUT / 2, port=at.port)
+def _response(owner: str, at: Server) -> dns.message.Message:
+    """Return the answer to a query. UDP can lose packets: there is one retry.
+
+    It is without EDNS, which some servers refuse and some firewalls drop (RFC 6891 section 6.2.2).
+    """
+    first = dns.message.make_query(owner, dns.rdatatype.TXT, use_edns=True, payload=_PAYLOAD)
+    with contextlib.suppress(dns.exception.Timeout):
+        response, _ = dns.query.udp_with_fallback(first, at.address, TIME_OUT / 2, port=at.port)
+        if response.rcode() not in _NO_EDNS:
+            return response
+    second = dns.message.make_query(owner, dns.rdatatype.TXT)
+    response, _ = dns.query.udp_with_fallback(second, at.address, TIME_OUT / 2, port=at.port)
     return response
 
 
