@@ -97,8 +97,8 @@ def _checked(method: str, field: Field, tags: dict[bytes, bytes]) -> Signature:
     names = tuple(taglist.words(tags.get(b"h", b"")))
     if method == "dkim" and b"from" not in names:
         raise ValueError("h= does not include from")
-    expires = _number(tags, b"x")
-    if expires is not None and expires < (_number(tags, b"t") or 0):
+    signed, expires = _number(tags, b"t"), _number(tags, b"x")
+    if expires is not None and expires < (signed or 0):
         raise ValueError("x= is before t=")
     return Signature(
         method,

@@ -290,6 +290,46 @@ CASES: dict[str, Case] = {
         ["dkim=permerror x= is before t="],
         disagree="Mail::DKIM: does not look at that, RFC 6376 section 3.5",
     ),
+    "t= no number": Case(
+        tags(t="now"),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM: does not look at it, RFC 6376 section 6.1.1",
+    ),
+    "t= empty": Case(
+        tags(t=""),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM: does not look at it, RFC 6376 section 6.1.1",
+    ),
+    "t= negative": Case(
+        tags(t="-1"),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM: does not look at it, RFC 6376 section 6.1.1",
+    ),
+    "t= a fraction": Case(
+        tags(t="1600000000.5"),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM OpenDKIM: do not look at it, RFC 6376 section 6.1.1",
+    ),
+    "t= a date": Case(
+        tags(t="2026-11-27"),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM OpenDKIM: do not look at it, RFC 6376 section 6.1.1",
+    ),
+    "t= with a sign": Case(
+        tags(t="+1600000000"),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM OpenDKIM: do not look at it, RFC 6376 section 6.1.1",
+    ),
+    "t= hexadecimal": Case(
+        tags(t="0x5f5e1000"),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM: does not look at it, RFC 6376 section 6.1.1",
+    ),
+    "t= of 77 digits": Case(
+        tags(t="1" * 77),
+        ["dkim=permerror t= is not a number"],
+        disagree="Mail::DKIM: does not look at it, RFC 6376 section 6.1.1",
+    ),
     "x= no number": Case(tags(x="never"), ["dkim=permerror x= is not a number"]),
     "l= short": Case(
         tags(l="5", length=5),
