@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, Union
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,6 +20,8 @@ _MAX_RSA_BITS = 16384  # OpenSSL takes no more
 _MAX_TEXT = 16384  # octets; such a key has 3000 of them
 NO_KEY = "not a key record: no p="
 REVOKED = "key is revoked"
+# Visible characters that base64 does not have, such as quotes where a value was split.
+_FOREIGN = re.compile(rb"[\x21-\x7e](?<![A-Za-z0-9+/=])")
 _HASHES = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
 
 
@@ -139,11 +142,21 @@ def _check_version(tags: dict[bytes, bytes]) -> None:
         raise KeyRecordError("key record: v=DKIM1 must be first", b"v")
 
 
+def foreign(base64: bytes) -> set[bytes]:
+    """Return the characters of p= that are ignored, as base64 does not have them (RFC 2045 section 6.8)."""
+    return set(_FOREIGN.findall(base64))
+
+
+def key_octets(base64: bytes) -> bytes:
+    """Return the octets of p=. Raises ValueError."""
+    return taglist.base64(_FOREIGN.sub(b"", base64))
+
+
 def _public_key(kind: str, base64: bytes) -> PublicKey:
     if not base64:
         raise KeyRecordError(REVOKED)
     try:
-        octets = taglist.base64(base64)
+        octets = key_octets(base64)
         if kind == "ed25519":
             return ed25519.Ed25519PublicKey.from_public_bytes(octets)
         key = load_der_public_key(octets)  # a SubjectPublicKeyInfo, or an RSAPublicKey alone

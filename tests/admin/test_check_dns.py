@@ -115,7 +115,7 @@ DNS_FAULTS = {
     ),
     "quotes within": (
         lambda value: {OWNER: [value[:255] + b'" "' + value[255:]]},
-        "error: {}: the value contains quotes or backslashes where it was split",
+        "warning: {}: the value contains quotes or backslashes where it was split",
     ),
     "backslash before semicolon": (
         lambda value: {OWNER: [value.replace(b";", b"\\;")]},

@@ -159,6 +159,24 @@ def test_each_stricter_rule_has_a_sample() -> None:
     assert found == {what for what, _, _ in compare._STRICTER}
 
 
+QUOTES = [name for name in SAMPLES if "quote" in name and not SAMPLES[name].error and name != "n quotes"]
+
+
+@pytest.mark.parametrize("name", QUOTES)
+def test_quotes_in_a_key_are_a_warning(
+    right: dict[str, tuple[Path, bytes]], refusals: dict[str, set[str]], name: str
+) -> None:
+    """All verifiers ignore them, as RFC 2045 section 6.8 has it, and ours."""
+    value = right[SAMPLES[name].key][1]
+    what = "the value contains quotes or backslashes where it was split"
+    assert compare.faults(Need(value.decode()), SAMPLES[name].make(value)) == [(what, "warning")]
+    assert refusals[name] == set()
+
+
+def test_there_are_samples_of_quotes() -> None:
+    assert len(QUOTES) > 7
+
+
 # DomainKeys: only Mail::DKIM verifies it. g= is its own tag, and s= has no meaning in it.
 
 

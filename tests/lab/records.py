@@ -396,15 +396,13 @@ SAMPLES: dict[str, Sample] = {
     ),
     "quotes round": S(around(b'"'), "quotes around the record: '\"v=DKIM1'"),
     "quote at begin": S(before(b'"'), "quotes around the record: '\"v=DKIM1'"),
-    "quote at end": S(after(b'"'), "the value contains quotes or backslashes where it was split"),
-    "quotes round p": S(
-        p(lambda k: b'"' + k + b'"'), "the value contains quotes or backslashes where it was split"
-    ),
+    "quote at end": S(after(b'"'), ""),
+    "quotes round p": S(p(lambda k: b'"' + k + b'"'), ""),
     "single quotes": S(around(b"'"), "quotes around the record: ''v=DKIM1'"),
-    "split quotes": S(at(255, b'" "'), "the value contains quotes or backslashes where it was split"),
-    "split quotes no blank": S(at(255, b'""'), "the value contains quotes or backslashes where it was split"),
-    "split quotes nl": S(at(255, b'"\n"'), "the value contains quotes or backslashes where it was split"),
-    "split one quote": S(at(255, b'"'), "the value contains quotes or backslashes where it was split"),
+    "split quotes": S(at(255, b'" "'), ""),
+    "split quotes no blank": S(at(255, b'""'), ""),
+    "split quotes nl": S(at(255, b'"\n"'), ""),
+    "split one quote": S(at(255, b'"'), ""),
     "split plus": S(at(255, b'" + "'), "p= contains '\" + \"'"),
     "quotes round and split": S(
         lambda v: [b'"' + v[:255] + b'" "' + v[255:] + b'"'], "quotes around the record: '\"v=DKIM1'"
@@ -622,9 +620,7 @@ SAMPLES: dict[str, Sample] = {
     "lines, n": S(p(lambda k: in_lines(k, b"n")), "p= contains 'n' where a line ended"),
     "lines, n, at end": S(p(lambda k: in_lines(k, b"n") + b"n"), "p= contains 'n' where a line ended"),
     "lines, rn": S(p(lambda k: in_lines(k, b"rn")), "p= contains 'rn' where a line ended"),
-    "lines, quotes": S(
-        p(lambda k: in_lines(k, b'"\n"')), "the value contains quotes or backslashes where it was split"
-    ),
+    "lines, quotes": S(p(lambda k: in_lines(k, b'"\n"')), ""),
     "+ to blank": S(p(lambda k: k.replace(b"+", b" ")), "each + in p= has become a space"),
     "+ lost": S(p(lambda k: k.replace(b"+", b"")), "each + in p= is missing"),
     "%2B": S(p(lambda k: k.replace(b"+", b"%2B")), "p= is URL-encoded: it contains '%2B'"),
@@ -741,9 +737,7 @@ SAMPLES: dict[str, Sample] = {
     "ed tab in p": S(at(40, b"\t"), "", key="ed25519"),
     "ed crlf in p": S(at(40, b"\r\n "), "", key="ed25519"),
     "ed n=": S(tag(b"n=x"), "", key="ed25519"),
-    "ed quotes": S(
-        at(40, b'" "'), "the value contains quotes or backslashes where it was split", key="ed25519"
-    ),
+    "ed quotes": S(at(40, b'" "'), "", key="ed25519"),
     "ed s=email": S(tag(b"s=email"), "", key="ed25519"),
     "ed s=email:x": S(
         tag(b"s=email:x"), "s= other than * or email alone: dkimpy would refuse it", key="ed25519"

@@ -81,7 +81,24 @@ def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
         return [(_describe(error, text, _key_of(needed.value)), "error")]
     if publickey.base64_of(found.key).encode() != _key_of(needed.value):
         return [(_describe_other_key(found.tags[b"p"], _key_of(needed.value)), "error")]
-    return [*_against_signature(needed, found), *_refused_by_stricter(needed, found, text)]
+    return [
+        *_against_signature(needed, found),
+        *_foreign(needed, found, text),
+        *_refused_by_stricter(needed, found, text),
+    ]
+
+
+def _foreign(needed: Need, found: KeyRecord, text: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the characters in p= that verifiers ignore: quotes all of them, any others not Mail::DKIM."""
+    value = found.tags[b"p"]
+    if characters := keyrecord.foreign(value):
+        what = mangled.describe(value, _key_of(needed.value))
+        if value.endswith(b"\\"):
+            what = _ESCAPED_SEMICOLONS.get(text[text.rindex(b"\\") :][:2], what)
+        yield (
+            what or "p= contains characters that are not base64",
+            "warning" if characters == {b'"'} else "error",
+        )
 
 
 def _key_of(value: str) -> bytes:
@@ -98,12 +115,12 @@ def _key_of(value: str) -> bytes:
 
 def _is_bare(needed: Need, found: KeyRecord, text: bytes) -> bool:
     # A SubjectPublicKeyInfo ends in the RSAPublicKey (RFC 8017 appendix A.1.1).
-    octets, usual = taglist.base64(found.tags[b"p"]), taglist.base64(_key_of(needed.value))
+    octets, usual = keyrecord.key_octets(found.tags[b"p"]), taglist.base64(_key_of(needed.value))
     return octets != usual and usual.endswith(octets)
 
 
 def _is_unusual_der(needed: Need, found: KeyRecord, text: bytes) -> bool:
-    return not taglist.base64(_key_of(needed.value)).endswith(taglist.base64(found.tags[b"p"]))
+    return not taglist.base64(_key_of(needed.value)).endswith(keyrecord.key_octets(found.tags[b"p"]))
 
 
 def _has_odd_type(needed: Need, found: KeyRecord, text: bytes) -> bool:
@@ -201,8 +218,7 @@ def _describe_several(texts: list[bytes], value: str) -> str:
 
 def _describe_other_key(value: bytes, wanted: bytes) -> str:
     """Return how a key differs that is not the right one: it may be a mangled form of it."""
-    how = mangled.reencoded(value, wanted) or mangled.altered(taglist.unfolded(value), wanted)
-    return how or "the key does not match the private key"
+    return mangled.describe(value, wanted) or "the key does not match the private key"
 
 
 def _describe_tag_list_error(error: TagListError, text: bytes) -> str:
