@@ -92,7 +92,9 @@ def _record(path: str, place: Place) -> bytes:
     try:
         octets = read_file(path, "key file")
         if b"-----BEGIN " not in octets:
-            return octets.strip()
+            from dkimpipe.verify import recordfile
+
+            return recordfile.text(octets)
         read = publickey.public if b"PRIVATE KEY-----" in octets else publickey.public_key_file
         return publickey.key_record(*read(path), {}).encode()
     except ConfigError as error:
