@@ -23,7 +23,7 @@ We lost the game. Are you hungry yet?
 
 
 def main() -> int:
-    """Return 0 if the signature is valid, for ``dkimpipe verify`` and, as it tells, for dkimpy."""
+    """Return 0 if the signature is valid, for ``dkimpipe verify`` and for dkimpy."""
     with tempfile.TemporaryDirectory() as name:
         key = rsa.generate_private_key(65537, 2048)
         key_file, senders = Path(name, "key.pem"), Path(name, "senders")
@@ -36,7 +36,7 @@ def main() -> int:
         record = f"demo._domainkey.example.com={key_file}"
         explained = run(signed, "verify", "--explain", "--key-file", record).decode()
         print(explained)
-    return 0 if ": pass" in explained and "says: valid" in explained else 1
+    return 0 if ": pass" in explained and "dkimpy, another verifier: valid" in explained else 1
 
 
 def run(message: bytes, *arguments: str) -> bytes:
