@@ -17,7 +17,7 @@ class Finding(NamedTuple):
 
     ``what``   the place and the problem, on one line
     ``hint``   the fix, on one or more lines; empty if there is none
-    ``level``  error, warning for what may be intended, or note for what is known to be
+    ``level``  error; warning for what may be intended; note for what is intended
     """
 
     what: str

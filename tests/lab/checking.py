@@ -314,6 +314,10 @@ CONF_FAULTS = {
     "unknown": ("foo bar", ["error: CONF, line 2: unknown directive: 'foo bar'"]),
     "wrong value": ("on_error maybe", ["error: CONF, line 2: on_error must be defer or accept, not 'maybe'"]),
     "no value": ("selector", ["error: CONF, line 2: selector has no value"]),
+    "relay without a port": (
+        "relay 127.0.0.1",
+        ["error: CONF, line 2: relay '127.0.0.1' is not an address with a port"],
+    ),
     "twice": (
         "selector a\nselector b",
         ["warning: CONF, line 3: selector is already in line 2; this one applies"],

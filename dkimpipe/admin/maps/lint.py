@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 
-from dkimpipe import clients, config, mapindex, publickey, senders
+from dkimpipe import clients, config, mapindex, publickey, relay, senders
 from dkimpipe.address import Mailbox, is_domain
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import dkimproxy, entries, index
@@ -53,6 +53,8 @@ class Lint:
             self.settings = config.read_command_line(arguments)
             self._conf()
             clients.networks(self.settings)
+            if self.settings.get("relay"):
+                relay.address(self.settings.get("relay"), self.settings.places["relay"])
         except Trouble as trouble:
             self._error(trouble)
         if self._is_of_dkimproxy:

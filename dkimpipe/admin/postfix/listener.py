@@ -138,7 +138,7 @@ def missing(postconf: Postconf, address: str, is_mapped: bool) -> Iterator[Chang
         yield from _incomplete(postconf, service)
         yield from returning(postconf, service, is_mapped, is_larger=True)
         return
-    host, port = relay.address(address, "relay")
+    host, port = relay.address(address, "argv in master.cf, or the conf file")
     if not strangers.is_loopback(host.decode()):
         return  # a Postfix on another host
     name = f"[{host.decode()}]:{port}" if b":" in host else f"{host.decode()}:{port}"
