@@ -1,0 +1,1 @@
+"""Coming over from other signers: their configuration, read and expressed in dkimpipe's files."""
