@@ -4,8 +4,9 @@ The message is sent once the listener has replied 2xx to the end of it, and not 
 or if the connection fails, the mail is deferred. If that last reply itself is lost, the message may arrive
 twice. SMTP cannot exclude that (RFC 5321 section 4.5.3.2.6), and the alternative is to lose it.
 
-Only DATA is answered by 354, so a reply too many or too few before it ends the session there. After it there
-must be none until the final dot is sent.
+Commands up to DATA are pipelined (RFC 2920). If any is refused the session ends, if need be without the final
+dot, and the listener discards what it has. Only DATA is answered by 354, so a reply too many or too few before
+it ends the session there. After it there must be none until the final dot is sent.
 
 From the connection on there is no alarm. The time that is left limits each system call instead, so a reply
 that has arrived is never overlooked. This module is loaded only where ``relay`` is set.
@@ -50,12 +51,9 @@ def send(spool: "Spool", settings: "Settings") -> str:
     sender, *recipients = [_path(mailbox) for mailbox in (settings.sender or "", *settings.recipients)]
     session = _Session(name)
     session.connect(host, port)
-    lines = session.request(b"EHLO " + _host_name()).upper().split("\n")[1:]
+    lines = session.requests([(b"EHLO " + _host_name(), "2")]).upper().split("\n")[1:]
     offered = {line.partition(" ")[0]: line.split()[1:] for line in lines}
 
-    origin = _origin(settings, offered.get("XFORWARD", ()))
-    if origin:
-        session.request(origin, kind="")  # only the listener's log needs it: a refusal does no harm
     mail = b"MAIL FROM:" + sender
     if "8BITMIME" in offered:
         mail += b" BODY=8BITMIME"
@@ -63,11 +61,13 @@ def send(spool: "Spool", settings: "Settings") -> str:
         mail += b" SIZE=%d" % spool.size
     if "SMTPUTF8" in offered and not all(path.isascii() for path in (sender, *recipients)):
         mail += b" SMTPUTF8"
-    commands = [mail, *[b"RCPT TO:" + path for path in recipients]]
+    requests = [(mail, "2"), *[(b"RCPT TO:" + path, "2") for path in recipients], (b"DATA", "354")]
+    origin = _origin(settings, offered.get("XFORWARD", ()))
+    if origin:
+        requests.insert(0, (origin, ""))  # only the listener's log needs it: a refusal does no harm
     batch = _BATCH if "PIPELINING" in offered else 1
-    for first in range(0, len(commands), batch):
-        session.requests(commands[first : first + batch])
-    session.request(b"DATA", kind="354")
+    for first in range(0, len(requests), batch):
+        session.requests(requests[first : first + batch])
     reply = session.data(spool.pieces())
     session.quit()
     before, queued, place = reply.partition("queued as ")
@@ -166,21 +166,16 @@ class _Session:
             raise RelayError(f"cannot connect to relay {self._name}: {why(error)}", _HINT) from None
         self._expect("2")
 
-    def request(self, command: bytes, kind: str = "2") -> str:
-        """Send a command and return the text of its reply, lines separated by LF.
+    def requests(self, requests: "Sequence[tuple[bytes, str]]") -> str:
+        """Send commands before reading their replies, and return the last one's text, lines separated by LF.
 
-        Raises HandoverError unless the code begins with ``kind``, which may be empty.
+        Raises HandoverError for the first whose code does not begin as its command requires.
         """
-        self._request = printable(command)
-        self._send(command + b"\r\n")
-        return self._expect(kind)
-
-    def requests(self, commands: "list[bytes]") -> None:
-        """Send commands before reading their replies. Raises HandoverError if one is refused."""
-        self._send(b"\r\n".join([*commands, b""]))
-        for command in commands:
+        self._send(b"".join([command + b"\r\n" for command, _ in requests]))
+        for command, code in requests:
             self._request = printable(command)
-            self._expect("2")
+            text = self._expect(code)
+        return text
 
     def data(self, pieces: "Iterable[bytes]") -> str:
         """Send the message and return the text of the final reply. Raises HandoverError if it is refused."""

@@ -33,7 +33,7 @@ def test_each_system_call_of_the_session_fails(place: RelayPlace, report: Report
     assert {fault: word for fault, word in outcomes.items() if word not in EXPECTED} == {}
     counts = Counter(outcomes.values())
     report(f"{len(outcomes)} faults in the session with a relay: {dict(counts)}")
-    assert counts["deferred"] > 50
+    assert counts["deferred"] > 40
     assert {fault.call for fault in outcomes} >= {"connect", "ioctl", "poll", "recvfrom", "sendto", "socket"}
 
 
