@@ -4,8 +4,8 @@ The message is sent once the listener has replied 2xx to the end of it, and not 
 or if the connection fails, the mail is deferred. If that last reply itself is lost, the message may arrive
 twice. SMTP cannot exclude that (RFC 5321 section 4.5.3.2.6), and the alternative is to lose it.
 
-Commands up to DATA are pipelined (RFC 2920). If any is refused the session ends, if need be without the final
-dot, and the listener discards what it has. Only DATA is answered by 354, so a reply too many or too few before
+Commands up to DATA are pipelined (RFC 2920). If any is refused the session ends, even after DATA: without its
+final dot the listener discards the mail. Only DATA is answered by 354, so a reply too many or too few before
 it ends the session there. After it there must be none until the final dot is sent.
 
 From the connection on there is no alarm. The time that is left limits each system call instead, so a reply
@@ -34,7 +34,7 @@ _BATCH = 50  # commands before their replies are read, so that no buffer fills u
 _MAX_REPLY = 65536  # octets
 _MAX_SHOWN = 200  # octets of a reply in an error
 # Octets. Postfix cuts a command after line_length_limit, by default 2048.
-_MAX_PATH = 1000
+_MAX_PATH = 2000
 _MAX_ORIGIN = 150  # one value of XFORWARD, before it is encoded
 _HOST_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 _EARLIER = 0.75  # part of the time; the rest is for the last reply: without it the mail would be sent again
@@ -90,18 +90,22 @@ def address(text: str, place: "Place | str") -> "tuple[bytes, int]":
 def _path(mailbox: str) -> bytes:
     """Return an address as a path (RFC 5321 section 4.1.2).
 
-    Raises UsageError if it could end the path, and so add a parameter or a command.
+    Raises UsageError if it is too long, or could end the path, and so add a parameter or a command.
     """
     octets = mailbox.encode("utf-8", "surrogateescape")
     if octets[:1] == b"<" and octets[-1:] == b">":
         octets = octets[1:-1]
+    if len(octets) > _MAX_PATH:
+        raise UsageError(
+            f"'{printable(octets)}' is too long for SMTP",
+            "delete the mail from the queue (postsuper -d); RFC 5321 limits an address to 254 bytes",
+        )
     parts = octets.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
     outside_quotes = b"".join(parts[::2])
     if (
         any(octet < 32 or octet == 127 for octet in octets)
         or any(octet in b" <>\\" for octet in outside_quotes)
         or len(parts) % 2 == 0
-        or len(octets) > _MAX_PATH
     ):
         raise UsageError(
             f"'{printable(octets)}' cannot be an address in SMTP",
