@@ -3,7 +3,7 @@
 from dkimpipe import senders
 from dkimpipe.address import Mailbox, as_a_labels, first_mailbox, is_domain, spellings, to_lower
 from dkimpipe.config import ANY, AUTHENTICATED, MYNETWORKS, SENDER_MAP
-from dkimpipe.errors import ConfigError, NotAllowed, NotSigned, printable
+from dkimpipe.errors import ConfigError, NoAuthor, NotAllowed, NotSigned, printable
 from dkimpipe.files import exists
 from dkimpipe.options import complete, macros
 
@@ -170,11 +170,19 @@ def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
 
 
 def author_of(message: "Message") -> Mailbox:
-    """Return the address of From. Raises NotSigned if there is none, or more than one From field."""
+    """Return the address of From. Raises NoAuthor if there is none, or more than one From field."""
     fields = message.by_name.get(b"from", [])
     if len(fields) != 1:
-        raise NotSigned(f"{len(fields)} From fields" if fields else "no From field")
-    return first_mailbox(fields[0].value)
+        raise NoAuthor(f"{len(fields)} From fields" if fields else "no From field")
+    try:
+        return first_mailbox(fields[0].value)
+    except NotSigned as reason:
+        from dkimpipe.lenient import only_mailbox
+
+        mailbox = only_mailbox(fields[0].value)
+        if not mailbox:
+            raise NoAuthor(str(reason)) from None
+        return mailbox
 
 
 def candidates_of(message: "Message", settings: "Settings", author: Mailbox) -> "list[Mailbox]":

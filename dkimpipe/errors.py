@@ -106,6 +106,12 @@ class NotSigned(Exception):
     level: "Level" = "info"
 
 
+class NoAuthor(NotSigned):
+    """From cannot be read, is missing, or is there more than once: mail that receivers may refuse."""
+
+    level = "warning"
+
+
 class NotAllowed(NotSigned):
     """The sending user may not use this signature: ``rule`` is the option of the entry that lists who may."""
 

@@ -36,9 +36,10 @@ def refusal(message: "Message", settings: "Settings", signature: "Signature") ->
         if not octets or not (b"*" in items or any(matches(octets, item) for item in items)):
             reason = f"{what} '{printable(octets, _MAX_SHOWN)}' may not use {signature.place}"
             return NotAllowed(reason, f"{option}={rule}")
-        if not holds_one_address(message.by_name[b"from"][0].value):
-            reason = f"more than one address in From: cannot use {signature.place}"
-            return NotAllowed(reason, f"{option}={rule}")
+        author = message.by_name[b"from"][0].value
+        if not holds_one_address(author):
+            fault = "more than one address in From" if author.count(b"@") > 1 else "syntax error in From"
+            return NotAllowed(f"{fault}: cannot use {signature.place}", f"{option}={rule}")
     return None
 
 

@@ -80,6 +80,18 @@ def test_an_address_instead_of_a_message(keys: Keys) -> None:
     )
 
 
+def test_a_syntax_error_in_from(keys: Keys) -> None:
+    path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "explained")
+    author = r"ACME\Bob <bob@example.com>"
+    lines = verb(author, f"--sender_map={path}").stdout.decode().splitlines()
+    assert lines[:3] == [
+        f"from:      {author}",
+        "           syntax error in From: some receivers refuse such mail",
+        "address:   bob@example.com; looked up as bob@example.com, example.com, com, .",
+    ]
+    assert lines[-1] == f"result:    signed d=example.com s=a a=rsa-sha256; from={author}"
+
+
 def test_the_envelope_sender_is_an_option(keys: Keys) -> None:
     path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "explained")
     done = verb("bob@example.net", "-f", "x@example.com", "--match=envelope", f"--sender_map={path}")

@@ -311,6 +311,20 @@ SYSLOG: dict[str, tuple[tuple[Word, ...], bytes, int, str]] = {
         MAIL_INFO,
         "not signed: no entry for alice@example.org; from=Alice <alice@example.org>",
     ),
+    "no From": (TO_BOB, b"Subject: x\n\n", MAIL_WARNING, "not signed: no From field"),
+    "two From": (
+        TO_BOB,
+        b"From: eve@example.org\n" + MESSAGE,
+        MAIL_WARNING,
+        "not signed: 2 From fields; from=eve@example.org",
+    ),
+    "no address": (TO_BOB, b"From: Eve\n\n", MAIL_WARNING, "not signed: no address in 'Eve'; from=Eve"),
+    "syntax error": (
+        TO_BOB,
+        b"From: ACME\\Alice <alice@example.com>\n\n",
+        MAIL_INFO,
+        FACTS.replace("Alice", r"ACME\Alice"),
+    ),
     "accepted": (
         ("--on_error=accept", "--sender_map=/no/such", *TO_BOB),
         MESSAGE,

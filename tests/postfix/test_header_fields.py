@@ -53,6 +53,12 @@ FIELDS = {
     "folded": b"From: Mueller,\n Joerg\n\t<a@example.com>\nTo: Doe,\n\tJane <j@example.net>,\n  x@y.test\n",
     "a quote half open in To": FROM + b'To: "Jane Doe <jane@example.net>\n',
     "a parenthesis half open in Cc": FROM + b"Cc: Jane (Sales <jane@example.net>, Joe :) <joe@example.net>\n",
+    "a quote half open": b'From: "Jane Doe <a@example.com>\n',
+    "a quote half open within": b'From: Jane" Doe <a@example.com>\n',
+    "a parenthesis half open": b"From: Jane (Sales <a@example.com>\n",
+    "a parenthesis too many": b"From: Jane :) <a@example.com>\n",
+    "a login": b"From: ACME\\Jane <a@example.com>\n",
+    "a bracket half open": b"From: [ACME <a@example.com>\n",
     "no recipients": FROM + b"To: undisclosed-recipients:;\n",
     "a group": FROM + b"To: Friends: Doe, Jane <jane@example.net>, bob;, x@example.net\n",
     "every address field": b"From: Doe, Jane <a@example.com>\nSender: Doe: Jane <a@example.com>\n"
@@ -65,11 +71,9 @@ FIELDS = {
 }
 # From holds no address then, or none with a domain: not signed, and not changed either.
 UNSIGNED = {
-    "a quote half open": b'From: "Jane Doe <a@example.com>\n',
-    "a quote half open within": b'From: Jane" Doe <a@example.com>\n',
-    "a parenthesis half open": b"From: Jane (Sales <a@example.com>\n",
-    "a parenthesis too many": b"From: Jane :) <a@example.com>\n",
-    "a backslash": b"From: Doe\\, Jane <a@example.com>\n",
+    "a backslash and a comma": b"From: Doe\\, Jane <a@example.com>\n",
+    "an angle in a comment": b"From: Jane (Sales <a@example.com>)\n",
+    "two angles": b"From: Doe\\ <b@example.com> <a@example.com>\n",
     "no domain": b"From: alice\n",
     "no domain behind a name": b'From: "Alice, A." <alice>\n',
 }

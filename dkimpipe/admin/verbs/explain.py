@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Callable
 
 from dkimpipe import publickey
-from dkimpipe.address import Mailbox
+from dkimpipe.address import Mailbox, first_mailbox
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
@@ -89,6 +89,8 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
             yield f"{name.decode() + ':':<10} {printable(field.value)}"
     try:
         author = author_of(message)
+        if not _is_readable(message.by_name[b"from"][0].value):
+            yield f"{'':<10} syntax error in From: some receivers refuse such mail"
         for mailbox in candidates_of(message, settings, author):
             keys = ", ".join(printable(key) for key in lookup_keys(mailbox))
             yield f"{'address:':<10} {printable(mailbox.address)}; looked up as {keys}"
@@ -112,6 +114,14 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
     for text in signatures.fields(now).decode("ascii", "replace").splitlines():
         yield f"{'field:':<10} {text}"
     yield f"{'result:':<10} {signatures.report.result}{signatures.report.origin}"
+
+
+def _is_readable(value: bytes) -> bool:
+    """Return whether an address is found in a field value without leniency."""
+    try:
+        return bool(first_mailbox(value))
+    except NotSigned:
+        return False
 
 
 def _refused(refusal: NotAllowed) -> str:
