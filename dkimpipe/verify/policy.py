@@ -22,6 +22,7 @@ from typing import Callable
 
 from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
+from dkimpipe.lenient import only_mailbox
 from dkimpipe.message import Message
 from dkimpipe.verify import policyrecord
 from dkimpipe.verify.resolver import Resolver
@@ -86,14 +87,18 @@ def _signers(results: Sequence[SignatureResult], method: str) -> list[bytes]:
 
 def _domains(message: Message, name: bytes) -> list[bytes]:
     """Return the domains of all addresses in the fields of this name, each once."""
-    domains = []
+    domains: list[bytes] = []
     for field in message.by_name.get(name, []):
+        found = []
         try:
             for mailbox in parts(field.value, b","):
-                domains.append(_domain(mailbox) if b"@" in mailbox else b"")
+                found.append(_domain(mailbox) if b"@" in mailbox else b"")
         except ValueError:  # an unterminated comment or quoted string: the addresses before it apply
-            continue
-    return list(dict.fromkeys(filter(None, domains)))
+            pass
+        if not any(found) and (only := only_mailbox(field.value)):  # a syntax error must not evade a policy
+            found = [only.domain]
+        domains += filter(is_domain, found)
+    return list(dict.fromkeys(domains))
 
 
 def _domain(mailbox: bytes) -> bytes:

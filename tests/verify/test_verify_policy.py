@@ -258,6 +258,13 @@ AUTHORS = {
     "first field, second broken": (b"From: b@one.example\nFrom: (\n", "one.example"),
     "before a comment without an end": (b"From: b@one.example, (a\n", "one.example"),
     "beside an unreadable Sender": (b"From: a@one.example\nSender: one\n", "one.example"),
+    "backslash in the name": (b"From: ACME\\B <b@one.example>\n", "one.example"),
+    "quote in the name": (b'From: "B <b@one.example>\n', "one.example"),
+    "parenthesis in the name": (b"From: B) <b@one.example>\n", "one.example"),
+    "parenthesis in the name, second field": (
+        b"From: b@none.example\nFrom: B) <b@one.example>\n",
+        "one.example",
+    ),
 }
 
 
@@ -276,6 +283,8 @@ NO_AUTHOR = {
     "address literal": b"From: a@[192.0.2.1]\n",
     "no domain": b"From: a@one..example\n",
     "quote without an end": b'From: "a@one.example\n',
+    "two addresses, backslash": b"From: a@one.example\\ <b@two.example>\n",
+    "address in a comment": b"From: B (<b@one.example>)\n",
 }
 
 
