@@ -112,6 +112,18 @@ WAYS = {
         submitted() + returned() + filtered(Q1, NO_ENTRY) + END + sent(Q2),
         unsigned(*LOGIN, "no entry for a@example.com"),
     ),
+    "no address": (
+        submitted() + returned() + filtered(Q1, "not signed: no address in 'Bob'; from=Bob") + END + sent(Q2),
+        unsigned(*LOGIN, "no address in 'Bob'"),
+    ),
+    "no From": (
+        submitted() + returned() + filtered(Q1, "not signed: no From field") + END + sent(Q2),
+        unsigned(*LOGIN, "no From field"),
+    ),
+    "several From": (
+        submitted() + returned() + filtered(Q1, "not signed: 2 From fields; from=a@b.test") + END + sent(Q2),
+        unsigned(*LOGIN, "2 From fields"),
+    ),
     "a filter that reports nothing": (
         submitted() + returned() + filtered(Q1, "x") + END + sent(Q2),
         unsigned(*LOGIN, trace.NO_REPORT),
@@ -952,6 +964,9 @@ HINTS = {
     "local": "dkimpipe postfix --apply --sign local",
     "relayed": "let these clients log in at the submission service, or add them to mynetworks",
     "no entry": "dkimpipe genkey example.com",
+    "no address": "correct the From field in the program that writes this mail",
+    "no From": "correct the From field in the program that writes this mail",
+    "several From": "correct the From field in the program that writes this mail",
     "a filter that reports nothing": "see DIAGNOSTICS in dkimpipe(1)",
 }
 
@@ -961,6 +976,13 @@ def test_the_command_that_would_have_it_signed(site: Site, name: str) -> None:
     counts = Counts()
     counts.add(WAYS[name][1])
     assert [row.hint for row in counts.unsigned] == [HINTS[name]]
+
+
+def test_all_fields_without_an_address_are_one_cause() -> None:
+    counts = Counts()
+    for text in ("'Bob'", "'Eve \\'", "'" + "a" * 60 + "..."):
+        counts.add(unsigned("local", "x", f"no address in {text}"))
+    assert [(row.reason, number) for row, number in counts.unsigned.items()] == [("no address in From", 3)]
 
 
 @pytest.mark.parametrize("domain", ["x;reboot", "$(reboot).test", "a..b", "x..."])

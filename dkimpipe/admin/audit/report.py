@@ -27,6 +27,7 @@ ROWS = 500  # of each table; others write the domains and causes
 _METRIC_ROWS = 50
 _KINDS = (*KINDS, RELAYED)
 _NO_ENTRY = re.compile(r"no entry for \S*@([^\s@]+)")
+_NO_AUTHOR = re.compile(r"no address in From|no From field|\d+ From fields")
 _OTHER = "(others)"
 
 
@@ -49,6 +50,8 @@ class Row(NamedTuple):
         if found := _NO_ENTRY.fullmatch(self.reason):
             domain = found[1].lower()
             return f"dkimpipe genkey {domain if is_domain(domain.encode()) else 'DOMAIN'}"
+        if _NO_AUTHOR.fullmatch(self.reason):
+            return "correct the From field in the program that writes this mail"
         return "see DIAGNOSTICS in dkimpipe(1)"
 
 
@@ -71,7 +74,7 @@ class Counts:
         for signature in verdict.signatures:
             _count(self.signatures, tuple(signature), (_OTHER, _OTHER, _OTHER))
         if verdict.outcome == UNSIGNED:
-            row = Row(verdict.kind, verdict.source, verdict.domain, _without_address(verdict.reason))
+            row = Row(verdict.kind, verdict.source, verdict.domain, _common(verdict.reason))
             _count(self.unsigned, row, Row(_OTHER, "", "", NOT_FILTERED))
 
     def add_deferred(self, deferred: Iterable[Deferred]) -> None:
@@ -208,8 +211,10 @@ def _largest(counter: Counter[Any], other: Any) -> list[tuple[Any, int]]:
     return listed[:_METRIC_ROWS] + ([(other, rest)] if rest else [])
 
 
-def _without_address(reason: str) -> str:
-    """Return a reason that is the same for all addresses of a domain."""
+def _common(reason: str) -> str:
+    """Return a reason that is the same for all addresses of a domain, and for all From fields without any."""
+    if reason.startswith("no address in '"):
+        return "no address in From"
     return re.sub(r"(?<=^no entry for )\S*(?=@)", "", reason)
 
 
