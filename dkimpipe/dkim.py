@@ -4,6 +4,7 @@ from binascii import b2a_base64
 
 from dkimpipe import canonical, digest, tags
 from dkimpipe.errors import ConfigError
+from dkimpipe.options import ALWAYS, OVERSIGNED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,40 +15,6 @@ if TYPE_CHECKING:
     from dkimpipe.message import Field, Message
     from dkimpipe.options import SignatureOptions
 
-# RFC 6376 section 5.4.1 and RFC 8058 section 4. True: a single-instance field (RFC 5322 section 3.6). If it
-# is present it is oversigned: one more mention in h= prevents that another is added (RFC 6376 section 8.15).
-# Sender and the fields of mailing lists are legitimately added in transit, so they are never oversigned.
-RECOMMENDED = {
-    b"from": True,
-    b"reply-to": True,
-    b"subject": True,
-    b"date": True,
-    b"to": True,
-    b"cc": True,
-    b"sender": False,
-    b"message-id": True,
-    b"in-reply-to": False,
-    b"references": False,
-    b"mime-version": True,
-    b"content-type": True,
-    b"content-transfer-encoding": True,
-    b"content-id": False,
-    b"content-description": False,
-    b"resent-date": False,
-    b"resent-from": False,
-    b"resent-sender": False,
-    b"resent-to": False,
-    b"resent-cc": False,
-    b"resent-message-id": False,
-    b"list-id": False,
-    b"list-help": False,
-    b"list-unsubscribe": False,
-    b"list-unsubscribe-post": False,
-    b"list-subscribe": False,
-    b"list-post": False,
-    b"list-owner": False,
-    b"list-archive": False,
-}
 KEY_TYPES = {"rsa-sha256": "rsa", "rsa-sha1": "rsa", "ed25519-sha256": "ed25519"}
 _SAFE = frozenset(range(33, 127)) - frozenset(b";=")  # dkim-safe-char, RFC 6376 section 2.11
 
@@ -76,7 +43,7 @@ class DkimSignature:
         ``now`` is the time in seconds since 1970. Raises PrivateKeyError.
         """
         options = self._options
-        names = options.headers or header_names(message)
+        names = options.headers or header_names(message, options.fields)
         written = [
             (b"v", b"1"),
             (b"a", self._algorithm.encode()),
@@ -115,12 +82,13 @@ def signed_data(
     return b"".join([canonical.field(canonicalization, text) for text in [*fields, field]])[:-2]
 
 
-def header_names(message: "Message") -> "list[bytes]":
-    """Return the names for h=: each recommended field as often as it occurs, some oversigned."""
+def header_names(message: "Message", fields: "Mapping[bytes, int]") -> "list[bytes]":
+    """Return the names for h=: each of these fields as often as it occurs, some oversigned."""
     names = []
-    for name, once in RECOMMENDED.items():
+    for name, how in fields.items():
         count = len(message.by_name.get(name, ()))
-        names += [name] * (count + 1 if once and count else count)
+        oversigned = how == ALWAYS or (how == OVERSIGNED and count)
+        names += [name] * (count + 1 if oversigned else count)
     return names
 
 

@@ -4,7 +4,6 @@ from binascii import b2a_base64
 
 from dkimpipe import canonical, digest, tags
 from dkimpipe.address import first_mailbox, is_at_or_below
-from dkimpipe.dkim import RECOMMENDED
 from dkimpipe.errors import ConfigError, NotSigned
 
 TYPE_CHECKING = False
@@ -31,9 +30,9 @@ class DomainKeysSignature:
         sending = first_mailbox(message.by_name[name][0].value).domain
         if not is_at_or_below(sending, options.domain):
             raise NotSigned(f"domainkeys d={options.domain.decode()} does not cover {name.decode()}")
-        if options.headers and name not in options.headers:
+        wanted = options.headers or options.fields
+        if name not in wanted:
             raise ConfigError(f"{options.place}: domainkeys h= does not include {name.decode()}")
-        wanted = options.headers or RECOMMENDED
         fields = [field for field in message.fields if field.name in wanted]
         self._names = [field.name for field in fields]
         self._hash = digest.new("sha1", bodies.large)

@@ -15,6 +15,44 @@ CANONICALIZATIONS = {
     "domainkeys": ("simple", "nofws"),
 }
 ALGORITHMS = {"dkim": ("rsa-sha256", "ed25519-sha256", "rsa-sha1"), "domainkeys": ("rsa-sha1",)}
+# How often h= mentions a field: as often as it occurs, or once more if it occurs, or always once more. One
+# more mention (oversigning) prevents that another field of this name is added (RFC 6376 section 8.15).
+AS_IT_OCCURS, OVERSIGNED, ALWAYS = range(3)
+# RFC 6376 section 5.4.1 and RFC 8058 section 4. Single-instance fields (RFC 5322 section 3.6) are oversigned.
+# Sender and the fields of mailing lists are legitimately added in transit, so they are never oversigned.
+RECOMMENDED = {
+    b"from": OVERSIGNED,
+    b"reply-to": OVERSIGNED,
+    b"subject": OVERSIGNED,
+    b"date": OVERSIGNED,
+    b"to": OVERSIGNED,
+    b"cc": OVERSIGNED,
+    b"sender": AS_IT_OCCURS,
+    b"message-id": OVERSIGNED,
+    b"in-reply-to": AS_IT_OCCURS,
+    b"references": AS_IT_OCCURS,
+    b"mime-version": OVERSIGNED,
+    b"content-type": OVERSIGNED,
+    b"content-transfer-encoding": OVERSIGNED,
+    b"content-id": AS_IT_OCCURS,
+    b"content-description": AS_IT_OCCURS,
+    b"resent-date": AS_IT_OCCURS,
+    b"resent-from": AS_IT_OCCURS,
+    b"resent-sender": AS_IT_OCCURS,
+    b"resent-to": AS_IT_OCCURS,
+    b"resent-cc": AS_IT_OCCURS,
+    b"resent-message-id": AS_IT_OCCURS,
+    b"list-id": AS_IT_OCCURS,
+    b"list-help": AS_IT_OCCURS,
+    b"list-unsubscribe": AS_IT_OCCURS,
+    b"list-unsubscribe-post": AS_IT_OCCURS,
+    b"list-subscribe": AS_IT_OCCURS,
+    b"list-post": AS_IT_OCCURS,
+    b"list-owner": AS_IT_OCCURS,
+    b"list-archive": AS_IT_OCCURS,
+}
+# What a sign before a name in h= adds.
+_SIGNS = {"dkim": {b"+": AS_IT_OCCURS, b"++": ALWAYS}, "domainkeys": {b"+": AS_IT_OCCURS}}
 _DEFAULT_METHODS = {"dkim": "relaxed", "domainkeys": "nofws"}
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
 _MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
@@ -31,7 +69,8 @@ class SignatureOptions:
     ``identity``   the AUID, i=, not yet quoted; empty for none
     ``algorithm``  a=, or empty: follows from the key
     ``header_canonicalization``, ``body_canonicalization``   the two halves of c=
-    ``headers``    the names of h= in lower case; empty for the default
+    ``headers``    the names of h= in lower case; empty if h= is the default or relative to it: then
+    ``fields``     are the names of the fields to sign, each with AS_IT_OCCURS, OVERSIGNED or ALWAYS
     ``lifetime``   seconds from t= to x=; 0 for no x=
     ``timestamp``  whether to write t=
     ``place``      of the entry
@@ -41,6 +80,7 @@ class SignatureOptions:
         "algorithm",
         "body_canonicalization",
         "domain",
+        "fields",
         "header_canonicalization",
         "headers",
         "identity",
@@ -104,15 +144,23 @@ class SignatureOptions:
         self.header_canonicalization, _, body = method.partition("/")
         self.body_canonicalization = body or ("simple" if self.type == "dkim" else method)
 
-    def _set_headers(self, names: str) -> None:
+    def _set_headers(self, text: str) -> None:
         self.headers = tuple(
             name.strip().lower().encode("utf-8", "surrogateescape")
-            for name in names.split(":")
+            for name in text.split(":")
             if name.strip()
         )
-        if self.headers and self.type == "dkim" and b"from" not in self.headers:
+        self.fields = RECOMMENDED
+        names = self.headers
+        if any(name[:1] in (b"+", b"-") for name in names):
+            from dkimpipe.relative import changed
+
+            self.headers = ()
+            self.fields = changed(RECOMMENDED, names, _SIGNS[self.type], self.place)
+            names = tuple(self.fields)
+        if names and self.type == "dkim" and b"from" not in names:
             raise ConfigError(f"{self.place}: h= does not include from (RFC 6376 section 5.4)")
-        for name in self.headers:
+        for name in names:
             if name == b"dkim-signature" and self.type == "dkim":
                 raise ConfigError(f"{self.place}: h= must not include dkim-signature (RFC 6376 section 3.5)")
             if any(not 33 <= octet < 127 or octet in b":;" for octet in name) or len(name) > 76:

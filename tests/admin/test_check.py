@@ -61,6 +61,7 @@ GOOD_MAPS = {
         f". dkim(s=a,{KEY},login=*,d=$senderdomain)\n",
         2,
     ),
+    "relative h": (f"example.com dkim(h=-date:++x-foo,s=a,{KEY}), dkim(h=-*:+from,s=a,{KEY})\n", 2),
     "all options": (f"example.com dkim(c=simple,h=from:to,i=@example.com,x=30d,t=yes,s=a,{KEY})\n", 1),
 }
 

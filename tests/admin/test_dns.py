@@ -28,6 +28,7 @@ NAMES = {
         [],
         ["ed25519._domainkey.example.com", "ed25519._domainkey.example.org"],
     ),
+    "relative-h": (f"example.com dkim({ED},h=-*:+from:++x-foo)\n", [], ["ed25519._domainkey.example.com"]),
     "two": (
         f"example.com dkim({ED}), dkim({RSA})\n",
         [],

@@ -92,6 +92,13 @@ def test_a_syntax_error_in_from(keys: Keys) -> None:
     assert lines[-1] == f"result:    signed d=example.com s=a a=rsa-sha256; from={author}"
 
 
+def test_relative_h(keys: Keys) -> None:
+    path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem,h=-*:+from:++x-foo)\n", "explained")
+    said = verb("bob@example.com", f"--sender_map={path}").stdout.decode()
+    field = "".join(line[11:] for line in said.splitlines() if line.startswith("field:"))
+    assert " h=from:from:x-foo;" in field
+
+
 def test_the_envelope_sender_is_an_option(keys: Keys) -> None:
     path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "explained")
     done = verb("bob@example.net", "-f", "x@example.com", "--match=envelope", f"--sender_map={path}")

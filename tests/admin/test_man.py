@@ -144,6 +144,19 @@ def test_each_macro_has_its_text() -> None:
     }
 
 
+def test_the_default_of_h_is_that_of_the_code() -> None:
+    text = roff.sections(PROSE["dkimpipe-senders.5"])["SIGNED HEADER FIELDS"]
+    groups = {"Oversigned": options.OVERSIGNED, "As often as they occur": options.AS_IT_OCCURS}
+    found = [
+        (name.encode(), how)
+        for term, how in groups.items()
+        for listed in re.findall(rf"^{term}\n: (.+)$", text, re.MULTILINE)
+        for name in re.findall(r"`([^`]+)`", listed)
+    ]
+    assert len(found) == len(options.RECOMMENDED)
+    assert dict(found) == options.RECOMMENDED
+
+
 VALUES = {
     "a": {name for names in options.ALGORITHMS.values() for name in names},
     "c": {name.partition("/")[0] for names in options.CANONICALIZATIONS.values() for name in names},

@@ -34,6 +34,11 @@ EDITS = {
         b"a.example dkim(login=s=a:b c,s=202612,key=/k/new.pem,envelope=*),"
         b" dkim(s=202612,key=/k/new.pem,login=d)\n",
     ),
+    "relative h": (
+        b"a.example dkim(h=-*:+from:++x-s,s=a,key=/k/a.pem), dkim(s=a,h=-date,key=/k/a.pem,x=1d)\n",
+        b"a.example dkim(h=-*:+from:++x-s,s=202612,key=/k/new.pem),"
+        b" dkim(s=202612,h=-date,key=/k/new.pem,x=1d)\n",
+    ),
     "comments, continuation lines, CRLF": (
         b"\xef\xbb\xbfb\xc3\xbccher.example # dkim(s=a,key=/k/a.pem)\r\n"
         b"# dkim(s=a,key=/k/a.pem)\r\n\r\n \t dkim(s=a, ; s=a\r\n\tkey=/k/a.pem) # key=/k/a.pem\r\n",

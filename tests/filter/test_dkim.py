@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+import witness
 from conftest import Keys
 from in_memory import sign
 
-from dkimpipe.dkim import RECOMMENDED, quoted
+from dkimpipe.dkim import quoted
+from dkimpipe.options import RECOMMENDED
 
 NOW = 1_700_000_000
 ONCE = (
@@ -71,6 +73,41 @@ def test_h_of_the_entry_stands_as_it_is(keys: Keys) -> None:
         tags(keys, message("Subject", "X-Mine"), ",h=From:X-Mine:x-mine:List-Id")["h"]
         == "from:x-mine:x-mine:list-id"
     )
+
+
+# Relative h= of the entry, names of the fields of the message beside From, and h= of the signature.
+RELATIVE = {
+    "without": ("-date:-message-id", ["Date", "Message-ID", "To"], "from:from:to:to"),
+    "with, absent": ("+x-foo", ["To"], "from:from:to:to"),
+    "with, once": ("+x-foo", ["X-Foo", "To"], "from:from:to:to:x-foo"),
+    "with, twice": ("+x-foo", ["X-Foo", "To", "x-foo"], "from:from:to:to:x-foo:x-foo"),
+    "oversigned, absent": ("++x-foo", ["To"], "from:from:to:to:x-foo"),
+    "oversigned, once": ("++X-Foo", ["X-Foo"], "from:from:x-foo:x-foo"),
+    "of the default, oversigned, absent": ("++subject", [], "from:from:subject"),
+    "of the default, oversigned, once": ("++subject", ["Subject"], "from:from:subject:subject"),
+    "of mailing lists, oversigned": ("++list-id", ["List-Id"], "from:from:list-id:list-id"),
+    "all out": ("-*:+from:+x-a:+to", ["X-B", "Date", "To", "Sender"], "from:from:to:to"),
+    "as OpenDKIM": ("-*:++from:+x-a:+x-b", ["X-B", "Date"], "from:from:x-b"),
+}
+
+
+@pytest.mark.parametrize(("relative", "names", "expected"), RELATIVE.values(), ids=RELATIVE)
+def test_h_relative_to_the_default(keys: Keys, relative: str, names: list[str], expected: str) -> None:
+    assert tags(keys, message(*names), f",h={relative}")["h"] == expected
+
+
+@pytest.mark.parametrize(("relative", "names", "expected"), RELATIVE.values(), ids=RELATIVE)
+def test_it_verifies(keys: Keys, relative: str, names: list[str], expected: str) -> None:
+    options = f"c=relaxed/relaxed,s=rsa2048,key=KEYS/rsa2048.pem,h={relative}"
+    senders = keys.senders(f"example.com dkim({options})\n", "relative")
+    signed = sign(message(*names), f"--sender_map={senders}")
+    for verdicts in (witness.dkimpy_verdicts, witness.opendkim_verdicts):
+        assert verdicts([signed], keys.records) == [["pass"]]
+
+
+def test_h_of_domainkeys_relative_to_the_default(keys: Keys) -> None:
+    written = tags(keys, message("To", "X-Foo", "Date"), ",h=-date:+x-foo", type="domainkeys")
+    assert written["h"] == "from:to:x-foo"
 
 
 def test_every_recommended_name_is_tested_here() -> None:

@@ -16,7 +16,7 @@ from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
 from dkimpipe.keys import read_key
 from dkimpipe.message import Message
-from dkimpipe.options import SignatureOptions
+from dkimpipe.options import ALWAYS, AS_IT_OCCURS, OVERSIGNED, RECOMMENDED, SignatureOptions
 from dkimpipe.senders import parse
 
 GIVEN = "s=mail,key=/key.pem"
@@ -98,6 +98,11 @@ def test_canonicalization(entry: str, arguments: str, expected: str) -> None:
     assert f"{made.header_canonicalization}/{made.body_canonicalization}" == expected
 
 
+def without(*names: bytes) -> dict[bytes, int]:
+    """Return the default fields without these."""
+    return {name: how for name, how in RECOMMENDED.items() if name not in names}
+
+
 # The rest of an entry, attribute, value.
 VALUES: dict[str, tuple[str, str, object]] = {
     "a-rsa-sha256": ("a=rsa-sha256", "algorithm", "rsa-sha256"),
@@ -121,6 +126,26 @@ VALUES: dict[str, tuple[str, str, object]] = {
     "h-empty-names": ("h=:from::to:", "headers", (b"from", b"to")),
     "h-oversigned": ("h=from:from:to:to", "headers", (b"from", b"from", b"to", b"to")),
     "h-long-name": ("headers=from", "headers", (b"from",)),
+    "h-none": ("t=yes", "fields", RECOMMENDED),
+    "h-relative": ("h=-date:+x-foo", "headers", ()),
+    "h-without": ("h=-date:-Message-ID", "fields", without(b"date", b"message-id")),
+    "h-with": ("h=+X-Foo", "fields", {**RECOMMENDED, b"x-foo": AS_IT_OCCURS}),
+    "h-with-oversigned": ("h=++x-foo", "fields", {**RECOMMENDED, b"x-foo": ALWAYS}),
+    "h-both": (
+        "h= +list-foo : -date : ++cc ",
+        "fields",
+        {**without(b"date"), b"list-foo": AS_IT_OCCURS, b"cc": ALWAYS},
+    ),
+    "h-with-what-is-there": ("h=+date:+sender", "fields", RECOMMENDED),
+    "h-oversigned-list-field": ("h=++list-id", "fields", {**RECOMMENDED, b"list-id": ALWAYS}),
+    "h-none-but": (
+        "h=-*:+from:+x-foo:+Sender:++x-bar",
+        "fields",
+        {b"from": OVERSIGNED, b"x-foo": AS_IT_OCCURS, b"sender": AS_IT_OCCURS, b"x-bar": ALWAYS},
+    ),
+    "h-none-but-from": ("h=-*:++from", "fields", {b"from": ALWAYS}),
+    "h-relative-empty-names": ("h=:-date::", "fields", without(b"date")),
+    "h-name-with-a-sign-within": ("h=+x-a+b", "fields", {**RECOMMENDED, b"x-a+b": AS_IT_OCCURS}),
 }
 
 
@@ -235,6 +260,64 @@ def test_wrong(entry: str, expected: str) -> None:
     assert cause(entry) == f"HERE: {expected}"
 
 
+MIXED = "h= mixes names with and without a sign:"
+# Relative h=, what is wrong, and the hint.
+RELATIVE_WRONG = {
+    "-from": (NO_FROM, "leave out -from"),
+    "-date:-From": (NO_FROM, "leave out -from"),
+    "-*": (NO_FROM, "-*:+from:..."),
+    "-*:+to": (NO_FROM, "-*:+from:..."),
+    "-date:subject": (
+        "h= mixes names with and without a sign: 'subject'",
+        "+subject, or no sign before any name",
+    ),
+    "from:+x-foo": ("h= mixes names with and without a sign: 'from'", "+from, or no sign before any name"),
+    "-x-foo": (
+        "h= takes out a field that would not be signed: '-x-foo'",
+        "h= in dkimpipe-senders(5) lists the default",
+    ),
+    "-*:+from:-date": (
+        "h= takes out a field that would not be signed: '-date'",
+        "h= in dkimpipe-senders(5) lists the default",
+    ),
+    "-date:-Date": ("h= has this name twice: '-date'", ""),
+    "-date:+date": ("h= has this name twice: '+date'", ""),
+    "+x-foo:++x-foo": ("h= has this name twice: '++x-foo'", ""),
+    "-*:-*": ("h= has this name twice: '-*'", ""),
+    "+from:-*": ("h= has names before -*: '-*'", "put -* first"),
+    "+*": ("h= adds *, which is not a field: '+*'", "h= lists each field"),
+    "+": ("h= has a sign without a name: '+'", "-name, +name or ++name"),
+    "-date:-": ("h= has a sign without a name: '-'", "-name, +name or ++name"),
+    "--date": ("h= has an unknown sign: '--date'", "-date, +date or ++date"),
+    "+++date": ("h= has an unknown sign: '+++date'", "-date, +date or ++date"),
+    "+-date": ("h= has an unknown sign: '+-date'", "-date, +date or ++date"),
+    "+dkim-signature": ("h= must not include dkim-signature (RFC 6376 section 3.5)", ""),
+    "+a b": ("h= includes 'a b', which is not a valid field name", ""),
+    "+\u00e9": ("h= includes '\u00e9', which is not a valid field name", ""),
+    f"+{'a' * 77}": (f"h= includes '{'a' * 77}', which is not a valid field name", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), RELATIVE_WRONG.items(), ids=RELATIVE_WRONG)
+def test_relative_h_that_is_wrong(text: str, expected: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        options(f"dkim({GIVEN},h={text})")
+    assert (str(raised.value), raised.value.hint) == (f"HERE: {expected[0]}", expected[1])
+
+
+def test_relative_h_of_domainkeys() -> None:
+    assert options(f"domainkeys({GIVEN},h=-date:+x-foo)").fields == {
+        **without(b"date"),
+        b"x-foo": AS_IT_OCCURS,
+    }
+    with pytest.raises(ConfigError) as raised:
+        options(f"domainkeys({GIVEN},h=++x-foo)")
+    assert (str(raised.value), raised.value.hint) == (
+        "HERE: h= oversigns a field, which DomainKeys cannot do: '++x-foo'",
+        "+x-foo",
+    )
+
+
 def test_time_of_more_digits_than_python_reads() -> None:
     assert cause(f"dkim({GIVEN},x={'9' * 5000})").startswith("HERE: x=: invalid duration 999")
 
@@ -347,6 +430,11 @@ def test_algorithm_follows_from_the_key(keys: Keys, entry: str, key: str, expect
 # h= of domainkeys, message, what is wrong.
 DOMAINKEYS_HEADERS = {
     "no-from": ("h=to", MESSAGE, "domainkeys h= does not include from"),
+    "no-sender-relative": (
+        "h=-sender",
+        b"Sender: b@example.com\n" + MESSAGE,
+        "domainkeys h= does not include sender",
+    ),
     "no-sender": ("h=from", b"Sender: b@example.com\n" + MESSAGE, "domainkeys h= does not include sender"),
 }
 

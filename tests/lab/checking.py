@@ -89,6 +89,18 @@ FAULTS = {
         f"example.com dkim(h=to,s=a,{KEY})",
         ["error: SENDERS, line 1: h= does not include from (RFC 6376 section 5.4)"],
     ),
+    "h mixed": (
+        f"example.com dkim(h=-date:subject,s=a,{KEY})",
+        ["error: SENDERS, line 1: h= mixes names with and without a sign: 'subject'"],
+    ),
+    "h without all": (
+        f"example.com dkim(h=-*,s=a,{KEY})",
+        ["error: SENDERS, line 1: h= does not include from (RFC 6376 section 5.4)"],
+    ),
+    "h of domainkeys oversigned": (
+        f"example.com domainkeys(h=++date,s=a,{KEY})",
+        ["error: SENDERS, line 1: h= oversigns a field, which DomainKeys cannot do: '++date'"],
+    ),
     "ed25519 for an RSA key": (
         f"example.com dkim(a=ed25519-sha256,s=a,{KEY})",
         ["error: SENDERS, line 1: a=ed25519-sha256, but key file KEYS/rsa2048.pem contains an rsa key"],
