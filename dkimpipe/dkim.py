@@ -24,29 +24,29 @@ class DkimSignature:
 
     def __init__(self, options: "SignatureOptions", key: "PrivateKey", bodies: "BodyHashes") -> None:
         """Raise ConfigError if the key does not match the algorithm that the options ask for."""
-        self._options = options
+        self.options = options
         self._key = key
-        self._algorithm = options.algorithm or f"{key.type}-sha256"
-        if KEY_TYPES[self._algorithm] != key.type:
+        self.algorithm = options.algorithm or f"{key.type}-sha256"
+        if KEY_TYPES[self.algorithm] != key.type:
             raise ConfigError(
-                f"{options.place}: a={self._algorithm}, but key file {key.path} contains an {key.type} key"
+                f"{options.place}: a={self.algorithm}, but key file {key.path} contains an {key.type} key"
             )
-        self._hash_name = self._algorithm.partition("-")[2]
+        self._hash_name = self.algorithm.partition("-")[2]
         self._body_hash = bodies.hash(options.body_canonicalization, self._hash_name)
 
     def __str__(self) -> str:
-        return f"d={self._options.domain.decode()} s={self._options.selector.decode()} a={self._algorithm}"
+        return f"d={self.options.domain.decode()} s={self.options.selector.decode()} a={self.algorithm}"
 
     def field(self, message: "Message", now: int) -> bytes:
         """Return the DKIM-Signature field as LF text, folded, without LF at its end.
 
         ``now`` is the time in seconds since 1970. Raises PrivateKeyError.
         """
-        options = self._options
+        options = self.options
         names = options.headers or header_names(message, options.fields)
         written = [
             (b"v", b"1"),
-            (b"a", self._algorithm.encode()),
+            (b"a", self.algorithm.encode()),
             (b"c", f"{options.header_canonicalization}/{options.body_canonicalization}".encode()),
             (b"d", options.domain),
             (b"s", options.selector),

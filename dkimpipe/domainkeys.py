@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 class DomainKeysSignature:
     """A signature in progress: its field is available after the body has passed through ``bodies``."""
 
+    algorithm = "rsa-sha1"
+
     def __init__(
         self, options: "SignatureOptions", key: "PrivateKey", message: "Message", bodies: "BodyHashes"
     ) -> None:
         """Raise NotSigned if d= does not cover the sending address, ConfigError if key or h= is wrong."""
-        self._options = options
+        self.options = options
         self._key = key
         if key.type != "rsa":
             fault = f"key file {key.path} contains an {key.type} key, not rsa"
@@ -44,11 +46,11 @@ class DomainKeysSignature:
         bodies.add(body)
 
     def __str__(self) -> str:
-        return f"d={self._options.domain.decode()} s={self._options.selector.decode()} a=rsa-sha1 domainkeys"
+        return f"d={self.options.domain.decode()} s={self.options.selector.decode()} a=rsa-sha1 domainkeys"
 
     def field(self, message: "Message", now: int) -> bytes:
         """Return the DomainKey-Signature field as LF text, folded, without LF at its end."""
-        options = self._options
+        options = self.options
         field = tags.write_field(
             b"DomainKey-Signature",
             [

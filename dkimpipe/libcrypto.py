@@ -5,6 +5,8 @@ does ctypes, hence its internal module. The functions are the same from OpenSSL 
 configuration file is not read: it could load other code to sign with.
 """
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -15,6 +17,7 @@ else:
 
 _NAMES = ("libcrypto.so.3", "libcrypto.so.1.1")
 _FLAGS = 2 | 8  # RTLD_NOW, RTLD_DEEPBIND: it prefers its own symbols to those of other libraries
+_LOADED = 4  # RTLD_NOLOAD: fail if it is not loaded yet
 # OPENSSL_init_crypto(3): NO_LOAD_CONFIG, NO_ADD_ALL_CIPHERS, NO_ADD_ALL_DIGESTS, NO_ATEXIT. The tables
 # of names are not used here; building and freeing them costs a tenth of the signature.
 _BARE = 0x80 | 0x10 | 0x20 | 0x80000
@@ -61,7 +64,13 @@ class Library:
     """OpenSSL's library. Raises OSError, as all methods do, if it or one of its functions is missing."""
 
     def __init__(self) -> None:
-        self._handle = _load()
+        if "hashlib" in sys.modules:  # a program that uses OpenSSL itself: its settings must stay as they are
+            try:
+                self._handle = _load(_FLAGS | _LOADED)
+                return
+            except OSError:
+                pass
+        self._handle = _load(_FLAGS)
         self._int("OPENSSL_init_crypto", _Long(_BARE), None)
         try:
             self._int("RAND_set_DRBG_type", *_DRBG)
@@ -126,11 +135,11 @@ def _address(variable: object) -> "Any":
     return address
 
 
-def _load() -> "Any":
+def _load(flags: int) -> "Any":
     """Return a handle of the library. Raises OSError."""
     for name in _NAMES[:-1]:
         try:
-            return _ctypes.dlopen(name, _FLAGS)
+            return _ctypes.dlopen(name, flags)
         except OSError:
             continue
-    return _ctypes.dlopen(_NAMES[-1], _FLAGS)
+    return _ctypes.dlopen(_NAMES[-1], flags)

@@ -17,7 +17,10 @@ from dkimpipe.signatures import Signatures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable
+
     from dkimpipe.config import Settings
+    from dkimpipe.spool import Spool
 
 
 def run(arguments: "list[str]") -> int:
@@ -35,11 +38,21 @@ def run(arguments: "list[str]") -> int:
 
 
 def _pass_on(settings: "Settings", parent: int) -> int:
-    message = Message(read_standard_input)
+    complete, signatures = signed(Message(read_standard_input), settings)
+    return hand_over(complete, settings, parent, signatures.report)
+
+
+def signed(
+    message: "Message",
+    settings: "Settings",
+    clock: "Callable[[], float]" = time.time,
+    new_spool: "Callable[[bool, int], Spool]" = spool.new,
+) -> "tuple[Spool, Signatures]":
+    """Return the complete message with its new fields, and what is known of its signatures."""
     bodies = BodyHashes(large=not message.small)
     signatures = Signatures(message, settings, bodies)
 
-    complete = spool.new(message.small, room=signatures.room + len(message.envelope_line))
+    complete = new_spool(message.small, signatures.room + len(message.envelope_line))
     complete.write(message.header)
     for chunk in message.body():
         complete.write(chunk)
@@ -47,9 +60,8 @@ def _pass_on(settings: "Settings", parent: int) -> int:
     bodies.finish()
     # For reinjection without the envelope line, which sendmail(1) would strip.
     top = b"" if settings.recipients else message.envelope_line
-    complete.put_on_top(top + signatures.fields(int(time.time())))
-
-    return hand_over(complete, settings, parent, signatures.report)
+    complete.put_on_top(top + signatures.fields(int(clock())))
+    return complete, signatures
 
 
 def read_standard_input(size: int) -> bytes:

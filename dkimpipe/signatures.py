@@ -21,25 +21,27 @@ _ROOM = 1 << 20
 class Signatures:
     """The signatures in progress: their fields are available after the body has passed through ``bodies``.
 
-    ``room``  an upper bound for the octets of the fields
+    ``making``   the signatures that are being made
+    ``reasons``  why others, or all, are not made
+    ``room``     an upper bound for the octets of the fields
     """
 
     def __init__(self, message: "Message", settings: "Settings", bodies: "BodyHashes") -> None:
         """Raise Trouble, unless the settings let the message pass unsigned after an error."""
         self._message = message
         self._settings = settings
-        self._making: list[DkimSignature | DomainKeysSignature] = []
-        self._reasons: list[str] = []
+        self.making: list[DkimSignature | DomainKeysSignature] = []
+        self.reasons: list[str] = []
         self._chosen_by = ""
         self._level: Level = "info"
         try:
             self._begin(bodies)
         except NotSigned as reason:
-            self._reasons.append(str(reason))
+            self.reasons.append(str(reason))
             self._level = reason.level
         except (ConfigError, SigningError) as trouble:
             self._accept(trouble)
-        self.room = len(self._making) * (_ROOM + 8 * len(message.header))
+        self.room = len(self.making) * (_ROOM + 8 * len(message.header))
 
     def fields(self, now: int) -> bytes:
         """Return the new header fields, raw, with the line ends of the message.
@@ -47,7 +49,7 @@ class Signatures:
         ``now`` is the time in seconds since 1970.
         """
         try:
-            fields = [signature.field(self._message, now) for signature in self._making]
+            fields = [signature.field(self._message, now) for signature in self.making]
         except (ConfigError, SigningError) as trouble:
             self._accept(trouble)
             fields = []
@@ -57,8 +59,8 @@ class Signatures:
     @property
     def report(self) -> Report:
         """What was signed, or why not."""
-        facts = [f"signed {', '.join(map(str, self._making))}"] if self._making else []
-        facts += [f"not signed: {reason}" for reason in self._reasons]
+        facts = [f"signed {', '.join(map(str, self.making))}"] if self.making else []
+        facts += [f"not signed: {reason}" for reason in self.reasons]
         if self._message.long_lines:
             facts.append(f"lines over 998 octets broken: {self._message.long_lines}")
         if self._settings.yes("verbose") and self._chosen_by:
@@ -72,12 +74,12 @@ class Signatures:
             self._chosen_by = f"chosen by '{printable(choice.match.key)}', {place}"
         if self._settings.yes("normalize", True):
             self._message.break_long_lines()
-        self._reasons += dict.fromkeys(map(str, choice.refused))
+        self.reasons += dict.fromkeys(map(str, choice.refused))
         for options in choice.signatures:
             try:
-                self._making.append(self._signature(options, bodies))
+                self.making.append(self._signature(options, bodies))
             except NotSigned as reason:
-                self._reasons.append(str(reason))
+                self.reasons.append(str(reason))
 
     def _signature(
         self, options: "SignatureOptions", bodies: "BodyHashes"
@@ -96,6 +98,6 @@ class Signatures:
         """Record why there is no signature and continue, if the settings allow that; otherwise raise."""
         if self._settings.get("on_error") != "accept" or self._settings.yes("reject_error"):
             raise trouble
-        self._making = []
-        self._reasons = [str(trouble)]
+        self.making = []
+        self.reasons = [str(trouble)]
         self._level = "warning"

@@ -74,6 +74,10 @@ class SpoolFile:
             yield chunk
             at += len(chunk)
 
+    def close(self) -> None:
+        """Free its space at once; the filter leaves that to the end of the process."""
+        posix.close(self._descriptor)
+
     def _write_at(self, at: int, octets: bytes) -> None:
         try:
             while octets:

@@ -636,9 +636,27 @@ def test_the_library_without_a_choice_of_drbg(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(libcrypto._ctypes, "dlsym", dlsym)
     made, text = SIGNERS["rsa1024-pkcs8"]
+    monkeypatch.delitem(sys.modules, "hashlib")  # as in the filter
     signature = PrivateKey("KEY", text)._sign_by_libcrypto(DIGESTS["sha256"], "sha256")
     assert verifies(made, signature, "sha256")
     assert "RAND_set_DRBG_type" in asked
+
+
+def test_the_library_of_a_program_that_uses_it_itself_keeps_its_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find, asked = libcrypto._ctypes.dlsym, []
+
+    def dlsym(handle: int, name: str) -> object:
+        asked.append(name)
+        return find(handle, name)
+
+    libcrypto.Library()  # from here on it is loaded
+    monkeypatch.setattr(libcrypto._ctypes, "dlsym", dlsym)
+    made, text = SIGNERS["rsa1024-pkcs8"]
+    signature = PrivateKey("KEY", text)._sign_by_libcrypto(DIGESTS["sha256"], "sha256")
+    assert verifies(made, signature, "sha256")
+    assert asked == ["d2i_RSAPrivateKey", "RSA_sign", "RSA_free"]
 
 
 @pytest.mark.parametrize("signature", [b"", b"x", bytes(64), bytes(128), bytes(129)])

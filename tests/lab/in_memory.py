@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from dkimpipe.api import Signer
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_command_line
 from dkimpipe.message import Message
-from dkimpipe.signatures import Signatures
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.verifier import SignatureResult, Verifier
 
@@ -24,15 +25,23 @@ def reader(message: bytes, cuts: Iterable[int] = ()) -> Callable[[int], bytes]:
 
 def sign(message: bytes, *arguments: str, cuts: Iterable[int] = (), now: int = 1_700_000_000) -> bytes:
     """Return a message signed as by ``dkimpipe ARGUMENTS``."""
-    read = Message(reader(message, cuts))
-    bodies = BodyHashes(large=not read.small)
-    signatures = Signatures(read, read_command_line(list(arguments)), bodies)
-    body = b""
-    for chunk in read.body():
-        body += chunk
-        bodies.update(chunk)
-    bodies.finish()
-    return read.envelope_line + signatures.fields(now) + read.header + body
+    return signer(*arguments, now=now).sign(_Pieces(message, cuts)).message
+
+
+def signer(*arguments: str, now: int = 1_700_000_000) -> Signer:
+    """Return a signer with the settings of a command line."""
+    given = read_command_line(list(arguments))
+    keywords: dict[str, Any] = {**given.values, "signature": [text for text, _ in given.signatures]}
+    if "normalize" in keywords:
+        keywords["normalize"] = given.yes("normalize")
+    return Signer(**keywords, clock=lambda: now)
+
+
+class _Pieces:
+    """A file that is read in these pieces."""
+
+    def __init__(self, message: bytes, cuts: Iterable[int]) -> None:
+        self.read = reader(message, cuts)
 
 
 def verify(
