@@ -137,6 +137,12 @@ def shown(text: str) -> str:
     return text if longest < _LONG_WORD and "BEGIN" not in text else text[:16] + "..."
 
 
+def for_shell(path: str) -> str:
+    """Return a path as sh(1) takes it, for a command in a hint. ``shlex`` would cost every message."""
+    safe = path.replace("/", "").replace(".", "").replace("-", "").replace("_", "")
+    return path if safe.isalnum() and safe.isascii() else "'" + path.replace("'", "'\\''") + "'"
+
+
 def one_line(text: str) -> str:
     """Return text with everything unprintable, including line ends and lone surrogates, as escapes."""
     return "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])

@@ -3,7 +3,7 @@
 import posix
 import time
 
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, for_shell
 
 # No symbolic link as the last part of the path, no waiting for the writer of a FIFO.
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
@@ -70,7 +70,7 @@ def _itself(path: str) -> str:
             target = link if link.startswith("/") else directory + slash + link
     except (OSError, ValueError):  # not a link, or one to nothing
         pass
-    return f"ls -l {path}"
+    return f"ls -l {for_shell(path)}"
 
 
 def _open_settled(path: str, what: str) -> "tuple[int, posix.stat_result]":
@@ -133,5 +133,5 @@ def _hint(error: Exception, path: str) -> str:
     if isinstance(error, FileNotFoundError):
         return "create it, or fix the path"
     if isinstance(error, PermissionError):
-        return f"let user ID {posix.geteuid()} read it; namei -l {path} shows what blocks access"
+        return f"let user ID {posix.geteuid()} read it; namei -l {for_shell(path)} shows what blocks access"
     return ""

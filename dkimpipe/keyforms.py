@@ -7,7 +7,7 @@ in DNS already: a new key is the advice only where nothing can be converted.
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from dkimpipe.errors import PrivateKeyError
+from dkimpipe.errors import PrivateKeyError, for_shell
 
 NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
 
@@ -65,7 +65,7 @@ def structure(path: str, octets: bytes) -> bytes:
     except _UnreadableError as error:
         fault = str(error)
         hint = error.hint or _HINTS.get(fault, NEW_KEY)
-        hint = hint.replace("{path}", _quoted(path))
+        hint = hint.replace("{path}", for_shell(path))
         raise PrivateKeyError(f"key file {path} {fault}", hint) from None
 
 
@@ -238,9 +238,3 @@ def _fault_of_der(der: bytes) -> str:
     if content[:2] != b"\x02\x01":  # a version has one octet: this is a modulus
         return "contains a public key"
     return "is in DER"
-
-
-def _quoted(path: str) -> str:
-    """Return a path as sh(1) takes it."""
-    safe = path.replace("/", "").replace(".", "").replace("-", "").replace("_", "")
-    return path if safe.isalnum() and safe.isascii() else "'" + path.replace("'", "'\\''") + "'"

@@ -9,7 +9,7 @@ import posix
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from dkimpipe.errors import PrivateKeyError, SigningError
+from dkimpipe.errors import PrivateKeyError, SigningError, for_shell
 from dkimpipe.files import open_file, why
 
 MAX_FILE = 65536
@@ -117,7 +117,7 @@ def read_key(path: str) -> PrivateKey:
         mode = status.st_mode & 0o777
         for bits, exposed in _EXPOSED:
             if mode & bits:
-                hint = f"chmod {mode & 0o640:04o} {path}"
+                hint = f"chmod {mode & 0o640:04o} {for_shell(path)}"
                 raise PrivateKeyError(f"key file {path} is {exposed} (mode {mode:04o})", hint)
         octets = posix.read(descriptor, MAX_FILE)
     except OSError as error:

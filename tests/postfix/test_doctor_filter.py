@@ -348,3 +348,27 @@ def test_before_3_7_the_status_filter_needs_a_file(directory: Path, words: dict[
             rf"printf '%s\n' '/^5(\.3\..*)/ 4$1' > {table}" + f"\n{fill(hint, words)}",
         ),
     ]
+
+
+WRITABLE = {
+    "map": ("senders", 0o666),
+    "conf file": ("conf", 0o646),
+    "directory": ("", 0o757),
+    "conf file of the filter that verifies": ("verify.conf", 0o666),
+}
+
+
+@pytest.mark.parametrize(("name", "mode"), WRITABLE.values(), ids=WRITABLE)
+def test_files_that_others_can_change(both: Path, site: Path, name: str, mode: int) -> None:
+    path = site / name if name else site
+    before = path.stat().st_mode & 0o7777
+    assert check(both) == GOOD
+    path.chmod(mode)
+    try:
+        status, output = check(both)
+        what = f"{path}: writable by others (mode {mode:04o})"
+        assert (status, output) == (78, error(what, f"chmod o-w {path}"))
+        subprocess.run(["sh", "-ec", *hints(output)], check=True)
+        assert check(both) == GOOD
+    finally:
+        path.chmod(before)

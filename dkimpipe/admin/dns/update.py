@@ -30,7 +30,7 @@ from dkimpipe.admin.dns.formats import strings
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.maps import entries
-from dkimpipe.errors import ConfigError, printable
+from dkimpipe.errors import ConfigError, for_shell, printable
 from dkimpipe.files import open_file, why
 from dkimpipe.verify.nameserver import Server
 
@@ -285,7 +285,7 @@ def read_tsig_key(path: str) -> dns.tsig.Key:
     with open(descriptor, "rb") as file:
         mode = status.st_mode & 0o777
         if mode & _OPEN_TO_OTHERS:
-            hint = f"chmod {mode & 0o640:04o} {path}"
+            hint = f"chmod {mode & 0o640:04o} {for_shell(path)}"
             raise ConfigError(f"TSIG key file {path} is accessible to others (mode {mode:04o})", hint)
         text = file.read(_MAX_KEY_FILE).decode("utf-8", "replace")
     words = [word.strip('"') for word in _TOKEN.findall(text) if word]

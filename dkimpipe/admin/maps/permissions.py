@@ -1,30 +1,16 @@
-"""The permissions of the filter's files: its user must be able to read them, and nobody else to write."""
+"""Whether the filter's user can read its files."""
 
 from __future__ import annotations
 
 import grp
 import os
 import pwd
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+import shlex
+from collections.abc import Iterator, Mapping
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
-
-
-def exposed(files: Iterable[str]) -> Iterator[Finding]:
-    """Yield the files, and directories above them, that others can write, and so control the signing."""
-    files = dict.fromkeys(map(os.path.abspath, files))
-    directories = dict.fromkeys(map(os.path.dirname, files))
-    above = dict.fromkeys(str(each) for name in directories for each in (Path(name), *Path(name).parents))
-    for path in map(Path, [*files, *above]):
-        try:
-            mode = path.stat().st_mode & 0o7777
-        except OSError:  # the filter's own code reports it
-            continue
-        if mode & 0o002 and not mode & 0o1000:  # the sticky bit of /tmp keeps files from others
-            yield Finding(f"{path}: writable by others (mode {mode:04o})", f"chmod o-w {path}")
 
 
 def unreadable(files: Mapping[str, Place | None], user: str) -> Iterator[Finding]:
@@ -47,7 +33,10 @@ def unreadable(files: Mapping[str, Place | None], user: str) -> Iterator[Finding
         return
     for path in _unreadable(there, account.pw_uid, number):
         where = f"{files[path]}: key file " if files[path] else ""
-        hint = f"chgrp {group} {path} && chmod g+r {path}\nnamei -l {path} shows what else prevents access"
+        quoted = shlex.quote(path)
+        hint = (
+            f"chgrp {group} {quoted} && chmod g+r {quoted}\nnamei -l {quoted} shows what else prevents access"
+        )
         yield Finding(f"{where}{path}: user {name} cannot read it", hint)
 
 
@@ -58,7 +47,7 @@ def _unreadable(paths: list[str], user: int, group: int) -> list[str]:
     if not child:
         status = 1
         try:
-            if os.geteuid() == 0:
+            if os.geteuid() == 0 != user:
                 os.setgroups([])
                 os.setresgid(group, group, group)
                 os.setresuid(user, user, user)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable
 
 from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.maps import exposure
 from dkimpipe.admin.postfix import (
     cleanup_service,
     client_options,
@@ -245,6 +246,21 @@ def options(service: Service, job: Job = SIGN) -> list[str]:
     return filter_service.own_options(service, job)
 
 
+def _exposure(postconf: Postconf, job: Job) -> Iterable[Finding]:
+    """Check who else can change the files of the filter."""
+    service = filter_service.find(postconf, job)
+    if not service:
+        return ()
+    try:
+        settings = filter_service.settings_of(service, job)
+    except Trouble:
+        return ()  # reported elsewhere
+    files = [settings.get("conf_file", settings.conf_file)]
+    if job is SIGN:
+        files = exposure.files(settings, exposure.keyfiles(settings))
+    return exposure.exposed(files, service.attribute("user") or "")
+
+
 def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
     ours, theirs = settings.get("sendmail", SENDMAIL), postconf.value("sendmail_path")
     if os.path.realpath(ours) != os.path.realpath(theirs):
@@ -293,6 +309,7 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
         filter_user.findings,
         program.findings,
         _filter_settings,
+        _exposure,
         _queue_and_transports,
         listener.findings,
         coverage.findings,
@@ -304,6 +321,7 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
         filter_user.findings,
         program.findings,
         _filter_settings,
+        _exposure,
         _queue_and_transports,
         listener.findings,
     ),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import Finding, print_findings
-from dkimpipe.admin.maps import permissions
+from dkimpipe.admin.maps import exposure, permissions
 from dkimpipe.admin.postfix import doctor, filter_service, filter_user
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -46,8 +46,9 @@ def run(options: argparse.Namespace) -> int:
     service = filter_service.find(postconf) if postconf else None
     lint = Lint(named or (doctor.options(service) if service else []))
     files = {**dict.fromkeys(lint.files), **lint.keyfiles}
-    findings: list[Finding] = [*lint.findings, *permissions.exposed(files)]
     user = (service and service.attribute("user")) or options.user
+    read = exposure.files(lint.settings, lint.keyfiles)
+    findings = [*lint.findings, *exposure.exposed(read, user or SIGN.name, lint.keyfiles)]
     if user or filter_user.exists(SIGN.name):
         findings += permissions.unreadable(files, user or SIGN.name)
     if postconf:

@@ -13,6 +13,8 @@ from typing import Callable
 from dkimpipe import publickey
 from dkimpipe.address import Mailbox, first_mailbox
 from dkimpipe.admin.dns.server_option import FORM, server
+from dkimpipe.admin.maps import exposure
+from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
@@ -87,6 +89,7 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
     for name in (b"from", b"sender", b"list-id"):
         for field in message.by_name.get(name, []):
             yield f"{name.decode() + ':':<10} {printable(field.value)}"
+    keyfiles: list[str] = []
     try:
         author = author_of(message)
         if not _is_readable(message.by_name[b"from"][0].value):
@@ -96,6 +99,7 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
             yield f"{'address:':<10} {printable(mailbox.address)}; looked up as {keys}"
         choice = choose(message, settings)
         yield f"{'entry:':<10} {printable(choice.match.key)}, {choice.signatures[0].place}"
+        keyfiles += [options.keyfile for options in choice.signatures]
         for options in choice.signatures:
             yield from _signature(options, author.domain)
             for text in state(options, choice.match.mailbox) if state else ():
@@ -106,6 +110,9 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
         yield _refused(refusal)
     except (NotSigned, Trouble):
         pass  # reported below, according to on_error
+    for finding in exposure.exposed(exposure.files(settings, keyfiles), SIGN.name):
+        yield f"{'exposed:':<10} {finding.what}"
+        yield f"{'':<10} hint: {finding.hint}"
     bodies = BodyHashes(large=False)
     signatures = Signatures(message, settings, bodies)
     for chunk in message.body():

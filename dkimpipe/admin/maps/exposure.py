@@ -1,0 +1,268 @@
+"""Who else can change the filter's files, or put others in their place, and so controls the signing.
+
+Each file is reached through directories and symbolic links, and whoever can write one of them can replace
+what is below it. Root, the filter's user and the calling user may; any other user or group may not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import shlex
+import stat
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from dkimpipe import mapindex, senders
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.maps import acl, entries
+from dkimpipe.config import Settings
+from dkimpipe.errors import ConfigError, NotSigned
+from dkimpipe.files import exists
+from dkimpipe.options import complete, macros
+
+_MAX_LINKS = 40  # path_resolution(7)
+_NOBODY = 65534  # the kernel's overflowuid and overflowgid: any ID that is not mapped in a container
+_ALL_IDS = ["0", "0", "4294967295"]  # the map outside containers: user_namespaces(7)
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is created there
+
+
+class _Step(NamedTuple):
+    """A directory or link on the way to a file, or the file itself, or the name of a missing one.
+
+    ``directory``  the step before
+    ``status``     of the link itself, if it is one; None if nothing is there
+    """
+
+    path: str
+    directory: str
+    status: os.stat_result | None
+
+
+def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
+    """Return what the filter reads with these settings: conf file, maps with their indexes, and keys.
+
+    A conf file or index that does not exist is among them if the filter would read it.
+    """
+    found = [settings.get("conf_file", settings.conf_file)]
+    for path in entries.maps(settings):
+        index = mapindex.path_of(path)
+        is_long = os.path.isfile(path) and os.path.getsize(path) >= senders.LONG_MAP
+        found += [path, index] if is_long or exists(index) else [path]
+    return [*found, *keyfiles]
+
+
+def keyfiles(settings: Settings) -> list[str]:
+    """Return the key files that the entries name, unread; those with an error are left out."""
+    found: dict[str, None] = {}
+    with contextlib.suppress(ConfigError):
+        for line, signature, _ in entries.outcomes(entries.lines(settings), settings):
+            with contextlib.suppress(ConfigError, NotSigned):
+                if signature:
+                    sender, domain = entries.samples(line)[0]
+                    found.setdefault(complete(signature, settings, macros(sender, domain)).keyfile)
+    return list(found)
+
+
+def exposed(paths: Iterable[str], user: str = "", checked: Collection[str] = ()) -> list[Finding]:
+    """Return who else can change a file, or a directory or link on the way to it: one finding for each.
+
+    Files come first. ``user``: the filter's, as in user= of pipe(8). ``checked``: those of the files whose
+    mode the filter itself checks.
+    """
+    trusted = _trusted(user)
+    found: dict[str, tuple[bool, Finding | None]] = {}
+    for path in dict.fromkeys(paths):
+        for step in reversed(_way(os.path.join(os.getcwd(), path))):
+            if not step.status:
+                found[step.path] = True, _creation(step, trusted)
+            elif step.path not in found:
+                is_directory = stat.S_ISDIR(step.status.st_mode)
+                found[step.path] = is_directory, _fault(step, trusted, path in checked and not is_directory)
+    return [fault for _, fault in sorted(found.values(), key=lambda each: each[0]) if fault]
+
+
+def _trusted(user: str) -> set[int]:
+    trusted = {0, os.geteuid()}
+    try:
+        trusted.add(pwd.getpwnam(user.partition(":")[0]).pw_uid)
+    except KeyError:
+        pass
+    return trusted
+
+
+def _way(path: str) -> list[_Step]:
+    """Return the steps from / to a file, in the order of the kernel; the last is the file, or a missing one.
+
+    It ends early where this user cannot look: the filter's own code reports that.
+    """
+    steps = [_Step("/", "/", os.lstat("/"))]
+    here, names, links = "/", path.split("/"), 0
+    while names:
+        name = names.pop(0)
+        if name in ("", "."):
+            continue
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        there = os.path.join(here, name)
+        try:
+            status = os.lstat(there)
+        except FileNotFoundError:
+            return [*steps, _Step(there, here, None)]
+        except OSError:
+            return steps
+        steps.append(_Step(there, here, status))
+        if not stat.S_ISLNK(status.st_mode):
+            here = there
+        elif links < _MAX_LINKS:
+            links += 1
+            target = os.readlink(there)
+            here = "/" if target.startswith("/") else here
+            names = [*target.split("/"), *names]
+        else:
+            break
+    return steps
+
+
+class _Writers(NamedTuple):
+    """Who can write a file or directory and is not trusted.
+
+    ``words``   describe them, without the file's owner
+    ``entries`` are those of its ACL
+    """
+
+    words: list[str]
+    entries: list[acl.Entry]
+
+
+def _writers(path: str, status: os.stat_result, trusted: set[int]) -> _Writers:
+    """Return them, whether or not a sticky bit limits what they can do. A link's mode has no meaning."""
+    if stat.S_ISLNK(status.st_mode):
+        return _Writers([], [])
+    entries = acl.writers(path)
+    groups = [f"group {_group(status.st_gid)}"]
+    by_mode = groups if status.st_mode & stat.S_IWGRP and status.st_gid else []
+    if entries is not None:
+        entries = [each for each in entries if each.tag == acl.GROUP_OBJ or not _may(each, trusted)]
+        is_group = status.st_gid and any(each.tag == acl.GROUP_OBJ for each in entries)
+        by_mode = groups if is_group else []
+        entries = [each for each in entries if each.tag != acl.GROUP_OBJ]
+    others = ["others"] if status.st_mode & stat.S_IWOTH else []
+    return _Writers([*by_mode, *others], entries or [])
+
+
+def _may(entry: acl.Entry, trusted: set[int]) -> bool:
+    return entry.id in trusted if entry.tag == acl.USER else not entry.id
+
+
+def _fault(step: _Step, trusted: set[int], mode_is_checked: bool = False) -> Finding | None:
+    """Return who can change this file, directory or link; None if nobody else can."""
+    path, directory, status = step
+    if not status:
+        return None
+    writers = _writers(path, status, trusted)
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        writers = _Writers([], [])  # the sticky bit, as of /tmp, keeps what is in it from others
+    if mode_is_checked:
+        writers = writers._replace(words=[])
+    is_foreign = status.st_uid not in trusted
+    if is_foreign and stat.S_ISLNK(
+        status.st_mode
+    ):  # its owner cannot change it, only replace it where sticky
+        above = os.stat(directory)
+        is_foreign = bool(above.st_mode & stat.S_ISVTX) and any(_writers(directory, above, trusted))
+    return _finding(path, status, is_foreign, writers)
+
+
+def _creation(step: _Step, trusted: set[int]) -> Finding | None:
+    """Return who could create a file that the filter would read, in a sticky directory."""
+    status = os.stat(step.directory)
+    writers = _writers(step.directory, status, trusted)
+    names = [*writers.words, *map(_name, writers.entries)]
+    if not status.st_mode & stat.S_ISVTX or not names:
+        return None
+    what = f"{step.directory}: {' and '.join(names)} can create {os.path.basename(step.path)} there"
+    return Finding(what, "move the files to a directory that only root can write, such as /etc/dkimpipe")
+
+
+def _finding(path: str, status: os.stat_result, is_foreign: bool, writers: _Writers) -> Finding | None:
+    mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+    faults = []
+    if is_foreign:
+        faults.append(f"owned by {_user(status.st_uid)}")
+    if writers.words:
+        faults.append(f"writable by {' and '.join(writers.words)} ({mode})")
+    if writers.entries:
+        faults.append(f"writable by {' and '.join(map(_name, writers.entries))} (ACL)")
+    if not faults:
+        return None
+    what = f"{path}: {', '.join(faults)}"
+    groups = [status.st_gid] if writers.words and writers.words[0] != "others" else []
+    if _is_unmapped(status.st_uid if is_foreign else 0, *groups):
+        hint = f"check it outside: namei -l {shlex.quote(path)}"
+        return Finding(f"{what}; nobody may be a user outside this container", hint, "warning")
+    return Finding(what, _fix(path, status, is_foreign, writers))
+
+
+def _fix(path: str, status: os.stat_result, is_foreign: bool, writers: _Writers) -> str:
+    """Return the command after which nobody else can write."""
+    quoted = shlex.quote(path)
+    if is_foreign and _is_home(path, status.st_uid):
+        return "move the files to a directory that only root can write, such as /etc/dkimpipe"
+    commands = []
+    if is_foreign:
+        commands.append(f"chown {'-h ' if stat.S_ISLNK(status.st_mode) else ''}root {quoted}")
+    if writers.entries:
+        listed = ",".join(f"{_letter(each)}:{each.id}" for each in writers.entries)
+        commands.append(f"setfacl -x {listed} {quoted}")
+    if writers.words:
+        if path in _TEMPORARY:
+            commands.append(f"chmod +t {quoted}")
+        else:
+            who = ("g" if writers.words[0] != "others" else "") + ("o" if "others" in writers.words else "")
+            commands.append(f"chmod {who}-w {quoted}")
+    return " && ".join(commands)
+
+
+def _letter(entry: acl.Entry) -> str:
+    return "u" if entry.tag == acl.USER else "g"
+
+
+def _name(entry: acl.Entry) -> str:
+    return _user(entry.id) if entry.tag == acl.USER else f"group {_group(entry.id)}"
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user ID {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return f"ID {number}"
+
+
+def _is_home(path: str, user: int) -> bool:
+    """Return whether this is the home directory of a user, which must stay theirs."""
+    try:
+        return os.path.samefile(pwd.getpwuid(user).pw_dir, path)
+    except (KeyError, OSError):
+        return False
+
+
+def _is_unmapped(*numbers: int) -> bool:
+    """Return whether one of these IDs may stand for one that is not mapped in this user namespace."""
+    if _NOBODY not in numbers:
+        return False
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() != _ALL_IDS
+    except OSError:
+        return False
