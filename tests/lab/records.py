@@ -45,6 +45,11 @@ class Sample(NamedTuple):
         return "" if unchanged else self.error.replace("{p}", value.rpartition(b"p=")[2].decode())
 
 
+def warnings(name: str) -> list[str]:
+    """Return what is warned of in a sample."""
+    return list(WARNINGS.get(name, ()))
+
+
 def same(value: bytes) -> list[bytes]:
     """Leave the record as it is."""
     return [value]
@@ -742,4 +747,30 @@ SAMPLES: dict[str, Sample] = {
     "ed s=email:x": S(
         tag(b"s=email:x"), "s= other than * or email alone: dkimpy would refuse it", key="ed25519"
     ),
+}
+
+# What ``check --dns`` warns of, in records without an error; ``dkimpipe rotate`` waits for these, too.
+QUOTES = "the value contains quotes or backslashes where it was split"
+LINE_BREAK = "it contains a line break that does not fold it (RFC 6376 section 2.8)"
+TESTING = "t=y is left on: verifiers treat the mail as unsigned"
+WARNINGS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("quote at end", "quotes round p", "split quotes", "split quotes no blank"), (QUOTES,)),
+    **dict.fromkeys(("split one quote", "ed quotes"), (QUOTES,)),
+    **dict.fromkeys(("split quotes nl", "lines, quotes"), (QUOTES, LINE_BREAK)),
+    **dict.fromkeys(("crlf between no blank", "lf between", "cr between", "lines"), (LINE_BREAK,)),
+    **dict.fromkeys(("crlf at end", "lf at end", "; lf at end", "cr at end"), (LINE_BREAK,)),
+    **dict.fromkeys(("crlf in p", "lf in p", "cr in p", "lf in n", "cr in n"), (LINE_BREAK,)),
+    **dict.fromkeys(("t=y", "t=y:s", "t=s:y", "t=Y", "t=s : y"), (TESTING,)),
+    "h=sha256:": ("h= is malformed: 'sha256:'",),
+    "h=:sha256": ("h= is malformed: ':sha256'",),
+    "h=sha256::sha1": ("h= is malformed: 'sha256::sha1'",),
+    "h=foo_bar:sha256": ("h= is malformed: 'foo_bar:sha256'",),
+    "t=": ("t= is malformed: ''",),
+    "t=s:": ("t= is malformed: 's:'",),
+    "t=:s": ("t= is malformed: ':s'",),
+    "t=y s": ("t= is malformed: 'y s'",),
+    "t=s,y": ("t= is malformed: 's,y'",),
+    "t=1": ("t= is malformed: '1'",),
+    "n qp bad": ("n= is malformed: 'a=2'",),
+    "n = =": ("n= is malformed: '='",),
 }

@@ -81,11 +81,13 @@ def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
         return [(_describe(error, text, _key_of(needed.value)), "error")]
     if publickey.base64_of(found.key).encode() != _key_of(needed.value):
         return [(_describe_other_key(found.tags[b"p"], _key_of(needed.value)), "error")]
-    return [
+    known = [
         *_against_signature(needed, found),
         *_foreign(needed, found, text),
         *_refused_by_stricter(needed, found, text),
     ]
+    is_wrong = any(level == "error" for _, level in known)
+    return known if is_wrong else [*known, *_against_grammar(found, text)]
 
 
 def _foreign(needed: Need, found: KeyRecord, text: bytes) -> Iterator[tuple[str, str]]:
@@ -158,6 +160,27 @@ def _refused_by_stricter(needed: Need, found: KeyRecord, text: bytes) -> Iterato
     for what, verifiers, has_form in _STRICTER:
         if has_form(needed, found, text):
             yield f"{what}: {verifiers} would refuse it", "error"
+
+
+# What all verifiers accept, although the grammar of RFC 6376 section 3.6.1 does not allow it.
+_WORD = rb"[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?"  # hyphenated-word, section 2.10
+_COLON = rb"[ \t\r\n]*:[ \t\r\n]*"
+_FORMS = {
+    b"h": re.compile(rb"%b(?:%b%b)*" % (_WORD, _COLON, _WORD)),
+    b"s": re.compile(rb"(?:%b|\*)(?:%b(?:%b|\*))*" % (_WORD, _COLON, _WORD)),
+    b"t": re.compile(rb"%b(?:%b%b)*" % (_WORD, _COLON, _WORD)),
+    b"n": re.compile(rb"(?:[^=]|=[0-9A-F]{2})*"),  # quoted-printable (RFC 2045)
+}
+_LINE_BREAK = re.compile(rb"\r\n(?![ \t])|(?<!\r)\n|\r(?!\n)")  # that does not fold: section 2.8
+
+
+def _against_grammar(found: KeyRecord, text: bytes) -> Iterator[tuple[str, str]]:
+    if _LINE_BREAK.search(text):
+        yield "it contains a line break that does not fold it (RFC 6376 section 2.8)", "warning"
+    for tag, form in _FORMS.items():
+        value = found.tags.get(tag)
+        if value is not None and not form.fullmatch(value):
+            yield f"{tag.decode()}= is malformed: '{quoted(value)}'", "warning"
 
 
 def _against_signature(needed: Need, found: KeyRecord) -> Iterator[tuple[str, str]]:

@@ -203,10 +203,14 @@ def primary(options: argparse.Namespace) -> Primary:
     return Primary(options.server, read_tsig_key(options.tsig), options.timeout)
 
 
+class OccupiedError(ConfigError):
+    """There is another TXT record at a name."""
+
+
 def publish(primary: Primary, records: Sequence[Record], ttl: int, zone: str, replace: bool) -> None:
     """Publish records, and print the outcome for each. Raises ConfigError.
 
-    Another TXT record at a name is an error, before anything is changed, unless ``replace`` is set.
+    Another TXT record at a name is an OccupiedError, before anything is changed, unless ``replace`` is set.
     ``zone``: the zone of all names, or '' to ask the server.
     """
     _carry_out(primary, [(record, _rdataset(record.value, ttl)) for record in records], zone, replace)
@@ -234,7 +238,7 @@ def _carry_out(
         change = Change(name, origin, primary.texts(name, origin), after)
         if change.before and not replace and _values(change.before) != [record.value.encode()]:
             there = " and ".join([f"'{printable(value, 500)}'" for value in _values(change.before)])
-            raise ConfigError(f"{record.name} has another TXT record: {there}", "--replace overwrites it")
+            raise OccupiedError(f"{record.name} has another TXT record: {there}", "--replace overwrites it")
         changes.append(change)
     for change in changes:
         if change.word not in ("already there", "not there"):

@@ -25,20 +25,20 @@ class KeyRecords:
         self._servers = lookup.NameServers(options.look_at or ())
 
     def faults(self, needs: Mapping[str, Sequence[Need]]) -> list[Finding]:
-        """Return the problems with the records at these names, on any server.
+        """Return the problems with the records at these names, on any server, warnings included."""
+        return [each for name in needs for each in self._servers.findings(name, list(needs[name]))]
 
-        With ``--publish``, missing records are published first. Raises ConfigError, also if there is another
-        record at a name.
+    def publish(self, needs: Mapping[str, Sequence[Need]]) -> list[Finding]:
+        """Return the same, after publishing missing records, with ``--publish``.
+
+        Raises ConfigError, also if there is another record at a name.
         """
-        found = {name: self._errors(name, each) for name, each in needs.items()}
-        missing = [name for name, errors in found.items() if errors]
+        found = {name: self.faults({name: each}) for name, each in needs.items()}
+        missing = [name for name, findings in found.items() if errors(findings)]
         if missing and self._options.publish:
             self._publish([Record(name, needs[name][0].value) for name in missing])
-            found.update((name, self._errors(name, needs[name])) for name in missing)
-        return [finding for errors in found.values() for finding in errors]
-
-    def _errors(self, name: str, needs: Sequence[Need]) -> list[Finding]:
-        return [each for each in self._servers.findings(name, list(needs)) if each.level == "error"]
+            found.update((name, self.faults({name: needs[name]})) for name in missing)
+        return [finding for findings in found.values() for finding in findings]
 
     def are_free(self, names: Iterable[str]) -> bool:
         """Return whether no server has a key at these names. Raises ConfigError if one does not answer.
@@ -105,4 +105,13 @@ class KeyRecords:
             print(*(f"{each.name}: to be published" for each in records), sep="\n")
             return
         primary = primary or update.primary(self._options)
-        update.publish(primary, records, self._options.ttl, self._options.zone or "", replace)
+        try:
+            update.publish(primary, records, self._options.ttl, self._options.zone or "", replace)
+        except update.OccupiedError as error:
+            hint = "delete it from DNS; the next run publishes the right one"
+            raise ConfigError(str(error), hint) from None
+
+
+def errors(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that are errors."""
+    return [finding for finding in findings if finding.level == "error"]

@@ -18,7 +18,7 @@ from dkimpipe.admin.maps import edit, entries
 from dkimpipe.admin.maps.edit import Pair
 from dkimpipe.admin.maps.entries import Use
 from dkimpipe.admin.rotation import state
-from dkimpipe.admin.rotation.records import KeyRecords
+from dkimpipe.admin.rotation.records import KeyRecords, errors
 from dkimpipe.admin.rotation.state import WAITING, Key
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned, Trouble, one_line
@@ -201,7 +201,7 @@ class Run:
             atomic.remove_temporary(Path(key.keyfile))
         key.value = publickey.record_value(key.keyfile)
         self._cover_all_domains(key)
-        faults = self._records.faults(self._needs(key))
+        faults = self._records.publish(self._needs(key))
         if faults:
             _print(faults)
         else:
@@ -215,11 +215,9 @@ class Run:
             return
         if self._cover_all_domains(key):
             self._generated(key)
-            return
-        faults = self._records.faults(self._needs(key))
-        if faults:
-            _print(faults)
-            key.enter("generated", self._now)
+        elif self._records.faults(self._needs(key)):
+            key.enter("generated", self._now)  # resolvers may have seen the fault: the wait begins again
+            self._generated(key)
         elif key.switching or self._now - key.since > key.wait:
             self._switch(key)
 
@@ -284,7 +282,7 @@ class Run:
     def _active(self, key: Key) -> None:
         """Save the value of the records, which outlive the key file, and report incorrect records."""
         key.value = publickey.record_value(key.keyfile)
-        self._report_errors(self._records.faults(self._needs(key)))
+        self._report_errors(errors(self._records.publish(self._needs(key))))
 
     def _retiring(self, key: Key) -> None:
         """Withdraw the records once no mail in transit needs them."""
