@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from checking import FAULTS
 from conftest import Keys, write_key
 from hypothesis import given
 from hypothesis import strategies as st
@@ -236,11 +237,11 @@ WRONG = {
     ),
     "no-domain": (
         f".example.com dkim({ED})\n",
-        "PATH, line 1: '.example.com' is not a valid signing domain\n",
-        0,
+        "PATH, line 1: no address matches .example.com\nhint: example.com matches the whole domain\n",
+        78,
     ),
     "sometimes-too-long": (
-        f"{'.'.join(['a' * 62] * 4)} dkim(d=$senderdomain,s=x,key=/x)\n",
+        f"{'.'.join(['a' * 62] * 4)} dkim(d=$senderdomain,{ED})\n",
         f"PATH, line 1: d=$senderdomain of {'.'.join(['a' * 62] * 4)} depends on the sender: "
         "its records have no fixed name\n",
         0,
@@ -260,12 +261,12 @@ WRONG = {
     ),
     "other-algorithm": (
         f"example.com dkim(a=rsa-sha256,{ED})\n",
-        "PATH, line 1: dkim with rsa-sha256, but key file KEYS/ed25519.pem is for ed25519\n",
+        "PATH, line 1: a=rsa-sha256, but key file KEYS/ed25519.pem contains an ed25519 key\n",
         78,
     ),
     "domainkeys-ed25519": (
         f"example.com domainkeys({ED})\n",
-        "PATH, line 1: domainkeys with rsa-sha1, but key file KEYS/ed25519.pem is for ed25519\n",
+        "PATH, line 1: domainkeys: key file KEYS/ed25519.pem contains an ed25519 key, not rsa\n",
         78,
     ),
     "no-key": (
@@ -301,6 +302,46 @@ def test_what_is_wrong_with_one_entry_stops_no_other(keys: Keys, text: str, word
     assert done.stderr == f"dkimpipe: {words}".replace("PATH", str(path)).replace("KEYS", str(keys.directory))
     assert done.stdout.decode() == f"ed25519._domainkey.example.net\n{value(keys, 'ed25519')}\n"
     assert done.status == status
+
+
+ERRORS = {name: text for name, (text, said) in FAULTS.items() if said[0].startswith("error: ")}
+
+
+@pytest.mark.parametrize("text", ERRORS.values(), ids=ERRORS)
+def test_no_record_for_an_entry_that_check_calls_an_error(keys: Keys, text: str) -> None:
+    write_key(keys.path("open"), keys.path("rsa2048").read_bytes()).chmod(0o644)
+    path = keys.senders(f"{text}\n")
+    done = run("--sender_map", path, "--format", "plain")
+    assert (done.status, done.stdout) == (78, b"")
+    assert done.stderr.startswith(f"dkimpipe: {path}, line 1: ")
+
+
+NEVER_SIGNED = {
+    "alone": ("example.com domainkeys(d=example.org,KEY)", ""),
+    "beside one that is": ("example.com domainkeys(d=example.org,KEY), dkim(KEY)", "example.com"),
+    "in another entry": (
+        "example.com domainkeys(d=example.org,KEY)\nexample.org domainkeys(KEY)",
+        "example.org",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "domain"), NEVER_SIGNED.values(), ids=NEVER_SIGNED)
+def test_no_record_for_a_signature_that_is_never_made(keys: Keys, text: str, domain: str) -> None:
+    path = keys.senders(text.replace("KEY", RSA) + "\n")
+    done = run("--sender_map", path, "--format", "plain")
+    assert f"{path}, line 1: never signed: domainkeys d=example.org does not cover from\n" in done.stderr
+    names = [line for line in done.stdout.decode().splitlines() if "_domainkey" in line]
+    assert names == ([f"rsa1024._domainkey.{domain}"] if domain else [])
+
+
+@pytest.mark.parametrize("arguments", [(), ("example.net",)])
+def test_an_entry_that_never_signs_stops_no_other_with_its_selector(
+    keys: Keys, arguments: tuple[str, ...]
+) -> None:
+    path = keys.senders(f"example.net dkim({RSA})\nb*@example.net dkim(s=rsa1024,key=KEYS/ed25519.pem)\n")
+    done = run("--sender_map", path, "--format", "plain", *arguments)
+    assert done.stdout.startswith(b"rsa1024._domainkey.example.net\n")
 
 
 def test_no_such_entry(keys: Keys) -> None:
@@ -380,10 +421,10 @@ def test_a_listid_map_by_option_and_key(keys: Keys) -> None:
     assert [each["name"] for each in json.loads(done.stdout)] == ["ed25519._domainkey.b.example"]
 
 
-def test_a_bad_signature_hides_no_other_of_its_entry(keys: Keys) -> None:
+def test_an_entry_with_a_bad_signature_signs_nothing_and_has_no_record(keys: Keys) -> None:
     path = keys.senders(f"example.com arc, dkim({ED})\n")
     done = run("--sender_map", path, "--format", "json")
-    assert [each["name"] for each in json.loads(done.stdout)] == ["ed25519._domainkey.example.com"]
+    assert json.loads(done.stdout) == []
     assert done.stderr.startswith(f"dkimpipe: {path}, line 1: unknown signature type: 'arc'\n")
     assert done.status == 78
 
@@ -556,8 +597,7 @@ def test_a_key_that_is_no_text(tmp_path: Path, keys: Keys) -> None:
     path = tmp_path / "map"
     path.write_bytes(b"\xff.example %b\nexample.net %b\n" % (item, item))
     done = run("--sender_map", path, "--format", "plain")
-    words = "'\\xff.example' is not a valid signing domain"
-    assert done.stderr == f"dkimpipe: {path}, line 1: {words}\n"
+    assert done.stderr == f"dkimpipe: {path}, line 1: no address matches \\udcff.example\n"
     assert done.stdout.decode() == f"ed25519._domainkey.example.net\n{value(keys, 'ed25519')}\n"
 
 

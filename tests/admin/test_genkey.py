@@ -255,3 +255,17 @@ def test_show_finds_a_damaged_key(tmp_path: Path) -> None:
         f"dkimpipe: key file {broken} is damaged: its components are inconsistent\n"
         "hint: generate a new key: dkimpipe genkey\n",
     )
+
+
+def test_a_name_that_dns_does_not_allow(tmp_path: Path) -> None:
+    """Not made, though each part is valid; check calls it an error, too."""
+    domain, selector = ".".join(["a" * 60] * 3), "b" * 60
+    name = f"{selector}._domainkey.{domain}"
+    done = verb(domain, f"--directory={tmp_path}", f"--group={GROUP}", f"--selector={selector}")
+    assert (done.status, done.stderr) == (
+        78,
+        f"dkimpipe: {name} is too long for DNS\nhint: choose a shorter selector: --selector\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+    done = verb(domain, f"--directory={tmp_path}", f"--group={GROUP}", f"--selector={selector[:50]}")
+    assert done.status == 0

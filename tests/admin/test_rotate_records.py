@@ -298,6 +298,26 @@ def test_a_wildcard_record_leaves_no_selector_free(keys: Keys, tmp_path: Path, z
     assert house.states == {"old": "active"}
 
 
+@pytest.mark.parametrize("state", ["active", "generated"])
+def test_an_entry_that_never_signs_gets_no_new_key(
+    keys: Keys, tmp_path: Path, zone: Zone, state: str
+) -> None:
+    """Not even a record for one that it has already got; other keys go on."""
+    other = "example.org dkim(s=other,key=KEYS/rsa2048.pem)\n"
+    house = House(tmp_path, keys, ONE + other, zone.look_at)
+    if state == "generated":
+        house.said(BEGIN)
+    wrong = house.senders.read_text().replace("example.com", "@example.com", 1)
+    house.senders.write_text(wrong)
+    done = house.rotate(BEGIN)
+    assert (done.status, done.stderr) == (
+        78,
+        "dkimpipe: KEYS/senders, line 1: no address matches @example.com\n"
+        "hint: example.com matches the whole domain\n",
+    )
+    assert [order.name for order in orders(done.stdout.decode())] == [f"{NEW}._domainkey.example.org"]
+
+
 def damage(house: House) -> None:
     (house.directory / rotation.NAME).write_text('{"keys": [{"state": "asleep"}]}')
 

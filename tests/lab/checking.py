@@ -243,6 +243,12 @@ FAULTS = {
         f"example.com dkim(s=a,{KEY}), dkim(s=a,key=KEYS/ed25519.pem)",
         ["error: SENDERS, line 1: a._domainkey.example.com already belongs to another key, KEYS/rsa2048.pem"],
     ),
+    "a record's name that is too long": (
+        f"{'.'.join(['a' * 60] * 3)} dkim(s={'b' * 60},{KEY})",
+        [
+            f"error: SENDERS, line 1: {'b' * 60}._domainkey.{'.'.join(['a' * 60] * 3)} is too long for DNS",
+        ],
+    ),
     "several in one entry": (
         f"example.com dkim(s=a), dkim({KEY})\n  , arc, dkim(s=b,{KEY})",
         [

@@ -10,14 +10,13 @@ import functools
 from collections.abc import Iterable
 
 from dkimpipe import publickey
-from dkimpipe.address import is_domain
 from dkimpipe.admin.dns import compare, record
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.maps import entries
 from dkimpipe.admin.maps.entries import Line, Use
+from dkimpipe.admin.maps.lint import EntryLint
 from dkimpipe.config import Settings
-from dkimpipe.dkim import KEY_TYPES
-from dkimpipe.errors import ConfigError, NotSigned, Trouble
+from dkimpipe.errors import ConfigError, NotSigned
 from dkimpipe.files import Place
 from dkimpipe.verify.alignment import is_aligned
 
@@ -30,17 +29,29 @@ class NeededRecords:
     """
 
     def __init__(self, lines: dict[Line, bool], settings: Settings) -> None:
-        """Take entries, each with whether it was requested. The others only show what else uses a record."""
+        """Take entries, each with whether it was requested. The others only show what else uses a record.
+
+        An entry with an error signs no mail, and needs no record.
+        """
         self.notes: list[str] = []
-        self.errors: list[Trouble] = []
+        self.errors: list[ConfigError] = []
         self._lines = lines
         self._uses: dict[str, list[Use]] = {}
         self._public = functools.cache(publickey.public)
-        for line, _, use in entries.outcomes(lines, settings):
-            if isinstance(use, Use):
+        self._lint = functools.cache(lambda line: EntryLint(line, settings))
+        for line, is_requested in lines.items():
+            outcomes = [use for _, _, use in entries.outcomes([line], settings)]
+            uses = [use for use in outcomes if isinstance(use, Use)]
+            if is_requested:  # problems of other entries are not reported
+                found = self._lint(line)
+                uses = found.uses
+                self.errors += found.errors
+                self.notes += found.never_signed
+                if found.errors:
+                    continue
+                self.notes += [str(use) for use in outcomes if isinstance(use, NotSigned)]
+            for use in uses:
                 self._uses.setdefault(use.name, []).append(use)
-            elif lines[line]:  # problems of entries that are not requested are not reported
-                self._add_problem(use)
 
     def records(self, options: argparse.Namespace) -> list[Record]:
         """Return the records of the requested entries, and the policies of their domains."""
@@ -66,16 +77,9 @@ class NeededRecords:
                 place = others[0].line.place
                 raise ConfigError(f"{name}: {place} also needs this record", "name that entry as well")
 
-    def _add_problem(self, reason: Trouble | NotSigned) -> None:
-        if isinstance(reason, NotSigned):
-            self.notes.append(str(reason))
-        else:
-            self.errors.append(reason)
-
     def _selector_record(self, name: str, uses: list[Use], options: argparse.Namespace) -> Record:
+        uses = [use for use in uses if not self._lint(use.line).errors]
         place = uses[0].line.place
-        if not is_domain(name.encode()):
-            raise ConfigError(f"{place}: {name} is too long for DNS", "choose a shorter selector")
         keys = [self._key(use) for use in uses]
         kind, octets = keys[0]
         for use, key in zip(uses, keys):
@@ -94,17 +98,11 @@ class NeededRecords:
         self.notes += dict.fromkeys(f"{name}: {what}" for what, level in found if level == "error")
 
     def _key(self, use: Use) -> tuple[str, str]:
-        """Return k= and p= for a signature. Raises ConfigError, also if the algorithm needs another key."""
-        options = use.options
+        """Return k= and p= for a signature. Raises ConfigError."""
         try:
-            kind, octets = self._public(options.keyfile)
+            return self._public(use.options.keyfile)
         except ConfigError as error:
-            raise error.at(options.keyfile_place) from None
-        algorithm = "rsa-sha1" if options.type == "domainkeys" else options.algorithm
-        if algorithm and KEY_TYPES[algorithm] != kind:
-            what = f"{options.type} with {algorithm}, but key file {options.keyfile} is for {kind}"
-            raise ConfigError(f"{use.line.place}: {what}")
-        return kind, octets
+            raise error.at(use.options.keyfile_place) from None
 
     def _tags(self, name: str, uses: list[Use], options: argparse.Namespace) -> dict[str, str]:
         """Return the requested tags, except those that would make a signature fail."""

@@ -27,6 +27,7 @@ from dkimpipe.senders import Signature
 from dkimpipe.verify.alignment import have_common_parent, is_aligned
 
 GOOD_BITS = 2048  # RFC 8301 section 3.2
+NEVER_SIGNED = "never signed: "
 
 
 class Lint:
@@ -158,11 +159,18 @@ class Lint:
                     made.append((signature, options))
                     if isinstance(use, Use):
                         uses.append(use)
+                        self._name(use)
             elif isinstance(use, Trouble):
                 self._error(use)
         if not line.is_for_all:
             self._alignment(entries.samples(line)[0][0].domain, made)
         return uses
+
+    def _name(self, use: Use) -> None:
+        """Check for a record whose name DNS does not allow."""
+        if not is_domain(use.name.encode()):
+            what = f"{use.line.place}: {use.name} is too long for DNS"
+            self._error(ConfigError(what, "choose a shorter selector"))
 
     def _permissions(self, signature: Signature) -> None:
         """Check for values that match no login or no envelope sender."""
@@ -194,7 +202,7 @@ class Lint:
             else:
                 DomainKeysSignature(options, private_key, _message(sender), bodies)
         except NotSigned as reason:
-            self._warn(f"{signature.place}: never signed: {reason}")
+            self._warn(f"{signature.place}: {NEVER_SIGNED}{reason}")
         except Trouble as trouble:
             self._error(trouble)
         else:
@@ -253,6 +261,32 @@ class Lint:
                         "use a separate selector for each key",
                     )
                 )
+
+
+class EntryLint(Lint):
+    """The findings about one entry, which are also those of ``Lint`` with the same settings."""
+
+    def __init__(self, line: Line, settings: Settings) -> None:
+        """Check the entry, and nothing else."""
+        self.settings = settings
+        self.findings = []
+        self.good = 0
+        self.keyfiles = {}
+        self._is_of_dkimproxy = False
+        is_in_map = line.place.path in entries.maps(settings)
+        can_match = not is_in_map or self._can_match(line, entries.canonical(line.key))
+        self.uses = self._entry(line) if can_match else []
+
+    @property
+    def errors(self) -> list[ConfigError]:
+        """The errors: with any of them, no mail is signed by this entry."""
+        found = [finding for finding in self.findings if finding.level == "error"]
+        return [ConfigError(finding.what, finding.hint) for finding in dict.fromkeys(found)]
+
+    @property
+    def never_signed(self) -> list[str]:
+        """The reasons why some of its signatures are never made."""
+        return [finding.what for finding in self.findings if NEVER_SIGNED in finding.what]
 
 
 def _who_may(signature: Signature) -> dict[str, str]:

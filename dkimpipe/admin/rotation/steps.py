@@ -17,6 +17,7 @@ from dkimpipe.admin.findings import ERRORS_FOUND, Finding
 from dkimpipe.admin.maps import edit, entries
 from dkimpipe.admin.maps.edit import Pair
 from dkimpipe.admin.maps.entries import Use
+from dkimpipe.admin.maps.lint import EntryLint
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.rotation.records import KeyRecords, errors
 from dkimpipe.admin.rotation.state import WAITING, Key
@@ -167,6 +168,7 @@ class Run:
 
     def _choose_new_key(self, old: Key) -> None:
         """Choose the selector and file of the new key. They are saved before it exists, in case of a kill."""
+        self._refuse_wrong_entries(old.pair)
         directory = Path(old.keyfile).parent
         taken = {name for key in self._keys for name in key.names}
         for selector in self._selectors(read_key(old.keyfile).type):
@@ -180,6 +182,13 @@ class Run:
             return
         raise ConfigError(f"{names[0]}: a key already exists", "check for a wildcard record in the zone")
 
+    def _refuse_wrong_entries(self, pair: Pair) -> None:
+        """Raise ConfigError if an entry that uses a key has an error: it signs no mail."""
+        signatures = self._signing[pair].signatures if pair in self._signing else {}
+        for line in dict.fromkeys(use.line for uses in signatures.values() for use in uses):
+            for error in EntryLint(line, self._settings).errors:
+                raise error
+
     def _selectors(self, kind: str) -> Iterator[str]:
         month = time.strftime("%Y%m", time.gmtime(self._now))
         yield month
@@ -187,7 +196,8 @@ class Run:
         yield from (f"{month}{kind[0]}{number}" for number in range(2, _MAX_SELECTORS))
 
     def _generated(self, key: Key) -> None:
-        """Create the key if necessary; publish its records, or check them."""
+        """Create the key if necessary; publish its records, or check them. Raises ConfigError."""
+        self._refuse_wrong_entries(Pair(*key.replaces))
         if not key.value and not exists(key.keyfile):
             if not self._options.dry_run:
                 _create(key)

@@ -8,8 +8,10 @@ import hashlib
 from pathlib import Path
 
 from dkimpipe import publickey
+from dkimpipe.address import is_domain
 from dkimpipe.admin.dns import record
 from dkimpipe.admin.newkey import BITS, DIRECTORY, GROUP, create, key_path, selectors, senders_line, to_domain
+from dkimpipe.errors import ConfigError
 from dkimpipe.keys import read_key
 
 
@@ -43,7 +45,10 @@ def run(options: argparse.Namespace) -> int:
     domain = to_domain(options.domain)
     paths = []
     types = ("rsa", "ed25519") if options.dual else (options.type,)
-    for kind, selector in selectors(options.selector, types).items():
+    chosen = selectors(options.selector, types)
+    for selector in chosen.values():
+        _refuse_long(publickey.record_name(selector, domain))
+    for kind, selector in chosen.items():
         path = key_path(options.directory.absolute(), domain, selector)  # pipe(8) starts elsewhere
         create(path, kind, options.bits or BITS, options.group, options.owner)
         paths.append((selector, path))
@@ -51,6 +56,11 @@ def run(options: argparse.Namespace) -> int:
     for selector, path in paths:
         print(record.zone_line(publickey.record_name(selector, domain), publickey.record_value(str(path))))
     return 0
+
+
+def _refuse_long(name: str) -> None:
+    if not is_domain(name.encode()):
+        raise ConfigError(f"{name} is too long for DNS", "choose a shorter selector: --selector")
 
 
 def _show(path: str) -> None:
