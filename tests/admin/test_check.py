@@ -241,6 +241,21 @@ def test_keys_are_tried_with_the_one_group_that_pipe_leaves(
         assert verb(f"--sender_map={path}", "--user", user).status == status
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+def test_the_hint_lets_the_filters_user_read(keys: Keys) -> None:
+    with shared_directory() as directory:
+        key = write_key(directory / "the key; $(false)", keys.path("rsa2048").read_bytes())
+        path = directory / "senders"
+        path.write_text(f"example.com dkim(s=a,key={key})\n")
+        path.chmod(0o600)
+        done = verb(f"--sender_map={path}", "--user", "nobody")
+        hints = [line.removeprefix("hint: ") for line in done.stdout.decode().splitlines() if "chgrp" in line]
+        assert (done.status, len(hints)) == (78, 2)
+        for hint in hints:
+            subprocess.run(["sh", "-ec", hint], check=True)
+        assert verb(f"--sender_map={path}", "--user", "nobody").status == 0
+
+
 def test_a_user_who_is_not_there_cannot_read(keys: Keys) -> None:
     path = keys.senders(GOOD, "checked")
     done = verb(f"--sender_map={path}", "--user", "nouserofthisname")

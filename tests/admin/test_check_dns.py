@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -385,7 +386,7 @@ def test_a_name_that_is_too_long_for_dns(keys: Keys, nameserver: NameServer) -> 
     domain = ".".join(["a" * 60] * 4)
     found = in_dns(keys, nameserver, f"{domain} dkim(s=rsa2048,{KEY})\n{GOOD}")[1]
     owner = f"rsa2048._domainkey.{domain}"
-    assert found == [f"error: {owner}: no answer: A DNS name is > 255 octets long."]
+    assert found == [f"error: SENDERS, line 1: {owner} is too long for DNS"]
 
 
 def test_an_invalid_server(keys: Keys) -> None:
@@ -484,3 +485,27 @@ def test_no_map_at_all(tmp_path: Path) -> None:
     assert done.stdout.decode().startswith(
         f"dkimpipe: error: map {tmp_path}/none: No such file or directory\n"
     )
+
+
+def test_a_private_key_in_dns_needs_another_key(keys: Keys, nameserver: NameServer, tmp_path: Path) -> None:
+    """The record of its public half would not help: the hint, run by sh(1), and what is then to do."""
+    pem = keys.path("rsa2048").read_bytes()
+    nameserver.records[OWNER] = [b"v=DKIM1; k=rsa; p=" + b"".join(pem.split(b"\n")[1:-2])]
+    server = f"--server=127.0.0.1#{nameserver.port}"
+    status, said = checked(keys, GOOD, "--dns", server)
+    assert status == 78
+    first, *hints = said.splitlines()
+    assert first.startswith(
+        f"dkimpipe: error: {OWNER}: p= is a private key, which is public now: stop signing"
+    )
+    assert hints == [
+        "hint: create another key: dkimpipe genkey example.com",
+        "hint: sign with it, and delete this record",
+    ]
+    genkey = f"{sys.executable} {MAIN} genkey --directory={tmp_path} --group=root"
+    command = hints[0].partition("key: ")[2].replace("dkimpipe genkey", genkey)
+    made = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, check=True).stdout
+    line, record = made.splitlines()
+    name, _, strings = record.partition(". IN TXT ")
+    nameserver.records = {name: ["".join(re.findall('"([^"]*)"', strings)).encode()]}
+    assert checked(keys, f"{line}\n", "--dns", server) == (0, "dkimpipe: SENDERS and 1 signature is good\n")

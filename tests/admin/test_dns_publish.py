@@ -413,6 +413,8 @@ def test_exposed_key_file(tmp_path: Path, mode: int) -> None:
         publish.read_tsig_key(str(path))
     assert str(error.value) == f"TSIG key file {path} is accessible to others (mode {mode:04o})"
     assert error.value.hint == f"chmod {mode & 0o640:04o} {path}"
+    subprocess.run(["sh", "-ec", error.value.hint], check=True)
+    assert publish.read_tsig_key(str(path)).secret == b"secret"
 
 
 # What verifiers say.

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import bind
 import dkim  # type: ignore[import-untyped,unused-ignore]
+import dns.zone
 import in_memory
 import pytest
 import records
 import witness
 from conftest import MESSAGE, Keys, Report, write_key
+from dns.rdtypes.ANY.TXT import TXT
 from nameserver import NameServer
 from records import SAMPLES, WARNINGS, Sample, warnings
 
@@ -269,3 +272,50 @@ def test_no_record_of_our_key_leaves_its_name_free(right: dict[str, tuple[Path, 
     assert [
         name for name in of_ours if all(compare.holds(text) is Holds.NOTHING for text in made[name])
     ] == []
+
+
+# The hint: what to publish.
+
+
+@pytest.mark.parametrize("key", ["rsa1024", "rsa2048", "rsa4096", "ed25519"])
+def test_the_hint_is_a_line_of_a_zone_file(
+    right: dict[str, tuple[Path, bytes]], tmp_path: Path, key: str
+) -> None:
+    """BIND reads it, written by sh(1), as the right record."""
+    value = right[key][1]
+    owner = "s._domainkey.example.com"
+    with NameServer({owner: [b"hello"]}) as wrong:
+        asked = NameServers([Server(wrong.address, wrong.port)])
+        findings = list(asked.findings(owner, [Need(value.decode())]))
+    (hint,) = [finding.hint for finding in findings]
+    assert hint.startswith("publish: ")
+    zone = tmp_path / "zone"
+    zone.write_text("$TTL 60\n@ IN SOA ns h 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n")
+    script = f"cat >>{zone} <<'END'\n{hint.removeprefix('publish: ')}\nEND\n"
+    subprocess.run(["sh", "-ec", script], check=True)
+    checkzone = [bind.PROGRAMS["named-checkzone"], "-D", "-o", "-", "example.com", str(zone)]
+    dumped = subprocess.run(checkzone, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in dumped.splitlines() if line.startswith("s._domainkey")]
+    assert "".join(re.findall('"([^"]*)"', line)).encode() == value
+
+
+HINTED = {name: sample for name, sample in SAMPLES.items() if sample.error not in ("", records.PRIVATE)}
+
+
+def test_each_hint_removes_the_fault(cases: list[Case], server: NameServer) -> None:
+    """What is wrong is replaced by the record in the hint, as a name server reads it."""
+    asked = NameServers([Server(server.address, server.port)])
+    left = {}
+    for case in [case for case in cases if case.name in HINTED or case.name in WARNINGS]:
+        needs = [Need(case.right.decode())]
+        hints = {finding.hint for finding in asked.findings(case.owner, needs)}
+        if case.sample.key in WEAK or not hints:  # no record helps such a key; not every key has a +
+            continue
+        lines = "\n".join(hint.removeprefix("publish: ") for hint in hints)
+        zone = dns.zone.from_text(f"$TTL 60\n{lines}", ".", relativize=False, check_origin=False)
+        texts = [b"".join(each.strings) for _, _, each in zone.iterate_rdatas("TXT") if isinstance(each, TXT)]
+        with NameServer({case.owner: texts}) as fixed:
+            found = list(NameServers([Server(fixed.address, fixed.port)]).findings(case.owner, needs))
+        if found:
+            left[case.name] = found
+    assert left == {}

@@ -23,8 +23,8 @@ import pytest
 from bind import needs_bind, serving
 from conftest import MAIN, Done, Keys
 from nameserver import NO_EDNS
-from records import SAMPLES, warnings
-from rolling import BEGIN, DAY, NAME, NEW, ONE, START, House, Order, Zone, at, obey, orders
+from records import PRIVATE, SAMPLES, warnings
+from rolling import BEGIN, DAY, HOUR, NAME, NEW, ONE, START, House, Order, Zone, at, obey, orders
 
 from dkimpipe import publickey
 from dkimpipe.admin import atomic
@@ -83,7 +83,28 @@ def test_a_record_that_is_not_exactly_right_is_waited_for(waiting: Waiting, name
     assert state == "generated"
     at_server = f"according to 127.0.0.1#{waiting.zone.port}\n"
     assert done.stdout.decode().startswith("".join(f"{NAME}: {what}, {at_server}" for what in faults))
-    assert orders(done.stdout.decode()) == [Order(NAME, waiting.value.decode())]
+    if error == PRIVATE:
+        assert done.stdout.decode().endswith(f"hint: rm KEYS/example.com.{NEW}.pem: {ANOTHER}\n")
+    else:
+        assert orders(done.stdout.decode()) == [Order(NAME, waiting.value.decode())]
+
+
+ANOTHER = "the next runs choose another key"
+
+
+def test_a_private_key_that_was_published_never_signs(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    """The hint, run by sh(1): another key is chosen, and signs."""
+    house = House(tmp_path, keys, ONE, zone.look_at)
+    house.said(BEGIN)
+    octets = Path(house.keys[-1].keyfile).read_bytes()
+    zone.records[NAME] = [b"v=DKIM1; k=rsa; p=" + b"".join(octets.split(b"\n")[1:-2])]
+    (hint,) = [line for line in house.said(BEGIN + HOUR).splitlines() if line.startswith("hint: ")]
+    command = hint.removeprefix("hint: ").removesuffix(f": {ANOTHER}").replace("KEYS", str(tmp_path))
+    subprocess.run(["sh", "-ec", command], check=True)
+    assert "given up" in house.said(BEGIN + 2 * HOUR)
+    for hours in (3, 4, 6):
+        zone.obey(house.said(BEGIN + hours * HOUR))
+    assert house.states == {"old": "retiring", NEW: "retiring", f"{NEW}r": "active"}
 
 
 def test_a_record_must_serve_all_that_will_sign(keys: Keys, tmp_path: Path, zone: Zone) -> None:

@@ -14,7 +14,7 @@ from conftest import Keys
 from dns.rdataclass import IN
 from dns.rdatatype import TXT as TXT_TYPE
 from dns.rdtypes.ANY.TXT import TXT
-from records import SAMPLES, same, warnings
+from records import PRIVATE, SAMPLES, same, warnings
 from rolling import BEGIN, DAY, HOUR, NEW, ONE, House, Order, orders
 
 from dkimpipe import publickey
@@ -86,7 +86,8 @@ def test_no_signature_before_the_record_is_right(house: House, bind: Bind, name:
             assert (done.status, done.stderr, house.states[NEW]) == (0, "", "generated")
             said = done.stdout.decode()
             assert said.startswith(f"{OWNER}: ")
-            assert orders(said) == [Order(OWNER, order.value)]
+            is_lost = PRIVATE in said
+            assert orders(said) == ([] if is_lost else [Order(OWNER, order.value)])
             assert house.senders.read_text() == before
         put(bind, OWNER, [value])
         assert f"{OWNER}: published; " in house.said(now + 31 * DAY)

@@ -15,8 +15,8 @@ from typing import Union
 
 import pytest
 from conftest import write_key
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from test_keys import (
     DIGESTS,
@@ -371,3 +371,28 @@ def test_a_file_without_a_private_key(octets: bytes, fault: str, hint: str, tmp_
         read_key(str(path))
     assert (str(raised.value), raised.value.hint) == (f"key file {path} {fault}", hint)
     assert openssl_reads(path) == b""
+
+
+# Damaged beyond repair, or of a type that DKIM does not have: only a new key helps.
+NOTHING_TO_CONVERT = {
+    "empty": b"",
+    "text": b"hello\n",
+    "half": pem(RSA)[: len(pem(RSA)) // 2],
+    "damaged": pem(RSA).replace(b"\nM", b"\n=", 1),
+    "of elliptic curves": ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    ),
+    "too short": subprocess.run(["openssl", "genrsa", "1008"], capture_output=True, check=True).stdout,
+}
+
+
+@pytest.mark.parametrize("octets", NOTHING_TO_CONVERT.values(), ids=NOTHING_TO_CONVERT)
+def test_a_new_key_is_the_hint_only_where_none_can_be_converted(octets: bytes, tmp_path: Path) -> None:
+    path = write_key(tmp_path / "key", octets)
+    with pytest.raises(PrivateKeyError) as raised:
+        read_key(str(path))
+    assert raised.value.hint == NEW_KEY
+    command = NEW_KEY.partition(": ")[2].replace("NEWFILE", str(path))
+    subprocess.run(["sh", "-ec", f"umask 077; {command}"], check=True, capture_output=True)
+    assert read_key(str(path)).bits == 2048
+    assert openssl_reads(path) != b""

@@ -413,11 +413,16 @@ EXPOSED = {
     ids=[f"{mode:04o}" for mode in EXPOSED],
 )
 def test_exposed(tmp_path: Path, mode: int, words: str, fixed: str) -> None:
-    path = write_key(tmp_path / "key", pem(SMALL))
+    path = write_key(tmp_path / "the key; $(false)", pem(SMALL))
     path.chmod(mode)
     with pytest.raises(PrivateKeyError) as raised:
         read_key(str(path))
-    assert (str(raised.value), raised.value.hint) == (f"key file {path} is {words}", f"chmod {fixed} {path}")
+    assert (str(raised.value), raised.value.hint) == (
+        f"key file {path} is {words}",
+        f"chmod {fixed} '{path}'",
+    )
+    subprocess.run(["sh", "-ec", raised.value.hint], check=True)
+    assert read_key(str(path)).bits == 1024
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440, 0o700, 0o4600], ids="{:04o}".format)

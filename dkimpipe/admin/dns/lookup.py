@@ -16,7 +16,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
-from dkimpipe.admin.dns import compare, record
+from dkimpipe.admin.dns import compare, mangled, record
 from dkimpipe.admin.dns.compare import Need
 from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError, one_line, printable
@@ -192,6 +192,9 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         found = {(what, "error"): needs[0]}
     for (what, level), each in found.items():
         hint = f"publish: {record.zone_line(owner, each.value)}"
+        if what == mangled.PRIVATE:
+            domain = owner.partition("._domainkey.")[2]
+            hint = f"create another key: dkimpipe genkey {domain}\nsign with it, and delete this record"
         if not answer.certain:
             hint = f"check that {at.address} answers on port {at.port}, over UDP and TCP"
         yield Finding(f"{owner}: {what}, according to {at}", hint, level)

@@ -18,7 +18,7 @@ from dkimpipe.verify import taglist
 SPLIT_MARKS = b'"\\ \t\r\n'  # remnants where a value was split or joined
 _SHOWN = 40  # bytes of a record in a message
 _ARMOR = re.compile(rb"(BEGIN|END) ?(?:RSA ?)?(PUBLIC|PRIVATE) ?KEY")
-_PRIVATE = "p= is a private key, which is public now: stop signing with it"
+PRIVATE = "p= is a private key, which is public now: stop signing with it"
 _NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
 _TYPOGRAPHIC = re.compile("[\u2018-\u201f\u00ab\u00bb\u2039\u203a]")
 _AT_THE_END = {b".": "full stop", b",": "comma", b")": "parenthesis", b"'": "quote", b"`": "backquote"}
@@ -45,7 +45,7 @@ def describe(value: bytes, wanted: bytes) -> str:
     key = taglist.unfolded(value)
     if armor := _ARMOR.search(value):
         if armor[2] == b"PRIVATE":
-            return _PRIVATE
+            return PRIVATE
         return f"p= contains the {armor[1].decode()} line of a key file"
     if key == wanted:
         return "the key in p= is not of the type in k="
@@ -137,7 +137,7 @@ def _wrong_size(key: bytes, wanted: bytes) -> str:
         extra = len(_ED25519_PREFIX)
         return f"p= has {extra} bytes too many (SubjectPublicKeyInfo); right: p={wanted.decode()}"
     if len(octets) == 2 * _ED25519 and octets.endswith(usual):
-        return _PRIVATE
+        return PRIVATE
     return _other_object(key) or f"p= has {len(octets)} bytes; an Ed25519 key has {_ED25519}"
 
 
@@ -150,4 +150,4 @@ def _other_object(key: bytes) -> str:
         load_der_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         return ""
-    return _PRIVATE
+    return PRIVATE

@@ -157,20 +157,21 @@ class Lint:
                 options = self._signature(line, signature)
                 if options:
                     made.append((signature, options))
-                    if isinstance(use, Use):
+                    if isinstance(use, Use) and self._is_in_dns(use):
                         uses.append(use)
-                        self._name(use)
             elif isinstance(use, Trouble):
                 self._error(use)
         if not line.is_for_all:
             self._alignment(entries.samples(line)[0][0].domain, made)
         return uses
 
-    def _name(self, use: Use) -> None:
-        """Check for a record whose name DNS does not allow."""
-        if not is_domain(use.name.encode()):
-            what = f"{use.line.place}: {use.name} is too long for DNS"
-            self._error(ConfigError(what, "choose a shorter selector"))
+    def _is_in_dns(self, use: Use) -> bool:
+        """Return whether DNS allows the name of a record; it is an error if not."""
+        if is_domain(use.name.encode()):
+            return True
+        what = f"{use.line.place}: {use.name} is too long for DNS"
+        self._error(ConfigError(what, "choose a shorter selector"))
+        return False
 
     def _permissions(self, signature: Signature) -> None:
         """Check for values that match no login or no envelope sender."""

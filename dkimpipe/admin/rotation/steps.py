@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from typing import Callable, NamedTuple, TextIO
 
 from dkimpipe import publickey
 from dkimpipe.admin import atomic, newkey
+from dkimpipe.admin.dns import mangled
 from dkimpipe.admin.dns.compare import Need, need_of
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding
@@ -213,7 +215,7 @@ class Run:
         self._cover_all_domains(key)
         faults = self._records.publish(self._needs(key))
         if faults:
-            _print(faults)
+            _print([_with_hint_if_lost(key, each) for each in faults])
         else:
             print(f"{_names(key)}: published; it will sign from {_timestamp(self._now + key.wait)}")
             key.enter("published", self._now)
@@ -342,6 +344,13 @@ def _create(key: Key) -> None:
     status = old.stat()
     octets = newkey.new_key(kind, max(bits, newkey.BITS))
     atomic.create(Path(key.keyfile), octets, status.st_mode & 0o777, status.st_uid, status.st_gid)
+
+
+def _with_hint_if_lost(key: Key, finding: Finding) -> Finding:
+    """Return a finding with another hint if it says that the private key was published."""
+    if mangled.PRIVATE not in finding.what:
+        return finding
+    return finding._replace(hint=f"rm {shlex.quote(key.keyfile)}: the next runs choose another key")
 
 
 def _names(key: Key) -> str:
