@@ -28,7 +28,7 @@ def main(arguments: "list[str] | None" = None) -> int:
         if not arguments and posix.isatty(0):  # pipe(8) always passes arguments, and a pipe
             return _usage()
         if arguments and arguments[0] != "verify" and arguments[0][:1] not in "-" and "--" not in arguments:
-            _suggest_verb(arguments[0])
+            _suggest_verb(arguments)
         # The filter exits before much garbage collects; collection costs 2 % of the time for a message.
         gc.disable()
         if arguments and arguments[0] == "verify":
@@ -50,15 +50,18 @@ def _usage() -> int:
     return 64
 
 
-def _suggest_verb(word: str) -> None:
-    """Raise UsageError if the first word looks like a verb with a typing error."""
+def _suggest_verb(arguments: "list[str]") -> None:
+    """Raise UsageError if the first word seems to be a verb: misspelt, or unknown."""
     from difflib import get_close_matches
 
     from dkimpipe.errors import UsageError
 
+    word = arguments[0]
     close = get_close_matches(word, (*VERBS, "verify"), 1)
     if close:
         raise UsageError(f"unknown argument '{word}'", f"did you mean: dkimpipe {close[0]}")
+    if "@" not in word and not any(each.startswith("-") for each in arguments):
+        raise UsageError(f"unknown verb '{word}'", f"known verbs: {' '.join(sorted((*VERBS, 'verify')))}")
 
 
 def _hold_descriptors() -> None:

@@ -38,6 +38,8 @@ from commandline import (
 )
 from conftest import MESSAGE, PROJECT, Done, Keys
 
+from dkimpipe.command import VERBS
+
 # The octets
 
 HEADER = b"From: Alice <alice@example.com>\nSubject: octets\n"
@@ -477,3 +479,17 @@ def test_started_by_path_it_is_this_package_and_no_other(tmp_path: Path, flags: 
     (other / "dkimpipe" / "__init__.py").write_text("__version__ = '9.9.9'\n")
     command = [sys.executable, flags, str(other / "dkimpipe" / "__main__.py"), "--version"]
     assert subprocess.check_output(command) == b"dkimpipe 9.9.9\n"
+
+
+@pytest.mark.parametrize("arguments", [("foo",), ("import-keys", "example.com")], ids=" ".join)
+def test_an_unknown_verb_is_answered_with_the_verbs(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    known = " ".join(sorted((*VERBS, "verify")))
+    said = f"4.3.5 dkimpipe: unknown verb '{arguments[0]}'\nhint: known verbs: {known}\n"
+    assert done == Done(TEMPORARY_FAILURE, b"", said)
+    assert "audit check " in known
+
+
+@pytest.mark.parametrize("arguments", [("a@example.com",), ("foo", "-v"), ("foo", "--", "b")], ids=" ".join)
+def test_what_may_be_meant_for_the_filter_is_not_taken_for_a_verb(arguments: tuple[str, ...]) -> None:
+    assert "verb" not in run(*arguments).stderr

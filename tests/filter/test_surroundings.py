@@ -162,6 +162,36 @@ def test_an_interrupt_defers(place: Place) -> None:
     assert_deferred(Done(process.returncode, output, said.decode()), "4.3.0 dkimpipe: ")
 
 
+# Interrupts before the Nth line of __main__.py that is run, from the first one after the imports of modules.
+INTERRUPTING = """
+import runpy, sys
+count = [0]
+def at_line(frame, event, argument):
+    if event == "line" and frame.f_lineno > first:
+        count[0] += 1
+        if count[0] == wanted: raise KeyboardInterrupt
+    return at_line
+def at_call(frame, event, argument):
+    return at_line if frame.f_code.co_filename == path and frame.f_code.co_name == "<module>" else None
+path, wanted = sys.argv[1], int(sys.argv[2])
+first = open(path).read().partition("\\ntry:")[0].count("\\n") + 2
+sys.argv[1:] = ["--version"]
+sys.settrace(at_call)
+runpy.run_path(path, run_name="__main__")
+"""
+
+
+def test_an_interrupt_while_it_starts_shows_no_traceback() -> None:
+    for number in range(1, 50):
+        command = [PYTHON, "-c", INTERRUPTING, str(MAIN), str(number)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not done.returncode:
+            break
+        assert (done.returncode, done.stderr) == (75, "4.3.0 dkimpipe: KeyboardInterrupt()\n")
+    assert number > 7
+    assert done.stdout.startswith("dkimpipe ")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
 def test_a_signal_that_ends_it_leaves_nothing_behind(
     place: Place, sendmail: FakeSendmail, number: signal.Signals

@@ -43,6 +43,15 @@ def test_the_keys_stay_for_root_only(removed: State) -> None:
     )
 
 
+def test_the_state_of_rotation_stays_for_root_only(signing: Machine) -> None:
+    """Its group is that of the keys' directory, which is removed."""
+    signing.shell("cd /etc/dkimpipe/keys && echo {} >rotation.json && chmod 640 rotation.json")
+    signing.shell("chown root:dkimpipe /etc/dkimpipe/keys/rotation.json")
+    done = setup(signing, "--remove")
+    assert (done.status, "# /etc/dkimpipe/keys/rotation.json is kept\n" in done.stdout) == (0, True)
+    assert "\n-rw-r----- root:root /etc/dkimpipe/keys/rotation.json\n" in listing(signing)
+
+
 def test_the_keys_are_named(removed: State) -> None:
     assert "# /etc/dkimpipe/keys/example.com.s1.pem is kept\n" in removed.done.stdout
 

@@ -38,6 +38,7 @@ from dkimpipe.admin.postfix import (
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.selftest import trial
+from dkimpipe.admin.rotation import state
 from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import postfix
 from dkimpipe.config import SENDER_MAP, Settings, read_settings
@@ -269,7 +270,7 @@ def _removal_steps(postconf: Postconf, user: str, domains: list[str], path: Path
         print(f"# there is no {path}")
     if domains:
         return
-    for left in (*sorted(KEYS.glob("*.pem")), KEYS, DIRECTORY):
+    for left in (*sorted(KEYS.glob("*.pem")), KEYS / state.NAME, KEYS, DIRECTORY):
         if left.is_dir() and not list(left.iterdir()):
             yield _command("remove the empty directory", ["rmdir", str(left)])
         elif left.exists():
