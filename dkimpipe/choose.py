@@ -6,6 +6,7 @@ from dkimpipe.config import ANY, AUTHENTICATED, MYNETWORKS, SENDER_MAP
 from dkimpipe.errors import ConfigError, NoAuthor, NotAllowed, NotSigned, printable
 from dkimpipe.files import exists
 from dkimpipe.options import complete, macros
+from dkimpipe.senders import AT_ANY, AT_SUBDOMAINS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Match | None"
     for mailbox in candidates if path else ():
         entry = _look_up(path, lookup_keys(mailbox), settings)
         if entry:
-            domain = mailbox.domain if entry.key == b"." else entry.key.rpartition(b"@")[2]
+            domain = mailbox.domain if entry.key == b"." else domain_of_key(entry.key)
             return Match(mailbox, entry.key, domain, [(entry.text, entry.place)])
     return None
 
@@ -158,15 +159,22 @@ def _login(settings: "Settings") -> str:
 def lookup_keys(mailbox: Mailbox) -> "list[bytes]":
     """Return the map keys to look up, most specific first.
 
-    They are the address, the address without ``+extension``, its domain, the parent domains, and ``.``;
-    each domain with A-labels is also included with U-labels.
+    They are the address, the address without ``+extension``, ``*@`` and its domain, the domain, for each
+    parent domain ``*@*.`` and that domain, and the domain, and finally ``.``; each domain with A-labels is
+    also included with U-labels.
     """
     local_parts = [to_lower(mailbox.local_part)]
     plain = local_parts[0].partition(b"+")[0].lstrip(b'"')
     if plain and plain != local_parts[0]:
         local_parts.append(plain)
-    keys = [local_part + b"@" + domain for local_part in local_parts for domain in spellings(mailbox.domain)]
-    return keys + _domain_keys(mailbox.domain)
+    local_ats = [local_part + b"@" for local_part in local_parts]
+    return [*_keys(mailbox.domain, [*local_ats, AT_ANY, b""], [AT_SUBDOMAINS, b""]), b"."]
+
+
+def domain_of_key(key: bytes) -> bytes:
+    """Return the domain of a key of the sender map, also that of an address or pattern, not of ``.``."""
+    domain = key.rpartition(b"@")[2]
+    return domain[2:] if key.startswith(AT_SUBDOMAINS) else domain
 
 
 def author_of(message: "Message") -> Mailbox:
@@ -255,8 +263,14 @@ def _look_up(path: str, keys: "list[bytes]", settings: "Settings") -> "senders.E
 
 def _domain_keys(domain: bytes) -> "list[bytes]":
     """Return a domain and each of its parents in both spellings, and ``.``."""
+    return [*_keys(domain, [b""], [b""]), b"."]
+
+
+def _keys(domain: bytes, before_domain: "list[bytes]", before_parents: "list[bytes]") -> "list[bytes]":
+    """Return a domain and each of its parents in both spellings, with each of these before them."""
     keys = []
     labels = domain.split(b".")
     for first in range(len(labels)):
-        keys += spellings(b".".join(labels[first:]))
-    return [*keys, b"."]
+        both = spellings(b".".join(labels[first:]))
+        keys += [before + each for before in (before_parents if first else before_domain) for each in both]
+    return keys

@@ -20,6 +20,8 @@ LONG_MAP = 1 << 20  # octets; from this size on a map may have an index: scannin
 _MAX_ENTRY = 65536  # characters
 _LAST_OFFSET = (1 << 63) - CHUNK  # pread(2) cannot read beyond
 _WHITE_SPACE = b" \t\r\n"
+AT_ANY = b"*@"  # before a domain: every address in it
+AT_SUBDOMAINS = b"*@*."  # before a domain: every address in its subdomains
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # Short and long names of the options of a signature.
@@ -297,6 +299,7 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
     found = None
     best = len(keys)
     needles = [b"\n" + key for key in keys]
+    for_subdomains = [key.startswith(AT_SUBDOMAINS) for key in keys]
     start = -1  # offset of ``octets`` in the file
     octets = b"\n" + posix.pread(descriptor, CHUNK, 0)
     if octets.startswith(b"\n" + _BYTE_ORDER_MARK):
@@ -308,7 +311,11 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
         line_end = octets.rfind(b"\n")
         end = line_end if line_end > 0 else len(octets) - 1
         if octets.rfind(common_end) >= 0:
+            # Few maps have such a pattern; the search for an asterisk costs next to nothing.
+            no_pattern = b"*" not in octets or b"\n" + AT_SUBDOMAINS not in octets
             for rank in range(min(best + 1, len(keys))):
+                if no_pattern and for_subdomains[rank]:
+                    continue
                 line = _last_line(octets, needles[rank], end)
                 if line >= 0:
                     best, found = rank, (keys[rank], start + line + 1)

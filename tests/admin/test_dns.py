@@ -74,6 +74,23 @@ NAMES = {
         ["boss@EXAMPLE.com"],
         ["ed25519._domainkey.example.com"],
     ),
+    "pattern": (f"*@example.com dkim({ED})\n", [], ["ed25519._domainkey.example.com"]),
+    "pattern-with-the-sender": (
+        f"*@example.com dkim(d=$senderdomain,{ED})\n",
+        [],
+        ["ed25519._domainkey.example.com"],
+    ),
+    "pattern-of-subdomains": (f"*@*.example.com dkim({ED})\n", [], ["ed25519._domainkey.example.com"]),
+    "asked-for-a-pattern": (
+        f"*@example.com dkim({ED})\n*@example.org dkim({ED})\n",
+        ["*@example.org"],
+        ["ed25519._domainkey.example.org"],
+    ),
+    "asked-for-the-domain-of-patterns": (
+        f"*@example.com dkim({ED})\n*@*.example.com dkim({RSA})\n*@example.org dkim({ED})\n",
+        ["example.com"],
+        ["ed25519._domainkey.example.com", "rsa1024._domainkey.example.com"],
+    ),
     "not-asked-for-and-wrong": (
         f"example.org dkim(\nexample.net dkim(s=x,key=/x)\n. dkim({ED})\nexample.com dkim({ED})\n",
         ["example.com"],
@@ -85,6 +102,12 @@ NAMES = {
 @pytest.mark.parametrize(("text", "arguments", "names"), NAMES.values(), ids=NAMES)
 def test_names(keys: Keys, text: str, arguments: list[str], names: list[str]) -> None:
     assert list(plain(keys.senders(text), *arguments)) == names
+
+
+def test_the_records_for_subdomains_can_depend_on_the_sender(keys: Keys) -> None:
+    path = keys.senders(f"*@*.example.com dkim(d=$senderdomain,{ED})\n")
+    words = "d=$senderdomain of *@*.example.com depends on the sender: its records have no fixed name"
+    assert run("--sender-map", path).stderr.splitlines()[0] == f"dkimpipe: {path}, line 1: {words}"
 
 
 def test_selector_and_key_may_stand_in_the_conf_file(keys: Keys, tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ ENTRIES = {
         ["warning: SENDERS, line 1: d= of the key . was a dot in DKIMproxy; here it is the sender's domain"],
     ),
     "everybody with d=": (f". dkim({A}d=example.com,s=a,{KEY})", []),
+    "pattern": (
+        f"*@example.com dkim({A}s=a,{KEY})",
+        ["warning: SENDERS, line 1: DKIMproxy matched nothing with *@example.com; here it is a pattern"],
+    ),
     "upper case": (
         f"Bob@example.com dkim({A}s=a,{KEY})",
         [

@@ -200,6 +200,10 @@ FAULTS = {
         f"b\u00fccher.example dkim(s=a,{KEY})\nxn--bcher-kva.example dkim(s=a,{KEY})",
         ["warning: SENDERS, line 2: xn--bcher-kva.example is already in line 1; only this line applies"],
     ),
+    "pattern twice": (
+        f"*@b\u00fccher.example dkim(s=a,{KEY})\n*@XN--bcher-kva.example dkim(s=a,{KEY})",
+        ["warning: SENDERS, line 2: *@XN--bcher-kva.example is already in line 1; only this line applies"],
+    ),
     "key with an at sign in front": (
         f"@example.com dkim(s=a,{KEY})",
         ["error: SENDERS, line 1: no address matches @example.com"],
@@ -213,9 +217,9 @@ FAULTS = {
         ["error: SENDERS, line 1: no address matches example.com."],
     ),
     "key with a star": (
-        f"*@example.com dkim(s=a,{KEY})\n*.example.com dkim(s=a,{KEY})",
+        f"info@*.example.com dkim(s=a,{KEY})\n*.example.com dkim(s=a,{KEY})",
         [
-            "error: SENDERS, line 1: no address matches *@example.com",
+            "error: SENDERS, line 1: no address matches info@*.example.com",
             "error: SENDERS, line 2: no address matches *.example.com",
         ],
     ),

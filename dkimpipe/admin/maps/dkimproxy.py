@@ -75,6 +75,8 @@ def entry(line: Line) -> Iterator[Finding]:
         yield _warning(
             f"{place}: DKIMproxy matched nothing with {line.key}, which has upper case; here it matches"
         )
+    if line.key.startswith("*@"):
+        yield _warning(f"{place}: DKIMproxy matched nothing with {line.key}; here it is a pattern")
     if not line.key.isascii():
         a_labels = canonical(line.key).decode("utf-8", "replace")
         yield _warning(f"{place}: DKIMproxy did not know {line.key} as {a_labels}; here they are the same")

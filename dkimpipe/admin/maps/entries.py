@@ -157,17 +157,23 @@ def lines(settings: Settings) -> list[Line]:
 def requested(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
     """Return all that can choose signatures, and whether it is one of these keys.
 
-    No keys mean all of them. Raises ConfigError for a key that is not there.
+    No keys mean all of them; a domain also means its patterns. Raises ConfigError for an unknown key.
     """
     found = lines(settings)
-    known = {canonical(line.key) for line in found}
+    known = {name for line in found for name in _names(line)}
     wanted = {canonical(key): key for key in keys}
     for key, written in wanted.items():
         if key not in known:
             raise ConfigError(
                 f"{files(settings)}: no entry for {one_line(written)}", _what_signs(settings, key)
             )
-    return {line: not keys or canonical(line.key) in wanted for line in found}
+    return {line: not keys or not wanted.keys().isdisjoint(_names(line)) for line in found}
+
+
+def _names(line: Line) -> set[bytes]:
+    """Return what an entry can be asked for by: its key, and for a pattern also its domain."""
+    key = canonical(line.key)
+    return {key, choose.domain_of_key(key)} if key.startswith(senders.AT_ANY) else {key}
 
 
 def _what_signs(settings: Settings, key: bytes) -> str:
@@ -264,11 +270,16 @@ def samples(line: Line) -> list[tuple[Mailbox, bytes]]:
 
 
 def _by_sender(key: bytes) -> list[tuple[Mailbox, bytes]]:
-    local_part, at, domain = key.rpartition(b"@")
-    if at:
-        return [(Mailbox(local_part, domain), domain)]
     if key == b".":
         return [(_sender(domain), domain) for domain in _TWO_DOMAINS]
+    local_part, at, _ = key.rpartition(b"@")
+    domain = choose.domain_of_key(key)
+    if key.startswith(senders.AT_SUBDOMAINS):
+        return [(_sender(below + b"." + domain), domain) for below in (b"a", b"b")]
+    if key.startswith(senders.AT_ANY):
+        return [(_sender(domain), domain)]
+    if at:
+        return [(Mailbox(local_part, domain), domain)]
     return [(_sender(domain), domain), (_sender(b"sub." + domain), domain)]
 
 

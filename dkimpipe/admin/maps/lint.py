@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 
-from dkimpipe import clients, config, mapindex, publickey, relay, senders
+from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
 from dkimpipe.address import Mailbox, is_domain
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import dkimproxy, entries, index
@@ -133,13 +133,11 @@ class Lint:
 
     def _can_match(self, line: Line, key: bytes) -> bool:
         """Return whether anything can match a key; it is an error if not."""
-        local_part, at, domain = key.rpartition(b"@")
-        if key == b"." or (is_domain(domain) and not at):
+        if key == b"." or (b"@" not in key and is_domain(key)):
             return True
-        if at and line.by == BY_LIST:
-            what = f"{line.place}: no List-Id matches {line.key}, which is an address"
-            self._error(ConfigError(what))
-        elif is_domain(domain) and local_part and b"*" not in local_part:
+        if b"@" in key and line.by == BY_LIST:
+            self._error(ConfigError(f"{line.place}: no List-Id matches {line.key}, which is an address"))
+        elif _is_address(key):
             return True
         else:
             self._error(ConfigError(f"{line.place}: no address matches {line.key}", _key_meant(key)))
@@ -295,18 +293,33 @@ def _who_may(signature: Signature) -> dict[str, str]:
     return {name: value for name, value in signature.options.items() if name in senders.PERMISSIONS}
 
 
+def _is_address(key: bytes) -> bool:
+    """Return whether a key is an address, or one of the two patterns that match addresses."""
+    local_part = key.rpartition(b"@")[0]
+    is_literal = bool(local_part) and b"*" not in local_part
+    return is_domain(choose.domain_of_key(key)) and (is_literal or local_part == b"*")
+
+
 def _key_meant(key: bytes) -> str:
     """Return what to write in place of a key that matches nothing, as a hint."""
     if b"\0" in key:
         return "save the file as UTF-8, not as UTF-16"
     if not key.strip(b"*@."):
         return ". matches every sender"
-    local_part, _, domain = key.rpartition(b"@")
-    meant = domain.strip(b".*")
-    if not is_domain(meant):
-        return ""
-    whole = f"{meant.decode()} matches the whole domain"
-    return f"{whole}; an address matches only itself" if local_part.strip(b"*") else whole
+    local_part, at, domain = key.rpartition(b"@")
+    name = domain.strip(b".*")
+    if not is_domain(name):
+        return "" if name else "an address matches only itself; . matches every sender"
+    meant = name.decode()
+    below = domain.startswith((b".", b"*"))
+    if local_part.strip(b"*"):
+        what = f"*@*.{meant} every address in subdomains" if below else f"*@{meant} every address in it"
+        return f"an address matches only itself, {what}"
+    if below:
+        return f"*@*.{meant} matches its subdomains alone; {meant} matches the whole domain"
+    if at:
+        return f"*@{meant} matches this domain alone; {meant} matches its subdomains, too"
+    return f"{meant} matches the whole domain"
 
 
 def _private_key(options: SignatureOptions) -> PrivateKey:
