@@ -49,7 +49,7 @@ class Choice:
     __slots__ = ("match", "refused", "signatures")
 
     def __init__(
-        self, match: Match, signatures: "list[SignatureOptions]", refused: "list[NotAllowed]"
+        self, match: Match, signatures: "list[SignatureOptions]", refused: "list[NotSigned]"
     ) -> None:
         self.match = match
         self.signatures = signatures
@@ -106,15 +106,22 @@ def _by_domain(settings: "Settings", candidates: "list[Mailbox]") -> "Match | No
 
 
 def _choice(match: Match, message: "Message", settings: "Settings") -> Choice:
-    """Return what the sending user may use of a match. Raises NotAllowed if that is nothing."""
+    """Return what the sending user may use of a match. Raises NotSigned if that is nothing."""
     signatures = [each for text, place in match.lists for each in senders.parse(text, place)]
     refusals = [_refusal(message, settings, signature) for signature in signatures]
-    refused = [refusal for refusal in refusals if refusal]
+    refused: list[NotSigned] = [refusal for refusal in refusals if refusal]
     if len(refused) == len(signatures):
         raise refused[0]
     values = macros(match.mailbox, match.domain)
-    allowed = [signature for signature, refusal in zip(signatures, refusals) if not refusal]
-    return Choice(match, [complete(signature, settings, values) for signature in allowed], refused)
+    completed = []
+    for signature in [signature for signature, refusal in zip(signatures, refusals) if not refusal]:
+        try:
+            completed.append(complete(signature, settings, values))
+        except NotSigned as reason:
+            refused.append(reason)
+    if not completed:
+        raise refused[-1]
+    return Choice(match, completed, refused)
 
 
 def _refusal(message: "Message", settings: "Settings", signature: "Signature") -> "NotAllowed | None":

@@ -42,6 +42,10 @@ class ConfigError(Trouble):
     code = "4.3.5"
 
 
+class MissingFileError(ConfigError):
+    """There is no file of this name."""
+
+
 class PrivateKeyError(ConfigError):
     """A key file is missing, unsafe, or not a usable private key."""
 
@@ -108,6 +112,12 @@ class NotSigned(Exception):
 
 class NoAuthor(NotSigned):
     """From cannot be read, is missing, or is there more than once: mail that receivers may refuse."""
+
+    level = "warning"
+
+
+class NoKey(NotSigned):
+    """There is no key for the sender's domain, and the entry allows for that."""
 
     level = "warning"
 

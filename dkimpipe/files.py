@@ -3,7 +3,11 @@
 import posix
 import time
 
-from dkimpipe.errors import ConfigError, for_shell
+from dkimpipe.errors import ConfigError, MissingFileError, for_shell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
 
 # No symbolic link as the last part of the path, no waiting for the writer of a FIFO.
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
@@ -39,10 +43,11 @@ COMMAND_LINE = Place("command line")
 def open_file(path: str, what: str, wait: bool = False) -> "tuple[int, posix.stat_result]":
     """Return a descriptor for reading and the status of a file. Raises ConfigError, with ``what`` in front.
 
-    ``wait`` until nothing has been written to it for a second: a program that rewrites a file in place
-    truncates it first, and half of it could choose another signature, or none.
+    It is a MissingFileError if there is no such file. ``wait`` until nothing has been written to it for a
+    second: a program that rewrites a file in place truncates it first, and half of it could choose another
+    signature, or none.
     """
-    return _open_settled(path, what) if wait else _open(path, what)
+    return _settled(_open, path, what) if wait else _open(path, what)
 
 
 def _open(path: str, what: str) -> "tuple[int, posix.stat_result]":
@@ -51,8 +56,21 @@ def _open(path: str, what: str) -> "tuple[int, posix.stat_result]":
             descriptor = posix.open(path, _FLAGS)
             return descriptor, posix.fstat(descriptor)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{what} {path}: {why(error)}", _hint(error, path)) from None
+        raise _error(path, what, error) from None
     raise ConfigError(f"{what} {path}: not a regular file", f"name the file itself: {_itself(path)}")
+
+
+def _error(path: str, what: str, error: Exception) -> ConfigError:
+    """Return the error for a file or directory that cannot be opened."""
+    missing = isinstance(error, FileNotFoundError) or _is_too_long(error)
+    return (MissingFileError if missing else ConfigError)(f"{what} {path}: {why(error)}", _hint(error, path))
+
+
+def _is_too_long(error: Exception) -> bool:
+    """Return whether a file cannot exist because the file system allows no such long name."""
+    from errno import ENAMETOOLONG
+
+    return isinstance(error, OSError) and error.errno == ENAMETOOLONG
 
 
 def _itself(path: str) -> str:
@@ -73,9 +91,24 @@ def _itself(path: str) -> str:
     return f"ls -l {for_shell(path)}"
 
 
-def _open_settled(path: str, what: str) -> "tuple[int, posix.stat_result]":
+def open_directory(path: str, what: str, wait: bool = False) -> "tuple[int, posix.stat_result]":
+    """Return the same for a directory; it is a symbolic link only if the path ends with a slash."""
+    return _settled(_open_directory, path, what) if wait else _open_directory(path, what)
+
+
+def _open_directory(path: str, what: str) -> "tuple[int, posix.stat_result]":
+    try:
+        descriptor = posix.open(path, _FLAGS | posix.O_DIRECTORY)
+        return descriptor, posix.fstat(descriptor)
+    except (OSError, ValueError) as error:
+        raise _error(path, what, error) from None
+
+
+def _settled(
+    open_: "Callable[[str, str], tuple[int, posix.stat_result]]", path: str, what: str
+) -> "tuple[int, posix.stat_result]":
     for _ in range(_MAX_WAITS):
-        descriptor, status = _open(path, what)
+        descriptor, status = open_(path, what)
         age = time.time() - status.st_mtime
         if not 0 <= age < _SETTLED:  # in the future: the clock is no help
             return descriptor, status

@@ -5,10 +5,13 @@ from dkimpipe.errors import ConfigError, NotSigned, printable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dkimpipe.address import Mailbox
     from dkimpipe.config import Settings
     from dkimpipe.files import Place
     from dkimpipe.senders import Signature
+    from dkimpipe.templates import Template
 
 CANONICALIZATIONS = {
     "dkim": ("simple", "relaxed", "simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"),
@@ -56,6 +59,8 @@ _SIGNS = {"dkim": {b"+": AS_IT_OCCURS, b"++": ALWAYS}, "domainkeys": {b"+": AS_I
 _DEFAULT_METHODS = {"dkim": "relaxed", "domainkeys": "nofws"}
 _MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
 _MACRO_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+# What happens to a message if there is no key file: by default the second if the path depends on a domain.
+DEFER, UNSIGNED = "defer", "unsigned"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -64,6 +69,8 @@ class SignatureOptions:
 
     ``type``       dkim or domainkeys
     ``keyfile``    path of the private key; ``keyfile_place`` is where it is set
+    ``template``   the macros of s= and key=; None if there are none
+    ``missing``    DEFER or UNSIGNED: what happens if there is no key file
     ``domain``     the SDID, d=, in A-labels and lower case
     ``selector``   s=
     ``identity``   the AUID, i=, not yet quoted; empty for none
@@ -87,19 +94,34 @@ class SignatureOptions:
         "keyfile",
         "keyfile_place",
         "lifetime",
+        "missing",
         "place",
         "selector",
+        "template",
         "timestamp",
         "type",
     )
 
     def __init__(self, signature: "Signature", settings: "Settings") -> None:
-        """Complete a signature from the conf file, except domain and identity: see ``complete``."""
+        """Complete a signature from the conf file, except what has macros: see ``complete``."""
         self.type = signature.type
         self.place = signature.place
         self.domain = self.identity = b""
-        self._set_selector(*_from_entry_or_conf(signature, "selector", settings, "selector"))
+        selector, place = _from_entry_or_conf(signature, "selector", settings, "selector")
         self.keyfile, self.keyfile_place = _from_entry_or_conf(signature, "keyfile", settings, "keyfile")
+        self.template: Template | None = None
+        if "$" in selector or "$" in self.keyfile:
+            from dkimpipe import templates
+
+            self.template = templates.Template(
+                pieces(selector, place, templates.IN_SELECTOR),
+                place,
+                pieces(self.keyfile, self.keyfile_place, templates.IN_PATH),
+                self.keyfile_place,
+            )
+        else:
+            self._set_selector(selector, place)
+        self._set_missing(signature.options.get("missing", ""))
         if not self.keyfile:
             raise ConfigError(f"{self.place}: {self.type} without key=")
         if not self.keyfile.startswith("/") and shown(self.keyfile) != self.keyfile:
@@ -113,6 +135,17 @@ class SignatureOptions:
         )
         self._set_headers(signature.options.get("headers", ""))
         self._set_times(signature.options.get("timestamp", "yes"), signature.options.get("lifetime", "0"))
+
+    def expand(self, values: "dict[str, bytes]") -> None:
+        """Set selector and key file by the values of the macros. Raises NoKey if they allow for no key."""
+        if self.template:
+            selector, self.keyfile = self.template.expand(values, self.missing == DEFER)
+            self._set_selector(selector, self.template.selector_place)
+
+    def _set_missing(self, missing: str) -> None:
+        if missing not in (DEFER, UNSIGNED, ""):
+            raise ConfigError(f"{self.place}: missing must be {DEFER} or {UNSIGNED}, not '{shown(missing)}'")
+        self.missing = missing or (UNSIGNED if self.template and self.template.domains else DEFER)
 
     def _set_selector(self, selector: str, place: "Place") -> None:
         if not selector:
@@ -186,9 +219,11 @@ def macros(sender: "Mailbox", domain: bytes) -> "dict[str, bytes]":
 def complete(signature: "Signature", settings: "Settings", values: "dict[str, bytes]") -> SignatureOptions:
     """Return the options of a signature, with the values of ``macros``.
 
-    Raises ConfigError, and NotSigned if the macros do not expand to a valid domain.
+    Raises ConfigError, and NotSigned if the macros do not expand to a valid domain, or not to one that can
+    have a key.
     """
     options = SignatureOptions(signature, settings)
+    options.expand(values)
     options.domain = _domain(signature, values)
     if options.type == "dkim":
         text, place = _from_entry_or_conf(signature, "identity", settings, "identity")
@@ -226,19 +261,31 @@ def _identity(text: str, place: "Place", domain: bytes, values: "dict[str, bytes
 
 def _expand(text: str, place: "Place", values: "dict[str, bytes]") -> bytes:
     """Return a value with its macros expanded; ``$$`` is a dollar sign."""
-    return b"$".join([_expand_macros(part, place, values) for part in text.split("$$")])
+    found = pieces(text, place, values)
+    return b"".join(
+        [values.get(name, b"") + after.encode("utf-8", "surrogateescape") for name, after in found]
+    )
 
 
-def _expand_macros(text: str, place: "Place", values: "dict[str, bytes]") -> bytes:
-    first, *rest = text.split("$")
-    expanded = first.encode("utf-8", "surrogateescape")
-    for part in rest:
-        after = part.lstrip(_MACRO_LETTERS)
-        name = part[: len(part) - len(after)]
-        if name not in values:
-            raise ConfigError(f"{place}: unknown macro '${name}'", f"known macros: ${' $'.join(values)}")
-        expanded += values[name] + after.encode("utf-8", "surrogateescape")
-    return expanded
+def pieces(text: str, place: "Place", known: "Iterable[str]") -> "list[tuple[str, str]]":
+    """Return the macros of a value, each with the text after it; first the text before them, without a name.
+
+    ``$$`` is a dollar sign. Raises ConfigError for a macro that is not known.
+    """
+    found = [("", "")]
+    for number, part in enumerate(text.split("$$")):
+        first, *rest = part.split("$")
+        name, before = found[-1]
+        found[-1] = (name, f"{before}{'$' if number else ''}{first}")
+        for each in rest:
+            after = each.lstrip(_MACRO_LETTERS)
+            found.append((each[: len(each) - len(after)], after))
+    for name, _ in found[1:]:
+        if name not in known:
+            refused = "is not allowed in s= and key=, where only domains are safe"
+            what = f"'$sender' {refused}" if name == "sender" else f"unknown macro '${name}'"
+            raise ConfigError(f"{place}: {what}", f"known macros: ${' $'.join(known)}")
+    return found
 
 
 def seconds(text: str) -> int:

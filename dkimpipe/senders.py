@@ -34,6 +34,7 @@ LONG_NAMES = {
     "i": "identity",
     "key": "keyfile",
     "login": "login",
+    "missing": "missing",
     "s": "selector",
     "t": "timestamp",
     "x": "lifetime",

@@ -2,9 +2,18 @@
 
 from dkimpipe.choose import choose
 from dkimpipe.dkim import DkimSignature
-from dkimpipe.errors import ConfigError, NotSigned, SigningError, Trouble, printable
+from dkimpipe.errors import (
+    ConfigError,
+    MissingFileError,
+    NoKey,
+    NotSigned,
+    SigningError,
+    Trouble,
+    printable,
+)
 from dkimpipe.keys import read_key
 from dkimpipe.log import Report
+from dkimpipe.options import DEFER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,10 +21,40 @@ if TYPE_CHECKING:
     from dkimpipe.config import Settings
     from dkimpipe.domainkeys import DomainKeysSignature
     from dkimpipe.errors import Level
+    from dkimpipe.keys import PrivateKey
     from dkimpipe.message import Message
     from dkimpipe.options import SignatureOptions
 
 _ROOM = 1 << 20
+
+
+def key_of(options: "SignatureOptions", wait: bool = False) -> "PrivateKey":
+    """Return the key of a signature. Raises NoKey if it is missing and may be, otherwise ConfigError.
+
+    ``wait`` for a missing key until nothing was added to its directory for a second.
+    """
+    try:
+        return _read_key(options)
+    except MissingFileError:
+        if options.missing == DEFER:
+            raise
+    from dkimpipe.templates import settle
+
+    settle(options, wait)
+    try:
+        return _read_key(options)
+    except MissingFileError:
+        domain = options.template.domain if options.template else b""
+        raise NoKey(f"no key for {printable(domain or options.domain)}") from None
+
+
+def _read_key(options: "SignatureOptions") -> "PrivateKey":
+    try:
+        if options.template:
+            options.template.refuse_links(options.keyfile)
+        return read_key(options.keyfile)
+    except ConfigError as error:
+        raise error.at(options.keyfile_place) from None
 
 
 class Signatures:
@@ -74,20 +113,20 @@ class Signatures:
             self._chosen_by = f"chosen by '{printable(choice.match.key)}', {place}"
         if self._settings.yes("normalize", True):
             self._message.break_long_lines()
-        self.reasons += dict.fromkeys(map(str, choice.refused))
+        reasons = list(choice.refused)
         for options in choice.signatures:
             try:
                 self.making.append(self._signature(options, bodies))
             except NotSigned as reason:
-                self.reasons.append(str(reason))
+                reasons.append(reason)
+        self.reasons += dict.fromkeys(map(str, reasons))
+        if not self.making and any(reason.level == "warning" for reason in reasons):
+            self._level = "warning"
 
     def _signature(
         self, options: "SignatureOptions", bodies: "BodyHashes"
     ) -> "DkimSignature | DomainKeysSignature":
-        try:
-            key = read_key(options.keyfile)
-        except ConfigError as error:
-            raise error.at(options.keyfile_place) from None
+        key = key_of(options, wait=bool(self._settings.recipients))
         if options.type == "dkim":
             return DkimSignature(options, key, bodies)
         from dkimpipe.domainkeys import DomainKeysSignature

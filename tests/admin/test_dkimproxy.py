@@ -636,7 +636,7 @@ FAULTS = {
         "domain shop.example\nselector a\nkeyfile KEYS/rsa1024.pem\n"
         "signature dkim(q=dns)\n\nsignature domainkeys\n",
         "4.3.5 dkimpipe: CONF, line 4: unknown option: 'q=dns'\n"
-        "hint: known options: a c d envelope h i key login s t x\n",
+        "hint: known options: a c d envelope h i key login missing s t x\n",
     ),
     "map-missing": (
         "sender_map /nowhere/senders\n",

@@ -59,7 +59,8 @@ def test_the_whole_of_it(keys: Keys) -> None:
     lines = done.stdout.decode().splitlines()
     assert lines[:6] == [
         "from:      Alice <alice@example.com>",
-        "address:   alice@example.com; looked up as alice@example.com, example.com, com, .",
+        "address:   alice@example.com; looked up as alice@example.com, *@example.com, example.com, *@*.com, "
+        "com, .",
         f"entry:     example.com, {path}, line 2",
         "dkim:      d=example.com s=a a=rsa-sha256 c=simple/simple",
         f"           key file {keys.path('rsa2048')}: rsa, 2048 bits",
@@ -74,7 +75,8 @@ def test_an_address_instead_of_a_message(keys: Keys) -> None:
     assert verb("bob@example.net", f"--sender_map={path}") == Done(
         0,
         b"from:      bob@example.net\n"
-        b"address:   bob@example.net; looked up as bob@example.net, example.net, net, .\n"
+        b"address:   bob@example.net; looked up as bob@example.net, *@example.net, example.net, *@*.net, net,"
+        b" .\n"
         b"result:    not signed: no entry for bob@example.net; from=bob@example.net\n",
         "",
     )

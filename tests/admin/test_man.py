@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import MAIN, PROJECT, Keys, run_filter
 
-from dkimpipe import __version__, choose, options, senders
+from dkimpipe import __version__, choose, options, senders, templates
 from dkimpipe.address import Mailbox
 from dkimpipe.admin.cli import DESCRIPTIONS
 from dkimpipe.admin.maps import entries
@@ -139,9 +139,8 @@ def test_each_type_has_its_text() -> None:
 
 def test_each_macro_has_its_text() -> None:
     found = terms("dkimpipe-senders.5", "MACROS")
-    assert {name for names in found for name in names} == {
-        f"${name}" for name in options.macros(Mailbox(b"", b""), b"")
-    }
+    known = {*options.macros(Mailbox(b"", b""), b""), *templates.IN_PATH}
+    assert {name for names in found for name in names} == {f"${name}" for name in known}
 
 
 def test_the_default_of_h_is_that_of_the_code() -> None:
@@ -158,6 +157,7 @@ def test_the_default_of_h_is_that_of_the_code() -> None:
 
 
 VALUES = {
+    "missing": {options.DEFER, options.UNSIGNED},
     "a": {name for names in options.ALGORITHMS.values() for name in names},
     "c": {name.partition("/")[0] for names in options.CANONICALIZATIONS.values() for name in names},
     "x": set(options._UNITS),
@@ -377,7 +377,8 @@ def test_each_example_of_a_senders_file_is_good(tmp_path: Path, text: str) -> No
     assert lines
     for line in lines:
         for signature in line.signatures():
-            options.SignatureOptions(signature, settings)
+            sender, domain = entries.samples(line)[0]
+            options.complete(signature, settings, options.macros(sender, domain))
 
 
 CONF_FILES = roff.examples(PROSE["dkimpipe.conf.5"])

@@ -149,6 +149,44 @@ def test_100_000_domains(keys: Keys, one_line: Path, small: Path, report: Report
     assert measured <= 1.5
 
 
+# Many domains by one line
+
+TEMPLATE_CEILING = 20  # system calls: 14, for its module
+
+
+@pytest.fixture(scope="module")
+def template(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A senders file of one line, and key files of 100,000 domains."""
+    directory = tmp_path_factory.mktemp("keys")
+    for number in range(100_000):
+        (directory / f"domain{number}.example.mail.pem").touch()
+    shutil.copy2(keys.path("rsa2048"), directory / "example.com.mail.pem")
+    line = f". dkim(c=relaxed/relaxed,s=mail,key={directory}/$keydomain.$selector.pem)\n"
+    return keys.senders(line, "template")
+
+
+def test_modules_for_macros(template: Path) -> None:
+    assert modules_loaded("--sender_map", str(template)) - MODULES == {"dkimpipe.templates"}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_budget_of_100_000_key_files(template: Path, one_line: Path, tmp_path: Path, report: Report) -> None:
+    by_template = calls([*FASTEST, "--sender_map", str(template)], tmp_path / "by-template")
+    by_domain = calls([*FASTEST, "--sender_map", str(one_line)], tmp_path / "by-domain")
+    more = {what: by_template[what] - by_domain[what] for what in CEILINGS}
+    report(f"one of 100,000 key files by macros, beside a line of its own: {more}")
+    assert more["system calls"] <= TEMPLATE_CEILING
+    assert more["files opened"] <= 2  # 1: the module
+    assert more["processes"] == 0
+
+
+def test_100_000_key_files(template: Path, one_line: Path, small: Path, report: Report) -> None:
+    by_template, by_domain = ([*FASTEST, "--sender_map", str(path)] for path in (template, one_line))
+    measured = ratio(by_template, by_domain, small, bar=1.1)
+    report(f"one of 100,000 key files by macros, CPU time against a line of its own: {measured:.2f}")
+    assert measured <= 1.1
+
+
 # By relay
 
 TO_BOB = ("--syslog=no", "-f", "alice@example.com", "--", "bob@example.net")

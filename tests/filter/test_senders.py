@@ -389,7 +389,7 @@ def test_entry(text: str, expected: list[tuple[str, dict[str, str]]]) -> None:
 
 
 TYPES = "known types: dkim, domainkeys"
-NAMES = "known options: a c d envelope h i key login s t x"
+NAMES = "known options: a c d envelope h i key login missing s t x"
 SUCH_AS = "for example: dkim(s=SELECTOR,key=FILE)"
 
 # Text of an entry, what is wrong, the hint.

@@ -18,12 +18,12 @@ from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
-from dkimpipe.errors import NotAllowed, NotSigned, Trouble, one_line, printable, shown
-from dkimpipe.keys import read_key
+from dkimpipe.errors import NoKey, NotAllowed, NotSigned, Trouble, one_line, printable, shown
+from dkimpipe.keys import PrivateKey
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions
 from dkimpipe.pipe import read_standard_input
-from dkimpipe.signatures import Signatures
+from dkimpipe.signatures import Signatures, key_of
 from dkimpipe.verify.alignment import have_common_parent, is_aligned
 from dkimpipe.verify.nameserver import Server
 
@@ -101,7 +101,12 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
         yield f"{'entry:':<10} {printable(choice.match.key)}, {choice.signatures[0].place}"
         keyfiles += [options.keyfile for options in choice.signatures]
         for options in choice.signatures:
-            yield from _signature(options, author.domain)
+            try:
+                key = key_of(options)
+            except NoKey as reason:
+                yield f"{options.type + ':':<10} {reason}, which would be {options.keyfile}"
+                continue
+            yield from _signature(options, key, author.domain)
             for text in state(options, choice.match.mailbox) if state else ():
                 yield f"{'':<10} DNS: {text}"
         for refusal in choice.refused:
@@ -131,12 +136,12 @@ def _is_readable(value: bytes) -> bool:
         return False
 
 
-def _refused(refusal: NotAllowed) -> str:
-    return f"{'refused:':<10} {refusal}, which has {shown(refusal.rule)}"
+def _refused(reason: NotSigned) -> str:
+    rule = f", which has {shown(reason.rule)}" if isinstance(reason, NotAllowed) else ""
+    return f"{'refused:':<10} {reason}{rule}"
 
 
-def _signature(options: SignatureOptions, author_domain: bytes) -> Iterator[str]:
-    key = read_key(options.keyfile)
+def _signature(options: SignatureOptions, key: PrivateKey, author_domain: bytes) -> Iterator[str]:
     method = options.header_canonicalization
     if options.type == "dkim":
         method += f"/{options.body_canonicalization}"

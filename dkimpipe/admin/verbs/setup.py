@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 from dkimpipe import publickey, senders
-from dkimpipe.address import to_u_labels
+from dkimpipe.address import Mailbox, to_u_labels
 from dkimpipe.admin import atomic, newkey
 from dkimpipe.admin.dns import record
 from dkimpipe.admin.findings import NOTE, Finding, print_findings
@@ -43,7 +43,7 @@ from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import postfix
 from dkimpipe.config import SENDER_MAP, Settings, read_settings
 from dkimpipe.errors import ConfigError
-from dkimpipe.options import SignatureOptions
+from dkimpipe.options import complete, macros
 
 DIRECTORY = Path(SENDER_MAP).parent
 KEYS = Path(newkey.DIRECTORY)
@@ -331,7 +331,8 @@ def _print_records(domain: str, settings: Settings) -> None:
     """Print the records to publish for a domain, and how to test them."""
     entry = _entry(domain, _senders(settings))
     for signature in senders.parse(entry.text, entry.place) if entry else ():
-        options = SignatureOptions(signature, settings)
+        sender = Mailbox(b"postmaster", domain.encode())
+        options = complete(signature, settings, macros(sender, sender.domain))
         owner = publickey.record_name(options.selector.decode(), signature.options.get("domain", domain))
         value = publickey.record_value(options.keyfile)
         print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
