@@ -36,7 +36,7 @@ from conftest import PROJECT, Report
 
 from dkimpipe.admin.audit import events, logfiles, trace
 from dkimpipe.admin.audit.events import Signature
-from dkimpipe.admin.audit.report import Counts
+from dkimpipe.admin.audit.report import Counts, Row
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
 from dkimpipe.admin.audit.trace import Verdict
@@ -969,6 +969,21 @@ HINTS = {
     "several From": "correct the From field in the program that writes this mail",
     "a filter that reports nothing": "see DIAGNOSTICS in dkimpipe(1)",
 }
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        (
+            "no key for example.com",
+            "dkimpipe explain postmaster@example.com names the key file that is missing",
+        ),
+        ("no key for [192.0.2.1]", "see DIAGNOSTICS in dkimpipe(1)"),
+        ("no key for $(id)", "see DIAGNOSTICS in dkimpipe(1)"),
+    ],
+)
+def test_the_command_for_a_domain_without_a_key(reason: str, hint: str) -> None:
+    assert Row("submission", "postfix", "example.com", reason).hint == hint
 
 
 @pytest.mark.parametrize("name", HINTS)

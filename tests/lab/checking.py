@@ -15,9 +15,10 @@ GOOD = "example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem)\n"
 KEY = "key=KEYS/rsa2048.pem"
 
 
-def verb(*arguments: str) -> Done:
-    """Run ``dkimpipe check ARGUMENTS`` as without Postfix; the user that has to read the files is root."""
-    command = [sys.executable, str(MAIN), "check", "--user", "root", *arguments]
+def verb(*arguments: str, name: str = "check") -> Done:
+    """Run ``dkimpipe NAME ARGUMENTS`` as without Postfix; the user that has to read the files is root."""
+    user = ["--user", "root"] if name == "check" else []
+    command = [sys.executable, str(MAIN), name, *user, *arguments]
     env = {**os.environ, "PATH": "/nonexistent"}
     done = subprocess.run(command, capture_output=True, check=False, env=env)
     return Done(done.returncode, done.stdout, done.stderr.decode())

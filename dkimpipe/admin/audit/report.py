@@ -28,6 +28,7 @@ _METRIC_ROWS = 50
 _KINDS = (*KINDS, RELAYED)
 _NO_ENTRY = re.compile(r"no entry for \S*@([^\s@]+)")
 _NO_AUTHOR = re.compile(r"no address in From|no From field|\d+ From fields")
+_NO_KEY = re.compile(r"no key for ([a-z0-9.-]+)")
 _OTHER = "(others)"
 
 
@@ -52,6 +53,8 @@ class Row(NamedTuple):
             return f"dkimpipe genkey {domain if is_domain(domain.encode()) else 'DOMAIN'}"
         if _NO_AUTHOR.fullmatch(self.reason):
             return "correct the From field in the program that writes this mail"
+        if found := _NO_KEY.fullmatch(self.reason):
+            return f"dkimpipe explain postmaster@{found[1]} names the key file that is missing"
         return "see DIAGNOSTICS in dkimpipe(1)"
 
 

@@ -27,11 +27,16 @@ class Pair(NamedTuple):
 
 
 def pair(signature: Signature) -> Pair | None:
-    """Return both options of a signature; None if one of them comes from the conf file."""
+    """Return both options of a signature; None if one of them has macros or comes from the conf file."""
     options = signature.options
-    if "selector" in options and "keyfile" in options:
+    if "selector" in options and "keyfile" in options and not has_macros(signature):
         return Pair(options["selector"], options["keyfile"])
     return None
+
+
+def has_macros(signature: Signature) -> bool:
+    """Return whether the selector or key file of a signature depends on the domain."""
+    return any("$" in signature.options.get(name, "") for name in ("selector", "keyfile"))
 
 
 def replace(path: str, before: bytes, old: Pair, new: Pair) -> None:

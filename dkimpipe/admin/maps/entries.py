@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import BinaryIO, Callable, NamedTuple
 
 from dkimpipe import choose, senders
 from dkimpipe.address import Mailbox, to_a_labels, to_lower
+from dkimpipe.admin.maps import domains
 from dkimpipe.config import CONF_FILE, Settings
-from dkimpipe.errors import ConfigError, NotSigned, one_line
-from dkimpipe.files import Place, open_file, why
-from dkimpipe.options import SignatureOptions, complete, macros
+from dkimpipe.errors import ConfigError, NoKey, NotSigned, one_line
+from dkimpipe.files import Place, exists, open_file, why
+from dkimpipe.options import DEFER, SignatureOptions, complete, macros
 from dkimpipe.senders import PhysicalLine, Signature
+from dkimpipe.templates import Template, is_host_name
 
 BY_SENDER, BY_LIST, BY_NOTHING = "sender", "list", "nothing"  # what chooses an entry
 
@@ -28,6 +30,7 @@ class Line(NamedTuple):
     ``key``    as written: in any case, in either spelling of a domain; empty where all mail is signed
     ``parts``  the lines after the key, without comments: offset in the file, and text
     ``by``     what chooses it: the address of the sender, the List-Id, or nothing
+    ``only``   limits it to one sender's domain, with the value of ``$keydomain``: see ``expanded``
 
     Bytes that are not valid UTF-8 are lone surrogates.
     """
@@ -36,6 +39,7 @@ class Line(NamedTuple):
     key: str
     parts: tuple[tuple[int, str], ...]
     by: str = BY_SENDER
+    only: tuple[bytes, bytes] | None = None
 
     @property
     def text(self) -> str:
@@ -131,10 +135,10 @@ def without_map(settings: Settings) -> Iterator[Line]:
 
     Raises ConfigError.
     """
-    domains = choose.domains(settings)
-    for domain in dict.fromkeys(domains):
+    names = choose.domains(settings)
+    for domain in dict.fromkeys(names):
         for text, place in choose.signatures_without_map(settings):
-            by = BY_SENDER if len(domains) > 1 else BY_NOTHING
+            by = BY_SENDER if len(names) > 1 else BY_NOTHING
             if domain or by == BY_NOTHING:
                 key = domain.decode("utf-8", "surrogateescape")
                 yield Line(place, key, ((0, text),), by)
@@ -157,9 +161,10 @@ def lines(settings: Settings) -> list[Line]:
 def requested(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
     """Return all that can choose signatures, and whether it is one of these keys.
 
-    No keys mean all of them; a domain also means its patterns. Raises ConfigError for an unknown key.
+    No keys mean all of them; a domain also means its patterns, and its part of an entry with macros in key=.
+    Raises ConfigError for an unknown key.
     """
-    found = lines(settings)
+    found = expanded(lines(settings), settings)
     known = {name for line in found for name in _names(line)}
     wanted = {canonical(key): key for key in keys}
     for key, written in wanted.items():
@@ -171,8 +176,10 @@ def requested(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
 
 
 def _names(line: Line) -> set[bytes]:
-    """Return what an entry can be asked for by: its key, and for a pattern also its domain."""
+    """Return what an entry can be asked for by: its key, for a pattern also its domain."""
     key = canonical(line.key)
+    if line.only:
+        return {key, line.only[0]}
     return {key, choose.domain_of_key(key)} if key.startswith(senders.AT_ANY) else {key}
 
 
@@ -181,6 +188,71 @@ def _what_signs(settings: Settings, key: bytes) -> str:
     path = choose.sender_map(settings)
     entry = senders.lookup(path, choose.lookup_keys(Mailbox(local_part, domain))) if path else None
     return f"the entry that signs for it: {entry.key.decode('utf-8', 'replace')}" if entry else ""
+
+
+def expanded(found: Sequence[Line], settings: Settings) -> list[Line]:
+    """Return these entries, which must be all, and those whose key files depend on the sender also by domain.
+
+    There is one for each domain that has a key file and no more specific entry; the entry itself then stands
+    for its other signatures. Raises ConfigError.
+    """
+    keys = {canonical(line.key) for line in found if line.by == BY_SENDER}
+    return [*found, *(each for line in found for each in _for_domains(line, keys, settings))]
+
+
+def _for_domains(line: Line, keys: Container[bytes], settings: Settings) -> Iterator[Line]:
+    only: set[tuple[bytes, bytes]] = set()
+    for template in templates(line, settings):
+        for file in key_files(line, template):
+            only.update(_senders_of(line, file))
+    own = canonical(line.key)
+    for domain, keydomain in sorted(only):
+        # An asterisk as local part: the entry of a single address is not that of the domain.
+        looked_up = choose.lookup_keys(Mailbox(b"*", domain))
+        if line.by != BY_SENDER or next((key for key in looked_up if key in keys), b"") == own:
+            yield line._replace(only=(domain, keydomain))
+
+
+def _senders_of(line: Line, file: domains.KeyFile) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the domains of the senders for whom an entry may use a file, with the value of ``$keydomain``."""
+    domain = file.domains.get("senderdomain", file.domains.get("keydomain", "")).encode(
+        "utf-8", "surrogateescape"
+    )
+    if is_host_name(domain):
+        for keydomain in {domain if line.key == "." else each for _, each in samples(line)}:
+            yield domain, keydomain
+
+
+def key_files(line: Line, template: Template) -> list[domains.KeyFile]:
+    """Return the files that fit a template of an entry. Raises ConfigError with its place."""
+    try:
+        return domains.key_files(template)
+    except ConfigError as error:
+        raise error.at(line.place) from None
+
+
+def templates(line: Line, settings: Settings) -> list[Template]:
+    """Return the templates of an entry's signatures whose key files depend on the sender."""
+    found = []
+    with contextlib.suppress(ConfigError):  # reported with the entry
+        for signature in line.signatures():
+            template = template_of(line, signature, settings)
+            if template:
+                found.append(template)
+    return found
+
+
+def template_of(line: Line, signature: Signature, settings: Settings) -> Template | None:
+    """Return the macros of a signature's key file if they depend on the sender. Raises ConfigError."""
+    given = (signature.options.get(name, settings.get(name)) for name in ("selector", "keyfile"))
+    if not any("$" in text for text in given):
+        return None
+    paths = {}
+    for sender, domain in samples(line._replace(only=None)):
+        with contextlib.suppress(NotSigned):
+            options = complete(signature, settings, macros(sender, domain))
+            paths[options.keyfile] = options.template
+    return next(iter(paths.values())) if len(paths) > 1 else None
 
 
 class Use(NamedTuple):
@@ -231,9 +303,21 @@ def _item_outcomes(line: Line, item: str, settings: Settings) -> Iterator[Outcom
         return
     for signature in signatures:
         try:
-            yield Outcome(line, signature, use(line, signature, settings))
+            template = template_of(line, signature, settings)
+            if template and not line.only:
+                if not key_files(line, template):
+                    raise NoKey(f"{line.place}: there is no key file {domains.pattern(template)}")
+            elif not line.only or (template and _has_key(line, signature, settings)):
+                yield Outcome(line, signature, use(line, signature, settings))
         except (ConfigError, NotSigned) as reason:
             yield Outcome(line, signature, reason)
+
+
+def _has_key(line: Line, signature: Signature, settings: Settings) -> bool:
+    """Return whether there is a key file for the one domain of an entry, or has to be."""
+    ((sender, domain),) = samples(line)
+    options = complete(signature, settings, macros(sender, domain))
+    return options.missing == DEFER or exists(options.keyfile)
 
 
 def use(line: Line, signature: Signature, settings: Settings) -> Use:
@@ -266,6 +350,8 @@ def samples(line: Line) -> list[tuple[Mailbox, bytes]]:
     It is the only one, or two that differ in all that macros can stand for; the first is one that the
     domain of the key covers.
     """
+    if line.only:
+        return [(_sender(line.only[0]), line.only[1])]
     return _SAMPLES[line.by](canonical(line.key))
 
 

@@ -12,18 +12,20 @@ import os
 from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
 from dkimpipe.address import Mailbox, is_domain
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import dkimproxy, entries, index
+from dkimpipe.admin.maps import dkimproxy, domains, entries, index
 from dkimpipe.admin.maps.entries import BY_LIST, Line, Use
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
-from dkimpipe.errors import ConfigError, NotSigned, Trouble
+from dkimpipe.errors import ConfigError, MissingFileError, NoKey, NotSigned, Trouble
 from dkimpipe.files import COMMAND_LINE, Place, exists
-from dkimpipe.keys import PrivateKey, read_key
+from dkimpipe.keys import PrivateKey
 from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions, complete, macros
 from dkimpipe.senders import Signature
+from dkimpipe.signatures import key_of
+from dkimpipe.templates import is_host_name
 from dkimpipe.verify.alignment import have_common_parent, is_aligned
 
 GOOD_BITS = 2048  # RFC 8301 section 3.2
@@ -50,6 +52,7 @@ class Lint:
         self.files: list[str] = []
         self.keyfiles: dict[str, Place] = {}
         self._is_of_dkimproxy = False
+        self._lines: list[Line] = []  # that apply
         try:
             self.settings = config.read_command_line(arguments)
             self._conf()
@@ -104,6 +107,9 @@ class Lint:
                 self._error(trouble)
         try:
             for line in entries.without_map(self.settings):
+                self._lines.append(line)
+                self.uses += self._entry(line)
+            for line in entries.expanded(self._lines, self.settings)[len(self._lines) :]:
                 self.uses += self._entry(line)
         except Trouble as trouble:
             self._error(trouble)
@@ -111,6 +117,7 @@ class Lint:
     def _map(self, path: str, by: str) -> None:
         seen: dict[bytes, int] = {}
         uses: dict[bytes, list[Use]] = {}
+        lines: dict[bytes, Line] = {}
         for place in entries.orphans(path):
             self._warn(f"{place}: it begins with white space, but there is no entry to continue")
         empty = True
@@ -123,7 +130,8 @@ class Lint:
                 what = f"{line.key} is already in line {seen[key]}; only this line applies"
                 self._warn(f"{line.place}: {what}")
             seen[key] = line.place.line
-            uses[key] = self._entry(line)
+            lines[key], uses[key] = line, self._entry(line)
+        self._lines += lines.values()
         self.uses += [use for each in uses.values() for use in each]
         if exists(mapindex.path_of(path)) and not index.is_fresh(path, os.stat(path)):
             self._warn(f"{mapindex.path_of(path)} is out of date: the map is scanned", "dkimpipe index")
@@ -147,19 +155,22 @@ class Lint:
         """Check an entry; return its valid signatures whose record has a fixed name."""
         uses = []
         made: list[tuple[Signature, SignatureOptions]] = []
-        if self._is_of_dkimproxy:
+        if self._is_of_dkimproxy and not line.only:
             self.findings += dkimproxy.entry(line)
+        if not line.only:
+            self._odd_key_files(line)
         for _, signature, use in entries.outcomes([line], self.settings):
             if signature:
                 self._permissions(signature)
-                options = self._signature(line, signature)
+                is_reported = isinstance(use, (NoKey, MissingFileError))  # of no domain, or of all
+                options = None if is_reported else self._signature(line, signature)
                 if options:
                     made.append((signature, options))
                     if isinstance(use, Use) and self._is_in_dns(use):
                         uses.append(use)
             elif isinstance(use, Trouble):
                 self._error(use)
-        if not line.is_for_all:
+        if not (line.is_for_all or line.only):
             self._alignment(entries.samples(line)[0][0].domain, made)
         return uses
 
@@ -170,6 +181,24 @@ class Lint:
         what = f"{use.line.place}: {use.name} is too long for DNS"
         self._error(ConfigError(what, "choose a shorter selector"))
         return False
+
+    def _odd_key_files(self, line: Line) -> None:
+        """Check for files that fit the macros of key=, but never match, and for no files at all."""
+        for template in entries.templates(line, self.settings):
+            try:
+                files = entries.key_files(line, template)
+            except ConfigError as error:
+                self._error(error)
+                continue
+            if not files:
+                what = f"{line.place}: there is no key file {domains.pattern(template)}"
+                self._warn(what, "create one for each domain: dkimpipe genkey")
+            for path, found in files:
+                for name in found.values():
+                    if not is_host_name(name.encode("utf-8", "surrogateescape")):
+                        meant = entries.canonical(name)
+                        hint = f"write {meant.decode()} in its name" if is_host_name(meant) else ""
+                        self._warn(f"{line.place}: no domain has the key file {path}", hint)
 
     def _permissions(self, signature: Signature) -> None:
         """Check for values that match no login or no envelope sender."""
@@ -323,9 +352,12 @@ def _key_meant(key: bytes) -> str:
 
 
 def _private_key(options: SignatureOptions) -> PrivateKey:
-    """Return the key of a signature, if its public half belongs to it. Raises Trouble with its place."""
+    """Return the key of a signature, if its public half belongs to it.
+
+    Raises Trouble with its place, and NoKey.
+    """
+    private_key = key_of(options)
     try:
-        private_key = read_key(options.keyfile)
         publickey.public(options.keyfile)
         publickey.sound(options.keyfile)
     except Trouble as trouble:

@@ -54,11 +54,14 @@ def _signing_pairs(settings: Settings) -> dict[Pair | None, _Use]:
     """
     maps = entries.maps(settings)
     uses: dict[Pair | None, _Use] = {}
-    for line, signature, use in entries.outcomes(entries.lines(settings), settings):
+    found_lines = entries.expanded(entries.lines(settings), settings)
+    for line, signature, use in entries.outcomes(found_lines, settings):
         if isinstance(use, ConfigError):
             raise use
         pair = edit.pair(signature) if signature and line.place.path in maps else None
         found = uses.setdefault(pair, _Use({}, set()))
+        if signature and edit.has_macros(signature):
+            found.varying.add(f"{line.place}: s= or key= has macros: one line, but many keys")
         if isinstance(use, NotSigned):
             found.varying.add(str(use))
         else:
@@ -82,14 +85,19 @@ class Run:
 
     def take_due_steps(self) -> int:
         """Take all steps that are due, independently for each key; return the exit status."""
-        if not any(self._signing) and any(key.state == "active" for key in self._keys):
+        signing = any(pair or use.varying for pair, use in self._signing.items())
+        if not signing and any(key.state == "active" for key in self._keys):
             raise ConfigError(
                 f"{', '.join(self._maps)}: all signatures are gone",
                 f"if this is intended: rm {self._options.directory / state.NAME}",
             )
         self._update_states()
         for domain in self._domains - {_domain(name) for key in self._keys for name in key.names}:
-            raise ConfigError(f"{', '.join(self._maps)}: no signature for {domain} that can be rotated")
+            reasons = self._signing[None].varying if None in self._signing else []
+            raise ConfigError(
+                f"{', '.join(self._maps)}: no signature for {domain} that can be rotated",
+                "\n".join(sorted(reasons)),
+            )
         self._save()
         if self._options.dry_run:
             self._print_states()
