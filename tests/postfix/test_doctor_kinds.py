@@ -27,7 +27,7 @@ from diagnosis import (
     write,
 )
 
-from dkimpipe.admin.postfix import coverage, requirements
+from dkimpipe.admin.postfix import coverage, planning
 from dkimpipe.admin.postfix.postconf import Postconf
 
 # All kinds are signed, and mail comes back by SMTP: as --apply makes it.
@@ -479,7 +479,7 @@ def test_the_note_names_what_is_not_signed(
     (site / "own.cidr").write_text("127.0.0.0/8 FILTER dkimpipe:x\n::1 FILTER dkimpipe:y\n")
     directory = good(tmp_path, name, words)
     postconf = Postconf(directory)
-    note = coverage.unsigned(postconf, requirements.kinds_in_use(postconf))
+    note = coverage.unsigned(postconf, planning.kinds_in_use(postconf))
     command = f"dkimpipe postfix -c {directory} --apply --sign {NOTES[name].replace(' ', ',')}"
     assert (note.hint if note else "") == (command if NOTES[name] else "")
 
@@ -488,7 +488,7 @@ def test_the_note_says_why_a_kind_cannot_be_signed(tmp_path: Path, words: dict[s
     master = MASTER.replace(PORT_25, f"{PORT_25}  -o content_filter=spam:dummy\n") + f"{SPAMD}\n"
     directory = write(tmp_path / "postfix", f"{MAIN}mynetworks = 127.0.0.1\n", master, words)
     postconf = Postconf(directory)
-    note = coverage.unsigned(postconf, requirements.kinds_in_use(postconf))
+    note = coverage.unsigned(postconf, planning.kinds_in_use(postconf))
     assert note
     lines = note.hint.splitlines()
     assert lines[0] == f"dkimpipe postfix -c {directory} --apply --sign bounces"

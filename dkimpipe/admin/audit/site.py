@@ -7,7 +7,7 @@ import pwd
 from functools import lru_cache
 from pathlib import Path
 
-from dkimpipe.admin.postfix import filter_service, requirements
+from dkimpipe.admin.postfix import filter_service, sources
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
 from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.admin.postfix.restrictions import Restrictions
@@ -40,7 +40,7 @@ class Site:
         self._names = {b"submission", b"submissions", b"smtps"}
         for service in postconf.running("smtpd"):
             name = postconf.own("syslog_name", service.id).rstrip("/").rpartition("/")[2]
-            if service.port in requirements.SUBMISSION_PORTS and name and not name.startswith("postfix"):
+            if service.port in sources.SUBMISSION_PORTS and name and not name.startswith("postfix"):
                 self._names.add(name.encode())
         self.is_in_mynetworks = lru_cache(_KNOWN)(self._has_network)
         self.has_domain = lru_cache(_KNOWN)(self._has_domain)

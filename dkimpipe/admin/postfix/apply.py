@@ -10,6 +10,7 @@ from dkimpipe.admin.postfix import (
     filter_service,
     filter_user,
     open_services,
+    planning,
     requirements,
     routing,
 )
@@ -26,7 +27,7 @@ def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, al
     """
     changes = requirements.missing(postconf, user, job, chosen)
     routing.refuse_another_filter(postconf, job)
-    requirements.refuse_obstacles(postconf, chosen.kinds)
+    planning.refuse_obstacles(postconf, chosen.kinds)
     if job is SIGN and not allow_open:
         open_services.refuse(postconf)
     if job is VERIFY:
@@ -60,7 +61,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
     if not (ours := backup.backups(directory, job)):
         raise ConfigError(f"no backup in {directory}", f"{job.setup_command} --apply was not run here")
     backups, other_service = backup.backups(directory), filter_service.find(postconf, other)
-    chosen = requirements.plan(postconf, other)
+    chosen = planning.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
     # All of it before anything is printed: a reader that ends, such as head(1), must not stop it halfway.
     lines = [line for each in undone for line in backup.undo(Postconf(directory), each)]

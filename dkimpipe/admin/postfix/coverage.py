@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import filter_service, kinds, networks, requirements
+from dkimpipe.admin.postfix import filter_service, kinds, networks, planning, sources
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.postconf import Postconf, finding_for
@@ -20,7 +20,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield what is signed by mistake or by two programs, and a note of what is not signed."""
     yield from networks.findings(postconf)
     yield from _redirected(postconf)
-    signed = requirements.kinds_in_use(postconf)
+    signed = planning.kinds_in_use(postconf)
     yield from _local_through_outsiders(postconf, signed)
     yield from _silenced_milters(postconf, signed)
     signers = [
@@ -42,7 +42,7 @@ def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:
         left = [kind for kind in left if kind != kinds.NETWORKS]  # there is none, or all of it is signed
     if not left:
         return None
-    obstacles = {kind: requirements.obstacle(postconf, kind) for kind in left}
+    obstacles = {kind: planning.obstacle(postconf, kind) for kind in left}
     what = "; ".join(f"{kind}: {kinds.MEANING[kind]}" for kind in left)
     possible = [kind for kind in left if not obstacles[kind][0]]
     hints = [_command(postconf, possible)] if possible else []
@@ -59,7 +59,7 @@ def _command(postconf: Postconf, signed: Sequence[str]) -> str:
 
 def _redirected(postconf: Postconf) -> Iterator[Finding]:
     """Yield the services where a table passes mail from users to another filter: FILTER overrides ours."""
-    for service in requirements.submission_services(postconf):
+    for service in sources.submission_services(postconf):
         found = networks.filter_for(postconf, service, _CLIENT, has_login=True)
         if found and found.partition(":")[0] != filter_service.name(postconf):
             what = f"{service.id}: a table has FILTER {found}, so mail from users is not signed"
@@ -68,14 +68,14 @@ def _redirected(postconf: Postconf) -> Iterator[Finding]:
 
 def _local_through_outsiders(postconf: Postconf, signed: Sequence[str]) -> Iterator[Finding]:
     """Yield a finding if mail from outside comes back from another filter as local mail, and is signed."""
-    cause, hint = requirements.obstacle(postconf, LOCAL) if LOCAL in signed else ("", "")
+    cause, hint = planning.obstacle(postconf, LOCAL) if LOCAL in signed else ("", "")
     if cause:
         yield Finding(cause.replace("would be signed", "is signed"), hint)
 
 
 def _silenced_milters(postconf: Postconf, signed: Sequence[str]) -> Iterator[Finding]:
     """Yield a finding if a milter that signs no longer gets local mail, or signs it as well as we do."""
-    service = requirements.pickup(postconf)
+    service = sources.pickup(postconf)
     milters = [each for each in postconf.words("non_smtpd_milters", service) if SIGNING_MILTERS.search(each)]
     options = [word.lower() for word in postconf.words("receive_override_options", service)]
     if milters and LOCAL not in signed and "no_milters" in options:

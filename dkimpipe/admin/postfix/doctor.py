@@ -26,6 +26,7 @@ from dkimpipe.admin.postfix import (
     program,
     requirements,
     routing,
+    sources,
 )
 from dkimpipe.admin.postfix.coverage import SIGNING_MILTERS
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
@@ -80,7 +81,7 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
 def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Check for a milter that does the same job."""
     pattern = OTHER_MILTERS if job is SIGN and _opendkim_verifies() else SIGNING_MILTERS
-    for service in requirements.services(postconf, job):
+    for service in sources.of(postconf, job):
         milters = postconf.value("smtpd_milters", service.id)
         if pattern.search(milters) and "no_milters" not in postconf.words(
             "receive_override_options", service.id
@@ -108,9 +109,9 @@ def _opendkim_verifies() -> bool:
 
 def _before_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Check how cleanup(8) changes header fields before the filter, and for which mail."""
-    signed = requirements.submission_services(postconf)
+    signed = sources.submission_services(postconf)
     for service in postconf.running("smtpd", "pickup", "qmqpd"):
-        from_users = service.port in requirements.SUBMISSION_PORTS  # even if another filter comes first
+        from_users = service.port in sources.SUBMISSION_PORTS  # even if another filter comes first
         if service in signed or from_users:
             yield from cleanup_service.rewriting(postconf, service, signed)
         elif cleanup_service.is_ours(postconf.own("cleanup_service_name", service.id)):
@@ -125,9 +126,9 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
             yield finding_for(postconf, "-e", f"{parameter}={value}", why)
     if listener.relay_of(postconf, job):
         return
-    if requirements.pickup(postconf) not in postconf.services:
+    if sources.pickup(postconf) not in postconf.services:
         why = f"without it {job.participle} mail stays in the maildrop directory for ever"
-        yield Finding(f"{requirements.PICKUP}: {why}")
+        yield Finding(f"{sources.PICKUP}: {why}")
         return
     user = _user(postconf, job)
     why = f"the filter's user {user} may not submit mail with sendmail(1)"
@@ -231,7 +232,7 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
             f"{settings.places['normalize']}: normalize no: lines over 998 bytes break after signing",
             postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
         )
-    setting = requirements.guest_setting(postconf)
+    setting = sources.guest_setting(postconf)
     if setting and client_options.requires_known_client(options(service, job)):
         why = "the filter may not sign, or defers, mail from clients that this admits without a login"
         hint = f"set sign_clients any in {settings.get('conf_file', settings.conf_file)}"
@@ -283,7 +284,7 @@ def _queue_and_transports(postconf: Postconf, job: Job) -> Iterator[Finding]:
             f"transport_maps: {job.participle} mail goes to the filter again: it loops",
             "remove the filter from it",
         )
-    for each in requirements.services(postconf, job):
+    for each in sources.of(postconf, job):
         cleanup = postconf.value("cleanup_service_name", each.id)
         if f"{cleanup}/unix" not in postconf.services:
             yield Finding(f"{each.id}/cleanup_service_name: there is no service {cleanup} in master.cf")

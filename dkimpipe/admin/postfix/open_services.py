@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import client_options, filter_service, networks, requirements, strangers
+from dkimpipe.admin.postfix import client_options, filter_service, networks, sources, strangers
 from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.errors import ConfigError
 
@@ -44,21 +44,21 @@ def refuse(postconf: Postconf) -> None:
 def _fix(postconf: Postconf, service: Service, content_filters: list[str]) -> str:
     """Return the fix that keeps mail with these content filters unsigned; empty if it is unsigned already."""
     name = filter_service.name(postconf)
-    if service in requirements.submission_services(postconf):
+    if service in sources.submission_services(postconf):
         return postconf.command(strangers.closing_change(postconf, service.id))
     by_table = (each for each in content_filters if each != postconf.value("content_filter", service.id))
     if any(each.partition(":")[0] == name for each in by_table):
         return f"a table has FILTER {name} for strangers: limit it to your own clients"
-    if not requirements.another_filter_is_first(postconf, service):
+    if not sources.another_filter_is_first(postconf, service):
         return ""
     if service.port not in networks.PUBLIC_PORTS:
         return postconf.command(strangers.closing_change(postconf, service.id))
     returning = [each for each in postconf.running("smtpd") if _may_receive_returned_mail(each)]
-    if all(requirements.passes_to(postconf, each.id, name) for each in returning):
+    if all(sources.passes_to(postconf, each.id, name) for each in returning):
         return f"let mail from outside return on a separate port, without content_filter={name}:dummy"
     return ""
 
 
 def _may_receive_returned_mail(service: Service) -> bool:
     """Return whether a service may receive the mail that returns from another filter."""
-    return service.port not in (*networks.PUBLIC_PORTS, *requirements.SUBMISSION_PORTS)
+    return service.port not in (*networks.PUBLIC_PORTS, *sources.SUBMISSION_PORTS)

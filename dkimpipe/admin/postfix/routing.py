@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import filter_service, listener, networks, requirements, strangers
+from dkimpipe.admin.postfix import filter_service, listener, networks, planning, sources, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
 from dkimpipe.errors import ConfigError
@@ -14,10 +14,10 @@ from dkimpipe.errors import ConfigError
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield the settings by which mail bypasses the filter, passes it twice, or goes to the wrong one."""
-    services = requirements.services(postconf, job)
+    services = sources.of(postconf, job)
     yield from _after_filter(postconf, job)
     if not services and not any(
-        requirements.another_filter_is_first(postconf, each, job) for each in postconf.running("smtpd")
+        sources.another_filter_is_first(postconf, each, job) for each in postconf.running("smtpd")
     ):
         yield _nothing_to_do(postconf, job)
     for place in ("", *postconf.services):
@@ -27,14 +27,14 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
                 what = f"{place}/content_filter".lstrip("/")
                 yield Finding(f"{what}: there is no service {transport} in master.cf")
     for service in services:
-        if content_filter := requirements.another_filter(postconf, service, job):
+        if content_filter := sources.another_filter(postconf, service, job):
             yield Finding(*_only_one_filter(postconf, service, content_filter, job))
         if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
             why = "mail returned by the proxy filter arrives where nothing is signed"
             yield finding_for(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
     others = (*services, *listener.all_of(postconf))
     for service in postconf.running("smtpd"):
-        if service not in others and not requirements.another_filter_is_first(postconf, service, job):
+        if service not in others and not sources.another_filter_is_first(postconf, service, job):
             yield from (_unsigned if job is SIGN else _unverified)(postconf, service)
 
 
@@ -42,7 +42,7 @@ def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
     if job is SIGN:
         hint = f"{_submission_command(postconf)}\n{_apply_command(postconf)}"
         why = "there is no service for mail from users"
-        if requirements.kinds_in_use(postconf):
+        if planning.kinds_in_use(postconf):
             return Finding(f"submission/inet: {why}", hint, NOTE)
         return Finding(f"submission/inet: {why}, so nothing is signed", hint)
     hint = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
@@ -52,12 +52,12 @@ def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
 
 def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Check how pickup(8) handles mail that returns from the filter."""
-    name, pickup = filter_service.name(postconf, job), requirements.pickup(postconf)
+    name, pickup = filter_service.name(postconf, job), sources.pickup(postconf)
     content_filter = postconf.value("content_filter", pickup)
     before = [
         postconf.value("content_filter", service.id)
         for service in postconf.running("smtpd")
-        if requirements.another_filter_is_first(postconf, service, job)
+        if sources.another_filter_is_first(postconf, service, job)
     ]
     if content_filter.partition(":")[0] == name:
         if "content_filter" in postconf.overrides.get(pickup, {}) and job is VERIFY:
@@ -69,7 +69,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
         past = job.participle
         why = f"{content_filter} gets the mail after it was {past} and returns it to be {past}: it loops"
         yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why)
-    elif job is SIGN and requirements.foreign_filter(postconf, content_filter):
+    elif job is SIGN and sources.foreign_filter(postconf, content_filter):
         why = f"{content_filter} gets the mail after it was signed, and must not change it"
         yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
 
@@ -77,7 +77,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
 def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
     """Check a service whose mail is not to be verified."""
     name = filter_service.name(postconf, VERIFY)
-    if requirements.passes_to(postconf, service.id, name):
+    if sources.passes_to(postconf, service.id, name):
         signer = filter_service.find(postconf)
         content_filter = f"{signer.name}:dummy" if signer else ""
         yield finding_for(
@@ -88,7 +88,7 @@ def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
 def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
     """Check a service whose mail is not to be signed."""
     name = filter_service.name(postconf)
-    if requirements.passes_to(postconf, service.id, name):
+    if sources.passes_to(postconf, service.id, name):
         why = "mail from strangers is signed"
         if postconf.own("content_filter").partition(":")[0] == name:
             yield finding_for(postconf, "-P", f"{service.id}/content_filter=", why)
@@ -120,8 +120,8 @@ def _submission_command(postconf: Postconf) -> str:
 
 def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
     """Raise ConfigError if a service for this job has another filter, which ours would replace."""
-    for service in requirements.services(postconf, job):
-        if content_filter := requirements.another_filter(postconf, service, job):
+    for service in sources.of(postconf, job):
+        if content_filter := sources.another_filter(postconf, service, job):
             raise ConfigError(*_only_one_filter(postconf, service, content_filter, job))
 
 

@@ -11,7 +11,8 @@ from dkimpipe.admin.postfix import (
     doctor,
     filter_service,
     kinds,
-    requirements,
+    planning,
+    sources,
 )
 from dkimpipe.admin.postfix.apply import apply, reload, revert
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
@@ -87,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     if options.revert:
         revert(postconf, job)
     else:
-        chosen = requirements.plan(postconf, job, options.sign, options.relay)
+        chosen = planning.plan(postconf, job, options.sign, options.relay)
         apply(postconf, options.user or job.name, job, chosen, options.apply, options.open)
     if options.reload:
         reload(postconf)
@@ -100,7 +101,7 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
     Without jobs, those that are set up, at least in part, are checked.
     """
     findings: list[Finding] = []
-    for job in jobs or requirements.in_use(postconf):
+    for job in jobs or sources.in_use(postconf):
         known = set(map(_same, findings))
         found = doctor.findings(postconf, user or job.name, job)
         service = filter_service.find(postconf, job)

@@ -1,0 +1,113 @@
+"""The plan: which kinds of mail are signed, which are to be, what is in the way, and how mail comes back."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from dkimpipe.admin.postfix import filter_service, kinds, listener, networks, notices, sources, strangers
+from dkimpipe.admin.postfix.filter_service import SIGN, Job
+from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION, Plan
+from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.errors import ConfigError
+
+# Options with which the filter only passes mail on: it comes from a client that may not have it signed.
+_UNSIGNED = ("--sign_clients=authenticated", "--login=", "--client=0.0.0.0")
+_SCRIPT_SIZE = 1 << 20  # octets
+
+
+def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: bool = False) -> Plan:
+    """Return what is to be set up: what is there already, these kinds of mail, and a relay if it is wanted.
+
+    Mail from users is always signed. A new installation signs all kinds but local mail, where that is
+    possible. Raises ConfigError if one of ``sign`` is not possible.
+    """
+    refuse_obstacles(postconf, sign)
+    addresses = [listener.relay_of(postconf, each) for each in (job, filter_service.other(job))]
+    used = kinds_in_use(postconf)
+    signed = kinds.ordered([SUBMISSION, *used, *sign])
+    if not (used or sign or filter_service.find(postconf)):
+        signed = kinds.INITIAL if not networks.obstacle(postconf)[0] else (SUBMISSION, BOUNCES)
+    if relay or addresses[0] or LOCAL in signed:
+        address = next(filter(None, addresses), "") or listener.unused_address(postconf)
+    else:
+        address = ""
+    return Plan(signed if job is SIGN else (), address)
+
+
+def refuse_obstacles(postconf: Postconf, signed: Sequence[str]) -> None:
+    """Raise ConfigError if mail of one of these kinds cannot be signed."""
+    for kind in signed:
+        cause, hint = obstacle(postconf, kind)
+        if cause:
+            raise ConfigError(f"--sign {kind}: {cause}", hint)
+
+
+def obstacle(postconf: Postconf, kind: str) -> tuple[str, str]:
+    """Return why mail of a kind cannot be signed, and a hint; two empty strings if it can."""
+    if kind == NETWORKS:
+        return networks.obstacle(postconf)
+    return _obstacle_to_local(postconf) if kind == LOCAL else ("", "")
+
+
+def kinds_in_use(postconf: Postconf) -> tuple[str, ...]:
+    """Return the kinds of mail that pass to the filter that signs."""
+    name = filter_service.name(postconf)
+    in_use = {
+        SUBMISSION: any(sources.passes_to(postconf, each.id, name) for each in postconf.running("smtpd")),
+        NETWORKS: networks.in_use(postconf),
+        BOUNCES: notices.in_use(postconf),
+        LOCAL: sources.is_local_filtered(postconf),
+    }
+    return tuple(kind for kind, is_used in in_use.items() if is_used)
+
+
+def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
+    """Return why mail from programs on this host cannot be signed, and a hint."""
+    service = sources.pickup(postconf)
+    if other := sources.foreign_filter(postconf, postconf.value("content_filter", service)):
+        return f"{service}: {other} gets this mail, and a message can have only one filter", ""
+    for pipe in postconf.running("pipe"):
+        if _calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
+            words = [*_UNSIGNED, f"--relay={_relay_for_others(postconf)}"]
+            command = [*filter_service.installed_command(SIGN), *words]
+            return (
+                f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
+                "let it come back by SMTP: in place of sendmail and its options, let it run"
+                f" {shlex.join(command)} -f SENDER -- RECIPIENT...",
+            )
+    return "", ""
+
+
+def _relay_for_others(postconf: Postconf) -> str:
+    """Return the listener through which the mail of another filter can come back."""
+    addresses = filter(None, (listener.relay_of(postconf, job) for job in filter_service.JOBS))
+    return next(addresses, "") or listener.unused_address(postconf)
+
+
+def _calls_sendmail(pipe: Service) -> bool:
+    """Return whether another filter calls sendmail(1), by its command line or by the text of its script."""
+    if filter_service.command(pipe) or filter_service.program(pipe):
+        return False
+    words = [word for word in pipe.argv if not word.startswith(("--sendmail", "$"))]
+    if any("--relay" in word for word in words):
+        return False
+    return any("sendmail" in word or "sendmail" in _script(word) for word in words)
+
+
+def _script(path: str) -> str:
+    """Return the text of a script; nothing for any other file."""
+    try:
+        octets = Path(path).read_bytes()[:_SCRIPT_SIZE] if path.startswith("/") else b""
+    except OSError:
+        return ""
+    return octets.decode(errors="replace") if octets.startswith(b"#!") else ""
+
+
+def _gets_mail_from_outside(postconf: Postconf, name: str) -> bool:
+    """Return whether mail from strangers passes to a filter."""
+    return any(
+        name in [each.partition(":")[0] for each in strangers.content_filters(postconf, service)]
+        for service in postconf.running("smtpd")
+    )
