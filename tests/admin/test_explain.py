@@ -101,6 +101,23 @@ def test_relative_h(keys: Keys) -> None:
     assert " h=from:from:x-foo;" in field
 
 
+@pytest.mark.parametrize(
+    "option", ["--conf_file", "--conf-file", "--sender_map", "--sender-map", "--listid_map", "--listid-map"]
+)
+def test_the_help_shows_the_options_that_name_files(option: str, keys: Keys) -> None:
+    assert f"{option} FILE" in verb("--help").stdout.decode()
+    path = keys.directory / "no-such-file"
+    done = verb(option, str(path), message=b"From: alice@example.com\nList-Id: <a.example.com>\n\n")
+    assert str(path) in done.stdout.decode() + done.stderr
+
+
+@pytest.mark.parametrize("option", ["--on_error", "--on-error"])
+def test_it_takes_the_other_options_of_the_filter_in_both_spellings(option: str, keys: Keys) -> None:
+    none = keys.directory / "none"
+    assert verb("--sender_map", str(none), "alice@example.com").status == 78
+    assert verb("--sender_map", str(none), option, "accept", "alice@example.com").status == 0
+
+
 def test_the_envelope_sender_is_an_option(keys: Keys) -> None:
     path = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "explained")
     done = verb("bob@example.net", "-f", "x@example.com", "--match=envelope", f"--sender_map={path}")

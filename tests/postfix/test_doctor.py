@@ -36,7 +36,10 @@ def test_both_verbs_say_the_same(edits: str, directory: Path, words: dict[str, s
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("message_size_limit = 10M", "message_size_limit = 10M: not a valid number; Postfix rejects it\n"),
+        (
+            "dkimpipe_destination_recipient_limit = all",
+            "dkimpipe_destination_recipient_limit = all: not a valid number; Postfix rejects it\n",
+        ),
         ("dkimpipe_time_limit = 5M", "dkimpipe_time_limit = 5M: not a valid duration; Postfix rejects it\n"),
     ],
 )

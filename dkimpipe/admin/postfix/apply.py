@@ -7,6 +7,7 @@ import subprocess
 from dkimpipe.admin.postfix import (
     backup,
     coverage,
+    fatal,
     filter_service,
     filter_user,
     open_services,
@@ -25,6 +26,7 @@ def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, al
 
     ``allow_open`` accepts services that sign mail and let strangers send.
     """
+    fatal.refuse(postconf)
     changes = requirements.missing(postconf, user, job, chosen)
     routing.refuse_another_filter(postconf, job)
     planning.refuse_obstacles(postconf, chosen.kinds)

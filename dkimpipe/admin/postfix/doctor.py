@@ -133,10 +133,11 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     user = _user(postconf, job)
     why = f"the filter's user {user} may not submit mail with sendmail(1)"
     parameter = "authorized_submit_users"
-    if not _matches(postconf, user, postconf.words(parameter)):
+    if not _matches(postconf, user, postconf.words(parameter)) and not _is_broken(postconf, parameter):
         yield finding_for(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
     parameter = "local_login_sender_maps"  # from Postfix 3.6
-    if parameter in postconf.effective and not _may_use_any_sender(postconf, user):
+    may_send = parameter not in postconf.effective or _may_use_any_sender(postconf, user)
+    if not may_send and not _is_broken(postconf, parameter):
         yield finding_for(
             postconf, "-e", f"{parameter}=inline:{{{user}=*}}, {postconf.value(parameter)}", why
         )
@@ -145,6 +146,11 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
         why = "without MAIL_CONFIG sendmail(1) may submit the mail to another Postfix instance"
         words = [*postconf.words("export_environment"), "MAIL_CONFIG"]
         yield finding_for(postconf, "-e", f"export_environment={' '.join(words)}", why)
+
+
+def _is_broken(postconf: Postconf, parameter: str) -> bool:
+    """Return whether a table of a list could not be looked up: that is reported instead."""
+    return not postconf.broken_tables.keys().isdisjoint(postconf.words(parameter))
 
 
 def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:

@@ -99,12 +99,14 @@ class Postconf:
     ``services``    the lines of master.cf, by ``name/type``
     ``overrides``   the ``-o`` parameters by service, as written
     ``duplicates``  the services that master.cf defines twice; the last line applies
+
+    ``broken_tables``  the tables that could not be looked up so far, and Postfix's messages
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
         """Read the configuration. Raises ConfigError if there is no Postfix, or no such configuration."""
         self._lookups: dict[tuple[str, str], str] = {}
-        self._broken: set[str] = set()
+        self.broken_tables: dict[str, str] = {}
         self._directory_options = ["-c", str(Path(directory).absolute())] if directory else []
         # Ask postconf(1) only if necessary: the answer of 3.11 is wrong while main.cf is new.
         self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
@@ -133,26 +135,38 @@ class Postconf:
         return found
 
     def lookup(self, table: str, key: str) -> str:
-        """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails."""
-        if (table, key) not in self._lookups and table not in self._broken:  # each lookup is a process
-            command = ["postmap", *self._directory_options, "-q", key, table]
-            completed = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
-            self._lookups[table, key] = completed.stdout.decode(errors="surrogateescape").strip()
-            if b"fatal: " in completed.stderr:  # every lookup would fail after a delay of one second
-                self._broken.add(table)
+        """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails.
+
+        Tables that fail are in ``broken_tables``.
+        """
+        # Each lookup is a process, and those that fail take a second.
+        if (table, key) not in self._lookups and table not in self.broken_tables:
+            done = self._run("postmap", "-q", key, table)
+            self._lookups[table, key] = done.stdout.decode(errors="surrogateescape").strip()
+            if b"fatal: " in done.stderr:
+                self.broken_tables[table] = _message(done)
         return self._lookups.get((table, key), "")
 
     def run(self, *arguments: str) -> str:
         """Return the output of postconf(1). Raises ConfigError with its message if it fails."""
-        command = ["postconf", *self._directory_options, *arguments]
+        done = self._run("postconf", *arguments)
+        if done.returncode:
+            command = " ".join(["postconf", *self._directory_options, *arguments])
+            raise ConfigError(f"{command}: {_message(done)}")
+        return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
+
+    def failure_of(self, program: str, *arguments: str) -> str:
+        """Return the message with which a program of Postfix fails; empty if it succeeds."""
+        done = self._run(program, *arguments)
+        return _message(done) if done.returncode else ""
+
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program of Postfix on this configuration. Raises ConfigError if there is no such program."""
+        command = [program, *self._directory_options, *arguments]
         try:
-            completed = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+            return subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
         except OSError as error:
-            raise ConfigError(f"cannot run postconf: {error.strerror}", "is Postfix installed?") from None
-        if completed.returncode:
-            message = completed.stderr.decode(errors="backslashreplace").strip()
-            raise ConfigError(f"{' '.join(command)}: {message or completed.returncode}")
-        return completed.stdout.decode(errors="surrogateescape")  # values may be in any charset
+            raise ConfigError(f"cannot run {program}: {error.strerror}", "is Postfix installed?") from None
 
     def edit(self, change: Change, directory: Path | None = None) -> None:
         """Make one edit in the files, or in copies in another directory. This object does not change."""
@@ -224,6 +238,16 @@ def split(text: str, separators: str = "") -> list[str]:
         else:
             words[-1] += letter
     return list(filter(None, words))
+
+
+def _message(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return the error message of a program of Postfix on one line.
+
+    It is the last line: a fatal error, and the one before it if it names no cause.
+    """
+    lines = done.stderr.decode(errors="backslashreplace").strip().splitlines()
+    has_cause = bool(lines) and lines[-1].partition("fatal: ")[2] != "macro processing error"
+    return "; ".join(lines[-1:] if has_cause else lines[-2:]) or f"exit status {done.returncode}"
 
 
 def _parameters(text: str) -> dict[str, str]:

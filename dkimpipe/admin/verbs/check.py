@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Iterator
 
 from dkimpipe.admin.dns.server_option import FORM, server
@@ -39,16 +40,13 @@ def run(options: argparse.Namespace) -> int:
     from dkimpipe.admin.maps.lint import Lint
 
     named = filter_files.arguments(options)
-    try:
-        postconf = Postconf(options.directory)
-    except ConfigError:
-        postconf = None
+    postconf, findings = _postconf(options.directory)
     service = filter_service.find(postconf) if postconf else None
     lint = Lint(named or (doctor.options(service) if service else []))
     files = {**dict.fromkeys(lint.files), **lint.keyfiles}
     user = (service and service.attribute("user")) or options.user
     read = exposure.files(lint.settings, lint.keyfiles)
-    findings = [*lint.findings, *exposure.exposed(read, user or SIGN.name, lint.keyfiles)]
+    findings += [*lint.findings, *exposure.exposed(read, user or SIGN.name, lint.keyfiles)]
     if user or filter_user.exists(SIGN.name):
         findings += permissions.unreadable(files, user or SIGN.name)
     if postconf:
@@ -57,6 +55,18 @@ def run(options: argparse.Namespace) -> int:
         findings += _dns(lint.uses, options.server)
     signatures = "1 signature is" if lint.good == 1 else f"{lint.good} signatures are"
     return print_findings(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
+
+
+def _postconf(directory: str | None) -> tuple[Postconf | None, list[Finding]]:
+    """Return Postfix's configuration; None if there is none, and None with a warning if it is broken."""
+    if not shutil.which("postconf"):
+        return None, []
+    try:
+        return Postconf(directory), []
+    except ConfigError as error:
+        if "main.cf: No such file" in str(error):
+            return None, []
+        return None, [Finding(f"{error}: the filter's default files are checked", error.hint, "warning")]
 
 
 def _dns(uses: list[Use], only: Server | None) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from dkimpipe.address import Mailbox, first_mailbox
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.maps import exposure
 from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.verbs import filter_files
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
@@ -40,8 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dns", action="store_true", help="also check the records in DNS")
     text = "query only this name server, not all of the domain's"
     parser.add_argument("--server", type=server, metavar=FORM, help=text)
-    for name in OPTIONS.keys() - {"login", "client"}:
-        parser.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS)
+    filter_files.add_arguments(parser)
+    for name in OPTIONS.keys() - {"login", "client", *filter_files.NAMES}:
+        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        parser.add_argument(*spellings, metavar="VALUE", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:

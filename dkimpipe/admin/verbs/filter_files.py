@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-_NAMES = ("conf_file", "sender_map", "listid_map")
+NAMES = ("conf_file", "sender_map", "listid_map")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add these options."""
-    for name in _NAMES:
+    for name in NAMES:
         parser.add_argument(
             f"--{name}", f"--{name.replace('_', '-')}", metavar="FILE", help="as for the filter"
         )
@@ -17,4 +17,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def arguments(options: argparse.Namespace) -> list[str]:
     """Return the options that were given, in the form of the filter's command line."""
-    return [f"--{name}={value}" for name in _NAMES if (value := getattr(options, name))]
+    return [f"--{name}={value}" for name in NAMES if (value := getattr(options, name))]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dkimpipe.admin.findings import Finding, print_findings
 from dkimpipe.admin.postfix import (
     doctor,
+    fatal,
     filter_service,
     kinds,
     planning,
@@ -100,6 +101,7 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
 
     Without jobs, those that are set up, at least in part, are checked.
     """
+    fatal.refuse(postconf)
     findings: list[Finding] = []
     for job in jobs or sources.in_use(postconf):
         known = set(map(_same, findings))
@@ -107,6 +109,7 @@ def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[J
         service = filter_service.find(postconf, job)
         found += trial(service) if service else []
         found += survey.findings(postconf, job)
+        found += fatal.tables(postconf)
         findings += [each for each in found if _same(each) not in known]
     return print_findings(findings, "Postfix is set up", as_json)
 

@@ -22,6 +22,7 @@ from dkimpipe.admin.postfix import (
     apply,
     backup,
     doctor,
+    fatal,
     filter_service,
     filter_user,
     open_services,
@@ -91,6 +92,7 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
     """Return the changes of Postfix's configuration. Raises ConfigError if they would do harm."""
     if not options.domains:
         raise ConfigError("no domain given", "dkimpipe setup example.com")
+    fatal.refuse(postconf)
     routing.refuse_another_filter(postconf)
     chosen = planning.plan(postconf, SIGN, options.sign, options.relay)
     if not options.open:
