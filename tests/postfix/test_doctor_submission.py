@@ -6,11 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from diagnosis import AMAVIS, GOOD, Fault, check, damage, edit, error, fix, hints, run, warning, with_commands
-
-from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import doctor
-from dkimpipe.admin.postfix.postconf import Postconf
+from diagnosis import AMAVIS, GOOD, Fault, check, damage, error, fix, hints, run, warning, with_commands
 
 NEW_SUBMISSION = (
     "postconf -c DIR -M 'submission/inet=submission inet n - y - - smtpd"
@@ -367,41 +363,3 @@ def test_the_submission_that_it_makes_needs_apply_and_nothing_more(
 
 
 # A milter that may only verify.
-
-MAY_SIGN = Finding(
-    "submission/inet/smtpd_milters: inet:localhost:8891 may sign as well; remove the domain there,"
-    " or let it verify only",
-    "postconf -c DIR -P submission/inet/smtpd_milters=",
-    "warning",
-)
-
-
-@pytest.mark.parametrize(
-    ("conf", "found"),
-    [
-        (None, [MAY_SIGN]),
-        ("Syslog yes\n", [MAY_SIGN]),
-        ("# Mode v\nMode sv\n", [MAY_SIGN]),
-        ("Syslog yes\nMode\tv\nSocket inet:8891@localhost\n", []),
-    ],
-    ids=["no conf file", "by default", "signs and verifies", "verifies only"],
-)
-def test_opendkim_may_sign_unless_its_conf_file_says_that_it_verifies(
-    conf: str | None, found: list[Finding], directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "opendkim.conf"
-    if conf is not None:
-        path.write_text(conf)
-    monkeypatch.setattr(doctor, "OPENDKIM_CONF", path)
-    edit(directory, "-P submission/inet/smtpd_milters=inet:localhost:8891", {})
-    named = [Finding(what, hint.replace("DIR", str(directory)), level) for what, hint, level in found]
-    found = doctor.findings(Postconf(directory), "nobody")
-    assert [each for each in found if each.level != "note"] == named
-
-
-def test_a_conf_file_of_opendkim_in_latin_1_is_read(
-    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "opendkim.conf").write_bytes(b"# M\xfcller\n")
-    monkeypatch.setattr(doctor, "OPENDKIM_CONF", tmp_path / "opendkim.conf")
-    assert check(directory) == GOOD

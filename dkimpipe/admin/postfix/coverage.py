@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator, Sequence
 
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import filter_service, kinds, networks, planning, sources
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
-from dkimpipe.admin.postfix.postconf import Postconf, finding_for
+from dkimpipe.admin.postfix.postconf import Postconf
 
 _CLIENT = "198.41.0.4"  # far from all of mynetworks
-SIGNING_MILTERS = re.compile(r"dkim|rspamd|:8891\b|:11332\b")  # by name, or by their usual ports
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -22,7 +19,6 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     yield from _redirected(postconf)
     signed = planning.kinds_in_use(postconf)
     yield from _local_through_outsiders(postconf, signed)
-    yield from _silenced_milters(postconf, signed)
     signers = [
         service.name
         for service in postconf.running("pipe")
@@ -45,16 +41,10 @@ def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:
     obstacles = {kind: planning.obstacle(postconf, kind) for kind in left}
     what = "; ".join(f"{kind}: {kinds.MEANING[kind]}" for kind in left)
     possible = [kind for kind in left if not obstacles[kind][0]]
-    hints = [_command(postconf, possible)] if possible else []
+    hints = [kinds.command(postconf.directory, possible)] if possible else []
     for kind, (cause, hint) in obstacles.items():
         hints += [f"{kind}: {cause}" + f"; {hint}" * bool(hint)] if cause else []
     return Finding(f"not signed: {what}", "\n".join(hints), NOTE)
-
-
-def _command(postconf: Postconf, signed: Sequence[str]) -> str:
-    """Return the command by which mail of these kinds is signed as well."""
-    words = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply", "--sign", ",".join(signed)]
-    return shlex.join(words)
 
 
 def _redirected(postconf: Postconf) -> Iterator[Finding]:
@@ -71,18 +61,3 @@ def _local_through_outsiders(postconf: Postconf, signed: Sequence[str]) -> Itera
     cause, hint = planning.obstacle(postconf, LOCAL) if LOCAL in signed else ("", "")
     if cause:
         yield Finding(cause.replace("would be signed", "is signed"), hint)
-
-
-def _silenced_milters(postconf: Postconf, signed: Sequence[str]) -> Iterator[Finding]:
-    """Yield a finding if a milter that signs no longer gets local mail, or signs it as well as we do."""
-    service = sources.pickup(postconf)
-    milters = [each for each in postconf.words("non_smtpd_milters", service) if SIGNING_MILTERS.search(each)]
-    options = [word.lower() for word in postconf.words("receive_override_options", service)]
-    if milters and LOCAL not in signed and "no_milters" in options:
-        why = f"mail from local programs no longer passes {', '.join(milters)}, and is not signed"
-        hint = _command(postconf, [LOCAL])
-        yield Finding(f"{service}/receive_override_options: {why}", hint, "warning")
-    elif milters and LOCAL in signed and "no_milters" not in options:
-        why = f"{', '.join(milters)} may sign mail from local programs as well"
-        value = ",".join([*options, "no_milters"])
-        yield finding_for(postconf, "-P", f"{service}/receive_override_options={value}", why, "warning")

@@ -7,7 +7,6 @@ written.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -22,13 +21,13 @@ from dkimpipe.admin.postfix import (
     filter_service,
     filter_user,
     listener,
+    milters,
     open_services,
     program,
     requirements,
     routing,
     sources,
 )
-from dkimpipe.admin.postfix.coverage import SIGNING_MILTERS
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for
 from dkimpipe.config import SENDMAIL, Settings
@@ -49,7 +48,6 @@ HEADER_REWRITES = {
     "masquerade_domains": "masquerade_classes",
 }
 LINE_LENGTH = 998  # bytes, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
-OTHER_MILTERS = re.compile(r"rspamd|:11332\b")
 # Parameters that apply to all mail: name, harmless value, effect of any other.
 _REWRITTEN = {
     SIGN: [("remote_header_rewrite_domain", "", "header fields are rewritten after they were signed")],
@@ -58,7 +56,6 @@ _REWRITTEN = {
         ("force_mime_input_conversion", "no", "8-bit text is converted before it is verified"),
     ],
 }
-OPENDKIM_CONF = Path("/etc/opendkim.conf")
 
 
 def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
@@ -76,35 +73,6 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
     for check in _CHECKS[job]:
         found += check(postconf, job)
     return found
-
-
-def _milters(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check for a milter that does the same job."""
-    pattern = OTHER_MILTERS if job is SIGN and _opendkim_verifies() else SIGNING_MILTERS
-    for service in sources.of(postconf, job):
-        milters = postconf.value("smtpd_milters", service.id)
-        if pattern.search(milters) and "no_milters" not in postconf.words(
-            "receive_override_options", service.id
-        ):
-            words = postconf.words("smtpd_milters", service.id)
-            same, others = ([w for w in words if bool(pattern.search(w)) is way] for way in (True, False))
-            if job is SIGN:
-                why = f"{', '.join(same)} may sign as well; remove the domain there, or let it verify only"
-                argument = f"{service.id}/smtpd_milters={','.join(others)}"
-                yield finding_for(postconf, "-P", argument, why, "warning")
-            else:
-                what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
-                hint = "its results under this host's authserv-id are removed: give it another one (RFC 8601)"
-                yield Finding(what, hint, "warning")
-
-
-def _opendkim_verifies() -> bool:
-    """Return whether OpenDKIM, going by its default conf file, only verifies."""
-    try:
-        text = OPENDKIM_CONF.read_text(errors="replace")
-    except OSError:
-        return False
-    return bool(re.search(r"^\s*Mode\s+v\s*(#.*)?$", text, re.MULTILINE | re.IGNORECASE))
 
 
 def _before_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -309,7 +277,7 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
     SIGN: (
         routing.findings,
         _before_filter,
-        _milters,
+        milters.findings,
         _after_filter,
         _smtp,
         _rewriting,
@@ -323,7 +291,7 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
     ),
     VERIFY: (
         routing.findings,
-        _milters,
+        milters.findings,
         _after_filter,
         filter_user.findings,
         program.findings,

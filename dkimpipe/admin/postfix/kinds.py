@@ -10,7 +10,9 @@ Mail from outside is never signed.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.errors import ConfigError
@@ -43,6 +45,11 @@ def parse(text: str) -> tuple[str, ...]:
         if word not in (*KINDS, "all"):
             raise ConfigError(f"--sign: '{word}' is not a kind of mail", f"use {', '.join(KINDS)}, or all")
     return KINDS if "all" in words else ordered(words)
+
+
+def command(directory: Path, words: Sequence[str]) -> str:
+    """Return the command by which mail of these kinds is signed as well."""
+    return shlex.join(["dkimpipe", "postfix", "-c", str(directory), "--apply", "--sign", ",".join(words)])
 
 
 def ordered(words: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,179 @@
+"""Milters that sign mail as well, or did so until the filter took their place.
+
+They are recognised by the names and the ports that they usually have, and by the sockets in the conf files of
+OpenDKIM, dkimpy-milter and rspamd.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import kinds, networks, planning, sources
+from dkimpipe.admin.postfix.filter_service import SIGN, Job
+from dkimpipe.admin.postfix.kinds import LOCAL
+from dkimpipe.admin.postfix.postconf import Postconf, Service, finding_for, split
+
+_RSPAMD_FILES = tuple(
+    Path(directory, name)
+    for directory in ("/etc/rspamd", "/usr/local/etc/rspamd")
+    for name in (
+        "worker-proxy.inc",
+        "local.d/worker-proxy.inc",
+        "override.d/worker-proxy.inc",
+        "rspamd.conf.local",
+    )
+)
+
+
+class Files(NamedTuple):
+    """The conf files of programs that sign; all sockets in them are theirs."""
+
+    opendkim: tuple[Path, ...] = (
+        Path("/etc/opendkim.conf"),
+        Path("/etc/default/opendkim"),
+        Path("/etc/mail/opendkim.conf"),
+        Path("/etc/opendkim/opendkim.conf"),
+        Path("/usr/local/etc/mail/opendkim.conf"),
+    )
+    dkimpy: tuple[Path, ...] = (
+        Path("/etc/dkimpy-milter/dkimpy-milter.conf"),
+        Path("/usr/local/etc/dkimpy-milter.conf"),
+    )
+    rspamd: tuple[Path, ...] = _RSPAMD_FILES
+
+
+_RSPAMD = re.compile(r"rspamd|:11332\b")
+_DKIM = re.compile(r"dkim|:8891\b|:12301\b|:12345\b")
+_SOCKET = re.compile(r"^\s*(?:Socket\s+|SOCKET=)[\"']?([^\s\"'#]+)", re.MULTILINE)
+_BIND_SOCKET = re.compile(r"^\s*bind_socket\s*=\s*[\"']?([^\s\"';]+)", re.MULTILINE)
+_VERIFIES = re.compile(r"^\s*Mode\s+v\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
+_ALL_HOSTS = ("", "*", "0.0.0.0", "::", "localhost", "127.0.0.1", "::1", "localhost6", "*v4", "*v6")  # noqa: S104 - compared
+
+
+def findings(postconf: Postconf, job: Job, files: Files | None = None) -> Iterator[Finding]:
+    """Yield the milters that do the same job as the filter."""
+    files = files or Files()
+    for service in sources.of(postconf, job):
+        same = _signing(postconf, service, "smtpd_milters", files, verifies=job is not SIGN)
+        if not same:
+            continue
+        if job is SIGN:
+            others = [each for each in postconf.words("smtpd_milters", service.id) if each not in same]
+            why = f"{', '.join(same)} may sign as well; remove the domain there, or let it verify only"
+            argument = f"{service.id}/smtpd_milters={','.join(others)}"
+            if any(any(map(str.isspace, each)) for each in others):  # postconf -P takes no spaces
+                yield Finding(f"{service.id}/smtpd_milters: {why}", "", "warning")
+            else:
+                yield finding_for(postconf, "-P", argument, why, "warning")
+        else:
+            what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
+            hint = "its results under this host's authserv-id are removed: give it another one (RFC 8601)"
+            yield Finding(what, hint, "warning")
+    if job is SIGN:
+        yield from _of_networks(postconf, files)
+        yield from _of_local_mail(postconf, files)
+
+
+def _of_networks(postconf: Postconf, files: Files) -> Iterator[Finding]:
+    """Yield the milters of port 25 that sign mail from mynetworks as well: they may also verify there."""
+    if not networks.in_use(postconf):
+        return
+    for service in networks.services(postconf):
+        if same := _signing(postconf, service, "smtpd_milters", files):
+            what = f"{service.id}/smtpd_milters: {', '.join(same)} may sign mail from mynetworks as well"
+            yield Finding(what, "remove the domain there, or let it verify only", "warning")
+
+
+def _of_local_mail(postconf: Postconf, files: Files) -> Iterator[Finding]:
+    """Yield a finding if a milter that signs no longer gets local mail, or signs it as well as we do."""
+    name = sources.pickup(postconf)
+    signed = planning.kinds_in_use(postconf)
+    service = postconf.services.get(name)
+    milters = _signing(postconf, service, "non_smtpd_milters", files, ignore_options=True) if service else []
+    options = [word.lower() for word in postconf.words("receive_override_options", name)]
+    if milters and LOCAL not in signed and "no_milters" in options:
+        why = f"mail from local programs no longer passes {', '.join(milters)}, and is not signed"
+        hint = kinds.command(postconf.directory, [LOCAL])
+        yield Finding(f"{name}/receive_override_options: {why}", hint, "warning")
+    elif milters and LOCAL in signed and "no_milters" not in options:
+        why = f"{', '.join(milters)} may sign mail from local programs as well"
+        value = ",".join([*options, "no_milters"])
+        yield finding_for(postconf, "-P", f"{name}/receive_override_options={value}", why, "warning")
+
+
+def _signing(
+    postconf: Postconf,
+    service: Service,
+    parameter: str,
+    files: Files,
+    verifies: bool = False,
+    ignore_options: bool = False,
+) -> list[str]:
+    """Return the milters of a service that may sign, or if ``verifies`` is set, verify, as written."""
+    options = map(str.lower, postconf.words("receive_override_options", service.id))
+    if "no_milters" in options and not ignore_options:
+        return []
+    return [
+        milter
+        for milter in postconf.words(parameter, service.id)
+        if _may_sign(postconf, endpoint(milter), files, verifies)
+    ]
+
+
+def endpoint(milter: str) -> str:
+    """Return the address of an item of smtpd_milters, without its options: ``{ inet:host:port, ... }``."""
+    if milter.startswith("{"):
+        return next(iter(split(milter.strip("{} \t"), ",")), "")
+    return milter
+
+
+def _may_sign(postconf: Postconf, address: str, files: Files, verifies: bool) -> bool:
+    """Return whether a milter at this address may sign, or if ``verifies`` is set, verify."""
+    opendkim = _text(files.opendkim)
+    is_rspamd = bool(_RSPAMD.search(address)) or _is_at(postconf, address, _BIND_SOCKET, _text(files.rspamd))
+    if is_rspamd or _is_at(postconf, address, _SOCKET, _text(files.dkimpy)):
+        return True
+    is_opendkim = bool(_DKIM.search(address)) or _is_at(postconf, address, _SOCKET, opendkim)
+    return is_opendkim and (verifies or not _VERIFIES.search(opendkim))
+
+
+def _text(paths: tuple[Path, ...]) -> str:
+    """Return the text of these files that can be read."""
+    texts = []
+    for path in paths:
+        try:
+            texts.append(path.read_text(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(texts)
+
+
+def _is_at(postconf: Postconf, address: str, pattern: re.Pattern[str], text: str) -> bool:
+    """Return whether an address is one of the sockets in the text of a conf file."""
+    ours = _places(postconf, address)
+    return any(not ours.isdisjoint(_places(postconf, socket)) for socket in pattern.findall(text))
+
+
+def _places(postconf: Postconf, address: str) -> set[str]:
+    """Return what an address may mean, as Postfix, OpenDKIM or rspamd write it: ports, or paths.
+
+    A port of any loopback host is the same one. A path may be relative to the queue directory, which is also
+    the root of a service that is chrooted.
+    """
+    kind, _, rest = address.partition(":")
+    if kind in ("unix", "local") or address.startswith("/"):
+        path = rest if kind in ("unix", "local") else address
+        paths = [path, os.path.join(postconf.value("queue_directory"), path.lstrip("/"))]
+        return {re.sub(r"^/var/run/", "/run/", os.path.normpath(each)) for each in paths}
+    rest = rest if kind in ("inet", "inet6") else address
+    if "@" in rest:  # OpenDKIM: port@host
+        port, _, host = rest.partition("@")
+    else:
+        host, _, port = rest.rpartition(":")
+    host = host.strip("[]")
+    return {f"{'localhost' if host.lower() in _ALL_HOSTS else host.lower()}:{port}"}

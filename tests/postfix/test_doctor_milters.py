@@ -1,0 +1,159 @@
+"""``dkimpipe check --postfix``: milters that sign as well, by name, port and socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from diagnosis import GOOD, MAIN, MASTER, PORT_25, check, edit, write
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import milters
+from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.postfix.milters import Files
+from dkimpipe.admin.postfix.postconf import Postconf
+
+WHY = "may sign as well; remove the domain there, or let it verify only"
+# Values of smtpd_milters, and those of them that sign. No conf file names them.
+BY_NAME_OR_PORT = {
+    "the port of OpenDKIM": ("inet:localhost:8891", ["inet:localhost:8891"]),
+    "the port alone": ("inet:8891", ["inet:8891"]),
+    "the port of many a how-to": ("inet:localhost:12301", ["inet:localhost:12301"]),
+    "another such port": ("inet:127.0.0.1:12345", ["inet:127.0.0.1:12345"]),
+    "an IPv6 address": ("inet:[::1]:8891", ["inet:[::1]:8891"]),
+    "a socket in the queue directory": ("unix:opendkim/opendkim.sock", ["unix:opendkim/opendkim.sock"]),
+    "the same, chrooted": ("unix:/opendkim/opendkim.sock", ["unix:/opendkim/opendkim.sock"]),
+    "spelled local": ("local:opendkim/opendkim.sock", ["local:opendkim/opendkim.sock"]),
+    "in braces, with options": (
+        "{ inet:localhost:12301, timeout=10s, default_action=accept }",
+        ["{ inet:localhost:12301, timeout=10s, default_action=accept }"],
+    ),
+    "dkimpy-milter": (
+        "unix:/run/dkimpy-milter/dkimpy-milter.sock",
+        ["unix:/run/dkimpy-milter/dkimpy-milter.sock"],
+    ),
+    "rspamd": ("inet:localhost:11332", ["inet:localhost:11332"]),
+    "rspamd, by socket": ("unix:/run/rspamd/milter.sock", ["unix:/run/rspamd/milter.sock"]),
+    "among others, with spaces": (
+        "unix:/spamass/spamass.sock, inet:localhost:12301",
+        ["inet:localhost:12301"],
+    ),
+    "two, after one another": (
+        "inet:localhost:11332 inet:localhost:8891",
+        ["inet:localhost:11332", "inet:localhost:8891"],
+    ),
+    "by macros": ("$scanners $signers", ["inet:localhost:8891"]),
+    "ClamAV": ("unix:/run/clamav/clamav-milter.ctl", []),
+    "SpamAssassin": ("unix:/spamass/spamass.sock", []),
+    "OpenDMARC": ("inet:localhost:8893", []),
+    "milter-greylist, in braces": ("{ unix:/milter-greylist/milter-greylist.sock, timeout=3s }", []),
+    "a port that begins like another": ("inet:localhost:88911", []),
+    "none": ("", []),
+}
+# A conf file, its text, values of smtpd_milters, and those that sign.
+BY_CONF = {
+    "OpenDKIM, by host": ("opendkim", "Socket inet:9001@localhost", "inet:127.0.0.1:9001", True),
+    "OpenDKIM, on all hosts": ("opendkim", "Socket inet:9001", "inet:localhost:9001", True),
+    "OpenDKIM, another port": ("opendkim", "Socket inet:9001@localhost", "inet:127.0.0.1:9002", False),
+    "OpenDKIM, another host": ("opendkim", "Socket inet:9001@192.0.2.1", "inet:127.0.0.1:9001", False),
+    "OpenDKIM, that other host": ("opendkim", "Socket inet:9001@192.0.2.1", "inet:192.0.2.1:9001", True),
+    "OpenDKIM, IPv6": ("opendkim", "Socket inet6:9001@[::1]", "inet:[::1]:9001", True),
+    "OpenDKIM, a comment": ("opendkim", "#Socket inet:9001@localhost", "inet:localhost:9001", False),
+    "OpenDKIM, in braces": (
+        "opendkim",
+        "Socket inet:9001@localhost",
+        "{inet:localhost:9001,timeout=3s}",
+        True,
+    ),
+    "OpenDKIM, a socket": ("opendkim", "Socket local:/var/run/od/s", "unix:/run/od/s", True),
+    "OpenDKIM, in the queue directory": ("opendkim", "Socket local:QUEUE/od/s", "unix:od/s", True),
+    "OpenDKIM, chrooted": ("opendkim", "Socket local:QUEUE/od/s", "unix:/od/s", True),
+    "OpenDKIM, spelled unix": ("opendkim", "Socket unix:QUEUE/od/s", "local:od/s", True),
+    "OpenDKIM, a path alone": ("opendkim", "Socket /run/od/s", "unix:/run/od/s", True),
+    "OpenDKIM, another path": ("opendkim", "Socket local:/run/od/s", "unix:/run/od/t", False),
+    "OpenDKIM, Debian's defaults": ("opendkim", 'SOCKET="inet:9001@localhost"', "inet:localhost:9001", True),
+    "OpenDKIM, verifies": ("opendkim", "Mode v\nSocket inet:9001@localhost", "inet:localhost:9001", False),
+    "OpenDKIM, verifies at its port": ("opendkim", "Syslog yes\nMode\tv # no", "inet:localhost:8891", False),
+    "OpenDKIM, signs and verifies": ("opendkim", "# Mode v\nMode sv\n", "inet:localhost:8891", True),
+    "OpenDKIM, by default": ("opendkim", "Syslog yes\n", "inet:localhost:8891", True),
+    "OpenDKIM, verifies beside rspamd": ("opendkim", "Mode v", "inet:localhost:11332", True),
+    "OpenDKIM, in Latin 1": ("opendkim", "# M\xfcller\nSocket inet:9001", "inet:localhost:9001", True),
+    "dkimpy-milter": ("dkimpy", "Socket inet:8892@localhost", "inet:localhost:8892", True),
+    "rspamd, by host": ("rspamd", 'bind_socket = "localhost:9900";', "inet:127.0.0.1:9900", True),
+    "rspamd, on all hosts": ("rspamd", "milter = yes;\nbind_socket = *:9900;", "inet:localhost:9900", True),
+    "rspamd, a socket": (
+        "rspamd",
+        'bind_socket = "/run/r/m.sock mode=0660 owner=_rspamd group=postfix";',
+        "unix:/run/r/m.sock",
+        True,
+    ),
+    "rspamd, another": ("rspamd", 'bind_socket = "localhost:9900";', "inet:127.0.0.1:9901", False),
+}
+
+
+def found(directory: Path, files: Files) -> list[Finding]:
+    return list(milters.findings(Postconf(directory), SIGN, files))
+
+
+def none(tmp_path: Path) -> Files:
+    """Conf files that do not exist."""
+    missing = (tmp_path / "missing",)
+    return Files(missing, missing, missing)
+
+
+@pytest.mark.parametrize("name", BY_NAME_OR_PORT)
+@pytest.mark.parametrize("place", ["main.cf", "master.cf"])
+def test_a_milter_that_signs_is_known_by_its_name_or_port(
+    name: str, place: str, tmp_path: Path, words: dict[str, str]
+) -> None:
+    value, signing = BY_NAME_OR_PORT[name]
+    macros = "scanners = unix:/clamav\nsigners = inet:localhost:8891\n"
+    main = f"{MAIN}{macros}" + (f"smtpd_milters = {value}\n" if place == "main.cf" else "")
+    directory = write(tmp_path / "postfix", main, MASTER, words)
+    if place == "master.cf":
+        _add_option(directory, value)
+    what = f"submission/inet/smtpd_milters: {', '.join(signing)} {WHY}"
+    assert [each.what for each in found(directory, none(tmp_path))] == ([what] if signing else [])
+
+
+def _add_option(directory: Path, value: str) -> None:
+    """Add smtpd_milters to the options of submission."""
+    path = directory / "master.cf"
+    option = "  -o content_filter=dkimpipe:dummy\n"
+    text = path.read_text()
+    assert text.count(option) == 1
+    path.write_text(text.replace(option, f"{option}  -o {{ smtpd_milters = {value} }}\n"))
+
+
+@pytest.mark.parametrize("name", BY_CONF)
+def test_a_milter_that_signs_is_known_by_the_socket_in_its_conf_file(
+    name: str, tmp_path: Path, words: dict[str, str]
+) -> None:
+    program, text, value, signs = BY_CONF[name]
+    directory = write(tmp_path / "postfix", f"{MAIN}smtpd_milters = {value}\n", MASTER, words)
+    path = tmp_path / "conf"
+    path.write_text(text.replace("QUEUE", Postconf(directory).value("queue_directory")), encoding="latin-1")
+    files = none(tmp_path)._replace(**{program: (tmp_path / "missing", path)})
+    assert bool(found(directory, files)) == signs
+
+
+def test_the_hint_keeps_the_others(directory: Path, tmp_path: Path, words: dict[str, str]) -> None:
+    edit(directory, "-P submission/inet/smtpd_milters=unix:/clamav.ctl,inet:localhost:12301", words)
+    (finding,) = found(directory, none(tmp_path))
+    assert finding.hint == f"postconf -c {directory} -P submission/inet/smtpd_milters=unix:/clamav.ctl"
+    edit(directory, "-P submission/inet/smtpd_milters=unix:/clamav.ctl", words)
+    assert check(directory) == GOOD
+
+
+def test_a_milter_on_port_25_signs_mail_from_mynetworks_as_well(
+    tmp_path: Path, words: dict[str, str]
+) -> None:
+    access = (
+        "  -o { smtpd_client_restrictions = check_client_access"
+        " inline:{{127.0.0.1 = FILTER dkimpipe:dummy}} }\n  -o message_size_limit=10223616\n"
+    )
+    master = MASTER.replace(PORT_25, f"{PORT_25}  -o smtpd_milters=inet:localhost:8891\n{access}")
+    directory = write(tmp_path / "postfix", f"{MAIN}mynetworks = 127.0.0.1\n", master, words)
+    what = "smtp/inet/smtpd_milters: inet:localhost:8891 may sign mail from mynetworks as well"
+    hint = "remove the domain there, or let it verify only"
+    assert found(directory, none(tmp_path)) == [Finding(what, hint, "warning")]
