@@ -242,7 +242,7 @@ dnsblog   unix  -       -       y       -       0       dnsblog
     ),
     "header and body checks": (
         f"""{MAIN}
-header_checks = regexp:/etc/postfix/header_checks
+header_checks = regexp:{{{{/^X-Mailer:/ IGNORE}}}}
 mime_header_checks = regexp:/etc/postfix/mime_header_checks
 nested_header_checks =
 body_checks = pcre:/etc/postfix/body_checks
