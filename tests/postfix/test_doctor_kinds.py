@@ -218,7 +218,8 @@ FAULTS: dict[str, Fault] = {
             " -o smtpd_end_of_data_restrictions= -o smtpd_relay_restrictions=permit_mynetworks,reject"
             " -o smtpd_recipient_restrictions=permit_mynetworks,reject -o smtpd_recipient_limit=1000000"
             " -o smtpd_helo_required=no -o smtpd_sasl_auth_enable=no -o smtpd_tls_security_level=none"
-            " -o smtpd_discard_ehlo_keywords= -o local_header_rewrite_clients="
+            " -o smtpd_discard_ehlo_keywords= -o smtpd_upstream_proxy_protocol= -o smtpd_command_filter="
+            " -o local_header_rewrite_clients="
             " -o cleanup_service_name=dkimpipe-return'",
         ),
     ),

@@ -38,6 +38,8 @@ def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, al
         print("nothing to change")
         return
     print(*_change_lines(postconf, changes), sep="\n")
+    if any("DKIMproxy" in change.why for change in changes):
+        print("# DKIMproxy gets no more mail: stop it when the queue holds none for it (postqueue -p)")
     note = coverage.unsigned(postconf, chosen.kinds) if job is SIGN else None
     if note:
         print(f"# {note.what}")

@@ -248,23 +248,34 @@ def recipient_limit(postconf: Postconf, job: Job) -> int:
 
 def relay_of(service: Service, job: Job) -> str:
     """Return the relay of a service, from its command line or conf file; empty for sendmail(1)."""
+    return _given(service, job, "relay") or relay_in(conf_file(service, job))
+
+
+def conf_file(service: Service, job: Job) -> str:
+    """Return the conf file that a service reads."""
+    return _given(service, job, "conf_file") or job.conf_file
+
+
+def _given(service: Service, job: Job, name: str) -> str:
+    """Return the value of an option in the command line of a service; empty if it is not there."""
     words = [part for word in own_options(service, job) for part in word.split("=", 1)]
     given = {word.replace("-", "_"): value for word, value in zip(words, words[1:])}
-    path = given.get("__conf_file", job.conf_file)
-    if "__relay" in given:
-        return given["__relay"]
-    return relay_in(path)
+    return given.get(f"__{name}", "")
 
 
 def relay_in(path: str) -> str:
     """Return the relay that a conf file names; empty if there is none."""
+    return (directives(path, "relay") or [""])[-1]
+
+
+def directives(path: str, name: str) -> list[str]:
+    """Return the values of a directive in a conf file, in order; none if it cannot be read."""
     if not exists(path):
-        return ""
+        return []
     try:
-        values = [value for name, value, *_ in conf_lines(path) if name == "relay"]
+        return [value for each, value, *_ in conf_lines(path) if each == name]
     except Trouble:  # the test run reports it
-        values = []
-    return values[-1] if values else ""
+        return []
 
 
 def _with_relay(command: list[str], words: list[str], job: Job, relay: str, by_conf: bool) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dkimpipe import relay
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import cleanup_service, filter_service, strangers
+from dkimpipe.admin.postfix import answering, cleanup_service, filter_service, strangers
 from dkimpipe.admin.postfix.filter_service import Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
 from dkimpipe.admin.postfix.restrictions import Restrictions
@@ -65,6 +65,8 @@ _OVERRIDES = (
     _Override("smtpd_sasl_auth_enable", "no", "the filter does not log in"),
     _Override("smtpd_tls_security_level", "none", "the filter does not speak TLS"),
     _Override("smtpd_discard_ehlo_keywords", "", "the listener does not offer what the filter uses"),
+    _Override("smtpd_upstream_proxy_protocol", "", "the filter does not speak the protocol of a proxy"),
+    _Override("smtpd_command_filter", "", "what the filter says is changed"),
     _Override("local_header_rewrite_clients", "", "header fields are rewritten after they were signed"),
 )
 
@@ -139,8 +141,8 @@ def missing(postconf: Postconf, address: str, is_mapped: bool) -> Iterator[Chang
         yield from returning(postconf, service, is_mapped, is_larger=True)
         return
     host, port = relay.address(address, "argv in master.cf, or the conf file")
-    if not strangers.is_loopback(host.decode()):
-        return  # a Postfix on another host
+    if not strangers.is_loopback(host.decode()) or not answering.fault(address):
+        return  # a Postfix on another host, or another instance here
     name = f"[{host.decode()}]:{port}" if b":" in host else f"{host.decode()}:{port}"
     network = _LOOPBACK[b":" in host]
     settings = {
@@ -206,12 +208,40 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield what is wrong with the listener, and cannot be fixed by an override."""
     address = relay_of(postconf, job)
     service = find(postconf, address) if address else None
+    if address:
+        yield from _unanswered(postconf, address, service)
+        yield from _filtered_elsewhere(postconf, address, service)
     if service and not strangers.is_local_only(postconf, service):
         what = f"{service.id}: the listener for mail that was {job.participle} is reachable from other hosts"
         host = "[::1]" if postconf.words("inet_protocols") == ["ipv6"] else "127.0.0.1"
         new = service._replace(id=f"{host}:{service.port}/inet")
         hint = f"{postconf.command(Change('-MX', service.id, ''))}\n"
         yield Finding(what, hint + postconf.command(Change("-M", f"{new.id}={new.line}", "")))
+
+
+def _unanswered(postconf: Postconf, address: str, service: Service | None) -> Iterator[Finding]:
+    """Yield a finding if nothing answers at the relay, unless this Postfix, which has it, does not run."""
+    host = address.rpartition(":")[0].strip("[]")
+    if not service and strangers.is_loopback(host):
+        return  # it is missing, or another instance has it
+    if not (fault := answering.fault(address)):
+        return
+    what = f"relay {address}: no SMTP server answers, and mail stays in the queue: {fault}"
+    if not service:
+        yield Finding(what, f"see what runs there: nc -v {host} {address.rpartition(':')[2]}")
+    elif answering.is_running(postconf):
+        yield Finding(what, "postfix reload", "warning")
+
+
+def _filtered_elsewhere(postconf: Postconf, address: str, service: Service | None) -> Iterator[Finding]:
+    """Yield a finding if another instance of this machine has the relay, and filters its mail."""
+    for instance in () if service else _instances(postconf):
+        found = find(instance, address) if instance is not postconf else None
+        content_filter = instance.value("content_filter", found.id) if found else ""
+        if found and content_filter:
+            what = f"{instance.directory}: {found.id}/content_filter: {content_filter} gets signed mail"
+            hint = instance.command(Change("-P", f"{found.id}/content_filter=", ""))
+            yield Finding(what, hint)
 
 
 def _incomplete(postconf: Postconf, service: Service) -> Iterator[Change]:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Union
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import filter_service
+from dkimpipe.admin.postfix import dkimproxy, filter_service
+from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.kinds import NETWORKS
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for, split
 from dkimpipe.admin.postfix.restrictions import Restrictions, Session, network, split_restrictions
@@ -168,9 +169,11 @@ def filter_for(postconf: Postconf, service: Service, address: str, has_login: bo
 
 
 def _foreign(postconf: Postconf, content_filter: str) -> str:
-    """Return this content_filter if it is neither of ours."""
+    """Return this content_filter if it is neither ours nor replaced by ours."""
     ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
-    return content_filter if content_filter.partition(":")[0] not in ours else ""
+    if content_filter.partition(":")[0] in ours or dkimproxy.is_replaced(postconf, content_filter, SIGN):
+        return ""
+    return content_filter
 
 
 def _uses_file(postconf: Postconf, service: Service) -> bool:

@@ -6,7 +6,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from dkimpipe.admin.postfix import filter_service, kinds, listener, networks, notices, sources, strangers
+from dkimpipe.admin.postfix import (
+    dkimproxy,
+    filter_service,
+    kinds,
+    listener,
+    networks,
+    notices,
+    sources,
+    strangers,
+)
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION, Plan
 from dkimpipe.admin.postfix.postconf import Postconf, Service
@@ -25,11 +34,18 @@ def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: b
     """
     refuse_obstacles(postconf, sign)
     addresses = [listener.relay_of(postconf, each) for each in (job, filter_service.other(job))]
+    refuse_incoming(postconf, addresses[0])
     used = kinds_in_use(postconf)
-    signed = kinds.ordered([SUBMISSION, *used, *sign])
+    by_dkimproxy = _signed_by_dkimproxy(postconf)
+    refuse_obstacles(postconf, by_dkimproxy)
+    signed = kinds.ordered([SUBMISSION, *used, *sign, *by_dkimproxy])
     if not (used or sign or filter_service.find(postconf)):
-        signed = kinds.INITIAL if not networks.obstacle(postconf)[0] else (SUBMISSION, BOUNCES)
+        initial = kinds.INITIAL if not networks.obstacle(postconf)[0] else (SUBMISSION, BOUNCES)
+        signed = kinds.ordered([*signed, *initial])
     if relay or addresses[0] or LOCAL in signed:
+        theirs = dkimproxy.relay(job)
+        if theirs and listener.find(postconf, theirs):
+            addresses.append(theirs)
         address = next(filter(None, addresses), "") or listener.unused_address(postconf)
     else:
         address = ""
@@ -42,6 +58,16 @@ def refuse_obstacles(postconf: Postconf, signed: Sequence[str]) -> None:
         cause, hint = obstacle(postconf, kind)
         if cause:
             raise ConfigError(f"--sign {kind}: {cause}", hint)
+
+
+def refuse_incoming(postconf: Postconf, address: str) -> None:
+    """Raise ConfigError if the relay is a service where mail comes in, and not one for its way back."""
+    service = listener.find(postconf, address) if address else None
+    if service and service.port in (*sources.SUBMISSION_PORTS, *networks.PUBLIC_PORTS):
+        raise ConfigError(
+            f"relay {address}: mail comes in at {service.id}, and cannot come back from the filter there",
+            f"use a port of its own: relay {listener.new_address(postconf)}",
+        )
 
 
 def obstacle(postconf: Postconf, kind: str) -> tuple[str, str]:
@@ -61,6 +87,18 @@ def kinds_in_use(postconf: Postconf) -> tuple[str, ...]:
         LOCAL: sources.is_local_filtered(postconf),
     }
     return tuple(kind for kind, is_used in in_use.items() if is_used)
+
+
+def _signed_by_dkimproxy(postconf: Postconf) -> list[str]:
+    """Return the kinds of mail that DKIMproxy signs so far, by content_filter."""
+
+    def passes(services: list[Service]) -> bool:
+        filters = (postconf.value("content_filter", each.id) for each in services)
+        return any(dkimproxy.is_replaced(postconf, each, SIGN) for each in filters)
+
+    pickup = postconf.services.get(sources.pickup(postconf))
+    is_signed = {NETWORKS: passes(networks.services(postconf)), LOCAL: passes([pickup] if pickup else [])}
+    return [kind for kind, is_so in is_signed.items() if is_so]
 
 
 def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dkimpipe.admin.postfix import (
     cleanup_service,
+    dkimproxy,
     filter_service,
     listener,
     networks,
@@ -24,6 +25,7 @@ from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
 
+_REPLACED = "DKIMproxy gets this mail, and dkimpipe replaces it"
 RECIPIENTS = 1000  # per message; the default smtpd_recipient_limit
 
 
@@ -59,6 +61,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
     if BOUNCES in signed:
         changes += notices.missing(postconf)
     changes += _way_back(postconf, job, signed, not relay, is_mapped)
+    changes += _without_dkimproxy(postconf, job)
     settings = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
     return changes + [Change("-e", f"{setting.name}={setting.value}", setting.why) for setting in settings]
 
@@ -75,11 +78,23 @@ def _way_back(
         yield from _overrides(service, _local(postconf, service))
 
 
+def _without_dkimproxy(postconf: Postconf, job: Job) -> Iterator[Change]:
+    """Yield the edits by which no other service passes mail to DKIMproxy."""
+    connected = [*(each.id for each in sources.of(postconf, job)), sources.pickup(postconf)]
+    for place in dkimproxy.fed(postconf, job):
+        if not place:
+            yield Change("-X", "content_filter", _REPLACED)
+        elif place not in connected:
+            yield Change("-PX", f"{place}/content_filter", _REPLACED)
+
+
 def _local(postconf: Postconf, service: str) -> Iterator[Setting]:
     """Yield the settings by which mail from programs on this host passes to the filter."""
     if not sources.is_local_filtered(postconf):
-        name = filter_service.name(postconf)
-        yield Setting("content_filter", f"{name}:dummy", "mail from local programs is not signed")
+        name, content_filter = filter_service.name(postconf), postconf.value("content_filter", service)
+        replaced = dkimproxy.is_replaced(postconf, content_filter, SIGN)
+        why = _REPLACED if replaced else "mail from local programs is not signed"
+        yield Setting("content_filter", f"{name}:dummy", why)
     why = "aliases and always_bcc apply twice: duplicate mail"
     yield from _words(postconf, service, "receive_override_options", ["no_address_mappings"], why)
 
@@ -89,7 +104,9 @@ def _before_filter(postconf: Postconf, service: str, job: Job) -> Iterator[Setti
     name, content_filter = filter_service.name(postconf, job), postconf.value("content_filter", service)
     if not sources.passes_to(postconf, service, name):
         if not sources.another_filter(postconf, postconf.services[service], job):
-            yield Setting("content_filter", f"{name}:dummy", f"nothing is {job.participle}")
+            replaced = dkimproxy.is_replaced(postconf, content_filter, job)
+            why = _REPLACED if replaced else f"nothing is {job.participle}"
+            yield Setting("content_filter", f"{name}:dummy", why)
     elif content_filter in (name, f"{name}:") and not postconf.value("default_filter_nexthop", service):
         why = f"mail to several domains is {job.participle} and sent once per domain"
         yield Setting("content_filter", f"{name}:dummy", why)
@@ -100,6 +117,8 @@ def _before_filter(postconf: Postconf, service: str, job: Job) -> Iterator[Setti
         ["no_address_mappings"],
         "aliases and always_bcc apply twice: duplicate mail",
     )
+    if dkimproxy.is_replaced(postconf, postconf.value("smtpd_proxy_filter", service), job):
+        yield Setting("smtpd_proxy_filter", "", _REPLACED)
     if job is SIGN:
         yield from _submission(postconf, service)
     else:

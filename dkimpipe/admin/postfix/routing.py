@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import filter_service, listener, networks, planning, sources, strangers
+from dkimpipe.admin.postfix import dkimproxy, filter_service, listener, networks, planning, sources, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
 from dkimpipe.errors import ConfigError
@@ -143,4 +143,7 @@ def _only_one_filter(postconf: Postconf, service: Service, content_filter: str, 
             " run as a user that may read the keys; or let it return by SMTP to a listener of Postfix with"
             f" -o content_filter={job.name}:dummy"
         )
-    return what, f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}"
+    hint = f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}"
+    if listen := dkimproxy.possible_address(postconf, content_filter, job):
+        hint += f"\nif it is DKIMproxy, name its port in {dkimproxy.CONF_FILES[job][0]}: listen {listen}"
+    return what, hint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkimpipe.admin.postfix import filter_service, listener, strangers
+from dkimpipe.admin.postfix import dkimproxy, filter_service, listener, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
 from dkimpipe.admin.postfix.postconf import Postconf, Service
@@ -92,11 +92,14 @@ def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str
     """Return the content_filter of a service itself, if it is not ours and exists in master.cf.
 
     For mail to be verified, one in main.cf and a proxy filter count as well: the mail would pass both.
+    DKIMproxy does not count: ours replaces it.
     """
     if job is SIGN:
         return foreign_filter(postconf, postconf.own("content_filter", service.id))
     proxy = postconf.value("smtpd_proxy_filter", service.id)
-    return foreign_filter(postconf, postconf.value("content_filter", service.id)) or proxy
+    if dkimproxy.is_replaced(postconf, proxy, job):
+        proxy = ""
+    return foreign_filter(postconf, postconf.value("content_filter", service.id), job) or proxy
 
 
 def another_filter_is_first(postconf: Postconf, service: Service, job: Job = SIGN) -> bool:
@@ -108,15 +111,17 @@ def another_filter_is_first(postconf: Postconf, service: Service, job: Job = SIG
     )
     content_filter = postconf.value("content_filter", service.id)
     return behind and bool(
-        foreign_filter(postconf, content_filter) or postconf.value("smtpd_proxy_filter", service.id)
+        foreign_filter(postconf, content_filter, job) or postconf.value("smtpd_proxy_filter", service.id)
     )
 
 
-def foreign_filter(postconf: Postconf, content_filter: str) -> str:
-    """Return this content_filter if it is neither of ours and exists in master.cf; otherwise nothing."""
+def foreign_filter(postconf: Postconf, content_filter: str, job: Job = SIGN) -> str:
+    """Return this content_filter if it exists in master.cf, and is neither ours nor replaced by ours."""
     transport = content_filter.partition(":")[0]
-    ours = [filter_service.name(postconf, job) for job in filter_service.JOBS]
-    return content_filter if transport not in ours and f"{transport}/unix" in postconf.services else ""
+    ours = [filter_service.name(postconf, each) for each in filter_service.JOBS]
+    if transport in ours or f"{transport}/unix" not in postconf.services:
+        return ""
+    return "" if dkimproxy.is_replaced(postconf, content_filter, job) else content_filter
 
 
 def guest_setting(postconf: Postconf) -> str:
