@@ -64,6 +64,8 @@ OPTIONS = """\
   -o smtpd_discard_ehlo_keywords=dsn,smtputf8,silent-discard
   -o message_size_limit=10223616
 """
+SIZE_LIMIT = "  -o message_size_limit=10223616\n"
+BEHIND = OPTIONS.replace(SIZE_LIMIT, "")  # where mail returns from another filter
 OWN_CLEANUP = "  -o cleanup_service_name=dkimpipe-cleanup\n"
 SUBMISSION = f"""\
 submission inet n       -       y       -       -       smtpd
@@ -100,6 +102,7 @@ INBOUND = """\
   -o smtpd_discard_ehlo_keywords=dsn,silent-discard
   -o message_size_limit=10223616
 """
+INBOUND_BEHIND = INBOUND.replace(SIZE_LIMIT, "")
 VERIFY = r"""
 dkimpipe-verify unix - n n - 4 pipe
   -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}}
@@ -114,9 +117,9 @@ NOTHING_SIGNED = (
 AMAVIS_IN_MAIN = (
     f"{MAIN_BOTH}content_filter = smtp-amavis:[127.0.0.1]:10024\n",
     f"""
-{PORT_25}smtp-amavis unix - - n - 2 smtp
+{PORT_25}{SIZE_LIMIT}smtp-amavis unix - - n - 2 smtp
 127.0.0.1:10025 inet n - n - - smtpd
-{INBOUND}{PICKUP}  -o content_filter=
+{INBOUND_BEHIND}{PICKUP}  -o content_filter=
 {SUBMISSION}{FILTER}{VERIFY}
 """,
 )

@@ -8,9 +8,11 @@ import pytest
 from conftest import PROJECT, settled
 from diagnosis import (
     AMAVIS_IN_MAIN,
+    BEHIND,
     FILTER,
     GOOD,
     INBOUND,
+    INBOUND_BEHIND,
     MAIN,
     MAIN_BOTH,
     MASTER,
@@ -21,6 +23,7 @@ from diagnosis import (
     PICKUP,
     PORT_25,
     PYTHON,
+    SIZE_LIMIT,
     SUBMISSION,
     VERIFY,
     check,
@@ -196,6 +199,7 @@ header_size_limit = 1048576
 submission inet n       -       y       -       -       smtpd
   -o content_filter=smtp-amavis:[127.0.0.1]:10026
   -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
+  -o message_size_limit=10223616
 smtp-amavis unix -      -       n       -       2       smtp
   -o smtp_data_done_timeout=1200
   -o smtp_send_xforward_command=yes
@@ -204,7 +208,7 @@ smtp-amavis unix -      -       n       -       2       smtp
   -o smtpd_relay_restrictions=permit_mynetworks,reject
   -o mynetworks=127.0.0.0/8
   -o smtpd_milters=
-{OPTIONS}
+{BEHIND}
 """,
     ),
     "amavis on port 25 only, before the queue": (
@@ -343,15 +347,17 @@ smtp_header_checks = $no_checks
 submission inet n - y - - smtpd
   -o content_filter=smtp-amavis:[127.0.0.1]:10026
   -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
+  -o message_size_limit=10223616
 submissions inet n - y - - smtpd
   -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
+  -o message_size_limit=10223616
   -o smtpd_tls_wrappermode=yes
   -o smtpd_sasl_auth_enable=yes
 smtp-amavis unix - - n - 2 smtp
 127.0.0.1:10025 inet n - n - - smtpd
   -o content_filter=
 127.0.0.1:10027 inet n - n - - smtpd
-{OPTIONS}
+{BEHIND}
 """,
     ),
     "amavis before the queue, dkimpipe behind it": (
@@ -361,8 +367,9 @@ smtp-amavis unix - - n - 2 smtp
 submission inet n - y - - smtpd
   -o smtpd_proxy_filter=127.0.0.1:10024
   -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
+  -o message_size_limit=10223616
 127.0.0.1:10025 inet n - n - - smtpd
-{OPTIONS}
+{BEHIND}
 """,
     ),
     "port 25 inside, for our own clients": (
@@ -450,9 +457,9 @@ smtpd     pass  -       -       y       -       -       smtpd
         MAIN_BOTH,
         f"""
 {PORT_25}  -o content_filter=smtp-amavis:[127.0.0.1]:10024
-smtp-amavis unix - - n - 2 smtp
+{SIZE_LIMIT}smtp-amavis unix - - n - 2 smtp
 127.0.0.1:10025 inet n - n - - smtpd
-{INBOUND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
+{INBOUND_BEHIND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
 """,
     ),
     "verified behind amavis for all mail": AMAVIS_IN_MAIN,
@@ -460,8 +467,8 @@ smtp-amavis unix - - n - 2 smtp
         MAIN_BOTH,
         f"""
 {PORT_25}  -o smtpd_proxy_filter=127.0.0.1:10024
-127.0.0.1:10025 inet n - n - - smtpd
-{INBOUND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
+{SIZE_LIMIT}127.0.0.1:10025 inet n - n - - smtpd
+{INBOUND_BEHIND}{PICKUP}{SUBMISSION}{FILTER}{VERIFY}
 """,
     ),
     "port 25 inside for users, another one for mail from outside": (

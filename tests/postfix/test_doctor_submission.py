@@ -34,6 +34,14 @@ SUBCLEANUP = (
 ASK = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
 GROWS = "its signatures make mail exceed the limit"
 
+BEHIND_AMAVIS = (
+    f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
+    "-M '127.0.0.1:10027/inet=127.0.0.1:10027 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+    " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
+    " -o smtpd_discard_ehlo_keywords=dsn,smtputf8LIMIT'"
+)
+BOUNCES = "mail that was accepted and returns from another filter exceeds it, and bounces"
+
 FAULTS: dict[str, Fault] = {
     # The way to the filter.
     "there is no submission": (
@@ -196,7 +204,7 @@ FAULTS: dict[str, Fault] = {
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
         "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
         " -o receive_override_options=no_address_mappings"
-        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
+        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8'",
         error(
             f"127.0.0.1:10025/inet/cleanup_service_name: {INCOMPLETE}",
             "postconf -c DIR -P 127.0.0.1:10025/inet/cleanup_service_name=dkimpipe-cleanup",
@@ -257,8 +265,43 @@ FAULTS: dict[str, Fault] = {
         "-P submission/inet/local_header_rewrite_clients=static:all\n"
         "-M '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
         " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
-        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
+        " -o smtpd_discard_ehlo_keywords=dsn,smtputf8'",
         warning(f"submission/inet/local_header_rewrite_clients: {DAMAGE}", REWRITE_NOTHING),
+    ),
+    # Behind another filter.
+    "as large as ever where clients submit": (
+        BEHIND_AMAVIS.replace("LIMIT", "") + "\n-PX submission/inet/message_size_limit",
+        error(
+            f"submission/inet/message_size_limit: {GROWS}",
+            "postconf -c DIR -P submission/inet/message_size_limit=10223616",
+        ),
+    ),
+    "limited only where it returns": (
+        BEHIND_AMAVIS.replace("LIMIT", " -o message_size_limit=10223616")
+        + "\n-PX submission/inet/message_size_limit",
+        error(
+            f"127.0.0.1:10027/inet/message_size_limit: {BOUNCES}",
+            "postconf -c DIR -PX 127.0.0.1:10027/inet/message_size_limit",
+        )
+        + error(
+            f"submission/inet/message_size_limit: {GROWS}",
+            "postconf -c DIR -P submission/inet/message_size_limit=10223616",
+        ),
+    ),
+    "limited at both ends alike": (
+        BEHIND_AMAVIS.replace("LIMIT", " -o message_size_limit=10223616"),
+        error(
+            f"127.0.0.1:10027/inet/message_size_limit: {BOUNCES}",
+            "postconf -c DIR -PX 127.0.0.1:10027/inet/message_size_limit",
+        ),
+    ),
+    "logins that never come back": (
+        BEHIND_AMAVIS.replace("LIMIT", "") + "\n--conf_file SITE/conf => --sender_map SITE/for-some",
+        error(
+            "SITE/for-some, line 3: login= never matches mail from submission/inet: it comes back from"
+            " smtp-amavis:[127.0.0.1]:10026 without",
+            "remove login= there; reject_sender_login_mismatch ties senders to logins before the filter",
+        ),
     ),
     # What is offered to clients.
     "all EHLO keywords": (

@@ -28,7 +28,7 @@ FAULTS: dict[str, Fault] = {
         f"{AMAVIS}\n-e content_filter=smtp-amavis:[127.0.0.1]:10024",
         warning(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
-            " and must not change it",
+            " and must not change it (the fix switches smtp-amavis off for mail from local programs, too)",
             "postconf -c DIR -P pickup/unix/content_filter=",
         ),
     ),
@@ -62,7 +62,7 @@ FAULTS: dict[str, Fault] = {
         f"{AMAVIS}\n-P pickup/unix/content_filter=smtp-amavis:[127.0.0.1]:10024",
         warning(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
-            " and must not change it",
+            " and must not change it (the fix switches smtp-amavis off for mail from local programs, too)",
             "postconf -c DIR -P pickup/unix/content_filter=",
         ),
     ),

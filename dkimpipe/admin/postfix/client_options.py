@@ -27,7 +27,7 @@ def fault(arguments: list[str]) -> str:
         if not login and client and not _signs_for_any(settings):
             return "argv passes the client address and no login: mail to be signed is deferred"
         if not login:
-            place = _first_login_entry(settings)
+            place = first_login_entry(settings)
             return (
                 f"argv does not pass the login, and {place} has login=: its mail is deferred" if place else ""
             )
@@ -58,7 +58,7 @@ def _signs_for_any(settings: Settings) -> bool:
     return ANY in settings.sign_clients
 
 
-def _first_login_entry(settings: Settings) -> Place | None:
+def first_login_entry(settings: Settings) -> Place | None:
     """Return the place of the first entry with login=, if there is any."""
     for line in entries.lines(settings):
         try:

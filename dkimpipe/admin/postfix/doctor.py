@@ -206,6 +206,7 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
             f"{settings.places['normalize']}: normalize no: lines over 998 bytes break after signing",
             postconf.command(Change("-e", "smtp_line_length_limit=0", "")),
         )
+    yield from _lost_logins(postconf, settings)
     setting = sources.guest_setting(postconf)
     if setting and client_options.requires_known_client(options(service, job)):
         why = "the filter may not sign, or defers, mail from clients that this admits without a login"
@@ -214,6 +215,17 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     if settings.get("on_error") == "accept":
         what = f"{settings.places['on_error']}: on_error accept: after an error, mail is sent unsigned"
         yield Finding(what, level="warning")
+
+
+def _lost_logins(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
+    """Check for entries with login= where mail comes back from another filter: XFORWARD passes no login."""
+    place = client_options.first_login_entry(settings)
+    for service in sources.before_another_filter(postconf, SIGN) if place else ():
+        proxy = postconf.value("smtpd_proxy_filter", service.id)
+        other = proxy or postconf.value("content_filter", service.id)
+        what = f"{place}: login= never matches mail from {service.id}: it comes back from {other} without"
+        hint = "remove login= there; reject_sender_login_mismatch ties senders to logins before the filter"
+        yield Finding(what, hint)
 
 
 def options(service: Service, job: Job = SIGN) -> list[str]:

@@ -21,7 +21,8 @@ from dkimpipe.admin.postfix import (
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, Plan
 from dkimpipe.admin.postfix.listener import SIZE_MARGIN
-from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
 from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
 
@@ -50,8 +51,15 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
     is_mapped = bool({NETWORKS, BOUNCES} & {*signed})
     if relay:
         changes += listener.missing(postconf, relay, is_mapped)
+    first = sources.before_another_filter(postconf, job)
     for service in sources.of(postconf, job):
         changes += _overrides(service.id, _before_filter(postconf, service.id, job))
+        if first and service.port not in (*sources.SUBMISSION_PORTS, *PUBLIC_PORTS):
+            changes += _without_limit(postconf, service.id, first)
+        else:
+            changes += _overrides(service.id, _size_limit(postconf, service.id, job))
+    for service in first:
+        changes += _overrides(service.id, _size_limit(postconf, service.id, job))
     if job is SIGN:
         changes += cleanup_service.missing(postconf, sources.submission_services(postconf))
     if NETWORKS in signed:
@@ -124,7 +132,6 @@ def _before_filter(postconf: Postconf, service: str, job: Job) -> Iterator[Setti
     else:
         why = "senders request notifications that get lost"
         yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", ["dsn"], why, ["silent-discard"])
-    yield from _size_limit(postconf, service, job)
 
 
 def _size_limit(postconf: Postconf, service: str, job: Job) -> Iterator[Setting]:
@@ -136,6 +143,19 @@ def _size_limit(postconf: Postconf, service: str, job: Job) -> Iterator[Setting]
         why = {SIGN: "its signatures", VERIFY: "its results"}[job]
         why = f"{why} make mail exceed the limit"
         yield Setting("message_size_limit", str(max(1, limit - SIZE_MARGIN)), why)
+
+
+def _without_limit(postconf: Postconf, service: str, first: list[Service]) -> Iterator[Change]:
+    """Yield the edit that removes the limit of a service where mail returns from another filter.
+
+    That filter adds something as well: what exceeds the limit here was accepted from the client, and bounces.
+    """
+    own = postconf.number("message_size_limit", service)
+    limits = [postconf.number("message_size_limit", each.id) for each in first]
+    is_own = bool(postconf.own("message_size_limit", service))
+    if is_own and own and (not all(limits) or own < max(limits) + SIZE_MARGIN // 4):
+        why = "mail that was accepted and returns from another filter exceeds it, and bounces"
+        yield Change("-PX", f"{service}/message_size_limit", why)
 
 
 def _submission(postconf: Postconf, service: str) -> Iterator[Setting]:

@@ -65,13 +65,22 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
         if postconf.own("content_filter").partition(":")[0] == name:
             why = f"here it filters the {job.participle} mail again and again, until it has too many hops"
             yield finding_for(postconf, "-e", "content_filter=", why)
+    elif listener.relay_of(postconf, job):
+        return  # it does not come back that way
     elif content_filter and content_filter in before:
         past = job.participle
         why = f"{content_filter} gets the mail after it was {past} and returns it to be {past}: it loops"
+        why += _switched_off(content_filter)
         yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why)
     elif job is SIGN and sources.foreign_filter(postconf, content_filter):
         why = f"{content_filter} gets the mail after it was signed, and must not change it"
+        why += _switched_off(content_filter)
         yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
+
+
+def _switched_off(content_filter: str) -> str:
+    """Return what the fix does besides: pickup(8) has all local mail."""
+    return f" (the fix switches {content_filter.partition(':')[0]} off for mail from local programs, too)"
 
 
 def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:

@@ -115,6 +115,16 @@ def another_filter_is_first(postconf: Postconf, service: Service, job: Job = SIG
     )
 
 
+def before_another_filter(postconf: Postconf, job: Job) -> list[Service]:
+    """Return the services whose mail passes another filter, and returns to be signed or verified."""
+    ports = SUBMISSION_PORTS if job is SIGN else PUBLIC_PORTS
+    return [
+        service
+        for service in postconf.running("smtpd")
+        if service.port in ports and another_filter_is_first(postconf, service, job)
+    ]
+
+
 def foreign_filter(postconf: Postconf, content_filter: str, job: Job = SIGN) -> str:
     """Return this content_filter if it exists in master.cf, and is neither ours nor replaced by ours."""
     transport = content_filter.partition(":")[0]
