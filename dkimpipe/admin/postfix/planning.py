@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from dkimpipe.admin.postfix import (
     dkimproxy,
@@ -13,6 +12,7 @@ from dkimpipe.admin.postfix import (
     listener,
     networks,
     notices,
+    other_filters,
     sources,
     strangers,
 )
@@ -20,10 +20,6 @@ from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION, Plan
 from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.errors import ConfigError
-
-# Options with which the filter only passes mail on: it comes from a client that may not have it signed.
-_UNSIGNED = ("--sign_clients=authenticated", "--login=", "--client=0.0.0.0")
-_SCRIPT_SIZE = 1 << 20  # octets
 
 
 def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: bool = False) -> Plan:
@@ -107,8 +103,8 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
     if other := sources.foreign_filter(postconf, postconf.value("content_filter", service)):
         return f"{service}: {other} gets this mail, and a message can have only one filter", ""
     for pipe in postconf.running("pipe"):
-        if _calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
-            words = [*_UNSIGNED, f"--relay={_relay_for_others(postconf)}"]
+        if other_filters.calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
+            words = [*other_filters.UNSIGNED, f"--relay={_relay_for_others(postconf)}"]
             command = [*filter_service.installed_command(SIGN), *words]
             return (
                 f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
@@ -122,25 +118,6 @@ def _relay_for_others(postconf: Postconf) -> str:
     """Return the listener through which the mail of another filter can come back."""
     addresses = filter(None, (listener.relay_of(postconf, job) for job in filter_service.JOBS))
     return next(addresses, "") or listener.unused_address(postconf)
-
-
-def _calls_sendmail(pipe: Service) -> bool:
-    """Return whether another filter calls sendmail(1), by its command line or by the text of its script."""
-    if filter_service.command(pipe) or filter_service.program(pipe):
-        return False
-    words = [word for word in pipe.argv if not word.startswith(("--sendmail", "$"))]
-    if any("--relay" in word for word in words):
-        return False
-    return any("sendmail" in word or "sendmail" in _script(word) for word in words)
-
-
-def _script(path: str) -> str:
-    """Return the text of a script; nothing for any other file."""
-    try:
-        octets = Path(path).read_bytes()[:_SCRIPT_SIZE] if path.startswith("/") else b""
-    except OSError:
-        return ""
-    return octets.decode(errors="replace") if octets.startswith(b"#!") else ""
 
 
 def _gets_mail_from_outside(postconf: Postconf, name: str) -> bool:

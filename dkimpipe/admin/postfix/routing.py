@@ -6,7 +6,16 @@ import shlex
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import dkimproxy, filter_service, listener, networks, planning, sources, strangers
+from dkimpipe.admin.postfix import (
+    dkimproxy,
+    filter_service,
+    listener,
+    networks,
+    other_filters,
+    planning,
+    sources,
+    strangers,
+)
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
 from dkimpipe.errors import ConfigError
@@ -145,11 +154,10 @@ def _only_one_filter(postconf: Postconf, service: Service, content_filter: str, 
     )
     other = postconf.services.get(f"{content_filter.partition(':')[0]}/unix")
     if other and other.command == "pipe" and not proxy:  # it probably comes back by sendmail(1)
-        address = listener.relay_of(postconf, job)
-        command = f"dkimpipe --relay={address}" if address else "dkimpipe"
+        if job is SIGN and (hint := other_filters.to_sign(postconf, other)):
+            return f"{what}: let it sign in place of sendmail(1)", hint
         return what, (
-            f'let the last command of {other.name} be {command} "$@" in place of sendmail -G -i "$@",'
-            " run as a user that may read the keys; or let it return by SMTP to a listener of Postfix with"
+            f"let {other.name} return its mail by SMTP to a listener of Postfix with"
             f" -o content_filter={job.name}:dummy"
         )
     hint = f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}"

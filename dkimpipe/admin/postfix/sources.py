@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkimpipe.admin.postfix import dkimproxy, filter_service, listener, strangers
+from dkimpipe.admin.postfix import dkimproxy, filter_service, listener, other_filters, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
 from dkimpipe.admin.postfix.postconf import Postconf, Service
@@ -82,10 +82,16 @@ def is_local_filtered(postconf: Postconf) -> bool:
 
 
 def passes_to(postconf: Postconf, service: str, name: str) -> bool:
-    """Return whether a service passes mail to a filter; main.cf counts only if pickup overrides it."""
+    """Return whether a service passes mail to a filter; main.cf counts only if pickup overrides it.
+
+    Another filter that signs counts as the one that signs.
+    """
     pickup_overrides = "content_filter" in postconf.overrides.get(pickup(postconf), {})
     content_filter = (postconf.value if pickup_overrides else postconf.own)("content_filter", service)
-    return content_filter.partition(":")[0] == name
+    transport = content_filter.partition(":")[0]
+    if transport != name and name == filter_service.name(postconf):
+        return other_filters.signs(postconf.services.get(f"{transport}/unix"))
+    return transport == name
 
 
 def another_filter(postconf: Postconf, service: Service, job: Job = SIGN) -> str:
@@ -130,6 +136,8 @@ def foreign_filter(postconf: Postconf, content_filter: str, job: Job = SIGN) -> 
     transport = content_filter.partition(":")[0]
     ours = [filter_service.name(postconf, each) for each in filter_service.JOBS]
     if transport in ours or f"{transport}/unix" not in postconf.services:
+        return ""
+    if job is SIGN and other_filters.signs(postconf.services[f"{transport}/unix"]):
         return ""
     return "" if dkimproxy.is_replaced(postconf, content_filter, job) else content_filter
 
