@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -290,3 +290,19 @@ def directory(tmp_path: Path, words: dict[str, str]) -> Path:
 def both(tmp_path: Path, words: dict[str, str]) -> Path:
     """A good configuration that signs and verifies, to be damaged."""
     return write(tmp_path / "postfix", MAIN_BOTH, MASTER_BOTH, words)
+
+
+def tests_of(faults: Mapping[str, Fault]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return the tests of a table of faults: what the check prints, and that its commands fix them."""
+
+    @pytest.mark.parametrize("name", faults)
+    def prints_this_and_nothing_else(name: str, directory: Path, words: dict[str, str]) -> None:
+        output = damage(directory, faults[name], words)
+        assert check(directory)[1] == output
+
+    @pytest.mark.parametrize("name", with_commands(faults))
+    def commands_fix_the_fault(name: str, directory: Path, words: dict[str, str]) -> None:
+        fix(directory, damage(directory, faults[name], words))
+        assert check(directory) == GOOD
+
+    return prints_this_and_nothing_else, commands_fix_the_fault

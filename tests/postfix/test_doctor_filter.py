@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from diagnosis import (
-    GOOD,
     NEW_SERVICE,
     NO_CLIENT,
     PYTHON,
@@ -19,11 +18,10 @@ from diagnosis import (
     edit,
     error,
     fill,
-    fix,
     hints,
     run,
+    tests_of,
     warning,
-    with_commands,
 )
 
 from dkimpipe import __version__
@@ -297,18 +295,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_of_a_fault_it_prints_this_and_nothing_else(
-    name: str, directory: Path, words: dict[str, str]
-) -> None:
-    output = damage(directory, FAULTS[name], words)
-    assert check(directory)[1] == output
-
-
-@pytest.mark.parametrize("name", with_commands(FAULTS))
-def test_the_commands_that_it_prints_fix_the_fault(name: str, directory: Path, words: dict[str, str]) -> None:
-    fix(directory, damage(directory, FAULTS[name], words))
-    assert check(directory) == GOOD
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)
 
 
 @pytest.mark.parametrize("name", ["there is no filter", "argv runs another program"])

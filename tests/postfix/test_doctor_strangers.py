@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from diagnosis import (
     AMAVIS,
-    GOOD,
     NO_CLIENT,
     SERVICE,
     SIGNED,
     Fault,
-    check,
-    damage,
     error,
-    fix,
+    tests_of,
     warning,
-    with_commands,
 )
 
 CLOSE = (
@@ -131,15 +124,4 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_of_a_fault_it_prints_this_and_nothing_else(
-    name: str, directory: Path, words: dict[str, str]
-) -> None:
-    output = damage(directory, FAULTS[name], words)
-    assert check(directory)[1] == output
-
-
-@pytest.mark.parametrize("name", with_commands(FAULTS))
-def test_the_commands_that_it_prints_fix_the_fault(name: str, directory: Path, words: dict[str, str]) -> None:
-    fix(directory, damage(directory, FAULTS[name], words))
-    assert check(directory) == GOOD
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)

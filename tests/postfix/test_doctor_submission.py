@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-from diagnosis import AMAVIS, GOOD, Fault, check, damage, error, fix, hints, run, warning, with_commands
+from diagnosis import AMAVIS, GOOD, Fault, check, damage, error, hints, run, tests_of, warning
 
 NEW_SUBMISSION = (
     "postconf -c DIR -M 'submission/inet=submission inet n - y - - smtpd"
@@ -382,18 +381,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_of_a_fault_it_prints_this_and_nothing_else(
-    name: str, directory: Path, words: dict[str, str]
-) -> None:
-    output = damage(directory, FAULTS[name], words)
-    assert check(directory)[1] == output
-
-
-@pytest.mark.parametrize("name", with_commands(FAULTS))
-def test_the_commands_that_it_prints_fix_the_fault(name: str, directory: Path, words: dict[str, str]) -> None:
-    fix(directory, damage(directory, FAULTS[name], words))
-    assert check(directory) == GOOD
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)
 
 
 def test_the_submission_that_it_makes_needs_apply_and_nothing_more(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-from diagnosis import AGAIN, AMAVIS, GOOD, TOO_LATE, Fault, check, damage, error, fix, warning, with_commands
+from diagnosis import AGAIN, AMAVIS, TOO_LATE, Fault, error, tests_of, warning
 
 SENT_SO_OFTEN = "one message to many is signed and sent once per"
 NOT_CONVERTED = "8-bit text is converted after signing for old next hops"
@@ -317,15 +314,4 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_of_a_fault_it_prints_this_and_nothing_else(
-    name: str, directory: Path, words: dict[str, str]
-) -> None:
-    output = damage(directory, FAULTS[name], words)
-    assert check(directory)[1] == output
-
-
-@pytest.mark.parametrize("name", with_commands(FAULTS))
-def test_the_commands_that_it_prints_fix_the_fault(name: str, directory: Path, words: dict[str, str]) -> None:
-    fix(directory, damage(directory, FAULTS[name], words))
-    assert check(directory) == GOOD
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)

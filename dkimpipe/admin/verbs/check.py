@@ -6,15 +6,18 @@ import argparse
 import shutil
 from collections.abc import Iterator
 
+from dkimpipe import relay
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import Finding, print_findings
 from dkimpipe.admin.maps import exposure, permissions
 from dkimpipe.admin.postfix import doctor, filter_service, filter_user
-from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import filter_files, postfix
-from dkimpipe.errors import ConfigError
+from dkimpipe.config import VERIFY_CONF_FILE, read_settings
+from dkimpipe.errors import ConfigError, Trouble
+from dkimpipe.files import exists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
     findings += [*lint.findings, *exposure.exposed(read, user or SIGN.name, lint.keyfiles)]
     if user or filter_user.exists(SIGN.name):
         findings += permissions.unreadable(files, user or SIGN.name)
+    findings += _verifier(postconf)
     if postconf:
         findings += survey.findings(postconf, SIGN, files)
     if options.dns:
@@ -67,6 +71,23 @@ def _postconf(directory: str | None) -> tuple[Postconf | None, list[Finding]]:
         if "main.cf: No such file" in str(error):
             return None, []
         return None, [Finding(f"{error}: the filter's default files are checked", error.hint, "warning")]
+
+
+def _verifier(postconf: Postconf | None) -> Iterator[Finding]:
+    """Yield what stops ``dkimpipe verify`` in its conf file, if there is one, and the command line."""
+    service = filter_service.find(postconf, VERIFY) if postconf else None
+    if not service and not exists(VERIFY_CONF_FILE):
+        return
+    from dkimpipe.verify.settings import VerifySettings
+
+    try:
+        settings = VerifySettings()
+        read_settings(filter_service.own_options(service, VERIFY) if service else [], settings)
+        settings.resolver()
+        if settings.authserv_id and settings.get("relay"):
+            relay.address(settings.get("relay"), settings.places["relay"])
+    except Trouble as error:
+        yield Finding(str(error), error.hint)
 
 
 def _dns(uses: list[Use], only: Server | None) -> Iterator[Finding]:
