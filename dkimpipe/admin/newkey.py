@@ -60,7 +60,8 @@ def key_path(directory: Path, domain: str, selector: str) -> Path:
 
 def senders_line(domain: str, paths: list[tuple[str, Path]]) -> str:
     """Return the line of the senders file that signs for a domain with these selectors and keys."""
-    return f"{domain}  " + ", ".join(f"dkim(s={selector},key={path})" for selector, path in paths)
+    items = [f"dkim(s={selector},key={path})".replace("$", "$$") for selector, path in paths]
+    return f"{domain}  " + ", ".join(items)
 
 
 def create(path: Path, kind: str, bits: int, group: str | None, owner: str | None = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from diagnosis import (
+    GOOD,
     NEW_SERVICE,
     NO_CLIENT,
     PYTHON,
