@@ -77,7 +77,8 @@ def choose(message: "Message", settings: "Settings") -> Choice:
 def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "Match | None":
     path = settings.get("listid_map")
     list_id = _list_id(message)
-    entry = _look_up(path, _domain_keys(list_id), settings) if path and list_id else None
+    wait = bool(settings.recipients)
+    entry = senders.lookup(path, _domain_keys(list_id), wait) if path and list_id else None
     if not entry:
         return None
     domain = domain_of_list(entry.key, list_id, author)
@@ -87,7 +88,7 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "M
 def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Match | None":
     path = sender_map(settings)
     for mailbox in candidates if path else ():
-        entry = _look_up(path, lookup_keys(mailbox), settings)
+        entry = senders.lookup_in_all(path, lookup_keys(mailbox), wait=bool(settings.recipients))
         if entry:
             domain = mailbox.domain if entry.key == b"." else domain_of_key(entry.key)
             return Match(mailbox, entry.key, domain, [(entry.text, entry.place)])
@@ -262,10 +263,6 @@ def signatures_without_map(settings: "Settings") -> "list[tuple[str, Place]]":
     if "domain" not in settings.values or "sender_map" in settings.values or "listid_map" in settings.values:
         return []
     return [("dkim", settings.places["domain"])]
-
-
-def _look_up(path: str, keys: "list[bytes]", settings: "Settings") -> "senders.Entry | None":
-    return senders.lookup(path, keys, wait=bool(settings.recipients))
 
 
 def _domain_keys(domain: bytes) -> "list[bytes]":

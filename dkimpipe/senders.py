@@ -9,8 +9,8 @@ nothing.
 import posix
 
 from dkimpipe.address import to_lower
-from dkimpipe.errors import ConfigError, shown
-from dkimpipe.files import CHUNK, Place, open_file, refuse_changed, why
+from dkimpipe.errors import ConfigError, MissingFileError, shown
+from dkimpipe.files import CHUNK, Place, open_directory, open_file, refuse_changed, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,6 +162,56 @@ def lookup(path: str, keys: "Sequence[bytes]", wait: bool = False) -> "Entry | N
         raise ConfigError(f"map {path}: {why(error)}") from None
     finally:
         posix.close(descriptor)
+
+
+def lookup_in_all(path: str, keys: "Sequence[bytes]", wait: bool = False) -> "Entry | None":
+    """Return the same from the map and the maps of its directory: see ``directory_of``.
+
+    The most particular key wins, wherever it is; of several maps that have it the first one.
+    """
+    directory = directory_of(path)
+    try:
+        descriptor, status = open_directory(directory, "directory", wait)
+    except MissingFileError:
+        return lookup(path, keys, wait)
+    found = None
+    try:
+        for each in [path, *_maps_in(directory, descriptor)]:
+            entry = lookup(each, keys, wait)
+            if entry:
+                found, keys = entry, keys[: keys.index(entry.key)]
+            if not keys:
+                break
+        refuse_changed(directory, "directory", descriptor, status)
+        return found
+    finally:
+        posix.close(descriptor)
+
+
+def directory_of(path: str) -> str:
+    """Return the directory with more maps, which need not exist: the files in it whose names end in .conf."""
+    return path + ".d"
+
+
+def more_maps(path: str) -> "list[str]":
+    """Return the maps in the directory of a map, in order of name. Raises ConfigError."""
+    directory = directory_of(path)
+    try:
+        descriptor, _ = open_directory(directory, "directory")
+    except MissingFileError:
+        return []
+    try:
+        return _maps_in(directory, descriptor)
+    finally:
+        posix.close(descriptor)
+
+
+def _maps_in(directory: str, descriptor: int) -> "list[str]":
+    try:
+        names = posix.listdir(descriptor)
+    except OSError as error:
+        raise ConfigError(f"directory {directory}: {why(error)}") from None
+    return [f"{directory}/{name}" for name in sorted(names) if name.endswith(".conf") and name[0] != "."]
 
 
 def refuse_empty(path: str, status: "posix.stat_result") -> None:

@@ -62,14 +62,30 @@ class Line(NamedTuple):
 
 
 def maps(settings: Settings) -> dict[str, str]:
-    """Return the maps that the filter reads, each with what chooses an entry in it."""
+    """Return the maps that the filter reads, in order, each with what chooses an entry in it.
+
+    Raises ConfigError if the directory of the senders file cannot be read.
+    """
+    found = {}
+    for path, by in named_maps(settings).items():
+        found[path] = by
+        found.update(dict.fromkeys(senders.more_maps(path) if by == BY_SENDER else (), by))
+    return found
+
+
+def named_maps(settings: Settings) -> dict[str, str]:
+    """Return the same without those in the directory of the senders file."""
     paths = {choose.sender_map(settings): BY_SENDER, settings.get("listid_map"): BY_LIST}
     return {path: by for path, by in paths.items() if path}
 
 
 def files(settings: Settings) -> str:
-    """Return the names of these maps, or that of the conf file, to begin an error with."""
-    return ", ".join(maps(settings)) or settings.get("conf_file", CONF_FILE)
+    """Return the names of the maps, or that of the conf file, to begin an error with."""
+    names = []
+    for path, by in named_maps(settings).items():
+        directory = senders.directory_of(path)
+        names += [path, *([directory] if by == BY_SENDER and exists(directory) else [])]
+    return ", ".join(names) or settings.get("conf_file", CONF_FILE)
 
 
 def entries(path: str, by: str = BY_SENDER) -> Iterator[Line]:
@@ -154,8 +170,11 @@ def lines(settings: Settings) -> list[Line]:
 
     Raises ConfigError.
     """
-    found = [line for path, by in maps(settings).items() for line in effective(path, by)]
-    return found + list(without_map(settings))
+    found: dict[tuple[str, bytes], Line] = {}
+    for path, by in maps(settings).items():
+        for line in effective(path, by):
+            found.setdefault((by, canonical(line.key)), line)
+    return [*found.values(), *without_map(settings)]
 
 
 def requested(settings: Settings, keys: Sequence[str]) -> dict[Line, bool]:
@@ -186,7 +205,8 @@ def _names(line: Line) -> set[bytes]:
 def _what_signs(settings: Settings, key: bytes) -> str:
     local_part, _, domain = key.rpartition(b"@")
     path = choose.sender_map(settings)
-    entry = senders.lookup(path, choose.lookup_keys(Mailbox(local_part, domain))) if path else None
+    keys = choose.lookup_keys(Mailbox(local_part, domain))
+    entry = senders.lookup_in_all(path, keys) if path else None
     return f"the entry that signs for it: {entry.key.decode('utf-8', 'replace')}" if entry else ""
 
 

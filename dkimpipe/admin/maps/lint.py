@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 
 from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
 from dkimpipe.address import Mailbox, is_domain
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import dkimproxy, domains, entries, index
-from dkimpipe.admin.maps.entries import BY_LIST, Line, Use
+from dkimpipe.admin.maps.entries import BY_LIST, BY_SENDER, Line, Use
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
@@ -28,6 +29,8 @@ from dkimpipe.signatures import key_of
 from dkimpipe.templates import is_host_name
 from dkimpipe.verify.alignment import have_common_parent, is_aligned
 
+# Hidden files, and copies that editors and package managers leave behind.
+_BACKUP = re.compile(r"^[.#]|~$|\.(bak|old|orig|rej|save|sw[a-z]|tmp|dpkg-\w+|ucf-\w+|rpm\w+)$")
 GOOD_BITS = 2048  # RFC 8301 section 3.2
 NEVER_SIGNED = "never signed: "
 
@@ -39,7 +42,8 @@ class Lint:
     ``findings``    the problems, in the order of the files
     ``good``        the number of valid signatures
     ``uses``        those of them that apply and whose record has a fixed name
-    ``files``       the conf file and the maps
+    ``named``       the conf file, the maps, and the directory of the senders file
+    ``files``       these, and what is in the directory
     ``keyfiles``    the key files, each with the place that names it first
     """
 
@@ -49,6 +53,7 @@ class Lint:
         self.findings: list[Finding] = []
         self.good = 0
         self.uses: list[Use] = []
+        self.named: list[str] = []
         self.files: list[str] = []
         self.keyfiles: dict[str, Place] = {}
         self._is_of_dkimproxy = False
@@ -77,6 +82,7 @@ class Lint:
         path = self.settings.get("conf_file") or (CONF_FILE if exists(CONF_FILE) else "")
         if not path:
             return
+        self.named.append(path)
         self.files.append(path)
         seen: dict[str, Place] = {}
         for name, value, place, line in config.conf_lines(path):
@@ -99,12 +105,15 @@ class Lint:
             self._error(trouble)
 
     def _maps(self) -> None:
-        for path, by in entries.maps(self.settings).items():
-            self.files.append(path)
-            try:
-                self._map(path, by)
-            except Trouble as trouble:
-                self._error(trouble)
+        for path, by in entries.named_maps(self.settings).items():
+            self.named.append(path)
+            seen: dict[bytes, Place] = {}
+            for each in [path, *(self._directory(path) if by == BY_SENDER else ())]:
+                self.files.append(each)
+                try:
+                    self._map(each, by, seen)
+                except Trouble as trouble:
+                    self._error(trouble)
         try:
             for line in entries.without_map(self.settings):
                 self._lines.append(line)
@@ -114,8 +123,25 @@ class Lint:
         except Trouble as trouble:
             self._error(trouble)
 
-    def _map(self, path: str, by: str) -> None:
-        seen: dict[bytes, int] = {}
+    def _directory(self, path: str) -> list[str]:
+        """Return the maps in the directory of a senders file; warn of files that are ignored."""
+        directory = senders.directory_of(path)
+        if not exists(directory):
+            return []
+        self.named.append(directory)
+        self.files.append(directory)
+        try:
+            found = senders.more_maps(path)
+        except Trouble as trouble:
+            self._error(trouble)
+            return []
+        for name in sorted(os.listdir(directory)):
+            if not (name.endswith((".conf", ".index")) or _BACKUP.search(name)):
+                self._warn(f"{directory}/{name} is ignored: its name does not end in .conf")
+        return found
+
+    def _map(self, path: str, by: str, seen: dict[bytes, Place]) -> None:
+        """Check a map; ``seen`` are the keys of the maps before it, and after it also its own."""
         uses: dict[bytes, list[Use]] = {}
         lines: dict[bytes, Line] = {}
         for place in entries.orphans(path):
@@ -126,11 +152,16 @@ class Lint:
             key = entries.canonical(line.key)
             if not self._can_match(line, key):
                 continue
+            made = self._entry(line)
+            if key in seen and seen[key].path != path:
+                what = f"{line.place}: {line.key} is already in {seen[key]}, which applies"
+                self._error(ConfigError(what, "remove one of the two"))
+                continue
             if key in seen:
-                what = f"{line.key} is already in line {seen[key]}; only this line applies"
+                what = f"{line.key} is already in line {seen[key].line}; only this line applies"
                 self._warn(f"{line.place}: {what}")
-            seen[key] = line.place.line
-            lines[key], uses[key] = line, self._entry(line)
+            seen[key] = line.place
+            lines[key], uses[key] = line, made
         self._lines += lines.values()
         self.uses += [use for each in uses.values() for use in each]
         if exists(mapindex.path_of(path)) and not index.is_fresh(path, os.stat(path)):

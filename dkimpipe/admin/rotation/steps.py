@@ -75,7 +75,8 @@ class Run:
     def __init__(self, options: argparse.Namespace, settings: Settings, now: int) -> None:
         self._options = options
         self._settings = settings
-        self._maps = list(entries.maps(settings))
+        self._maps = list(entries.named_maps(settings))
+        self._files = entries.files(settings)
         self._signing = _signing_pairs(settings)
         self._now = now
         self._keys = state.load(options.directory, self._maps)
@@ -88,14 +89,14 @@ class Run:
         signing = any(pair or use.varying for pair, use in self._signing.items())
         if not signing and any(key.state == "active" for key in self._keys):
             raise ConfigError(
-                f"{', '.join(self._maps)}: all signatures are gone",
+                f"{self._files}: all signatures are gone",
                 f"if this is intended: rm {self._options.directory / state.NAME}",
             )
         self._update_states()
         for domain in self._domains - {_domain(name) for key in self._keys for name in key.names}:
             reasons = self._signing[None].varying if None in self._signing else []
             raise ConfigError(
-                f"{', '.join(self._maps)}: no signature for {domain} that can be rotated",
+                f"{self._files}: no signature for {domain} that can be rotated",
                 "\n".join(sorted(reasons)),
             )
         self._save()
@@ -281,13 +282,13 @@ class Run:
     def _switch(self, key: Key) -> None:
         """Put a key into the maps, which are read again in case they were edited in the meantime."""
         old = Pair(*key.replaces)
-        before = {path: Path(path).read_bytes() for path in self._maps}
+        before = {path: Path(path).read_bytes() for path in entries.maps(self._settings)}
         use = _signing_pairs(self._settings).get(old, _Use({}, set()))
         for reason in sorted(use.varying):
             hint = "give it a d=, or a separate selector and key"
             raise ConfigError(f"{_names(key)}: cannot replace s={old.selector}: {reason}", hint)
         if not {publickey.record_name(key.selector, _domain(name)) for name in use.names} <= set(key.names):
-            raise ConfigError(f"{', '.join(self._maps)}: changed in the meantime", "try again")
+            raise ConfigError(f"{self._files}: changed in the meantime", "try again")
         if not self._options.dry_run:
             key.switching = True
             self._save()

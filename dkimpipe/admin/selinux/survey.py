@@ -206,9 +206,9 @@ def _of_options(service: Service, job: Job) -> tuple[str, list[str]]:
     """Return the sendmail(1) that the options of a service name, and the files that they let it read."""
     try:
         settings = filter_service.settings_of(service, job)
+        maps = list(entries.maps(settings)) if job is SIGN else []
     except Trouble:  # the doctor reports it
         return SENDMAIL, []
-    maps = list(entries.maps(settings)) if job is SIGN else []
     conf_file = settings.get("conf_file", settings.conf_file)
     return settings.get("sendmail", SENDMAIL), [conf_file, *maps, *map(mapindex.path_of, maps)]
 

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dns:
         findings += _dns(lint.uses, options.server)
     signatures = "1 signature is" if lint.good == 1 else f"{lint.good} signatures are"
-    return print_findings(findings, f"{', '.join(lint.files)} and {signatures} good", options.json)
+    return print_findings(findings, f"{', '.join(lint.named)} and {signatures} good", options.json)
 
 
 def _postconf(directory: str | None) -> tuple[Postconf | None, list[Finding]]:

@@ -184,7 +184,7 @@ def _is_ours(line: str, domains: list[str]) -> bool:
 def entry(domain: str, path: Path) -> senders.Entry | None:
     """Return the entry of the senders file for this very domain."""
     keys = dict.fromkeys([domain.encode(), to_u_labels(domain.encode())])
-    return senders.lookup(str(path), list(keys)) if path.exists() else None
+    return senders.lookup_in_all(str(path), list(keys)) if path.exists() else None
 
 
 def _group_id(name: str) -> int | None:
