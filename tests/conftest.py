@@ -35,7 +35,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # With several workers, each takes a file after the other: the slowest begin.
 SLOWEST = (
-    *("test_postfix", "test_transit", "test_matrix", "test_rotate_killed", "test_rotate", "test_check"),
+    *("test_postfix", "test_transit", "test_matrix", "test_rotate_killed", "test_rotate_fixed"),
+    *("test_rotate", "test_check"),
     *("test_rotate_records", "test_check_dns", "test_setup", "test_apply_verifier", "test_setup_mail"),
     *("test_inbound", "test_man", "test_keys", "test_strangers", "test_verify_hostile", "test_octets"),
     *("test_migration", "test_setup_refused", "test_load", "test_faults"),

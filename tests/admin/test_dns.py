@@ -498,6 +498,17 @@ USAGE = {
     "relative": ["--format", "json", "--relative", "example.com"],
     "no-domain": ["--relative", "a b"],
     "format": ["--format", "yaml"],
+    "cname-alone": ["--cname"],
+    "selectors-alone": ["--selectors", "a,b"],
+    "one-selector": ["--selectors", "a", "--zone", "keys.example"],
+    "cname-and-publish": [
+        *("--cname", "--selectors=a,b", "--zone=keys.example"),
+        *("--publish", "--server=127.0.0.1", "--tsig=x"),
+    ],
+    "two-ways": ["--publish-command", "x", "--server", "127.0.0.1", "--tsig", "x"],
+    "relative-program": ["--publish-command", "bin/x"],
+    "no-program": ["--publish-command", ""],
+    "look-at-alone": ["--look-at", "127.0.0.1"],
 }
 
 

@@ -89,7 +89,8 @@ def test_a_syntax_error_in_from(keys: Keys) -> None:
     assert lines[:3] == [
         f"from:      {author}",
         "           syntax error in From: some receivers refuse such mail",
-        "address:   bob@example.com; looked up as bob@example.com, *@example.com, example.com, *@*.com, com, .",
+        "address:   bob@example.com; looked up as"
+        " bob@example.com, *@example.com, example.com, *@*.com, com, .",
     ]
     assert lines[-1] == f"result:    signed d=example.com s=a a=rsa-sha256; from={author}"
 

@@ -10,13 +10,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dns.message
-import dns.query
-import dns.rdatatype
 import pytest
 import witness
 from bind import SOA, Bind, needs_bind, serving
 from conftest import Done, Keys, Report
-from rolling import AGE, BEGIN, DAY, HOUR, NAME, NEW, ONE, START, TTL, House, Order, Zone, at, obey, orders
+from rolling import (
+    AGE,
+    BEGIN,
+    DAY,
+    HOUR,
+    NAME,
+    NEW,
+    ONE,
+    START,
+    TTL,
+    House,
+    Order,
+    Resolver,
+    Zone,
+    at,
+    obey,
+    orders,
+)
 
 from dkimpipe import publickey
 from dkimpipe.admin.rotation import state as rotation
@@ -67,28 +82,6 @@ def test_the_way_of_a_key(keys: Keys, tmp_path: Path, zone: Zone) -> None:
 
 
 # A year.
-
-
-class Resolver:
-    """A resolver that keeps answers as long as it may, also that nothing is there; ``now`` is its clock."""
-
-    def __init__(self, port: int) -> None:
-        self.now = 0
-        self._port = port
-        self._kept: dict[str, tuple[int, bytes | None]] = {}
-
-    def look_up(self, name: bytes | str, timeout: float = 5) -> bytes | None:
-        """Return the TXT record of a name."""
-        text = (name.decode() if isinstance(name, bytes) else name).rstrip(".")
-        until, value = self._kept.get(text, (0, None))
-        if until <= self.now:
-            query = dns.message.make_query(text, "TXT")
-            response, _ = dns.query.udp_with_fallback(query, "127.0.0.1", 5, self._port)
-            sets = [each for each in response.answer if each.rdtype == dns.rdatatype.TXT]
-            value = b"".join(sets[0][0].strings) if sets else None
-            ttl = sets[0].ttl if sets else response.authority[0].ttl
-            self._kept[text] = self.now + ttl, value
-        return value
 
 
 YEAR = (

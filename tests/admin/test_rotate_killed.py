@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import sys
 from pathlib import Path
 
 import witness
 from bind import needs_bind, serving
 from conftest import Keys, Report
-from rolling import AGE, DAY, NEW, START, House, Order, obey
+from rolling import AGE, DAY, NEW, START, House, Order, killed_at, obey, restore, snapshot
 
 from dkimpipe import publickey
-from dkimpipe.admin.rotation import state as rotation
-
-# Killed at any moment.
-
-
-def killed_at(number: int, house: House, now: int) -> bool:
-    """Run it in a process that kills itself before its n-th operation on a file or the network."""
-    child = os.fork()
-    if not child:
-        left = number
-
-        def count(event: str, arguments: object) -> None:
-            nonlocal left
-            if event.startswith(("os.", "open", "socket.")):
-                left -= 1
-                if not left:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(count)
-        house.rotate(now)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 @needs_bind
@@ -82,20 +56,3 @@ STATES_AFTER = [
     {"old": "retiring", NEW: "active"},
     {"old": "revoked", NEW: "active"},
 ]
-
-
-def snapshot(directory: Path, to: Path) -> None:
-    """Keep the files of a house."""
-    shutil.rmtree(to, ignore_errors=True)
-    to.mkdir()
-    maps = (directory / "senders", directory / "lists")
-    for path in (*directory.glob("*.pem"), *maps, *directory.glob(rotation.NAME)):
-        shutil.copy2(path, to)
-
-
-def restore(kept: Path, directory: Path) -> None:
-    """Bring them back."""
-    for path in (*directory.glob("*.pem"), *directory.glob(rotation.NAME)):
-        path.unlink()
-    for path in kept.iterdir():
-        shutil.copy2(path, directory)

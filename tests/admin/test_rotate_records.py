@@ -486,8 +486,27 @@ def command(*arguments: str) -> Done:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--publish"], "--publish needs --server and --tsig"),
-        (["--server=127.0.0.1"], "--server, --tsig, --zone and --revoke require --publish"),
+        (["--publish"], "--publish needs --server and --tsig, or --publish-command"),
+        (["--server=127.0.0.1"], "--server and --tsig require --publish"),
+        (["--zone=example.com"], "--zone requires --publish"),
+        (["--revoke"], "--revoke requires --publish"),
+        (["--selectors=a,b"], "--selectors requires --zone"),
+        (
+            ["--publish-command=x", "--server=127.0.0.1"],
+            "--server and --tsig, or --publish-command, not both",
+        ),
+        (
+            ["--publish-command=./x"],
+            "argument --publish-command: './x' is not an absolute path, nor a name in "
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
+        (["--selectors=a"], "argument --selectors: 'a' are not two or more different selectors: such as a,b"),
+        (
+            ["--selectors=a,A"],
+            "argument --selectors: 'a,A' are not two or more different selectors: such as a,b",
+        ),
+        (["--selectors=a,b.c"], "argument --selectors: 'b.c' is not a valid selector: one label"),
+        (["--selectors=a,"], "argument --selectors: '' is not a valid selector: one label"),
         (["--age=soon"], "argument --age: invalid duration soon (use 30d, 12h or seconds)"),
     ],
 )

@@ -26,7 +26,10 @@ needs_bind = pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)}"
 
 
 class Bind(NamedTuple):
-    """BIND on 127.0.0.1 with the zones static.example and dynamic.example, which takes updates."""
+    """BIND on 127.0.0.1 with the zones static.example, dynamic.example and customers.example.
+
+    The last two take updates: dynamic.example of TXT records only.
+    """
 
     directory: Path
     port: int
@@ -62,6 +65,9 @@ include "{0}/good.key"; include "{0}/powerless.key";
 zone "static.example" {{ type primary; file "static"; }};
 zone "dynamic.example" {{
     type primary; file "dynamic"; update-policy {{ grant good subdomain dynamic.example TXT; }};
+}};
+zone "customers.example" {{
+    type primary; file "customers"; update-policy {{ grant good subdomain customers.example ANY; }};
 }};
 """
 SOA = """\
@@ -106,6 +112,7 @@ def serving(directory: Path, static: str = SOA, dynamic: str = SOA) -> Iterator[
     tsig_key(directory, "powerless", "powerless")
     (directory / "static").write_text(static)
     (directory / "dynamic").write_text(dynamic)
+    (directory / "customers").write_text(dynamic)
     (directory / "named.conf").write_text(CONF.format(directory, server.port))
     with (directory / "log").open("wb") as log:
         command = [PROGRAMS["named"], "-g", "-n", "1", "-c", str(directory / "named.conf")]

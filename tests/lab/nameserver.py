@@ -28,17 +28,18 @@ class NameServer:
 
     `records`: a name in lower case without the last dot, to its TXT records; each is one value of any
     length, sent as strings of 255 octets at most, several in the order of the list. `aliases`: a name to
-    the name its CNAME points at. `broken`: names that get SERVFAIL. `faults`: names to what is done to their
-    answers: it gets the response in wire form and 'udp' or 'tcp', and returns what is sent, nothing for
+    the name its CNAME points at. `outside`: the end of names in another zone: it does not follow aliases to
+    them, and refuses queries for them. `broken`: names that get SERVFAIL. `faults`: names to what is done to
+    their answers: it gets the response in wire form and 'udp' or 'tcp', and returns what is sent, nothing for
     silence. `edns_fault`: the same, for the answers to all queries with EDNS.
-    `asked`: what was asked so far, as
-    ('udp' or 'tcp', name). An answer too long for UDP (512 octets, or what the query's EDNS allows) goes
-    out empty with TC set, so that the asker comes again by TCP.
+    `asked`: what was asked so far, as ('udp' or 'tcp', name). An answer too long for UDP (512 octets, or what
+    the query's EDNS allows) goes out empty with TC set, so that the asker comes again by TCP.
     """
 
     def __init__(self, records: dict[str, list[bytes]] | None = None) -> None:
         self.records: dict[str, list[bytes]] = {} if records is None else records
         self.aliases: dict[str, str] = {}
+        self.outside = ""
         self.broken: set[str] = set()
         self.faults: dict[str, Callable[[bytes, str], bytes]] = {}
         self.edns_fault: Callable[[bytes, str], bytes] | None = None
@@ -84,7 +85,9 @@ class NameServer:
             name_there = dns.name.from_text(target)
             self._add(response, name, dns.rdata.from_text(IN, CNAME, name_there.to_text()))
             name = name_there
-        if _text(name) in self.broken:
+        if self.outside and _text(name).endswith(self.outside):
+            response.set_rcode(dns.rcode.NOERROR if response.answer else dns.rcode.REFUSED)
+        elif _text(name) in self.broken:
             response.set_rcode(dns.rcode.SERVFAIL)
         elif _text(name) not in self.records:
             response.set_rcode(dns.rcode.NXDOMAIN)

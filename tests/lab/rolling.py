@@ -8,11 +8,18 @@ import io
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.update
 import in_memory
 import pytest
 from bind import Bind
@@ -83,6 +90,7 @@ class Order(NamedTuple):
 
     name: str
     value: str
+    type: str = "TXT"
 
 
 def orders(said: str) -> list[Order]:
@@ -90,8 +98,9 @@ def orders(said: str) -> list[Order]:
     found = []
     for line in said.splitlines():
         if line.startswith("hint: publish: "):
-            name, _, strings = line.removeprefix("hint: publish: ").partition(". IN TXT ")
-            found.append(Order(name, "".join(re.findall(r'"([^"]*)"', strings))))
+            name, _, kind, data = line.removeprefix("hint: publish: ").split(" ", 3)
+            text = "".join(re.findall(r'"([^"]*)"', data)) if kind == "TXT" else data[:-1]
+            found.append(Order(name[:-1], text, kind))
         elif "delete this record from DNS" in line:
             found.append(Order(line.partition(":")[0], ""))
     return found
@@ -107,7 +116,9 @@ class Zone(NameServer):
     def obey(self, said: str) -> None:
         for order in orders(said):
             self.records.pop(order.name, None)
-            if order.value:
+            if order.type == "CNAME":
+                self.aliases[order.name] = order.value
+            elif order.value:
                 self.records[order.name] = [order.value.encode()]
 
 
@@ -130,14 +141,92 @@ NEW = "202506"  # START and 180 days
 TTL = 2 * DAY  # of answers that nothing is there, too
 
 
-def obey(bind: Bind, order: Order) -> None:
+def obey(bind: Bind, order: Order, ttl: int = TTL) -> None:
     """Change the zone of BIND."""
     key = publish.read_tsig_key(f"{bind.directory}/good.key")
     primary = publish.Primary(Server("127.0.0.1", bind.port), key)
-    if order.value:
-        publish.publish(primary, [Record(*order)], TTL, "", replace=True)
+    if order.type == "CNAME":
+        name = dns.name.from_text(order.name)
+        update = dns.update.UpdateMessage(name.split(3)[1], keyring=key)  # it may be an alias by now
+        update.delete(name)
+        if order.value:
+            update.add(name, ttl, "CNAME", f"{order.value}.")
+        assert dns.query.tcp(update, "127.0.0.1", 5, bind.port).rcode() == dns.rcode.NOERROR
+    elif order.value:
+        publish.publish(primary, [Record(*order)], ttl, "", replace=True)
     else:
         publish.delete(primary, [Record(*order)], "", replace=True)
+
+
+class Resolver:
+    """A resolver that keeps answers as long as it may, also that nothing is there; ``now`` is its clock.
+
+    Each link of a chain of aliases is kept for its own time.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.now = 0
+        self._port = port
+        self._kept: dict[str, tuple[int, str, bytes | None]] = {}
+
+    def look_up(self, name: bytes | str, timeout: float = 5) -> bytes | None:
+        """Return the TXT record of a name."""
+        text = (name.decode() if isinstance(name, bytes) else name).rstrip(".")
+        for _ in range(8):
+            until, alias, value = self._kept.get(text, (0, "", None))
+            if until <= self.now:
+                until, alias, value = self._ask(text)
+                self._kept[text] = until, alias, value
+            if not alias:
+                return value
+            text = alias
+        return None
+
+    def _ask(self, text: str) -> tuple[int, str, bytes | None]:
+        query = dns.message.make_query(text, "TXT")
+        response, _ = dns.query.udp_with_fallback(query, "127.0.0.1", 5, self._port)
+        for each in response.answer:
+            if each.name == dns.name.from_text(text):
+                alias = str(each[0].target).rstrip(".") if each.rdtype == dns.rdatatype.CNAME else ""
+                value = None if alias else b"".join(each[0].strings)
+                return self.now + each.ttl, alias, value
+        return self.now + response.authority[0].ttl, "", None
+
+
+def killed_at(number: int, house: House, now: int) -> bool:
+    """Run it in a process that kills itself before its n-th operation on a file or the network."""
+    child = os.fork()
+    if not child:
+        left = number
+
+        def count(event: str, arguments: object) -> None:
+            nonlocal left
+            if event.startswith(("os.", "open", "socket.")):
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        house.rotate(now)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def snapshot(directory: Path, to: Path) -> None:
+    """Keep the files of a house."""
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
+    maps = (path for path in (directory / "senders", directory / "lists") if path.exists())
+    for path in (*directory.glob("*.pem"), *maps, *directory.glob(rotation.NAME)):
+        shutil.copy2(path, to)
+
+
+def restore(kept: Path, directory: Path) -> None:
+    """Bring them back."""
+    for path in (*directory.glob("*.pem"), *directory.glob(rotation.NAME)):
+        path.unlink()
+    for path in kept.iterdir():
+        shutil.copy2(path, directory)
 
 
 # What can come between.

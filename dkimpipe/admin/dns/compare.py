@@ -291,6 +291,15 @@ def holds(text: bytes, value: str = "") -> Holds:
     return Holds.OURS if found == wanted else Holds.OTHER
 
 
+def is_revoked(text: bytes) -> bool:
+    """Return whether a TXT record is that of a revoked key: p= is empty."""
+    try:
+        keyrecord.parse(text)
+    except KeyRecordError as error:
+        return str(error) == keyrecord.REVOKED
+    return False
+
+
 def _holds_if_refused(error: KeyRecordError, text: bytes, wanted: bytes) -> Holds:
     if str(error) == keyrecord.REVOKED:
         return Holds.NOTHING

@@ -1,7 +1,7 @@
-"""TXT records in the formats of name servers, web forms and programs.
+"""TXT and CNAME records in the formats of name servers, web forms and programs.
 
-Each format is a function that takes names without the trailing dot, US-ASCII values of any length, and the
-time to live in seconds, and returns complete lines.
+Each format is a function that takes names without the trailing dot, US-ASCII values of any length (of a
+CNAME, a name), and the time to live in seconds, and returns complete lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STRING_LIMIT = 255  # bytes in one string of a TXT record, RFC 1035 section 3.3
 
 def bind(records: Sequence[Record], ttl: int, origin: str = "") -> str:
     """Return lines of a zone file (RFC 1035 section 5.1); names below ``origin`` are relative to it."""
-    return "".join([f"{_owner(r.name, origin)} {ttl} IN TXT ( {quoted(r.value)} )\n" for r in records])
+    return "".join([f"{_owner(r.name, origin)} {ttl} IN {zone_data(r)}\n" for r in records])
 
 
 def plain(records: Sequence[Record], ttl: int) -> str:
@@ -28,15 +28,16 @@ def plain(records: Sequence[Record], ttl: int) -> str:
 
 def tinydns(records: Sequence[Record], ttl: int) -> str:
     """Return lines of tinydns-data(8), which itself splits long values, at 127 bytes."""
-    return "".join([f"'{record.name}:{_octal(record.value)}:{ttl}\n" for record in records])
+    marks = {"TXT": "'", "CNAME": "C"}
+    return "".join([f"{marks[r.type]}{r.name}:{_octal(r.value)}:{ttl}\n" for r in records])
 
 
 def nsupdate(records: Sequence[Record], ttl: int) -> str:
-    """Return commands of nsupdate(1): each record replaces all TXT records of its name."""
+    """Return commands of nsupdate(1): each record replaces all of its type and name."""
     return "".join(
         [
-            f"update delete {record.name}. TXT\n"
-            f"update add {record.name}. {ttl} TXT {quoted(record.value)}\n"
+            f"update delete {record.name}. {record.type}\n"
+            f"update add {record.name}. {ttl} {record.type} {_data(record)}\n"
             "send\n"  # one for each record: they may be in different zones
             for record in records
         ]
@@ -44,12 +45,14 @@ def nsupdate(records: Sequence[Record], ttl: int) -> str:
 
 
 def as_json(records: Sequence[Record], ttl: int) -> str:
-    """Return a list of objects; ``strings`` is the value in pieces of at most 255 bytes."""
-    objects = [
-        {"name": r.name, "ttl": ttl, "type": "TXT", "value": r.value, "strings": strings(r.value)}
-        for r in records
-    ]
-    return json.dumps(objects, indent=2) + "\n"
+    """Return a list of objects."""
+    return json.dumps([as_object(record, ttl) for record in records], indent=2) + "\n"
+
+
+def as_object(record: Record, ttl: int) -> dict[str, object]:
+    """Return a record for JSON; ``strings``, of TXT only, is the value in pieces of at most 255 bytes."""
+    found = {"name": record.name, "ttl": ttl, "type": record.type, "value": record.value}
+    return {**found, "strings": strings(record.value)} if record.type == "TXT" else found
 
 
 FORMATS: dict[str, Callable[[Sequence[Record], int], str]] = {
@@ -59,6 +62,15 @@ FORMATS: dict[str, Callable[[Sequence[Record], int], str]] = {
     "nsupdate": nsupdate,
     "json": as_json,
 }
+
+
+def zone_data(record: Record) -> str:
+    """Return the type and data of a record as in a zone file."""
+    return f"TXT ( {_data(record)} )" if record.type == "TXT" else f"{record.type} {_data(record)}"
+
+
+def _data(record: Record) -> str:
+    return quoted(record.value) if record.type == "TXT" else f"{record.value}."
 
 
 def strings(value: str) -> list[str]:

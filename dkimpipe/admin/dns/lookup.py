@@ -37,7 +37,8 @@ class Answer(NamedTuple):
     ``ttl``      seconds for which a resolver may cache this answer, also a negative one (RFC 2308)
     ``absent``   there is definitely no record: the server answered without failure
     ``silent``   the server did not answer
-    ``alias``    the name that this one is an alias of, if there is no TXT record
+    ``aliases``  the names that this one is an alias (CNAME) of, one after another
+    ``leads_on``  the server does not know the name at the end of the aliases: it may be in another zone
     """
 
     failure: str
@@ -45,7 +46,13 @@ class Answer(NamedTuple):
     ttl: int = 0
     absent: bool = False
     silent: bool = False
-    alias: str = ""
+    aliases: tuple[str, ...] = ()
+    leads_on: bool = False
+
+    @property
+    def alias(self) -> str:
+        """The name at the end of the aliases; empty if this name is none."""
+        return self.aliases[-1] if self.aliases else ""
 
     @property
     def certain(self) -> bool:
@@ -54,7 +61,10 @@ class Answer(NamedTuple):
 
 
 def servers_of(owner: str) -> list[Server]:
-    """Return the system's resolver and the authoritative servers of a name (RFC 1034). Raises ConfigError."""
+    """Return the system's resolver, then the authoritative servers of a name (RFC 1034).
+
+    Raises ConfigError.
+    """
     try:
         resolver = dns.resolver.Resolver()
         found = [_resolver(resolver)]
@@ -92,21 +102,38 @@ def ask(owner: str, at: Server) -> Answer:
         return Answer(f"no answer within {TIME_OUT} s", [], silent=True)
     except (OSError, dns.exception.DNSException) as error:
         return Answer(f"no answer: {error}", [])
+    return _read(response, _aliases(owner, response))
+
+
+def _aliases(owner: str, response: dns.message.Message) -> tuple[str, ...]:
+    """Return the names to which the aliases in an answer lead from a name, in this order."""
+    sets = [each for each in response.answer if each.rdtype == dns.rdatatype.CNAME]
+    targets = {each.name: each[0].target for each in sets}
+    found: list[str] = []
+    name = dns.name.from_text(owner)
+    while name in targets and len(found) < len(targets):
+        name = targets[name]
+        found.append(name.to_text(omit_final_dot=True).lower())
+    return tuple(found)
+
+
+def _read(response: dns.message.Message, aliases: tuple[str, ...]) -> Answer:
     code = response.rcode()
-    aliases = [each for each in response.answer if each.rdtype == dns.rdatatype.CNAME]
-    alias = str(aliases[-1][0].target).rstrip(".") if aliases else ""
+    of = _alias(aliases[-1] if aliases else "")
+    longest = max([each.ttl for each in response.answer], default=0)
+    negative = max(longest, _negative_ttl(response))
     if code == dns.rcode.NXDOMAIN:
-        what = f"{_alias(alias)}there is no such name (NXDOMAIN)"
-        return Answer(what, [], _negative_ttl(response), absent=True)
+        return Answer(f"{of}there is no such name (NXDOMAIN)", [], negative, absent=True, aliases=aliases)
     if code != dns.rcode.NOERROR:
-        return Answer(f"{_alias(alias)}the server failed ({dns.rcode.to_text(code)})", [])
+        what = f"{of}the server failed ({dns.rcode.to_text(code)})"
+        return Answer(what, [], longest, aliases=aliases)
     sets = [each for each in response.answer if each.rdtype == dns.rdatatype.TXT]
     texts = [b"".join(each.strings) for records in sets for each in records]
     if texts:
-        return Answer("", texts, max(each.ttl for each in response.answer))
-    if alias:
-        return Answer(f"{_alias(alias)}the name has no TXT record", [], alias=alias)
-    return Answer("the name exists, but has no TXT record", [], _negative_ttl(response), absent=True)
+        return Answer("", texts, longest, aliases=aliases)
+    if aliases:
+        return Answer(f"{of}the name has no TXT record", [], negative, aliases=aliases, leads_on=True)
+    return Answer("the name exists, but has no TXT record", [], negative, absent=True)
 
 
 def _response(owner: str, at: Server) -> dns.message.Message:
@@ -145,6 +172,7 @@ class NameServers:
         """Take the servers to query; by default the resolver and the authoritative servers of each name."""
         self._only = list(only)
         self._unanswered: dict[tuple[str, int] | None, int] = {}
+        self._ttls: dict[str, int] = {}
 
     def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
         """Yield the problems with a record, at any server, for any of the signatures that use it."""
@@ -156,14 +184,38 @@ class NameServers:
 
     def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
         """Yield the answer of each server for a name. Raises ConfigError if the servers cannot be found."""
-        for at in self._only or self._servers_of(owner):
+        yield from self._answers(owner, self._only or self._servers_of(owner))
+
+    def own_answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
+        """Yield the same, but of the authoritative servers only, and without the records of wildcards."""
+        for at, answer in self._answers(owner, self._only or self._servers_of(owner)[1:]):
+            yield at, _without_wildcard(owner, answer, at)
+
+    def alias_findings(self, owner: str, target: str, needs: list[Need]) -> Iterator[Finding]:
+        """Yield the problems with a name that must be an alias of ``target``, at any server.
+
+        With ``needs``, the record must be right where a server, such as a resolver, has followed the alias.
+        """
+        try:
+            for at, answer in self.answers(owner):
+                yield from _alias_findings(owner, target, needs, answer, at)
+        except ConfigError as error:
+            yield Finding(str(error), error.hint)
+
+    def _answers(self, owner: str, servers: Sequence[Server]) -> Iterator[tuple[Server, Answer]]:
+        for at in servers:
             place = at.address, at.port
             if self._unanswered.get(place, 0) >= PATIENCE:
                 yield at, Answer(f"not queried, after {PATIENCE} queries without an answer", [])
                 continue
             answer = ask(owner, at)
             self._unanswered[place] = self._unanswered.get(place, 0) + answer.silent
+            self._ttls[owner] = max(self.longest_ttl(owner), answer.ttl)
             yield at, answer
+
+    def longest_ttl(self, owner: str) -> int:
+        """Return the longest time to live of the answers for a name so far, in seconds."""
+        return self._ttls.get(owner, 0)
 
     def _servers_of(self, owner: str) -> list[Server]:
         if self._unanswered.get(None, 0) >= PATIENCE:
@@ -196,26 +248,64 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
             domain = owner.partition("._domainkey.")[2]
             hint = f"create another key: dkimpipe genkey {domain}\nsign with it, and delete this record"
         if not answer.certain:
-            hint = f"check that {at.address} answers on port {at.port}, over UDP and TCP"
+            hint = _check_server(at)
         yield Finding(f"{owner}: {what}, according to {at}", hint, level)
 
 
 def _follow(answer: Answer, at: Server) -> Answer:
-    """Return the answer at the end of an alias; a server may not know the other zones."""
-    first = answer.alias
+    """Return the answer at the end of the aliases; a server may not know the other zones."""
+    first = answer.alias if answer.leads_on else ""
     for _ in range(_MAX_ALIASES):
-        if not answer.alias:
+        if not answer.leads_on:
             break
-        name = answer.alias
-        answer = ask(name, at)
-        if not (answer.texts or answer.alias or answer.absent):
-            with contextlib.suppress(dns.resolver.NoResolverConfiguration):
-                answer = ask(name, _resolver(dns.resolver.Resolver()))
+        answer = _next(answer, at)
     return answer._replace(failure=_alias(first) + answer.failure) if first and answer.failure else answer
 
 
+def _next(before: Answer, at: Server) -> Answer:
+    """Return the answer for the name that an alias leads to."""
+    answer = ask(before.alias, at)
+    if not (answer.certain or answer.leads_on):
+        with contextlib.suppress(dns.resolver.NoResolverConfiguration):
+            answer = ask(before.alias, _resolver(dns.resolver.Resolver()))
+    return answer._replace(aliases=before.aliases + answer.aliases)
+
+
+def _alias_findings(
+    owner: str, target: str, needs: list[Need], answer: Answer, at: Server
+) -> Iterator[Finding]:
+    for _ in range(_MAX_ALIASES):
+        if not answer.leads_on or target in answer.aliases:
+            break
+        answer = _next(answer, at)
+    if target in answer.aliases:
+        if needs and not answer.leads_on:
+            yield from _findings(owner, needs, answer, at)
+        return
+    if not answer.alias and not answer.certain:
+        yield Finding(f"{owner}: {answer.failure}, according to {at}", _check_server(at))
+        return
+    what = f"it is an alias (CNAME) of {answer.alias}, not of {target}"
+    if not answer.alias:
+        what = "it has a TXT record, and is not an alias (CNAME)" if answer.texts else answer.failure
+    hint = f"publish: {record.line_of(record.Record(owner, target, 'CNAME'))}"
+    yield Finding(f"{owner}: {what}, according to {at}", hint)
+
+
+def _check_server(at: Server) -> str:
+    return f"check that {at.address} answers on port {at.port}, over UDP and TCP"
+
+
+def _without_wildcard(owner: str, answer: Answer, at: Server) -> Answer:
+    """Return what a name itself has: an answer without the records that any name beside it has as well."""
+    if (answer.texts or answer.aliases) and _is_wildcard(owner, answer, at):
+        return Answer("a wildcard record answers", [], answer.ttl, absent=True)
+    return answer
+
+
 def _is_wildcard(owner: str, answer: Answer, at: Server) -> bool:
-    return ask(f"{os.urandom(6).hex()}.{owner.partition('.')[2]}", at).texts == answer.texts
+    other = ask(f"{os.urandom(6).hex()}.{owner.partition('.')[2]}", at)
+    return (other.texts, other.aliases) == (answer.texts, answer.aliases)
 
 
 def _elsewhere(owner: str, at: Server) -> str:

@@ -69,6 +69,11 @@ class NeededRecords:
             records += self._policies(domain, options)
         return records
 
+    def domains(self) -> list[str]:
+        """Return the signing domains of the requested entries."""
+        uses = [use for each in self._uses.values() for use in each if self._lines[use.line]]
+        return list(dict.fromkeys(use.options.domain.decode() for use in uses))
+
     def refuse_if_needed(self) -> None:
         """Raise ConfigError if another entry needs a record of the requested ones."""
         for name, uses in self._uses.items():

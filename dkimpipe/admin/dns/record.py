@@ -1,4 +1,4 @@
-"""Policy records for DomainKeys (RFC 4870 section 3.6) and DMARC, and TXT records as zone file lines.
+"""Policy records for DomainKeys (RFC 4870 section 3.6) and DMARC, and records as zone file lines.
 
 The key record of a selector comes from dkimpipe.publickey, and serves DomainKeys as well.
 """
@@ -17,10 +17,14 @@ _SAFE = "".join(chr(octet) for octet in range(33, 127) if chr(octet) not in ";="
 
 
 class Record(NamedTuple):
-    """A TXT record: its ``name`` in A-labels without the trailing dot, and its ``value``, in US-ASCII."""
+    """A record: its ``name`` in A-labels without the trailing dot, and its ``value``, in US-ASCII.
+
+    The value of a CNAME is a name without the trailing dot.
+    """
 
     name: str
     value: str
+    type: str = "TXT"
 
 
 def policy_name(domain: str) -> str:
@@ -55,4 +59,9 @@ def notes(text: str) -> str:
 
 def zone_line(owner: str, text: str) -> str:
     """Return a TXT record as one line of a zone file (RFC 1035 section 5.1), in strings that fit."""
-    return f"{owner}. IN TXT ( {formats.quoted(text)} )"
+    return line_of(Record(owner, text))
+
+
+def line_of(record: Record) -> str:
+    """Return a record as one line of a zone file, without its time to live."""
+    return f"{record.name}. IN {formats.zone_data(record)}"

@@ -25,20 +25,15 @@ import dns.tsig
 import dns.update
 from dns.rdtypes.ANY.TXT import TXT
 
-from dkimpipe.address import is_domain
 from dkimpipe.admin.dns.formats import strings
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.dns.server_option import FORM, server
-from dkimpipe.admin.maps import entries
 from dkimpipe.errors import ConfigError, for_shell, printable
 from dkimpipe.files import open_file, why
 from dkimpipe.verify.nameserver import Server
 
-TTL = 3600  # seconds
 _MAX_RECORD = 65000  # bytes: a message holds more, but also names and the signature
-_MAX_TTL = (1 << 31) - 1  # RFC 2181 section 8
 TIMEOUT = 10.0  # seconds for one query
-MAX_TIMEOUT = 3600.0
 _MAX_KEY_FILE = 65536
 _UDP_LIMIT = 512  # bytes, RFC 1035 section 4.2.1
 _OPEN_TO_OTHERS = 0o026  # the mode bits that a private key must not have either
@@ -194,13 +189,33 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--server", type=server, metavar=FORM, help="the zone's primary server")
     add("--tsig", metavar="FILE", help="the TSIG key file, as written by tsig-keygen(8)")
-    add("--zone", type=domain, help="the zone (default: ask the server)")
-    add("--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="(%(default)g)")
 
 
 def primary(options: argparse.Namespace) -> Primary:
     """Return the server that the options of an update name. Raises ConfigError."""
-    return Primary(options.server, read_tsig_key(options.tsig), options.timeout)
+    return Primary(options.server, read_tsig_key(options.tsig), options.timeout or TIMEOUT)
+
+
+class DynamicUpdate:
+    """A primary server, and the zone of all names, or '' to ask the server."""
+
+    def __init__(self, primary: Primary, zone: str) -> None:
+        self._primary = primary
+        self._zone = zone
+
+    def texts(self, name: str) -> list[bytes]:
+        """Return all TXT records of a name, as the server that takes updates has them. Raises ConfigError."""
+        owner = dns.name.from_text(name)
+        there = self._primary.texts(owner, _zone(self._primary, owner, self._zone))
+        return _values(there) if there else []
+
+    def publish(self, records: Sequence[Record], ttl: int, replace: bool) -> None:
+        """Publish records; see ``publish``."""
+        publish(self._primary, records, ttl, self._zone, replace)
+
+    def delete(self, records: Sequence[Record], ttl: int, replace: bool) -> None:
+        """Delete records; see ``delete``."""
+        delete(self._primary, records, self._zone, replace)
 
 
 class OccupiedError(ConfigError):
@@ -219,13 +234,6 @@ def publish(primary: Primary, records: Sequence[Record], ttl: int, zone: str, re
 def delete(primary: Primary, records: Sequence[Record], zone: str, replace: bool) -> None:
     """Delete records from DNS; otherwise like ``publish``."""
     _carry_out(primary, [(record, None) for record in records], zone, replace)
-
-
-def texts(primary: Primary, name: str, zone: str) -> list[bytes]:
-    """Return all TXT records of a name, as the server that takes updates has them. Raises ConfigError."""
-    owner = dns.name.from_text(name)
-    there = primary.texts(owner, _zone(primary, owner, zone))
-    return _values(there) if there else []
 
 
 def _carry_out(
@@ -311,25 +319,3 @@ def _tsig_key(path: str, name: str, statements: dict[str, str]) -> dns.tsig.Key:
         return dns.tsig.Key(dns.name.from_text(name), secret, _ALGORITHMS[algorithm])
     except (ValueError, dns.exception.DNSException):
         raise ConfigError(f"TSIG key file {path}: invalid name or secret") from None
-
-
-def domain(text: str) -> str:
-    """Return a domain of the command line in A-labels."""
-    name = entries.canonical(text.rstrip("."))
-    if not is_domain(name):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a valid domain")
-    return name.decode()
-
-
-def ttl(text: str) -> int:
-    """Return a time to live of the command line."""
-    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_TTL:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a valid number of seconds")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < MAX_TIMEOUT:
-        raise ValueError(text)
-    return seconds

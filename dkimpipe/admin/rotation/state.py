@@ -40,9 +40,10 @@ class Key:
     ``since``      when it entered this state: seconds since 1970
     ``value``      the value of its records, empty until the key exists
     ``wait``       seconds that its records must be visible before it may sign: a resolver may cache their
-                   absence for that long
+                   absence, or others, for that long; revoked: a resolver may cache its records for that long
     ``replaces``   the pair that it replaces when it becomes active
     ``switching``  the replacement is in progress, one map after another
+    ``zone``       the zone of its records, if the names of its records are aliases (CNAME) of names in it
     """
 
     selector: str
@@ -54,6 +55,7 @@ class Key:
     wait: int = 0
     replaces: list[str] = field(default_factory=list)
     switching: bool = False
+    zone: str = ""
 
     @property
     def pair(self) -> Pair:
@@ -105,6 +107,9 @@ def load(directory: Path, maps: Iterable[str]) -> list[Key]:
 def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
     """Save the keys for the next run, atomically. Raises OSError."""
     values = [{**asdict(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
+    for each in values:
+        if not each["zone"]:  # as in the files of earlier versions
+            del each["zone"]
     status = directory.stat()
     saved = {"maps": list(map(os.path.abspath, maps)), "keys": values}
     octets = json.dumps(saved, indent=2).encode() + b"\n"
@@ -114,7 +119,7 @@ def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
 def _key(values: dict[str, Any]) -> Key:
     """Return a key. Raises ValueError, KeyError or TypeError: the file may have been edited by hand."""
     key = Key(**values)
-    for text in (key.selector, key.keyfile, key.value, *key.names, *key.replaces):
+    for text in (key.selector, key.keyfile, key.value, key.zone, *key.names, *key.replaces):
         _string(text)
     if key.state not in STATES:
         raise ValueError(f"no such state: {key.state!r}")
@@ -124,6 +129,8 @@ def _key(values: dict[str, Any]) -> Key:
         raise ValueError(f"invalid 'replaces': {key.replaces!r}")
     if type(key.wait) is not int or key.wait < 0 or type(key.switching) is not bool:
         raise ValueError(f"invalid 'wait' or 'switching': {key.wait!r}, {key.switching!r}")
+    if key.zone and not is_domain(key.zone.encode()):
+        raise ValueError(f"invalid 'zone': {key.zone!r}")
     key.since = calendar.timegm(time.strptime(_string(key.since), _TIME))
     return key
 

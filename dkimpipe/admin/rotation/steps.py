@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Callable, NamedTuple, TextIO
 
 from dkimpipe import publickey
 from dkimpipe.admin import atomic, newkey
-from dkimpipe.admin.dns import mangled
+from dkimpipe.admin.dns import alias, mangled
 from dkimpipe.admin.dns.compare import Need, need_of
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding
@@ -20,15 +19,16 @@ from dkimpipe.admin.maps import edit, entries
 from dkimpipe.admin.maps.edit import Pair
 from dkimpipe.admin.maps.entries import Use
 from dkimpipe.admin.maps.lint import EntryLint
-from dkimpipe.admin.rotation import state
+from dkimpipe.admin.rotation import selectors, state
 from dkimpipe.admin.rotation.records import KeyRecords, errors
+from dkimpipe.admin.rotation.selectors import NoneFree
+from dkimpipe.admin.rotation.selectors import domain_of as _domain
+from dkimpipe.admin.rotation.selectors import timestamp as _timestamp
 from dkimpipe.admin.rotation.state import WAITING, Key
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned, Trouble, one_line
 from dkimpipe.files import exists, why
 from dkimpipe.keys import read_key
-
-_MAX_SELECTORS = 20  # selectors in one month
 
 
 class _Use(NamedTuple):
@@ -153,10 +153,14 @@ class Run:
             elif key.state in WAITING and Pair(*key.replaces) not in self._signing:
                 key.enter("retiring", self._now)
             key.names = sorted(use.names) or key.names if use else key.names
+            if key.state == "active":
+                key.zone = key.zone or alias.zone_of(key.selector, self._options)
         known = {key.pair for key in self._keys}
         for pair, use in self._signing.items():
             if pair and use.names and pair not in known:
-                self._keys.append(Key(*pair, sorted(use.names), "active", self._created(pair.keyfile)))
+                zone = alias.zone_of(pair.selector, self._options)
+                since = self._created(pair.keyfile)
+                self._keys.append(Key(*pair, sorted(use.names), "active", since, zone=zone))
 
     def _created(self, path: str) -> int:
         """Return when a key file was created, or the current time if that is unknown."""
@@ -180,18 +184,20 @@ class Run:
     def _choose_new_key(self, old: Key) -> None:
         """Choose the selector and file of the new key. They are saved before it exists, in case of a kill."""
         self._refuse_wrong_entries(old.pair)
-        directory = Path(old.keyfile).parent
-        taken = {name for key in self._keys for name in key.names}
-        for selector in self._selectors(read_key(old.keyfile).type):
-            path = newkey.key_path(directory, _domain(old.names[0]), selector)
-            names = [publickey.record_name(selector, _domain(name)) for name in old.names]
-            if taken.intersection(names) or exists(str(path)) or not self._records.are_free(names):
-                continue
-            wait = self._records.cache_time(names, old.names)
-            new = Key(selector, str(path), names, "generated", self._now, "", wait, list(old.pair))
+        options = self._options
+        try:
+            if options.selectors:
+                new = selectors.new_fixed_key(
+                    old, self._keys, self._records, options.selectors, options.zone, self._now
+                )
+            else:
+                kind = read_key(old.keyfile).type
+                new = selectors.new_key(old, self._keys, self._records, kind, self._now)
+        except NoneFree as reason:
+            if options.now or options.dry_run:
+                print(reason)
+        else:
             self._keys.append(new)
-            return
-        raise ConfigError(f"{names[0]}: a key already exists", "check for a wildcard record in the zone")
 
     def _refuse_wrong_entries(self, pair: Pair) -> None:
         """Raise ConfigError if an entry that uses a key has an error: it signs no mail."""
@@ -199,12 +205,6 @@ class Run:
         for line in dict.fromkeys(use.line for uses in signatures.values() for use in uses):
             for error in EntryLint(line, self._settings).errors:
                 raise error
-
-    def _selectors(self, kind: str) -> Iterator[str]:
-        month = time.strftime("%Y%m", time.gmtime(self._now))
-        yield month
-        yield month + kind[0]
-        yield from (f"{month}{kind[0]}{number}" for number in range(2, _MAX_SELECTORS))
 
     def _generated(self, key: Key) -> None:
         """Create the key if necessary; publish its records, or check them. Raises ConfigError."""
@@ -222,9 +222,10 @@ class Run:
             atomic.remove_temporary(Path(key.keyfile))
         key.value = publickey.record_value(key.keyfile)
         self._cover_all_domains(key)
-        faults = self._records.publish(self._needs(key))
+        faults = self._records.publish(self._needs(key), key.zone)
         if faults:
             _print([_with_hint_if_lost(key, each) for each in faults])
+            key.wait = max(key.wait, self._records.longest_ttl(key.names, key.zone))
         else:
             print(f"{_names(key)}: published; it will sign from {_timestamp(self._now + key.wait)}")
             key.enter("published", self._now)
@@ -236,8 +237,10 @@ class Run:
             return
         if self._cover_all_domains(key):
             self._generated(key)
-        elif self._records.faults(self._needs(key)):
-            key.enter("generated", self._now)  # resolvers may have seen the fault: the wait begins again
+        elif self._records.faults(self._needs(key), key.zone):
+            # Resolvers may have seen the fault: the wait begins again.
+            key.wait = max(key.wait, self._records.longest_ttl(key.names, key.zone))
+            key.enter("generated", self._now)
             self._generated(key)
         elif key.switching or self._now - key.since > key.wait:
             self._switch(key)
@@ -273,7 +276,7 @@ class Run:
         more = [name for name in names if name not in key.names]
         if more:
             old = [publickey.record_name(key.replaces[0], _domain(name)) for name in more]
-            key.wait = max(key.wait, self._records.cache_time(more, old))
+            key.wait = max(key.wait, self._records.cache_time(more, old, key.zone))
             print(f"{', '.join(more)}: the key s={key.selector} will also sign for this")
             key.enter("generated", self._now)
         key.names = names
@@ -303,25 +306,36 @@ class Run:
     def _active(self, key: Key) -> None:
         """Save the value of the records, which outlive the key file, and report incorrect records."""
         key.value = publickey.record_value(key.keyfile)
-        self._report_errors(errors(self._records.publish(self._needs(key))))
+        self._report_errors(errors(self._records.publish(self._needs(key), key.zone)))
 
     def _retiring(self, key: Key) -> None:
         """Withdraw the records once no mail in transit needs them."""
         if self._now - key.since < self._options.keep:
             return
-        needed = {name for other in self._keys if other.state in _NEEDS_RECORD for name in other.names}
-        needed.update(*(use.names for use in self._signing.values()))
-        names = [name for name in key.names if name not in needed]
-        remaining = self._records.names_with_key(names, key.value)
+        names = [name for name in key.names if not self._is_needed(name, key)]
+        if key.zone:  # another key will get these names
+            key.wait = max(key.wait, self._records.cache_time_of_targets(names, key.zone))
+            self._save()  # a killed run would not know how long the record that it deletes was cached
+        remaining = self._records.with_key(names, key.value, key.zone)
         if remaining and self._options.publish:
-            for name in remaining:
-                self._records.withdraw(Record(name, key.value))
-            remaining = self._records.names_with_key(remaining, key.value)
+            for place in remaining:
+                self._records.withdraw(Record(place, key.value), key.zone)
+            remaining = self._records.with_key(names, key.value, key.zone)
         for name in remaining:
             print(f"{name}: delete this record from DNS: its key no longer signs")
         if not remaining:
             print(f"{_names(key)}: revoked{self._note_on_file(key)}")
             key.enter("revoked", self._now)
+
+    def _is_needed(self, name: str, key: Key) -> bool:
+        """Return whether anything else needs the record of a key at this name.
+
+        A key that waits for a fixed selector needs another record there.
+        """
+        others = [other for other in self._keys if other.state in WAITING and name in other.names]
+        active = [other for other in self._keys if other.state == "active" and name in other.names]
+        signing = any(name in use.names for use in self._signing.values())
+        return signing or bool(active) or any(other.value == key.value for other in others)
 
     def _note_on_file(self, key: Key) -> str:
         """Return a note that the key file can be removed; empty if something else uses it."""
@@ -331,8 +345,8 @@ class Run:
         return f"; its file is no longer needed: rm {key.keyfile}"
 
     def _revoked(self, key: Key) -> None:
-        """Forget the key if its file is gone."""
-        if not exists(key.keyfile):
+        """Forget the key if its file is gone, and no resolver can have its record in the cache."""
+        if not exists(key.keyfile) and self._now - key.since > key.wait:
             self._keys.remove(key)
 
 
@@ -343,7 +357,6 @@ _STEPS = {
     "retiring": Run._retiring,
     "revoked": Run._revoked,
 }
-_NEEDS_RECORD = (*WAITING, "active")
 
 
 def _create(key: Key) -> None:
@@ -364,14 +377,6 @@ def _with_hint_if_lost(key: Key, finding: Finding) -> Finding:
 
 def _names(key: Key) -> str:
     return ", ".join(key.names)
-
-
-def _timestamp(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-
-
-def _domain(name: str) -> str:
-    return name.partition("._domainkey.")[2]
 
 
 def _print(findings: Iterable[Finding], out: TextIO | None = None) -> None:

@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from typing import Callable
 
 from dkimpipe.address import first_mailbox
-from dkimpipe.admin.dns import formats, update
+from dkimpipe.admin import newkey
+from dkimpipe.admin.dns import alias, formats, publishing
+from dkimpipe.admin.dns.lookup import NameServers
 from dkimpipe.admin.dns.needed import NeededRecords
 from dkimpipe.admin.dns.record import Record
+from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.admin.maps import entries
 from dkimpipe.admin.verbs import filter_files
-from dkimpipe.config import read_settings
+from dkimpipe.config import Settings, read_settings
 from dkimpipe.errors import ConfigError, NotSigned, one_line
 
 _LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/?^_`{|}~.")
@@ -33,15 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     filter_files.add_arguments(parser)
     add("--format", choices=formats.FORMATS, default="bind", help="(%(default)s)")
-    add("--ttl", type=update.ttl, default=update.TTL, metavar="SECONDS", help="time to live (%(default)s)")
+    add(
+        "--ttl",
+        type=publishing.ttl,
+        default=publishing.TTL,
+        metavar="SECONDS",
+        help="time to live (%(default)s)",
+    )
     add(
         "--relative",
-        type=update.domain,
+        type=publishing.domain,
         metavar="ORIGIN",
         help="with bind: print names relative to this zone",
     )
     _add_tags(parser.add_argument_group("contents of the records"))
-    _add_update(parser.add_argument_group("dynamic update"))
+    _add_aliases(parser.add_argument_group("fixed selectors"))
+    _add_update(parser.add_argument_group("changes of DNS"))
 
 
 def _add_tags(group: argparse._ArgumentGroup) -> None:
@@ -62,20 +72,35 @@ def _add_tags(group: argparse._ArgumentGroup) -> None:
     add("--report", type=_address, metavar="ADDRESS", help="report address for --policy and --dmarc")
 
 
+def _add_aliases(group: argparse._ArgumentGroup) -> None:
+    alias.add_arguments(group)
+    words = "print these aliases, not the records: a customer publishes them once"
+    group.add_argument("--cname", action="store_true", help=words)
+
+
 def _add_update(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--publish", action="store_true", help="publish the records in DNS (RFC 2136)")
+    add("--publish", action="store_true", help="publish the records in DNS; by default, update it (RFC 2136)")
     add("--delete", action="store_true", help="delete the records from DNS")
     add("--replace", action="store_true", help="even if the name has another TXT record")
-    update.add_arguments(group)
+    publishing.add_arguments(group)
+    words = "with --publish-command: look up records here, not at the zone's name servers; repeatable"
+    add("--look-at", type=server, action="append", metavar=FORM, help=words)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print or publish the records; return 0, or 78 if some could not be computed. Raises ConfigError."""
+    options.publish = options.publish or bool(options.publish_command and not options.delete)
     _check_combination(options)
     settings = read_settings(filter_files.arguments(options))
-    needed = NeededRecords(entries.requested(settings, options.keys), settings)
-    records = needed.records(options)
+    new = _new_domains(options, settings) if options.cname else {}
+    keys = [key for key in options.keys if key not in new]
+    needed = NeededRecords(entries.requested(settings, keys) if keys or not new else {}, settings)
+    needed.notes += [f"{domain}: no entry for it yet" for domain in new.values()]
+    if options.cname:
+        records = alias.records(dict.fromkeys([*needed.domains(), *new.values()]), options)
+    else:
+        records = [alias.moved(record, options) for record in needed.records(options)]
     for note in needed.notes:
         print(f"dkimpipe: {one_line(note)}", file=sys.stderr)
     for error in needed.errors:
@@ -95,20 +120,28 @@ def run(options: argparse.Namespace) -> int:
     return ERRORS_FOUND if needed.errors else 0
 
 
+def _new_domains(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
+    """Return the domains on the command line without an entry: their aliases may be published before.
+
+    Raises ConfigError for what is not a domain.
+    """
+    known = {entries.canonical(line.key) for line in entries.lines(settings)}
+    return {key: newkey.to_domain(key) for key in options.keys if entries.canonical(key) not in known}
+
+
 def _check_combination(options: argparse.Namespace) -> None:
     """Exit with a usage error if options conflict, or one lacks another that it requires."""
     updates = options.publish or options.delete
     for wrong, words in (
         (options.publish and options.delete, "--publish or --delete, not both"),
-        (updates and not (options.server and options.tsig), "an update needs --server and --tsig"),
-        (
-            not updates and (options.server or options.tsig or options.zone),
-            "--server, --tsig and --zone require --publish or --delete",
-        ),
+        *publishing.conflicts(options, updates, "--publish or --delete"),
         (not updates and options.replace, "--replace requires --publish or --delete"),
         (options.delete and not options.keys, "--delete requires the entries whose records to delete"),
         (options.report and not (options.policy or options.dmarc), "--report requires --policy or --dmarc"),
         (options.relative and options.format != "bind", "--relative requires --format bind"),
+        (options.cname and not options.selectors, "--cname requires --selectors and --zone"),
+        (options.cname and updates, "--cname prints records for other zones: it cannot publish them"),
+        (options.look_at and not options.publish_command, "--look-at requires --publish-command"),
     ):
         if wrong:
             options.fail(words)
@@ -122,11 +155,11 @@ def _show(records: Sequence[Record], options: argparse.Namespace) -> None:
 
 
 def _update(records: Sequence[Record], options: argparse.Namespace) -> None:
-    primary = update.primary(options)
+    publisher = publishing.publisher(options, NameServers(options.look_at or ()))
     if options.delete:
-        update.delete(primary, records, options.zone or "", options.replace)
+        publisher.delete(records, options.ttl, options.replace)
     else:
-        update.publish(primary, records, options.ttl, options.zone or "", options.replace)
+        publisher.publish(records, options.ttl, options.replace)
 
 
 def _local_part(text: str) -> str:

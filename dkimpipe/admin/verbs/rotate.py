@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from dkimpipe.admin import newkey
-from dkimpipe.admin.dns import update
+from dkimpipe.admin.dns import alias, publishing
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.rotation.steps import Run
@@ -59,10 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     filter_files.add_arguments(parser)
     words = "look up records here, not at the resolver and the zone's name servers; repeatable"
     add("--look-at", type=server, action="append", metavar=FORM, help=words)
-    group = parser.add_argument_group("dynamic update")
-    group.add_argument("--publish", action="store_true", help="publish and delete records in DNS (RFC 2136)")
-    update.add_arguments(group)
-    group.add_argument("--ttl", type=update.ttl, default=update.TTL, metavar="SECONDS", help="(%(default)s)")
+    alias.add_arguments(parser.add_argument_group("fixed selectors"))
+    group = parser.add_argument_group("changes of DNS")
+    words = "publish and delete records in DNS; by default, update it (RFC 2136)"
+    group.add_argument("--publish", action="store_true", help=words)
+    publishing.add_arguments(group)
+    group.add_argument(
+        "--ttl", type=publishing.ttl, default=publishing.TTL, metavar="SECONDS", help="(%(default)s)"
+    )
     group.add_argument("--revoke", action="store_true", help="at the end, leave a record with an empty p=")
 
 
@@ -73,10 +77,13 @@ def run(options: argparse.Namespace) -> int:
 
 def rotate(options: argparse.Namespace, now: int) -> int:
     """Take the steps that are due at a time, in seconds since 1970."""
-    if options.publish and not (options.server and options.tsig):
-        options.fail("--publish needs --server and --tsig")
-    if not options.publish and (options.server or options.tsig or options.zone or options.revoke):
-        options.fail("--server, --tsig, --zone and --revoke require --publish")
+    options.publish = options.publish or bool(options.publish_command)
+    for wrong, words in (
+        *publishing.conflicts(options, options.publish, "--publish"),
+        (options.revoke and not options.publish, "--revoke requires --publish"),
+    ):
+        if wrong:
+            options.fail(words)
     settings = read_settings(filter_files.arguments(options))
     with state.lock(options.directory):
         return Run(options, settings, now).take_due_steps()
