@@ -10,7 +10,7 @@ VENV = .venv
 # Many tests wait: for Postfix, for timers, for a name server that is silent.
 WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
-           bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules acl
+           bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules acl rspamd
 
 .PHONY: demo man test soak bench lint clean debian
 
