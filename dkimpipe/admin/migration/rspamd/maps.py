@@ -1,0 +1,78 @@
+"""rspamd's maps: files of keys and values, or lists in the configuration itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe.admin.migration import ucl
+from dkimpipe.admin.migration.rspamd.conf import Setting, text_of
+from dkimpipe.errors import ConfigError
+from dkimpipe.files import Place, why
+
+# In front of the name of a file. Other types, such as regular expressions, are not read.
+_FILE_PREFIXES = ("hash;", "plain;", "glob;", "set;", "radix;", "ipnet;")
+_FILE_SCHEMES = ("fallback+file://", "file://")
+
+
+class NotReadError(Exception):
+    """Why a map is not read, in words that complete a sentence beginning with its setting."""
+
+
+class Line(NamedTuple):
+    """A key, its value, which may be empty, and its place."""
+
+    key: str
+    value: str
+    place: Place
+
+
+def read(setting: Setting) -> list[Line]:
+    """Return the lines of a map. Raises NotReadError, and ConfigError if a file cannot be read."""
+    if isinstance(setting.value, ucl.Object):
+        raise NotReadError("is in an external map, which is not read")
+    nodes = setting.value if isinstance(setting.value, ucl.Array) else [_node(setting)]
+    lines: list[Line] = []
+    for node in nodes:
+        text = text_of(node.value)
+        path = _path(text)
+        if path:
+            lines += _lines(path)
+        elif isinstance(setting.value, ucl.Array) and "://" not in text:
+            lines += _line(text, node.place)
+        else:
+            raise NotReadError(f"is in {text}, which is not read")
+    return lines
+
+
+def _node(setting: Setting) -> ucl.Node:
+    node = ucl.Node(setting.place)
+    node.value = setting.value
+    return node
+
+
+def _path(text: str) -> str:
+    """Return the file that a map is in; empty if it is none."""
+    for prefix in (*_FILE_PREFIXES, *_FILE_SCHEMES):
+        text = text[len(prefix) :] if text.startswith(prefix) else text
+    return text if text.startswith("/") else ""
+
+
+def _lines(path: str) -> list[Line]:
+    try:
+        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {why(error)}") from None
+    return [
+        each for number, line in enumerate(text.split("\n"), 1) for each in _line(line, Place(path, number))
+    ]
+
+
+def _line(text: str, place: Place) -> list[Line]:
+    """Return a line of a map, none if it is empty. A key can be in quotes; ``#`` begins a comment."""
+    text = text.partition("#")[0].strip()
+    if text.startswith('"'):
+        key, _, value = text[1:].partition('"')
+    else:
+        key, value = (*text.split(None, 1), "", "")[:2]
+    return [Line(key, value.strip(), place)] if key else []
