@@ -11,7 +11,7 @@ _DEFAULT = (
     " here dkimpipe's"
 )
 _IF_PRESENT = "sign_headers: (x): fields that are there are signed; to add more is not prevented"
-# What is in front of a name, and what it becomes: (o) signs one more than there are, (x) only if there is one.
+# What is in front of a name, and what it becomes: (o) signs one more than there are, (x) if there is one.
 _SIGNS = {"(o)": "++", "(x)": "+"}
 
 
