@@ -46,6 +46,8 @@ def add_rules(conf: Conf, foreign: Foreign) -> None:
         signing.get("selector") or Setting("selector", _SELECTOR, conf.place),
         signing.get("path") or Setting("path", f"{conf.database}/dkim/$domain.$selector.key", conf.place),
     )
+    for setting in defaults:
+        _remark_type(setting, foreign)
     found = _of_blocks(signing.get("domain"), foreign)
     found = _with_maps(signing, found, defaults, foreign)
     use_domain = signing.get("use_domain") or Setting("use_domain", _OF_MESSAGE[0], conf.place)
@@ -97,22 +99,32 @@ def _nodes(setting: Setting) -> list[ucl.Node]:
 
 def _of_block(domain: str, block: ucl.Object, place: Place, foreign: Foreign) -> list[_Key]:
     """Return the keys in one block: a selector and a path, and then a list of them."""
-    keys = [_key(block, place)] if block.keys() & {"selector", "path"} else []
+    keys = [_key(block, place, foreign)] if block.keys() & {"selector", "path"} else []
     nodes = block.get("selectors", [])
     if len(nodes) == 1 and isinstance(nodes[0].value, ucl.Object):
         text = f"domain: {domain}: selectors is not a list, so that rspamd does not use it; here it applies"
         foreign.remarks.append(Remark(nodes[0].place, CHANGED, text))
     for entry in objects(nodes):
         first = next(iter(entry.values()), nodes)[0]
-        keys.append(_key(entry, first.place))
+        keys.append(_key(entry, first.place, foreign))
         _remark_unknown(f"domain: {domain}: selectors", entry, ("selector", "path"), foreign)
     _remark_unknown(f"domain: {domain}", block, ("selector", "path", "selectors"), foreign)
     return keys
 
 
-def _key(block: ucl.Object, place: Place) -> _Key:
+def _key(block: ucl.Object, place: Place, foreign: Foreign) -> _Key:
+    for name in block.keys() & {"selector", "path"}:
+        node = block[name][-1]
+        _remark_type(Setting(name, node.value, node.place), foreign)
     values = {name: text_of(block[name][-1].value) if name in block else "" for name in ("selector", "path")}
     return _Key(values["selector"], values["path"], place)
+
+
+def _remark_type(setting: Setting, foreign: Foreign) -> None:
+    """Remark a selector without quotes that UCL takes as a number: rspamd cannot use it."""
+    if not isinstance(setting.value, str):
+        text = f"{setting.name}: a number without quotes: rspamd does not sign with it; here it applies"
+        foreign.remarks.append(Remark(setting.place, CHANGED, text))
 
 
 def _remark_unknown(where: str, block: ucl.Object, known: tuple[str, ...], foreign: Foreign) -> None:
@@ -152,12 +164,10 @@ def _map(setting: Setting | None, foreign: Foreign) -> list[maps.Line]:
         foreign.remarks.append(Remark(setting.place, CHANGED, text))
     usable = []
     for line in lines:
-        if is_domain(os.fsencode(line.key)) and line.value and line.key.islower():
+        if is_domain(os.fsencode(line.key)) and line.value:
             usable.append(line)
         else:
-            text = (
-                f"{setting.name}: {shown(line.key)}: not a domain in lower case with a value: without effect"
-            )
+            text = f"{setting.name}: {shown(line.key)}: not a domain with a value: without effect"
             foreign.remarks.append(Remark(line.place, SAME, text))
     return usable
 

@@ -20,7 +20,7 @@ class NotReadError(Exception):
 
 
 class Line(NamedTuple):
-    """A key, its value, which may be empty, and its place."""
+    """A key in lower case, its value, which may be empty, and its place."""
 
     key: str
     value: str
@@ -75,4 +75,4 @@ def _line(text: str, place: Place) -> list[Line]:
         key, _, value = text[1:].partition('"')
     else:
         key, value = (*text.split(None, 1), "", "")[:2]
-    return [Line(key, value.strip(), place)] if key else []
+    return [Line(key.lower(), value.strip(), place)] if key else []

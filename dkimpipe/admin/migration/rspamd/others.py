@@ -81,14 +81,17 @@ _UNKNOWN = "unknown to dkimpipe"
 def remark(conf: Conf, foreign: Foreign, by_tables: bool) -> None:
     """Add a remark for each setting that is not read elsewhere, and for restrictions that are the default."""
     signing = conf.section("dkim_signing")
-    for name, default, text in (*_RESTRICTIONS, *(() if by_tables else _MISMATCHES)):
+    for name, default, text in (*_RESTRICTIONS, *_MISMATCHES):
         setting = signing.get(name)
-        restricts = not (setting.yes if setting else default)
         place = setting.place if setting else conf.place
-        if restricts:
-            foreign.remarks.append(Remark(place, CHANGED, f"{name}: {text}"))
-        elif setting and not conf.is_own(place):
-            foreign.remarks.append(Remark(place, SAME, f"{name}: there is no such restriction here"))
+        if by_tables and (name, default, text) in _MISMATCHES:
+            text, effect = "without effect beside signing_table", SAME
+        elif setting.yes if setting else default:
+            text, effect = "there is no such restriction here", SAME
+        else:
+            effect = CHANGED
+        if effect == CHANGED or (setting and not conf.is_own(place)):
+            foreign.remarks.append(Remark(place, effect, f"{name}: {text}"))
     restrictions = {name for name, *_ in (*_RESTRICTIONS, *_MISMATCHES)}
     for name, setting in signing.items():
         if has_template(setting):
