@@ -353,7 +353,8 @@ def test_new_installation(tmp_path: Path, keys: Keys) -> None:
           on_error)
         changed: ETC: milter: rspamd also filters spam, and verifies: keep it in smtpd_milters
           (inet:localhost:11332); once dkimpipe signs, write 'enabled = false;' into
-          override.d/dkim_signing.conf, or mail has both signatures
+          override.d/dkim_signing.conf, or mail has both signatures; if it is in non_smtpd_milters, too, add
+          local to --sign
     """)
 
 

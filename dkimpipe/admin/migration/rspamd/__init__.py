@@ -18,7 +18,8 @@ DEFAULT_PATH = Path("/etc/rspamd")
 _SYMBOL = "DKIM_SIGNED"
 _STAYS = (
     "rspamd also filters spam, and verifies: keep it in smtpd_milters ({}); once dkimpipe signs, write"
-    " 'enabled = false;' into override.d/dkim_signing.conf, or mail has both signatures"
+    " 'enabled = false;' into override.d/dkim_signing.conf, or mail has both signatures; if it is in"
+    " non_smtpd_milters, too, add local to --sign"
 )
 
 
