@@ -8,8 +8,10 @@ import pytest
 from conftest import Keys
 from rspamd import MODULE, SHAPES, Shape, write
 
+from dkimpipe import dkim, options
 from dkimpipe.admin.migration import rspamd
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
+from dkimpipe.admin.migration.rspamd.headers import OVERSIGNED
 from dkimpipe.errors import ConfigError
 
 LOCAL = "10.0.0.0/8,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.168.0.0/16"
@@ -226,13 +228,17 @@ SETTINGS = {
         'sign_headers = "to"',
         (CHANGED, "sign_headers: without From, rspamd signs nothing; here From is signed, too"),
     ),
-    "header if present": (
-        'sign_headers = "(o)from:(x)to"',
-        (CHANGED, "sign_headers: (x): fields that are there are signed; to add more is not prevented"),
+    "header oversigned if present": (
+        'sign_headers = "(o)from:(x)date:(x)sender:(x)autocrypt"',
+        (CHANGED, "sign_headers: sender, autocrypt: if there is one, no longer protected from a second one"),
+    ),
+    "header oversigned here": (
+        'sign_headers = "(o)from:to:subject:list-id"',
+        (CHANGED, "sign_headers: to, subject: if there is one, from now on protected from a second one"),
     ),
     "header that is a signature": (
         'sign_headers = "from:dkim-signature"',
-        (CHANGED, "sign_headers: dkim-signature: DKIM signatures are not signed (RFC 6376 section 3.5)"),
+        (CHANGED, "sign_headers: DKIM signatures are not signed (RFC 6376 section 3.5)"),
     ),
 }  # fmt: skip
 
@@ -426,6 +432,11 @@ def test_sign_headers(tmp_path: Path, text: str, names: str, module: str) -> Non
         files["override.d/dkim_signing.conf"] = signed
     foreign = read(tmp_path, signed, **files)
     assert foreign.rules[0].signatures[0].options == (("h", names),)
+
+
+def test_oversigned_names() -> None:
+    fields = getattr(options, "RECOMMENDED", None) or getattr(dkim, "RECOMMENDED", {})
+    assert {name.decode() for name, oversigned in fields.items() if oversigned} == OVERSIGNED
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dkimpipe.admin.migration.foreign import CHANGED, Foreign, Remark
 from dkimpipe.admin.migration.rspamd.conf import Conf
 from dkimpipe.errors import shown
+from dkimpipe.files import Place
 
 _DEFAULT = (
     "sign_headers: not set: rspamd's own list of fields is signed today, with Openpgp and Autocrypt in it;"
     " here dkimpipe's"
 )
-_IF_PRESENT = "sign_headers: (x): fields that are there are signed; to add more is not prevented"
-# What is in front of a name, and what it becomes: (o) signs one more than there are, (x) if there is one.
-_SIGNS = {"(o)": "++", "(x)": "+"}
+# In front of a name: one more than there are; one more if there is one.
+_ALWAYS, _IF_PRESENT = "(o)", "(x)"
+# The names that + oversigns if they are present: SIGNED HEADER FIELDS in dkimpipe-senders(5).
+OVERSIGNED = {
+    *("from", "reply-to", "subject", "date", "to", "cc", "message-id", "mime-version", "content-type"),
+    "content-transfer-encoding",
+}
 
 
 def headers(conf: Conf, foreign: Foreign) -> str:
@@ -22,19 +27,33 @@ def headers(conf: Conf, foreign: Foreign) -> str:
         place = setting.place if setting else conf.place
         foreign.remarks.append(Remark(place, CHANGED, _DEFAULT))
         return ""
-    items = []
-    for word in filter(None, (word.strip().lower() for word in setting.value.split(":"))):
-        sign = next((sign for sign in _SIGNS if word.startswith(sign)), "")
-        name = word[len(sign) :].strip()
-        if name == "dkim-signature" or not name:
-            text = f"sign_headers: {shown(word)}: DKIM signatures are not signed (RFC 6376 section 3.5)"
-            foreign.remarks.append(Remark(setting.place, CHANGED, text))
-        else:
-            items.append(f"{_SIGNS.get(sign, '+')}{name}")
-    if not any(item.lstrip("+") == "from" for item in items):
-        items.insert(0, "++from")
+    signs = _signs(setting.value)
+    if signs.pop("dkim-signature", None) is not None:
+        text = "sign_headers: DKIM signatures are not signed (RFC 6376 section 3.5)"
+        foreign.remarks.append(Remark(setting.place, CHANGED, text))
+    if "from" not in signs:
+        signs = {"from": _ALWAYS, **signs}
         text = "sign_headers: without From, rspamd signs nothing; here From is signed, too"
         foreign.remarks.append(Remark(setting.place, CHANGED, text))
-    if "(x)" in setting.value.lower():
-        foreign.remarks.append(Remark(setting.place, CHANGED, _IF_PRESENT))
-    return ":".join(["-*", *dict.fromkeys(items)])
+    _remark_differences(signs, setting.place, foreign)
+    return ":".join(["-*", *(f"{'++' if sign == _ALWAYS else '+'}{name}" for name, sign in signs.items())])
+
+
+def _signs(text: str) -> dict[str, str]:
+    """Return the names in lower case, each with what is in front of it."""
+    signs = {}
+    for word in filter(None, (word.strip().lower() for word in text.split(":"))):
+        sign = word[:3] if word[:3] in (_ALWAYS, _IF_PRESENT) else ""
+        signs[word[len(sign) :].strip()] = sign
+    return signs
+
+
+def _remark_differences(signs: dict[str, str], place: Place, foreign: Foreign) -> None:
+    """Remark the names for which there is no sign that means the same."""
+    weaker = [name for name, sign in signs.items() if sign == _IF_PRESENT and name not in OVERSIGNED]
+    stronger = [name for name, sign in signs.items() if not sign and name in OVERSIGNED]
+    for names, what in ((weaker, "no longer"), (stronger, "from now on")):
+        if names:
+            listed = shown(", ".join(names))
+            text = f"sign_headers: {listed}: if there is one, {what} protected from a second one"
+            foreign.remarks.append(Remark(place, CHANGED, text))
