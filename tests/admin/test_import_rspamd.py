@@ -502,6 +502,13 @@ def test_map_that_is_missing(tmp_path: Path) -> None:
         read(tmp_path, 'selector_map = "/missing.map"\n')
 
 
+def test_directory_of_keys_that_cannot_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "keys").symlink_to("keys")
+    with pytest.raises(ConfigError) as refused:
+        read(tmp_path, f'path = "{tmp_path}/keys/$domain.key"\n')
+    assert str(refused.value) == f"{tmp_path}/keys: Too many levels of symbolic links"
+
+
 def test_not_a_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         rspamd.read(tmp_path)

@@ -6,13 +6,14 @@ certain users (``settings.conf``), Lua files and what a control panel adds at ru
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Remark, Rule
 from dkimpipe.admin.migration.rspamd import clients, domains, others, tables
 from dkimpipe.admin.migration.rspamd.conf import Conf
 from dkimpipe.admin.migration.rspamd.headers import headers
-from dkimpipe.files import Place
+from dkimpipe.files import Place, exists, read_file
 
 DEFAULT_PATH = Path("/etc/rspamd")
 _SYMBOL = "DKIM_SIGNED"
@@ -86,7 +87,8 @@ def _remark_user_settings(conf: Conf, foreign: Foreign) -> None:
     """Remark settings for certain users that switch signing on or off."""
     for directory in ("local.d", "override.d"):
         path = conf.directory / directory / "settings.conf"
-        lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if path.is_file() else []
+        octets = read_file(os.path.realpath(path), "file") if exists(str(path)) else b""
+        lines = octets.decode("utf-8", "surrogateescape").split("\n")
         for number, line in enumerate(lines, 1):
             if _SYMBOL in line.partition("#")[0]:
                 text = f"settings: {_SYMBOL} for certain mail only: not read; entries and sign_clients choose"

@@ -14,8 +14,8 @@ from dkimpipe.admin.migration import ucl
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature, Remark, Rule
 from dkimpipe.admin.migration.rspamd import maps
 from dkimpipe.admin.migration.rspamd.conf import Conf, Setting, objects, text_of
-from dkimpipe.errors import shown
-from dkimpipe.files import Place
+from dkimpipe.errors import ConfigError, shown
+from dkimpipe.files import Place, why
 
 ANYONE, SENDER_DOMAIN = ".", "$senderdomain"
 _SELECTOR = "dkim"
@@ -218,8 +218,15 @@ def _of_template(
 
 
 def _domains_of_files(path: str) -> list[str]:
-    """Return the domains that have a file."""
+    """Return the domains that have a file. Raises ConfigError if their directory cannot be listed."""
     parts = _VARIABLE.split(path)[::3]
+    directory = os.path.dirname(parts[0])
+    try:
+        os.listdir(directory or ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigError(f"{directory}: {why(error)}") from None
     again = "".join(rf"\1{re.escape(part)}" for part in parts[2:])
     pattern = re.compile(f"{re.escape(parts[0])}([^/]+){re.escape(parts[1])}{again}")
     found = [pattern.fullmatch(name) for name in sorted(glob.glob("*".join(map(glob.escape, parts))))]
