@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-VERBS = ("audit", "check", "dns", "explain", "genkey", "index", "postfix", "rotate", "setup")
+VERBS = ("audit", "check", "dns", "explain", "genkey", "import", "index", "postfix", "rotate", "setup")
 
 
 def main(arguments: "list[str] | None" = None) -> int:

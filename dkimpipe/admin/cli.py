@@ -20,6 +20,7 @@ DESCRIPTIONS = {
     "dns": "Print or publish the DNS records of the signing keys.",
     "explain": "Show how a message is signed, and why.",
     "genkey": "Create a private key, and print its senders file entry and DNS record.",
+    "import": "Take over the configuration and the keys of OpenDKIM, rspamd or dkimpy-milter.",
     "index": "Index a large map, so that its length does not slow down the filter.",
     "postfix": "Set up Postfix to sign or verify mail, check the setup, or undo it.",
     "rotate": "Replace old keys with new ones, step by step, with valid signatures throughout.",

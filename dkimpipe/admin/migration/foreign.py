@@ -67,3 +67,7 @@ class Foreign:
     kinds: list[str] = field(default_factory=list)
     milters: list[str] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+
+    def remark(self, place: Place, effect: str, text: str) -> None:
+        """Add a remark."""
+        self.remarks.append(Remark(place, effect, text))

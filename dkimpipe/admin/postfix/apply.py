@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 
 from dkimpipe.admin.postfix import (
     backup,
@@ -21,13 +22,21 @@ from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
 
 
-def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, write: bool, allow_open: bool) -> None:
+def apply(
+    postconf: Postconf,
+    user: str,
+    job: Job,
+    chosen: Plan,
+    write: bool,
+    allow_open: bool,
+    more: Sequence[Change] = (),
+) -> None:
     """Print the changes, and make them if ``write`` is set. Raises ConfigError if they would do harm.
 
-    ``allow_open`` accepts services that sign mail and let strangers send.
+    ``allow_open`` accepts services that sign mail and let strangers send. ``more`` is changed as well.
     """
     fatal.refuse(postconf)
-    changes = requirements.missing(postconf, user, job, chosen)
+    changes = [*requirements.missing(postconf, user, job, chosen), *more]
     routing.refuse_another_filter(postconf, job)
     planning.refuse_obstacles(postconf, chosen.kinds)
     if job is SIGN and not allow_open:

@@ -12,12 +12,13 @@ from dkimpipe.admin.postfix import (
     fatal,
     filter_service,
     kinds,
+    milter_lists,
     planning,
     sources,
 )
 from dkimpipe.admin.postfix.apply import apply, reload, revert
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.postconf import Postconf, split
 from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
 
@@ -38,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_kinds(parser)
     add_open(parser)
+    text = "also take these milters out of smtpd_milters and non_smtpd_milters"
+    parser.add_argument(
+        "--replace-milter", metavar="MILTER,...", dest="milters", type=_milters, default=(), help=text
+    )
     parser.add_argument(
         "--reload", action="store_true", help="reload Postfix afterwards (never done by default)"
     )
@@ -73,6 +78,10 @@ def add_kinds(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _milters(text: str) -> list[str]:
+    return split(text, ",")
+
+
 def add_open(parser: argparse.ArgumentParser) -> None:
     """Add the option that accepts open services."""
     parser.add_argument(
@@ -90,7 +99,8 @@ def run(options: argparse.Namespace) -> int:
         revert(postconf, job)
     else:
         chosen = planning.plan(postconf, job, options.sign, options.relay)
-        apply(postconf, options.user or job.name, job, chosen, options.apply, options.open)
+        replaced = milter_lists.without(postconf, options.milters)
+        apply(postconf, options.user or job.name, job, chosen, options.apply, options.open, replaced)
     if options.reload:
         reload(postconf)
     return 0

@@ -160,6 +160,19 @@ def _account(postconf: Postconf, wanted_user: str) -> tuple[str, str]:
     return user, group or user
 
 
+def prepare(postconf: Postconf, wanted_user: str) -> str:
+    """Create the filter's user and directories, as far as they are missing; return its group.
+
+    Raises ConfigError and OSError.
+    """
+    user, group = _account(postconf, wanted_user)
+    filter_user.refuse_user(postconf, user, group)
+    steps = list(setup_steps.setup(postconf, (user, group), [], argparse.Namespace(), Path(SENDER_MAP), []))
+    if steps:
+        setup_steps.take(iter(steps), dry_run=False)
+    return group
+
+
 def _findings(postconf: Postconf, user: str, domains: list[str], path: Path) -> list[Finding]:
     """Check the whole setup, and run the filter as its user with a message for each domain.
 

@@ -1,0 +1,149 @@
+"""OpenDKIM: opendkim.conf(5) and what it names, expressed in dkimpipe's files.
+
+The reference is OpenDKIM's own code, even where its manual differs. Its command line is not seen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Rule
+from dkimpipe.admin.migration.opendkim import domains, others, tables
+from dkimpipe.admin.migration.opendkim.clients import sign_clients
+from dkimpipe.admin.migration.opendkim.conf import Conf
+from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
+from dkimpipe.admin.migration.opendkim.headers import headers
+from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
+from dkimpipe.errors import ConfigError
+from dkimpipe.options import CANONICALIZATIONS
+
+DEFAULT_PATH = Path("/etc/opendkim.conf")
+_SIMPLE = "simple"  # the default of either part: DKIM_CANON_DEFAULT
+_FIELDS = ("from", "sender")  # that can choose an entry
+
+
+def read(path: Path) -> Foreign:
+    """Return what a configuration of OpenDKIM does. Raises ConfigError if it would not start with it."""
+    conf, foreign = Conf(path), Foreign()
+    others.remark(conf, foreign)
+    mode = conf.get("Mode")
+    if mode and "s" not in mode.value:
+        foreign.remark(mode.place, SAME, "Mode: OpenDKIM only verifies: it signs nothing")
+        return foreign
+    if not mode or "v" in mode.value:
+        text = "Mode: mail from outside is verified, too: dkimpipe postfix --verify --apply"
+        foreign.remark(mode.place if mode else conf.place, CHANGED, text)
+    _read_rules(conf, foreign)
+    foreign.milters = _milters(conf)
+    if not foreign.rules:
+        return foreign
+    _exempt(conf, foreign)
+    _add_options(conf, foreign)
+    _read_directives(conf, foreign)
+    return foreign
+
+
+def _read_rules(conf: Conf, foreign: Foreign) -> None:
+    signing_table, key_table, domain = (conf.get(name) for name in ("SigningTable", "KeyTable", "Domain"))
+    if signing_table and not key_table:
+        raise ConfigError(f"{signing_table.place}: SigningTable without KeyTable: OpenDKIM does not start")
+    unused = [conf.get(name) for name in ("Domain", "Selector", "KeyFile", "SubDomains")]
+    try:
+        if signing_table and key_table:
+            setting = signing_table
+            signing = dataset(conf, signing_table)
+            setting = key_table
+            tables.add_rules(conf, signing, dataset(conf, key_table), foreign)
+        elif domain and not key_table:
+            setting, unused = domain, []
+            domains.add_rules(conf, domain, dataset(conf, domain), foreign)
+        else:
+            foreign.remark(conf.place, SAME, "no Domain, and not both tables: OpenDKIM signs nothing")
+    except NotReadError as reason:
+        text = f"{setting.name} {reason}; write what is in it into a file, or into the senders file"
+        foreign.remark(setting.place, LOST, text)
+    for each in filter(None, unused):
+        why = "KeyTable comes before it" if key_table else "there is no Domain"
+        foreign.remark(each.place, SAME, f"{each.name}: without effect: {why}")
+
+
+def _exempt(conf: Conf, foreign: Foreign) -> None:
+    """Remove the rules for domains that are exempt."""
+    setting = conf.get("ExemptDomains")
+    if not setting:
+        return
+    try:
+        exempt = [f"*@{word.lower()}" for word in dataset(conf, setting).keys]
+    except NotReadError as reason:
+        foreign.remark(setting.place, LOST, f"{setting.name} {reason}")
+        return
+    foreign.rules = [rule for rule in foreign.rules if f"*@{rule.key.rpartition('@')[2]}" not in exempt]
+    if any(rule.key.startswith(("*@*.", ".")) or "@" not in rule.key for rule in foreign.rules):
+        text = "ExemptDomains: an entry for many domains cannot leave out one of them; list the others"
+        foreign.remark(setting.place, LOST, text)
+
+
+def _add_options(conf: Conf, foreign: Foreign) -> None:
+    """Add to each signature what the settings say about all of them."""
+    options = [("h", headers(conf, foreign))]
+    lifetime, algorithm = conf.get("SignatureTTL"), conf.get("SignatureAlgorithm")
+    if lifetime:
+        options.append(("x", lifetime.value))
+    if algorithm and algorithm.value.lower() == "rsa-sha1":
+        text = "SignatureAlgorithm: verifiers refuse rsa-sha1 (RFC 8301); here rsa-sha256, with the same key"
+        foreign.remark(algorithm.place, CHANGED, text)
+    elif algorithm:
+        foreign.remark(algorithm.place, SAME, "SignatureAlgorithm: a= follows from the key")
+    added = tuple((name, value) for name, value in options if value and value != "0")
+    foreign.rules = [
+        Rule(
+            rule.place,
+            rule.key,
+            tuple(each._replace(options=each.options + added) for each in rule.signatures),
+        )
+        for rule in foreign.rules
+    ]
+
+
+def _read_directives(conf: Conf, foreign: Foreign) -> None:
+    setting = conf.get("Canonicalization")
+    header, _, body = (setting.value if setting else "").partition("/")
+    method = f"{header or _SIMPLE}/{body or _SIMPLE}".lower()
+    if setting and method not in CANONICALIZATIONS["dkim"]:
+        raise ConfigError(f"{setting.place}: unknown Canonicalization: OpenDKIM does not start")
+    foreign.directives["dkim_method"] = method, setting.place if setting else conf.place
+    _read_sender_headers(conf, foreign)
+    foreign.kinds = [SUBMISSION, NETWORKS, *([LOCAL] if sign_clients(conf, foreign) else [])]
+
+
+def _read_sender_headers(conf: Conf, foreign: Foreign) -> None:
+    setting = conf.get("SenderHeaders")
+    if not setting:
+        foreign.directives["match"] = "from", conf.place
+        return
+    try:
+        words = [word.lower() for word in dataset(conf, setting).keys]
+    except NotReadError as reason:
+        foreign.remark(setting.place, LOST, f"{setting.name} {reason}")
+        words = []
+    for word in words:
+        if word not in _FIELDS:
+            text = f"SenderHeaders: {word} cannot choose an entry; From and Sender can"
+            foreign.remark(setting.place, LOST, text)
+    known = list(dict.fromkeys([*(word for word in words if word in _FIELDS), "from"]))
+    if len(known) > 1:
+        text = "SenderHeaders: the first field that exists decides; here, the first with an entry"
+        foreign.remark(setting.place, CHANGED, text)
+    foreign.directives["match"] = ",".join(known), setting.place
+
+
+def _milters(conf: Conf) -> list[str]:
+    """Return the socket as Postfix names it: opendkim.conf(5) has the port before the host."""
+    setting = conf.get("Socket")
+    if not setting:
+        return []
+    kind, colon, rest = setting.value.partition(":")
+    if kind in ("inet", "inet6"):
+        port, _, host = rest.partition("@")
+        return [f"inet:{host or 'localhost'}:{port}"]
+    return [f"unix:{rest if colon else kind}"]

@@ -1,0 +1,69 @@
+"""opendkim.conf(5): lines of a name and a value. ``#`` ends a line anywhere; nothing is quoted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe.admin.migration.sources import lines
+from dkimpipe.errors import ConfigError
+from dkimpipe.files import Place
+
+_MAX_LEVEL = 5  # of files included by others: MAXLEVEL in opendkim/config.c
+_YES = tuple("tTyY1")
+
+
+class Setting(NamedTuple):
+    """One line: the name as written, the value without surrounding white space, and its place."""
+
+    name: str
+    value: str
+    place: Place
+
+    @property
+    def yes(self) -> bool:
+        """The value of a Boolean: only its first letter is looked at."""
+        return self.value.startswith(_YES)
+
+
+class Conf:
+    """A configuration: of several lines with one name the last applies, and the others are ``replaced``."""
+
+    def __init__(self, path: Path) -> None:
+        """Read a file and those that it includes. Raises ConfigError."""
+        self.path = path
+        self.settings: dict[str, Setting] = {}
+        self.replaced: list[tuple[Setting, Setting]] = []
+        self._read(path, 0)
+
+    def _read(self, path: Path, level: int) -> None:
+        if level > _MAX_LEVEL:
+            raise ConfigError(f"{path}: more than {_MAX_LEVEL} levels of Include")
+        for number, line in lines(path):
+            words = line.partition("#")[0].partition("\r")[0].split(None, 1)
+            if not words:
+                continue
+            place = Place(str(path), number)
+            if len(words) == 1:
+                raise ConfigError(f"{place}: {words[0]} has no value: OpenDKIM does not start")
+            setting = Setting(words[0], words[1].strip(), place)
+            if setting.name.lower() == "include":
+                self._read(Path("/", setting.value), level + 1)  # the daemon runs in the root directory
+            else:
+                earlier = self.settings.pop(setting.name.lower(), None)
+                self.replaced += [(earlier, setting)] if earlier else []
+                self.settings[setting.name.lower()] = setting
+
+    def get(self, name: str) -> Setting | None:
+        """Return a setting by its name in any case; None if it is not set."""
+        return self.settings.get(name.lower())
+
+    def yes(self, name: str) -> bool:
+        """Return the value of a Boolean, whose default is no."""
+        setting = self.get(name)
+        return bool(setting and setting.yes)
+
+    @property
+    def place(self) -> Place:
+        """The place of what the file leaves out."""
+        return Place(str(self.path))

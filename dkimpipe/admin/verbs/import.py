@@ -1,0 +1,137 @@
+"""``dkimpipe import``: take over the configuration and the keys of another signer."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import shlex
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.migration import compare, report
+from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
+from dkimpipe.admin.migration.foreign import LOST, Foreign
+from dkimpipe.admin.migration.install import Access, write
+from dkimpipe.admin.postfix import milter_lists
+from dkimpipe.admin.postfix.kinds import LOCAL
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.verbs import postfix, setup
+from dkimpipe.config import SENDER_MAP, read_settings
+from dkimpipe.errors import ConfigError, one_line
+
+SIGNERS = {"opendkim": "opendkim", "rspamd": "rspamd", "dkimpy-milter": "dkimpy_milter"}  # and their modules
+DIRECTORY = Path(SENDER_MAP).parent
+_COMPARED = "opendkim"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.set_defaults(fail=parser.error)
+    parser.add_argument("signer", choices=SIGNERS, help="whose configuration to take over")
+    parser.add_argument(
+        "path", nargs="?", type=Path, metavar="PATH", help="where it is, if not in its usual place"
+    )
+    postfix.add_instance(parser)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--apply", action="store_true", help=f"write the files and keys to {DIRECTORY}")
+    what.add_argument(
+        "--output", type=Path, metavar="DIR", help="write them to another directory, for a look"
+    )
+    text = "show what OpenDKIM and dkimpipe sign these messages with; files, or directories of files"
+    what.add_argument("--compare", type=Path, nargs="+", metavar="CORPUS", help=text)
+    text = "go on although some settings cannot be taken over"
+    parser.add_argument("--partial", action="store_true", help=text)
+    text = "replace files that are not the same, and keep copies"
+    parser.add_argument("--overwrite", action="store_true", help=text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print or write what does the same as the other signer; return 0, or 78 if not all of it can be had."""
+    if options.compare and options.signer != _COMPARED:
+        options.fail(f"--compare is for {_COMPARED}")
+    reader = import_module(f"dkimpipe.admin.migration.{SIGNERS[options.signer]}")
+    path = options.path or reader.DEFAULT_PATH
+    foreign: Foreign = reader.read(path)
+    if options.compare:
+        return _compare(path, foreign, options.compare)
+    directory = (options.output or DIRECTORY).absolute()
+    made = files(foreign, directory)
+    foreign.remarks += report.faults(made, directory)
+    for line in report.lines(made, foreign, directory):
+        print(one_line(line))
+    is_partial = any(remark.effect == LOST for remark in foreign.remarks) and not options.partial
+    if is_partial and options.apply:
+        raise ConfigError(
+            "nothing was written, since some settings are lost", "--partial goes on without them"
+        )
+    if options.output:
+        _write(made, directory, Access(os.geteuid(), os.getegid()), options.overwrite)
+    elif options.apply and made.keys:
+        _apply(options, made, foreign)
+    elif options.apply:
+        print("\nnothing to write")
+    return ERRORS_FOUND if is_partial else 0
+
+
+def _apply(options: argparse.Namespace, made: Files, foreign: Foreign) -> None:
+    """Write the files in place, and print what remains to be done. Raises ConfigError."""
+    if os.geteuid() != 0:
+        raise ConfigError("import --apply must be run as root", "--output DIR can be run as any user")
+    postconf = Postconf(options.directory)
+    group = setup.prepare(postconf, options.user)
+    setup.refuse_unsafe_files([DIRECTORY, DIRECTORY / KEYS], list((DIRECTORY / KEYS).glob("*.pem")))
+    _write(made, DIRECTORY, Access(0, grp.getgrnam(group).gr_gid), options.overwrite)
+    print()
+    for line in _next_steps(postconf, foreign):
+        print(line)
+
+
+def _write(made: Files, directory: Path, access: Access, overwrite: bool) -> None:
+    (directory / KEYS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    print()
+    for line in write(made, directory, access, overwrite):
+        print(line)
+
+
+def _next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
+    """Return the commands that remain, each after its reason."""
+    used = milter_lists.uses(postconf, foreign.milters)
+    command = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply"]
+    is_local = milter_lists.for_local_mail(postconf, used)
+    signed = [kind for kind in foreign.kinds if is_local or kind != LOCAL]
+    command += ["--sign", ",".join(signed)] if signed else []
+    if used:
+        command += ["--replace-milter", ",".join(dict.fromkeys(use.word for use in used))]
+    lists = ", ".join(dict.fromkeys(use.where for use in used))
+    what = (
+        f", and take the other signer out of {lists}" if used else "; no list of milters has the other signer"
+    )
+    return [
+        "# all records are still right",
+        "dkimpipe check --dns",
+        f"# let Postfix pass mail to dkimpipe{what}",
+        shlex.join(command),
+        "postfix reload",
+    ]
+
+
+def _compare(path: Path, foreign: Foreign, corpus: Sequence[Path]) -> int:
+    """Print the signatures of both for each message; return 78 if d=, s= or c= differ."""
+    with tempfile.TemporaryDirectory(prefix="dkimpipe-") as name:
+        directory = Path(name)
+        made = files(foreign, directory)
+        (directory / KEYS).mkdir(mode=0o700)
+        list(write(made, directory, Access(os.geteuid(), os.getegid()), overwrite=False))
+        names = [f"--conf_file={directory / CONF}", f"--sender_map={directory / SENDERS}"]
+        settings = read_settings(names)
+        count = failed = 0
+        for message in compare.messages(list(corpus)):
+            text, is_same = compare.differences(path, settings, message)
+            print(one_line(text))
+            count, failed = count + 1, failed + (not is_same)
+    print(f"{count} messages, {failed} of them with another d=, s= or c=")
+    return ERRORS_FOUND if failed else 0

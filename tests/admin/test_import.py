@@ -1,0 +1,186 @@
+"""``dkimpipe import``: what it prints, writes, and refuses to write."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import opendkim
+import pytest
+from conftest import MAIN, Keys
+from opendkim import CONF, Shape, run_import
+
+SHAPE = Shape(
+    {
+        CONF: (
+            "Mode s\nDomain example.com\n# a comment\nSelector mail\nKeyFile DIR/mail.private # its key\n"
+            "Canonicalization relaxed/simple\nSyslog yes\nPeerList 192.0.2.1\n"
+        )
+    },
+    {"mail.private": "rsa2048"},
+)
+LOSING = Shape({CONF: SHAPE.files[CONF] + "DontSignMailTo list@example.net\n"}, SHAPE.keys)
+LOST = (
+    "lost: FOREIGN/opendkim.conf, line 9: DontSignMailTo: recipients do not choose the signature;"
+    " their mail is signed, too\n"
+)
+PRINTED = """\
+### OURS/senders
+# who    what to add
+# FOREIGN/opendkim.conf, line 2
+*@example.com  dkim(s=mail,key=OURS/keys/example.com.mail.pem)
+
+### OURS/dkimpipe.conf
+# FOREIGN/opendkim.conf, line 6
+dkim_method relaxed/simple
+# FOREIGN/opendkim.conf
+match from
+# FOREIGN/opendkim.conf
+sign_clients authenticated,127.0.0.1
+
+key: FOREIGN/mail.private becomes OURS/keys/example.com.mail.pem
+
+same: FOREIGN/opendkim.conf, line 7: Syslog: each message has its line in the log of Postfix
+changed: FOREIGN/opendkim.conf: h=: no SignHeaders: Message-ID, Sender, MIME-Version and Content-* are\
+ signed from now on, too, and most fields are mentioned once more, which protects against a second one
+changed: FOREIGN/opendkim.conf, line 8: PeerList: mail from there stays unsigned without a login; with a\
+ login it is signed from now on
+"""
+WRITTEN = """
+OURS/keys/example.com.mail.pem: written
+OURS/dkimpipe.conf: written
+OURS/senders: written
+"""
+
+
+class Place:
+    """A configuration of OpenDKIM, and a directory for what becomes of it."""
+
+    def __init__(self, directory: Path, keys: Keys, shape: Shape) -> None:
+        self.foreign, self.ours = directory / "foreign", directory / "ours"
+        self.conf = shape.write(self.foreign, keys)
+
+    def run(self, *arguments: object) -> tuple[int, str, str]:
+        """Run the verb; return status, output and errors, with short names for the directories."""
+        done = run_import(self.conf, *arguments)
+        return done.status, self.shortened(done.stdout.decode()), self.shortened(done.stderr)
+
+    def shortened(self, text: str) -> str:
+        """Return a text with short names for the directories."""
+        return text.replace(str(self.foreign), "FOREIGN").replace(str(self.ours), "OURS")
+
+
+@pytest.fixture
+def place(tmp_path: Path, keys: Keys) -> Place:
+    return Place(tmp_path, keys, SHAPE)
+
+
+@pytest.fixture
+def losing(tmp_path: Path, keys: Keys) -> Place:
+    return Place(tmp_path, keys, LOSING)
+
+
+def test_without_an_option_it_only_prints(place: Place) -> None:
+    before = sorted(place.foreign.parent.rglob("*"))
+    assert place.run() == (0, PRINTED.replace("OURS", "/etc/dkimpipe"), "")
+    assert sorted(place.foreign.parent.rglob("*")) == before
+
+
+def test_output_writes_it_to_a_directory(place: Place, keys: Keys) -> None:
+    assert place.run("--output", place.ours) == (0, PRINTED + WRITTEN, "")
+    printed = place.shortened((place.ours / "senders").read_text())
+    assert PRINTED.startswith(f"### OURS/senders\n{printed}\n### OURS/dkimpipe.conf\n")
+    key = place.ours / "keys/example.com.mail.pem"
+    assert key.read_bytes() == keys.path("rsa2048").read_bytes()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o440
+    assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
+
+
+def test_what_is_written_signs(place: Place, keys: Keys) -> None:
+    place.run("--output", place.ours)
+    command = [sys.executable, str(MAIN), f"--sender_map={place.ours}/senders"]
+    command.append(f"--conf_file={place.ours}/dkimpipe.conf")
+    done = subprocess.run(command, input=b"From: a@example.com\n\n", capture_output=True, check=True)
+    assert b"d=example.com; s=mail" in done.stdout.replace(b"\n ", b" ")
+
+
+def test_a_second_time_nothing_changes(place: Place) -> None:
+    place.run("--output", place.ours)
+    before = {path: path.stat().st_mtime_ns for path in place.ours.rglob("*")}
+    assert place.run("--output", place.ours) == (0, PRINTED + WRITTEN.replace("written", "unchanged"), "")
+    assert {path: path.stat().st_mtime_ns for path in place.ours.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["senders", "dkimpipe.conf", "keys/example.com.mail.pem"])
+def test_what_is_there_and_not_the_same_is_kept(place: Place, name: str) -> None:
+    path = place.ours / name
+    path.parent.mkdir(parents=True)
+    path.write_text("# mine\n")
+    status, _, errors = place.run("--output", place.ours)
+    assert status == 78
+    assert errors.startswith(f"dkimpipe: OURS/{name} exists and is not the same: nothing was written\nhint: ")
+    assert path.read_text() == "# mine\n"
+    assert [each.name for each in place.ours.rglob("*") if each.is_file()] == [path.name]
+
+
+def test_overwrite_replaces_it_and_keeps_a_copy(place: Place) -> None:
+    place.ours.mkdir()
+    (place.ours / "senders").write_text("# mine\n")
+    status, output, errors = place.run("--output", place.ours, "--overwrite")
+    assert (status, errors) == (0, "")
+    assert output.endswith("OURS/senders: replaced; the old one is OURS/senders.old\n")
+    assert (place.ours / "senders.old").read_text() == "# mine\n"
+    assert "*@example.com" in (place.ours / "senders").read_text()
+
+
+def test_what_is_lost_is_listed_last_and_the_status_says_so(losing: Place) -> None:
+    status, output, errors = losing.run()
+    assert (status, errors) == (78, "")
+    assert output.endswith(LOST)
+
+
+def test_with_a_loss_nothing_is_applied(losing: Place) -> None:
+    status, output, errors = losing.run("--apply")
+    assert status == 78
+    assert output.endswith(LOST)
+    assert errors == (
+        "dkimpipe: nothing was written, since some settings are lost\nhint: --partial goes on without them\n"
+    )
+
+
+def test_partial_accepts_the_loss(losing: Place) -> None:
+    status, output, errors = losing.run("--partial", "--output", losing.ours)
+    assert (status, errors) == (0, "")
+    assert output.endswith(LOST + WRITTEN)
+
+
+def test_what_the_filter_would_not_accept_is_lost(tmp_path: Path, keys: Keys) -> None:
+    text = SHAPE.files[CONF].replace("Selector mail", "Selector mail._domainkey")
+    place = Place(tmp_path, keys, Shape({CONF: text}, SHAPE.keys))
+    status, output, _ = place.run("--output", place.ours)
+    assert status == 78
+    why = "s=mail._domainkey is the name of a record, not a selector"
+    assert f"lost: OURS/senders, line 3: *@example.com: {why}\n" in output
+
+
+def test_a_configuration_that_signs_nothing(tmp_path: Path, keys: Keys) -> None:
+    place = Place(tmp_path, keys, opendkim.SHAPES["RHEL's default"])
+    status, output, errors = place.run("--apply")
+    assert (status, errors) == (0, "")
+    assert "line 2: Mode: OpenDKIM only verifies: it signs nothing\n" in output
+    assert output.endswith("\n\nnothing to write\n")
+
+
+def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
+    done = run_import(tmp_path / "x")
+    assert (done.status, done.stderr) == (78, f"dkimpipe: {tmp_path}/x: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["sendmail"], ["rspamd", "--compare", "x"], ["opendkim", "--apply", "--output=x"], []]
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    command = [sys.executable, str(MAIN), "import", *arguments]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 64

@@ -1,0 +1,490 @@
+"""``dkimpipe import opendkim``: each setting, each form of a data set, and what becomes of it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Keys, write_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import load_pem_private_key as load
+from opendkim import CONF, PROGRAM, Shape
+
+from dkimpipe.admin.migration.files import Files, files
+from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
+from dkimpipe.admin.migration.opendkim import read
+from dkimpipe.errors import ConfigError
+
+MAN_PAGE = Path("/usr/share/man/man5/opendkim.conf.5.gz")
+DOMAIN = "Mode s\nDomain example.com\nSelector s\nKeyFile DIR/s.pem\n"
+NO_SIGN_HEADERS = "h=: no SignHeaders"
+
+
+def made(directory: Path, keys: Keys, text: str, **more: str) -> tuple[Foreign, Files]:
+    """Read a configuration, with further files beside it."""
+    shape = Shape({CONF: text, **more}, {"s.pem": "rsa2048"})
+    foreign = read(shape.write(directory, keys))
+    return foreign, files(foreign, Path("/ours"))
+
+
+def remarks(foreign: Foreign, directory: Path) -> list[str]:
+    """Return the remarks, but for that on fields which each configuration without SignHeaders gets."""
+    kept = [each for each in foreign.remarks if not each.text.startswith(NO_SIGN_HEADERS)]
+    return [f"{each.effect}: {each.place}: {each.text}".replace(f"{directory}/", "") for each in kept]
+
+
+def entries(text: str) -> list[str]:
+    """Return the entries of a senders file, without comments and the paths of keys."""
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return [re.sub(r"key=/ours/keys/", "key=", line) for line in lines]
+
+
+@pytest.mark.skipif(not MAN_PAGE.exists(), reason="needs Debian's package opendkim")
+def test_each_setting_of_the_manual_is_known(tmp_path: Path, keys: Keys) -> None:
+    page = gzip.decompress(MAN_PAGE.read_bytes()).decode()
+    names = re.findall(r"^\.I ([A-Za-z-]+) \(", page, re.MULTILINE)
+    assert len(names) > 100
+    skipped = {
+        "Canonicalization",
+        "Domain",
+        "Selector",
+        "KeyFile",
+        "Mode",
+        "Include",
+        "KeyTable",
+        "SigningTable",
+    }
+    text = DOMAIN + "".join(f"{name} csl:x\n" for name in names if name not in skipped)
+    foreign, _ = made(tmp_path, keys, text)
+    assert [each.text for each in foreign.remarks if "OpenDKIM 2.11 does not know it" in each.text] == []
+
+
+# Further lines of a configuration, and the remarks.
+SETTINGS = {
+    "no effect": (
+        "UserID opendkim\nLogWhy yes",
+        [
+            "same: opendkim.conf, line 5: UserID: the filter runs as user dkimpipe",
+            "same: opendkim.conf, line 6: LogWhy: dkimpipe explain shows why",
+        ],
+    ),
+    "in any case": ("umask 022", ["same: opendkim.conf, line 5: umask: there is no daemon"]),
+    "off": ("RemoveOldSignatures no", ["same: opendkim.conf, line 5: RemoveOldSignatures: it is off"]),
+    "twice": (
+        "Selector t\nselector s",
+        [
+            "same: opendkim.conf, line 3: Selector: DIR/opendkim.conf, line 5 replaces it",
+            "same: opendkim.conf, line 5: Selector: DIR/opendkim.conf, line 6 replaces it",
+        ],
+    ),
+    "unknown": (
+        "Foo bar",
+        ["lost: opendkim.conf, line 5: Foo: OpenDKIM 2.11 does not know it, either, and does not start"],
+    ),
+    "body length": (
+        "MaximumSignedBytes 1000",
+        [
+            "lost: opendkim.conf, line 5: MaximumSignedBytes: l= would let anybody append text to signed mail"
+            " (RFC 6376 section 8.2); sign all"
+        ],
+    ),
+    "script": (
+        "SetupPolicyScript /etc/x.lua",
+        [
+            "lost: opendkim.conf, line 5: SetupPolicyScript: Lua scripts are not run;"
+            " login= in an entry limits who may use a signature"
+        ],
+    ),
+    "rsa-sha1": (
+        "SignatureAlgorithm rsa-sha1",
+        [
+            "changed: opendkim.conf, line 5: SignatureAlgorithm: verifiers refuse rsa-sha1 (RFC 8301);"
+            " here rsa-sha256, with the same key"
+        ],
+    ),
+    "verifier": (
+        "Mode sv",
+        [
+            "same: opendkim.conf, line 1: Mode: DIR/opendkim.conf, line 5 replaces it",
+            "changed: opendkim.conf, line 5: Mode: mail from outside is verified, too:"
+            " dkimpipe postfix --verify --apply",
+        ],
+    ),
+    "sender fields": (
+        "SenderHeaders Resent-From,From",
+        [
+            "lost: opendkim.conf, line 5: SenderHeaders: resent-from cannot choose an entry;"
+            " From and Sender can"
+        ],
+    ),
+    "no field": (
+        "OversignHeaders From To",
+        ["same: opendkim.conf, line 5: OversignHeaders: from to is not the name of a header field"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), SETTINGS.values(), ids=SETTINGS)
+def test_what_becomes_of_a_setting_is_said(
+    tmp_path: Path, keys: Keys, text: str, expected: list[str]
+) -> None:
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}{text}\n")
+    assert remarks(foreign, tmp_path) == [line.replace("DIR/", "") for line in expected]
+
+
+# The value of SigningTable, and why it is not read.
+ELSEWHERE = {
+    "dsn:mysql://u:p@3306+h/d/table=t?keycol=k?datacol=v": "an SQL database",
+    "ldap://localhost/dc=x": "an LDAP directory",
+    "ldaps://localhost/dc=x": "an LDAP directory",
+    "db:/etc/x": "a Berkeley DB file",
+    "/etc/x.db": "a Berkeley DB file",
+    "lua:/etc/x.lua": "a Lua script",
+    "erlang:a@b:c:d:e": "an Erlang function",
+    "memcache:localhost/x": "a memcached server",
+}
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_a_data_set_that_is_elsewhere_is_lost(tmp_path: Path, keys: Keys, value: str) -> None:
+    foreign, written = made(tmp_path, keys, f"Mode s\nKeyTable csl:k=a:b:/c\nSigningTable {value}\n")
+    assert remarks(foreign, tmp_path) == [
+        f"lost: opendkim.conf, line 3: SigningTable is in {ELSEWHERE[value]}, which is not read;"
+        " write what is in it into a file, or into the senders file"
+    ]
+    assert written.keys == ()
+
+
+_ALSO = (
+    CHANGED,
+    "InternalHosts: without a login, only mail from clients that are also in mynetworks is signed",
+)
+# InternalHosts, in a file; sign_clients; whether local mail is signed; and the remarks.
+HOSTS = {
+    "this host": ("127.0.0.1\n", "authenticated,127.0.0.1", True, []),
+    "by name": ("localhost\n[::1]\n", "authenticated,127.0.0.1,::1", True, []),
+    "networks": ("10.0.0.0/8\n192.0.2.1 # x\n", "authenticated,10.0.0.0/8,192.0.2.1", False, [_ALSO]),
+    "all": (
+        "0.0.0.0/0\n",
+        "authenticated,mynetworks",
+        True,
+        [
+            (
+                CHANGED,
+                "InternalHosts: mail from anywhere is signed today, also from strangers;"
+                " here from mynetworks",
+            )
+        ],
+    ),
+    "without one": (
+        "127.0.0.1\n10.0.0.0/30\n!10.0.0.1\n",
+        "authenticated,10.0.0.0,10.0.0.2/31,127.0.0.1",
+        True,
+        [_ALSO],
+    ),
+    "one of a network without": (
+        "10.0.0.0/31\n!10.0.0.0/30\n10.0.0.1\n",
+        "authenticated,10.0.0.0/31",
+        False,
+        [_ALSO],
+    ),
+    "bits after the prefix": (
+        "127.0.0.1\n192.168.0.1/24\n",
+        "authenticated,127.0.0.1",
+        True,
+        [
+            (
+                SAME,
+                "InternalHosts: 192.168.0.1/24: it fits no client, since it has bits after the prefix:"
+                " 192.168.0.0/24 would",
+            )
+        ],
+    ),
+    "name of a client": (
+        "127.0.0.1\nmail.example.com\n",
+        "authenticated,mynetworks,127.0.0.1",
+        True,
+        [
+            (
+                CHANGED,
+                "InternalHosts: mail.example.com: clients are not looked up by name: instead, mail from"
+                " mynetworks is signed",
+            )
+        ],
+    ),
+    "pattern that is none": (
+        "127.0.0.1\n*.example.com\n",
+        "authenticated,127.0.0.1",
+        True,
+        [(SAME, "InternalHosts: *.example.com: without refile: it fits no host")],
+    ),
+    "nothing": ("", "authenticated", False, []),
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_internal_hosts_become_sign_clients(tmp_path: Path, keys: Keys, name: str) -> None:
+    hosts, clients, is_local, expected = HOSTS[name]
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}InternalHosts DIR/hosts\n", hosts=hosts)
+    assert foreign.directives["sign_clients"][0] == clients
+    assert ("local" in foreign.kinds) == is_local
+    found = [each for each in foreign.remarks if each.text.startswith("InternalHosts")]
+    assert [(each.effect, each.text) for each in found] == expected
+
+
+def test_a_peer_is_not_a_client(tmp_path: Path, keys: Keys) -> None:
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}InternalHosts 10.0.0.0/30\nPeerList 10.0.0.0/31\n")
+    assert foreign.directives["sign_clients"][0] == "authenticated,10.0.0.2/31"
+
+
+# The fields, and h= of the entry.
+FIELDS = {
+    "nothing": ("", ""),
+    "From oversigned": ("OversignHeaders From", ""),
+    "oversigned": ("OversignHeaders From,Subject", ",h=++subject"),
+    "a list": ("SignHeaders To,Subject", ",h=-*:+from:+to:+subject"),
+    "a list, oversigned": (
+        "SignHeaders From,To\nOversignHeaders From,Cc",
+        ",h=-*:++from:+to:++cc",
+    ),
+    "without one": ("SignHeaders To,Subject\nOmitHeaders subject,from", ",h=-*:+from:+to"),
+    "lifetime": ("SignatureTTL 3600", ",x=3600"),
+}
+
+
+@pytest.mark.parametrize(("text", "options"), FIELDS.values(), ids=FIELDS)
+def test_fields_become_h(tmp_path: Path, keys: Keys, text: str, options: str) -> None:
+    _, written = made(tmp_path, keys, f"{DOMAIN}{text}\n")
+    assert entries(written.senders) == [f"*@example.com  dkim(s=s,key=example.com.s.pem{options})"]
+
+
+# A SigningTable with patterns; the entries; the remarks.
+TABLES = {
+    "no pattern": (
+        "example.com k\n",
+        [],
+        [
+            "same: table, line 1: SigningTable: example.com: with refile: it fits no address:"
+            " *@example.com would"
+        ],
+    ),
+    "part of a local part": (
+        "b*@example.com k\n",
+        [],
+        [
+            "lost: table, line 1: SigningTable: b*@example.com: part of an address cannot choose an entry;"
+            " add an entry for each address"
+        ],
+    ),
+    "regular expression": (
+        "(a|b)@example.com k\n",
+        [],
+        [
+            "lost: table, line 1: SigningTable: (a|b)@example.com: it is a regular expression, for which"
+            " there is no equivalent; add an entry for each address"
+        ],
+    ),
+    "too wide": (
+        "*example.com k\n",
+        ["example.com  dkim(s=s,key=example.com.s.pem)"],
+        [
+            "changed: table, line 1: SigningTable: *example.com: it also fits domains such as"
+            " evilexample.com; here example.com and its subdomains only"
+        ],
+    ),
+    "indented": (
+        "  *@example.com k\n",
+        [],
+        [
+            "same: table, line 1: SigningTable: the line begins with white space: OpenDKIM takes the"
+            " pattern as empty"
+        ],
+    ),
+    "hidden": (
+        "*@example.com k\na@example.com k\n",
+        ["*@example.com  dkim(s=s,key=example.com.s.pem)"],
+        ["same: table, line 2: SigningTable: a@example.com is never used: table, line 1 applies first"],
+    ),
+    "no key": (
+        "*@example.com none\n",
+        [],
+        [
+            "lost: table, line 1: SigningTable: *@example.com: KeyTable has no none: its mail is deferred"
+            " today; here it is not signed"
+        ],
+    ),
+    "identity": (
+        "*@example.com k:x@sub.%\n",
+        ["*@example.com  dkim(s=s,key=example.com.s.pem,i=x@sub.example.com)"],
+        [],
+    ),
+    "identity elsewhere": (
+        "*@example.org k:x@example.org\n",
+        ["*@example.org  dkim(s=s,key=example.com.s.pem,d=example.com)"],
+        [
+            "same: table, line 1: SigningTable: *@example.org: i=x@example.org is not at or below"
+            " d=example.com: left out, as today"
+        ],
+    ),
+    "identity of the sender": (
+        "*@*.example.com k:@%\n",
+        ["*@*.example.com  dkim(s=s,key=example.com.s.pem,i=@$senderdomain)"],
+        [],
+    ),
+    "address": (
+        "A@example.com k\na+b@example.com k\n",
+        [
+            "a@example.com  dkim(s=s,key=example.com.s.pem)",
+            "a+b@example.com  dkim(s=s,key=example.com.s.pem)",
+        ],
+        [
+            "changed: table, line 1: SigningTable: A@example.com: a+extension@example.com has this signature"
+            " from now on, too"
+        ],
+    ),
+    "anybody": (
+        "* k\n",
+        [".  dkim(s=s,key=example.com.s.pem,d=example.com)"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_signing_table_becomes_entries(tmp_path: Path, keys: Keys, name: str) -> None:
+    table, expected, said = TABLES[name]
+    text = "Mode s\nKeyTable csl:k=example.com:s:DIR/s.pem\nSigningTable refile:DIR/table\n"
+    foreign, written = made(tmp_path, keys, text, table=table)
+    assert entries(written.senders) == expected
+    found = [line.replace(f"{tmp_path}/", "") for line in remarks(foreign, tmp_path)]
+    assert [line for line in found if "h=: " not in line] == said
+
+
+def test_several_signatures_are_on_lines_of_their_own(tmp_path: Path, keys: Keys) -> None:
+    text = (
+        "Mode s\nMultipleSignatures yes\nKeyTable csl:a=example.com:a:DIR/s.pem,b=example.org:b:DIR/s.pem\n"
+        "SigningTable refile:DIR/table\n"
+    )
+    _, written = made(tmp_path, keys, text, table="*@example.com a\n* b\n")
+    assert entries(written.senders) == [
+        "*@example.com  dkim(s=a,key=example.com.a.pem),",
+        "    dkim(s=b,key=example.org.b.pem,d=example.org)",
+        ".  dkim(s=b,key=example.org.b.pem,d=example.org)",
+    ]
+
+
+def test_a_key_in_the_table_itself_becomes_a_file(tmp_path: Path, keys: Keys) -> None:
+    key = load(keys.path("rsa2048").read_bytes(), None)
+    der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    table = f"k example.com:s:{base64.b64encode(der).decode()}\n"
+    text = "Mode s\nKeyTable DIR/keytable\nSigningTable csl:example.com=k\n"
+    _, written = made(tmp_path, keys, text, keytable=table)
+    (file,) = written.keys
+    assert (file.name, file.source) == ("example.com.s.pem", f"{tmp_path}/keytable, line 1")
+    assert load(file.octets, None).private_numbers() == key.private_numbers()  # type: ignore[union-attr]
+
+
+def test_all_keys_that_a_path_with_percent_can_mean_are_taken(tmp_path: Path, keys: Keys) -> None:
+    for domain in ("example.com", "sub.example.org"):
+        path = tmp_path / "keys" / domain / f"{domain}.s"
+        path.parent.mkdir(parents=True)
+        write_key(path, keys.path("rsa2048").read_bytes())
+    (tmp_path / "keys/example.com/other.s").write_text("not of this name")
+    text = "Mode s\nKeyTable csl:k=%:s:DIR/keys/%/%.s\nSigningTable csl:*=k\n"
+    _, written = made(tmp_path, keys, text)
+    assert [file.name for file in written.keys] == ["example.com.s.pem", "sub.example.org.s.pem"]
+    assert entries(written.senders) == [".  dkim(s=s,key=$senderdomain.s.pem,d=$senderdomain)"]
+
+
+KEY_FAULTS = {
+    "missing": (lambda path: path.unlink(), "key: KEY: No such file or directory"),
+    "empty": (
+        lambda path: path.write_text(""),
+        "key: key file KEY contains no PEM block; generate a new key: openssl genrsa -out NEWFILE 2048",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEY_FAULTS)
+def test_a_key_that_cannot_be_used_is_lost(tmp_path: Path, keys: Keys, name: str) -> None:
+    damage, said = KEY_FAULTS[name]
+    conf = Shape({CONF: DOMAIN}, {"s.pem": "rsa2048"}).write(tmp_path, keys)
+    damage(tmp_path / "s.pem")  # type: ignore[no-untyped-call]
+    foreign = read(conf)
+    written = files(foreign, Path("/ours"))
+    assert (written.keys, entries(written.senders)) == ((), [])
+    lost = [each.text for each in foreign.remarks if each.effect == LOST]
+    assert lost == [said.replace("KEY", f"{tmp_path}/s.pem")]
+
+
+@pytest.mark.parametrize(("domain", "selector"), [("../x", "s"), ("example.com", "../s"), ("a b", "s")])
+def test_names_that_lead_out_of_the_directory_of_keys_are_lost(
+    tmp_path: Path, keys: Keys, domain: str, selector: str
+) -> None:
+    text = f"Mode s\nKeyTable csl:a={domain}:{selector}:DIR/s.pem\nSigningTable x.y=a\n"
+    foreign, written = made(tmp_path, keys, text)
+    assert (written.keys, entries(written.senders)) == ((), [])
+    bad = selector if "/" in selector else domain
+    assert [each.text for each in foreign.remarks if each.effect == LOST] == [
+        f"key: '{bad}' cannot be part of a name in DNS"
+    ]
+
+
+def test_two_keys_of_one_name_are_a_fault(tmp_path: Path, keys: Keys) -> None:
+    write_key(tmp_path / "t.pem", keys.path("rsa4096").read_bytes())
+    text = (
+        "Mode s\nKeyTable csl:a=example.com:s:DIR/s.pem,b=example.com:s:DIR/t.pem\n"
+        "SigningTable a@x.y=a,x.y=b\n"
+    )
+    foreign, _ = made(tmp_path, keys, text)
+    assert [each.text for each in foreign.remarks if each.effect == LOST] == [
+        f"key: {tmp_path}/t.pem is another key than {tmp_path}/s.pem, with the same domain and selector;"
+        " keep the one whose record is in DNS"
+    ]
+
+
+# A configuration with which OpenDKIM does not start, and the error.
+REFUSED = {
+    "no value": ("Domain\n", "opendkim.conf, line 1: Domain has no value: OpenDKIM does not start"),
+    "no key table": (
+        "SigningTable csl:a=b\n",
+        "opendkim.conf, line 1: SigningTable without KeyTable: OpenDKIM does not start",
+    ),
+    "unknown canonicalization": (
+        f"{DOMAIN}Canonicalization relaxed/nofws\n",
+        "opendkim.conf, line 5: unknown Canonicalization: OpenDKIM does not start",
+    ),
+    "includes itself": (f"Include DIR/{CONF}\n", "opendkim.conf: more than 5 levels of Include"),
+    "no such table": ("KeyTable DIR/x\nSigningTable DIR/y\n", "y: No such file or directory"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_where_opendkim_does_not_start_there_is_an_error(tmp_path: Path, keys: Keys, name: str) -> None:
+    text, error = REFUSED[name]
+    conf = Shape({CONF: text}, {"s.pem": "rsa2048"}).write(tmp_path, keys)
+    with pytest.raises(ConfigError) as raised:
+        read(conf)
+    assert str(raised.value).replace(f"{tmp_path}/", "") == error
+    if PROGRAM:
+        assert subprocess.run([PROGRAM, "-n", "-x", conf], capture_output=True, check=False).returncode
+
+
+SOCKETS = {
+    "inet:8891@localhost": "inet:localhost:8891",
+    "inet:8891@127.0.0.1": "inet:127.0.0.1:8891",
+    "inet:8891": "inet:localhost:8891",
+    "inet6:8891@[::1]": "inet:[::1]:8891",
+    "local:/run/opendkim/opendkim.sock": "unix:/run/opendkim/opendkim.sock",
+    "/run/opendkim/opendkim.sock": "unix:/run/opendkim/opendkim.sock",
+}
+
+
+@pytest.mark.parametrize("value", SOCKETS)
+def test_the_socket_is_named_as_postfix_names_it(tmp_path: Path, keys: Keys, value: str) -> None:
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}Socket {value}\n")
+    assert foreign.milters == [SOCKETS[value]]

@@ -1,0 +1,140 @@
+"""``dkimpipe postfix --apply --replace-milter``: exactly one milter goes, and --revert restores each byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from applying import content, edit, verb, write
+
+from dkimpipe.admin.postfix.milter_lists import PARAMETERS
+from dkimpipe.admin.postfix.postconf import Postconf
+
+INET = "inet:localhost:8891"
+
+
+class Case(NamedTuple):
+    """Settings of main.cf, overrides in master.cf, the milter, and the lists that remain."""
+
+    main: dict[str, str]
+    overrides: dict[str, str]
+    milter: str
+    left: dict[str, str]
+
+
+CASES = {
+    "the only one": Case({"smtpd_milters": INET}, {}, INET, {"smtpd_milters": ""}),
+    "one of several": Case(
+        {"smtpd_milters": f"inet:127.0.0.1:11332, {INET} unix:/run/x"},
+        {},
+        INET,
+        {"smtpd_milters": "inet:127.0.0.1:11332, unix:/run/x"},
+    ),
+    "by its address": Case(
+        {"smtpd_milters": "inet:[127.0.0.1]:8891", "non_smtpd_milters": "inet:127.0.0.1:8891"},
+        {},
+        INET,
+        {"smtpd_milters": "", "non_smtpd_milters": ""},
+    ),
+    "in one list that follows the other": Case(
+        {"smtpd_milters": INET, "non_smtpd_milters": "$smtpd_milters"},
+        {},
+        INET,
+        {"smtpd_milters": "", "non_smtpd_milters": "$smtpd_milters"},
+    ),
+    "with settings of its own": Case(
+        {"smtpd_milters": "{ inet:localhost:8891, default_action=accept }, inet:localhost:9"},
+        {},
+        INET,
+        {"smtpd_milters": "inet:localhost:9"},
+    ),
+    "by a macro": Case(
+        {"opendkim": INET, "smtpd_milters": "inet:localhost:9, $opendkim"},
+        {},
+        INET,
+        {"smtpd_milters": "inet:localhost:9"},
+    ),
+    "a socket in the queue directory": Case(
+        {
+            "smtpd_milters": "local:opendkim/opendkim.sock",
+            "non_smtpd_milters": "unix:/opendkim/opendkim.sock",
+        },
+        {},
+        "unix:QUEUE/opendkim/opendkim.sock",
+        {"smtpd_milters": "", "non_smtpd_milters": ""},
+    ),
+    "of one service": Case(
+        {"smtpd_milters": "inet:localhost:9"},
+        {"smtp/inet/smtpd_milters": f"{INET},inet:localhost:9"},
+        INET,
+        {"smtpd_milters": "inet:localhost:9", "smtp/inet/smtpd_milters": "inet:localhost:9"},
+    ),
+    "the only one of a service": Case(
+        {"smtpd_milters": INET},
+        {"smtp/inet/smtpd_milters": INET},
+        INET,
+        {"smtpd_milters": "", "smtp/inet/smtpd_milters": ""},
+    ),
+    "another port": Case(
+        {"smtpd_milters": "inet:localhost:8892"}, {}, INET, {"smtpd_milters": "inet:localhost:8892"}
+    ),
+    "another host": Case(
+        {"smtpd_milters": "inet:192.0.2.1:8891"}, {}, INET, {"smtpd_milters": "inet:192.0.2.1:8891"}
+    ),
+}
+UNTOUCHED = ("another port", "another host")
+
+
+def lists(directory: Path) -> dict[str, str]:
+    """Return the lists of milters that are set, but for those of dkimpipe's own services."""
+    postconf = Postconf(directory)
+    found = {name: value for name, value in postconf.explicit.items() if name in PARAMETERS}
+    others = {name: each for name, each in postconf.overrides.items() if not name.startswith("dkimpipe")}
+    for service, overrides in others.items():
+        found |= {f"{service}/{name}": value for name, value in overrides.items() if name in PARAMETERS}
+    return found
+
+
+def written(tmp_path: Path, case: Case) -> Path:
+    directory = write(tmp_path / "etc", "internet site")
+    edit(directory, *(["-e", f"{name}={value}"] for name, value in case.main.items()))
+    edit(directory, *(["-P", f"{name}={value}"] for name, value in case.overrides.items()))
+    return directory
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_milter_is_taken_out_and_comes_back(tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    directory = written(tmp_path, case)
+    before = content(directory)
+    milter = case.milter.replace("QUEUE", Postconf(directory).value("queue_directory"))
+    done = verb(directory, "--apply", "--replace-milter", milter, "--user", "daemon")
+    assert (done.status, done.stderr) == (0, "")
+    assert lists(directory) == case.left
+    assert ("is replaced" in done.stdout.decode()) == (name not in UNTOUCHED)
+    again = verb(directory, "--apply", "--replace-milter", milter, "--user", "daemon")
+    assert again.stdout == b"nothing to change\n"
+    assert verb(directory, "--revert").status == 0
+    assert content(directory) == before
+
+
+def test_without_apply_it_is_only_printed(tmp_path: Path) -> None:
+    directory = written(tmp_path, CASES["the only one"])
+    before = content(directory)
+    done = verb(directory, "--replace-milter", INET, "--user", "daemon")
+    assert (
+        f"# the milter {INET} is replaced\npostconf -c {directory} -e smtpd_milters=\n"
+        in done.stdout.decode()
+    )
+    assert content(directory) == before
+
+
+def test_a_word_for_several_milters_is_an_error(tmp_path: Path) -> None:
+    case = Case({"both": f"{INET} inet:localhost:9", "smtpd_milters": "${both}"}, {}, INET, {})
+    directory = written(tmp_path, case)
+    done = verb(directory, "--replace-milter", INET)
+    assert (done.status, done.stderr) == (
+        78,
+        "dkimpipe: smtpd_milters: ${both} stands for several milters\nhint: write the milters in its place\n",
+    )
