@@ -20,12 +20,11 @@ def fault(address: str, time_limit: float = TIME_LIMIT) -> str:
             code, reply = client.ehlo()
     except ConfigError as error:
         return str(error)
-    except smtplib.SMTPServerDisconnected:
-        return "it closes the connection"
+    except smtplib.SMTPServerDisconnected as error:
+        is_late = isinstance(error.__context__, TimeoutError)
+        return f"no reply within {time_limit:g} s" if is_late else "it closes the connection"
     except smtplib.SMTPResponseException as error:
         return f"it replies {error.smtp_code}"
-    except TimeoutError:
-        return f"no reply within {time_limit:g} s"
     except OSError as error:
         return (error.strerror or str(error)).lower()
     return "" if code == 250 else f"it replies {code} {reply.decode(errors='replace')} to EHLO"

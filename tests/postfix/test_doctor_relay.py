@@ -1,0 +1,115 @@
+"""``check --postfix``: whether what ``relay`` names answers, and is a way back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from diagnosis import MAIN, MASTER, check, edit, run, write
+
+from dkimpipe.admin.postfix import answering, listener, planning
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.errors import ConfigError
+
+
+@contextmanager
+def server(*replies: bytes) -> Iterator[str]:
+    """A server on loopback that sends a greeting, and a reply to each command, and closes then."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            client, _ = listening.accept()
+            with client:
+                for at, reply in enumerate(replies):
+                    if at:
+                        client.recv(1000)
+                    client.sendall(reply)
+                if not replies:
+                    client.recv(1000)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(5)
+
+
+# Replies of a server, and what is wrong with it.
+SERVERS = {
+    "an SMTP server": ((b"220 mx ESMTP\r\n", b"250-mx\r\n250 XFORWARD\r\n", b"221 bye\r\n"), ""),
+    "a server that refuses": ((b"554 no\r\n",), "it replies 554"),
+    "a server that is too busy": ((b"421 busy\r\n",), "it replies 421"),
+    "a server without EHLO": (
+        (b"220 mx SMTP\r\n", b"502 what?\r\n", b"221 bye\r\n"),
+        "it replies 502 what? to EHLO",
+    ),
+    "a server that closes": ((b"",), "it closes the connection"),
+    "a server that greets and closes": ((b"220 mx ESMTP\r\n",), "it closes the connection"),
+    "a silent server": ((), "no reply within 0.5 s"),
+    "a server of something else": ((b"SSH-2.0-OpenSSH\r\n",), "it replies -1"),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_an_smtp_server_greets_and_takes_ehlo(name: str) -> None:
+    replies, fault = SERVERS[name]
+    with server(*replies) as address:
+        assert answering.fault(address, 0.5) == fault
+
+
+def test_a_port_where_nothing_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    assert answering.fault(address, 0.5) == "connection refused"
+
+
+def test_a_listener_elsewhere_that_answers_is_not_created_again(
+    tmp_path: Path, words: dict[str, str]
+) -> None:
+    """Two listeners on one port: Postfix would not start."""
+    replies = (b"220 mx ESMTP\r\n", b"250 mx\r\n", b"221 bye\r\n")
+    postconf = Postconf(write(tmp_path / "postfix", MAIN, MASTER, words))
+    with server(*replies) as address:
+        assert list(listener.missing(postconf, address, False)) == []
+    assert [each.option for each in listener.missing(postconf, address, False)][-1:] == ["-M"]
+
+
+@pytest.mark.parametrize("relay", ["127.0.0.1:587", "localhost:587", "127.0.0.1:25"])
+def test_a_port_where_mail_comes_in_is_no_way_back(
+    relay: str, directory: Path, words: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its restrictions would have been replaced by those of a listener: no mail would come in any more."""
+    edit(directory, f"PROGRAM => PROGRAM --relay={relay}", words)
+    names = "submission inet n       -       y", "smtp      inet  n       -       y"
+    text = (directory / "master.cf").read_text()
+    text = text.replace(names[0], names[0].replace("submission", "587"))
+    (directory / "master.cf").write_text(text.replace(names[1], names[1].replace("smtp  ", "25    ")))
+    before = (directory / "master.cf").read_bytes()
+    for verb in (["check", "--postfix"], ["postfix", "--apply"]):
+        assert run(directory, *verb) == (78, "")
+        assert f"dkimpipe: relay {relay}: mail comes in at " in capsys.readouterr().err
+    assert (directory / "master.cf").read_bytes() == before
+    with pytest.raises(ConfigError, match="cannot come back"):
+        planning.refuse_incoming(Postconf(directory), relay)
+
+
+@pytest.mark.parametrize(
+    "setting", ["smtpd_upstream_proxy_protocol = haproxy", "smtpd_command_filter = regexp:{{/x/ y}}"]
+)
+def test_what_main_cf_sets_for_clients_does_not_apply_to_the_listener(
+    setting: str, tmp_path: Path, words: dict[str, str]
+) -> None:
+    own = "10100 inet n - n - - smtpd\n".replace("10100", "127.0.0.1:10100")
+    master = MASTER.replace("PROGRAM", "PROGRAM --relay=127.0.0.1:10100") + own
+    main = f"{MAIN}{setting}\n"
+    directory = write(tmp_path / "postfix", main, master, words)
+    name = setting.partition(" ")[0]
+    hint = f"postconf -c {directory} -P 127.0.0.1:10100/inet/{name}="
+    assert f"hint: {hint}\n" in check(directory)[1]
+    assert run(directory, "postfix", "--apply")[0] == 0
+    assert name not in check(directory)[1]
+    (service,) = [each for each in Postconf(directory).running("smtpd") if each.port == "10100"]
+    assert Postconf(directory).value(name, service.id) == ""
