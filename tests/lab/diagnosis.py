@@ -292,7 +292,7 @@ def both(tmp_path: Path, words: dict[str, str]) -> Path:
     return write(tmp_path / "postfix", MAIN_BOTH, MASTER_BOTH, words)
 
 
-def tests_of(faults: Mapping[str, Fault]) -> tuple[Callable[..., None], Callable[..., None]]:
+def checks_of(faults: Mapping[str, Fault]) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return the tests of a table of faults: what the check prints, and that its commands fix them."""
 
     @pytest.mark.parametrize("name", faults)

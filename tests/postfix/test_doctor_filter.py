@@ -15,13 +15,13 @@ from diagnosis import (
     SERVICE,
     Fault,
     check,
+    checks_of,
     damage,
     edit,
     error,
     fill,
     hints,
     run,
-    tests_of,
     warning,
 )
 
@@ -296,7 +296,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = checks_of(FAULTS)
 
 
 @pytest.mark.parametrize("name", ["there is no filter", "argv runs another program"])

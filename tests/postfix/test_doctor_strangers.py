@@ -8,8 +8,8 @@ from diagnosis import (
     SERVICE,
     SIGNED,
     Fault,
+    checks_of,
     error,
-    tests_of,
     warning,
 )
 
@@ -124,4 +124,4 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = checks_of(FAULTS)

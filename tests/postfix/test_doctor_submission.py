@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from diagnosis import AMAVIS, GOOD, Fault, check, damage, error, hints, run, tests_of, warning
+from diagnosis import AMAVIS, GOOD, Fault, check, checks_of, damage, error, hints, run, warning
 
 NEW_SUBMISSION = (
     "postconf -c DIR -M 'submission/inet=submission inet n - y - - smtpd"
@@ -381,7 +381,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = checks_of(FAULTS)
 
 
 def test_the_submission_that_it_makes_needs_apply_and_nothing_more(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diagnosis import AGAIN, AMAVIS, TOO_LATE, Fault, error, tests_of, warning
+from diagnosis import AGAIN, AMAVIS, TOO_LATE, Fault, checks_of, error, warning
 
 SENT_SO_OFTEN = "one message to many is signed and sent once per"
 NOT_CONVERTED = "8-bit text is converted after signing for old next hops"
@@ -314,4 +314,4 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = tests_of(FAULTS)
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = checks_of(FAULTS)

@@ -219,7 +219,10 @@ def _filter_settings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _lost_logins(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
     """Check for entries with login= where mail comes back from another filter: XFORWARD passes no login."""
-    place = client_options.first_login_entry(settings)
+    try:
+        place = client_options.first_login_entry(settings)
+    except Trouble:
+        return  # the test run reports it
     for service in sources.before_another_filter(postconf, SIGN) if place else ():
         proxy = postconf.value("smtpd_proxy_filter", service.id)
         other = proxy or postconf.value("content_filter", service.id)
