@@ -5,8 +5,10 @@ with every line end (CRLF or LF) as one LF; other CRs stay. The header of a mess
 the body is processed in chunks.
 """
 
-from dkimpipe.errors import HeaderError
-from dkimpipe.files import CHUNK
+import posix
+
+from dkimpipe.errors import HeaderError, InputError
+from dkimpipe.files import CHUNK, why
 from dkimpipe.longlines import BodyLines, fold_header
 
 TYPE_CHECKING = False
@@ -23,6 +25,17 @@ _NO_SUCH_MAIL = "no mail program writes such a header: inspect the message, then
 
 # RFC 5322 section 2.2: a field name is printable US-ASCII without the colon.
 _NAME_OCTETS = bytes(octet for octet in range(33, 127) if octet != ord(":"))
+
+
+def read_standard_input(size: int) -> bytes:
+    """Return at most that many octets, none at the end. Raises InputError."""
+    try:
+        return posix.read(0, size)
+    except BlockingIOError:
+        posix.set_blocking(0, True)
+        return read_standard_input(size)
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {why(error)}") from None
 
 
 class Field:
@@ -191,23 +204,25 @@ def _scan(octets: bytes, at: int, ended: bool) -> "tuple[list[Field], int] | Non
     names: list[bytes] = []
     starts: list[int] = []
     end = size = len(octets)
+    # Without line ends before continuation lines, a search for the end of a line finds that of a field.
+    unfolded = octets.replace(b"\n ", b"\0 ").replace(b"\n\t", b"\0\t")
     while at < size:
         after = octets.find(b"\n", at) + 1
-        if not after:
-            if not ended:
-                return None
-            after = size
-        if octets[at] not in b" \t" or not starts:
-            line = octets[at:after]
-            name = _field_name(line)
-            if not name:
-                end = after if line in (b"\n", b"\r\n") else at
-                break
-            if len(names) == MAX_FIELDS:
-                raise HeaderError(f"the header has more than {MAX_FIELDS} fields", _NO_SUCH_MAIL)
-            names.append(name)
-            starts.append(at)
-        at = after
+        if not after and not ended:
+            return None
+        line = octets[at : after or size]
+        name = _field_name(line)
+        if not name:
+            end = after if line in (b"\n", b"\r\n") else at
+            break
+        after = unfolded.find(b"\n", at) + 1
+        if not after and not ended:
+            return None
+        if len(names) == MAX_FIELDS:
+            raise HeaderError(f"the header has more than {MAX_FIELDS} fields", _NO_SUCH_MAIL)
+        names.append(name)
+        starts.append(at)
+        at = after or size
     else:
         if not ended:
             return None

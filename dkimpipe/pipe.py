@@ -9,10 +9,9 @@ import time
 from dkimpipe import guard, log, spool
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
-from dkimpipe.errors import InputError, Trouble
-from dkimpipe.files import why
+from dkimpipe.errors import Trouble
 from dkimpipe.handover import hand_over
-from dkimpipe.message import Message
+from dkimpipe.message import Message, read_standard_input
 from dkimpipe.signatures import Signatures
 
 TYPE_CHECKING = False
@@ -62,14 +61,3 @@ def signed(
     top = b"" if settings.recipients else message.envelope_line
     complete.put_on_top(top + signatures.fields(int(clock())))
     return complete, signatures
-
-
-def read_standard_input(size: int) -> bytes:
-    """Return at most that many octets, none at the end. Raises InputError."""
-    try:
-        return posix.read(0, size)
-    except BlockingIOError:
-        posix.set_blocking(0, True)
-        return read_standard_input(size)
-    except OSError as error:
-        raise InputError(f"cannot read standard input: {why(error)}") from None

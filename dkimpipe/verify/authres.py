@@ -7,22 +7,24 @@ quoted pairs (such as Mail::AuthenticationResults), or quotes.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import NamedTuple
-
 from dkimpipe.tags import WIDTH
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NAME = b"authentication-results"
+# The methods, by the name of the signature field in lower case.
+METHODS = {b"dkim-signature": "dkim", b"domainkey-signature": "domainkeys"}
 _MAX_VALUE = 255  # characters
 _SPECIAL = '"\\;()'
-_WORD = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"  # a token of RFC 2045; a domain is one, too
+_LABEL = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 # RFC 5322, without "/", "=" and "?": a token has none of them, and not all read header.i==@example.com.
-_ATOM = r"[A-Za-z0-9!#$%&'*+^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9_-]+"
-_NEEDS_NO_QUOTES = re.compile(rf"{_WORD}|(?:{_ATOM}(?:\.{_ATOM})*)?@{_LABEL}(?:\.{_LABEL})*")
+_ATOM = _LABEL + "!#$%&'*+^`{|}~"
+_WORD = _ATOM + "."  # a token of RFC 2045; a domain is one, too
 
 
-class ResInfo(NamedTuple):
+class ResInfo:
     """The result of one method, which is ``resinfo`` in the grammar (section 2.2).
 
     ``method``      dkim or domainkeys
@@ -31,10 +33,15 @@ class ResInfo(NamedTuple):
     ``reason``      in words, or empty
     """
 
-    method: str
-    result: str
-    properties: tuple[tuple[str, str], ...] = ()
-    reason: str = ""
+    __slots__ = ("method", "properties", "reason", "result")
+
+    def __init__(
+        self, method: str, result: str, properties: tuple[tuple[str, str], ...] = (), reason: str = ""
+    ) -> None:
+        self.method = method
+        self.result = result
+        self.properties = properties
+        self.reason = reason
 
 
 def write(authserv_id: str, resinfos: Sequence[ResInfo]) -> bytes:
@@ -59,4 +66,16 @@ def write(authserv_id: str, resinfos: Sequence[ResInfo]) -> bytes:
 def _value(text: str) -> str:
     """Return a value in a form that is safe in the field: at most _MAX_VALUE characters of it."""
     text = "".join([c if " " <= c <= "~" and c not in _SPECIAL else "?" for c in text[:_MAX_VALUE]])
-    return text if _NEEDS_NO_QUOTES.fullmatch(text) else f'"{text}"'
+    return text if _needs_no_quotes(text) else f'"{text}"'
+
+
+def _needs_no_quotes(text: str) -> bool:
+    local_part, at, domain = text.partition("@")
+    if not at:
+        return text != "" and not text.strip(_WORD)
+    return (not local_part or _is_dotted(local_part, _ATOM)) and _is_dotted(domain, _LABEL)
+
+
+def _is_dotted(text: str, letters: str) -> bool:
+    """Return whether this is words of these letters, with a dot between each two."""
+    return all(word and not word.strip(letters) for word in text.split("."))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from dkimpipe import digest
-from dkimpipe.body import EMPTY, BodyHashes
+from dkimpipe.body import EMPTY
 from dkimpipe.canonical import Body
 from dkimpipe.dkim import signed_data
-from dkimpipe.message import Field, Message
-from dkimpipe.verify.keyrecord import KeyRecord
-from dkimpipe.verify.signature import Signature, without_value
+from dkimpipe.verify.signature import without_value
 from dkimpipe.verify.verdict import Failure, PermanentError, Unacceptable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dkimpipe.body import BodyHashes
     from dkimpipe.digest import Hash
+    from dkimpipe.message import Field, Message
+    from dkimpipe.verify.keyrecord import KeyRecord
+    from dkimpipe.verify.signature import Signature
 
 
 class DkimCheck:
@@ -39,8 +41,12 @@ class DkimCheck:
         """Raise Failure if the body is not the one that was signed."""
         if self._length and self._length.missing:
             raise Failure("body is shorter than l=")
-        if self._hash.digest() != self.signature.body_hash:
+        if not self.has_right_body():
             raise Failure("body altered")
+
+    def has_right_body(self) -> bool:
+        """Return whether the body, or as much of it as l= covers, is the one that was signed."""
+        return self._hash.digest() == self.signature.body_hash
 
     def check_key(self, record: KeyRecord) -> None:
         """Raise PermanentError if the key may not sign this (section 6.1.2)."""

@@ -11,13 +11,17 @@ of RFC 7489), if ``sp`` and ``np`` differ, or if there are several records at on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 
 from dkimpipe.errors import RejectedError
 from dkimpipe.verify import taglist
 from dkimpipe.verify.alignment import is_aligned
-from dkimpipe.verify.policyrecord import Tags
-from dkimpipe.verify.resolver import Resolver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dkimpipe.verify.policyrecord import Tags
+    from dkimpipe.verify.resolver import Resolver
 
 _MAX_PARENTS = 8  # names that are queried above one author domain
 _POLICIES = (b"none", b"quarantine", b"reject")

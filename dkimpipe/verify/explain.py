@@ -12,7 +12,11 @@ from dkimpipe.verify import second_opinion, transit
 from dkimpipe.verify.dkim import DkimCheck
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.signature import Signature
-from dkimpipe.verify.verifier import Check, SignatureResult, Verifier
+from dkimpipe.verify.verifier import SignatureResult, Verifier
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.verify.verifier import Check
 
 
 def explain(

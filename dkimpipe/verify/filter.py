@@ -8,7 +8,7 @@ retried for days; passed on unverified, it could contain a forged Authentication
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
 from dkimpipe import guard, log, spool
@@ -16,14 +16,14 @@ from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
 from dkimpipe.errors import HeaderError, RejectedError, Trouble, UsageError, one_line
 from dkimpipe.handover import hand_over
-from dkimpipe.message import Message
-from dkimpipe.pipe import read_standard_input
-from dkimpipe.verify import summary
-from dkimpipe.verify.authres import write
-from dkimpipe.verify.forged import without_forged
-from dkimpipe.verify.resolver import Resolver
+from dkimpipe.message import Message, read_standard_input
+from dkimpipe.verify import authres, summary
 from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.verifier import Verifier
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.verify.resolver import Resolver
 
 # Octets. Postfix limits a field by header_size_limit, but the whole header only by the size of a message: a
 # header below this limit is checked, for otherwise it would wait in the queue, or pass unchecked.
@@ -37,9 +37,9 @@ def verify(arguments: list[str]) -> int:
     if arguments == ["--help"]:
         from dkimpipe.verify.usage import HELP
 
-        os.write(1, HELP.encode())
+        posix.write(1, HELP.encode())
         return 0
-    parent = os.getppid()
+    parent = posix.getppid()
     guard.limit_time()
     settings = VerifySettings()
     read_settings(arguments, settings)
@@ -50,7 +50,7 @@ def verify(arguments: list[str]) -> int:
     try:
         return _pass_on(settings, parent)
     except RejectedError as rejected:
-        os.write(2, f"{rejected.code} dkimpipe: {one_line(str(rejected))}\n".encode())
+        posix.write(2, f"{rejected.code} dkimpipe: {one_line(str(rejected))}\n".encode())
         if syslog:
             log.to_syslog(f"rejected: {rejected}", "warning")
         return rejected.status
@@ -64,13 +64,13 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
     resolver, hostname = settings.resolver(), settings.authserv_id
     message = _read_header()
     bodies = BodyHashes(large=not message.small)
-    verifier = Verifier(message, bodies)
+    verifier = Verifier(message, bodies, lenient=settings.yes("reject_fail"))
 
     if settings.yes("explain"):
         return _explain(message, bodies, verifier, resolver)
 
     complete = spool.new(message.small, room=_ROOM + len(message.envelope_line))
-    complete.write(without_forged(message, hostname))
+    complete.write(_without_forged(message, hostname))
     for chunk in message.body():
         complete.write(chunk)
         bodies.update(chunk)
@@ -82,13 +82,33 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
         # With a separate time limit: otherwise slow servers for many keys would circumvent every policy.
         policy.reject(message, results, settings.resolver(), settings)
     resinfos = summary.resinfos(results, verifier.unchecked)
-    field = write(hostname, resinfos).replace(b"\n", message.line_end)
+    field = authres.write(hostname, [*resinfos, *_carried_over(message, hostname)]).replace(
+        b"\n", message.line_end
+    )
     # A message without a header may begin with white space, which would continue our field.
     gap = b"" if message.header else message.line_end
     top = b"" if settings.recipients else message.envelope_line
     complete.put_on_top(top + field + message.line_end + gap)
 
     return hand_over(complete, settings, parent, log.Report(summary.line(resinfos), message))
+
+
+def _without_forged(message: Message, hostname: str) -> bytes:
+    if authres.NAME not in message.by_name:
+        return message.header
+    from dkimpipe.verify.forged import without_forged
+
+    return without_forged(message, hostname)
+
+
+def _carried_over(message: Message, hostname: str) -> list[authres.ResInfo]:
+    """Return the results that our own host recorded before, in fields that are removed."""
+    order = [field.name for field in message.fields if field.name in (authres.NAME, b"received")]
+    if order[:1] != [authres.NAME] or b"received" not in order:
+        return []
+    from dkimpipe.verify.ownresults import carried_over
+
+    return carried_over(message, hostname)
 
 
 def _read_header() -> Message:
@@ -107,5 +127,5 @@ def _explain(message: Message, bodies: BodyHashes, verifier: Verifier, resolver:
     bodies.finish()
     results = verifier.verify(resolver, int(time.time()))
     lines = [f"{one_line(line)}\n" for line in explain(message, body, verifier, results, resolver)]
-    os.write(1, "".join(lines).encode())
+    posix.write(1, "".join(lines).encode())
     return 0 if any(each.result == "pass" for each in results) else _NONE_VALID

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from unicodedata import normalize
 
 from dkimpipe.address import to_u_labels
-from dkimpipe.message import Field, Message
+from dkimpipe.verify.authres import NAME
 from dkimpipe.verify.structured import parts
 
-NAME = b"authentication-results"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.message import Field, Message
+
+_patterns: dict[str, re.Pattern[str]] = {}
 _ENCODED_WORD = re.compile(rb"=\?[^?]+\?[bBqQ]\?")
 
 
@@ -55,7 +57,7 @@ def claims_to_be_ours(field: Field, authserv_id: str) -> bool:
         pass  # the naive reading covers the rest
     if not known or not _plain(known[0]).strip() or _ENCODED_WORD.search(value):
         return True
-    ours = _pattern(authserv_id)
+    ours = _patterns.get(authserv_id) or _patterns.setdefault(authserv_id, _pattern(authserv_id))
     return any(ours.search(_plain(reading)) for reading in (b";".join(known), value))
 
 
@@ -66,6 +68,8 @@ class _Plain(dict[int, str]):
     """
 
     def __missing__(self, code: int) -> str:
+        from unicodedata import normalize
+
         letters = normalize("NFKD", chr(code)).lower().replace("\u3002", ".")
         kept = [c if c.isalnum() or c in "._-;" else " " for c in letters]
         self[code] = "".join(kept)
@@ -79,7 +83,6 @@ def _plain(value: bytes) -> str:
     return value.decode("utf-8", "replace").translate(_PLAIN)
 
 
-@functools.lru_cache(maxsize=1)
 def _pattern(authserv_id: str) -> re.Pattern[str]:
     """Return a pattern for this name, with spaces anywhere in it, at the start of a part of plain text."""
     labels = []

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple, Union
-
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-from dkimpipe.keys import MIN_RSA_BITS
 from dkimpipe.verify import taglist
 from dkimpipe.verify.verdict import PermanentError
+from dkimpipe.verify.verificationkey import OtherKeyError, PssKeyError, VerificationKey
 
-PublicKey = Union[rsa.RSAPublicKey, ed25519.Ed25519PublicKey]
-
-_MAX_RSA_BITS = 16384  # OpenSSL takes no more
+MIN_RSA_BITS = 1024  # RFC 8301 section 3.2
+MAX_RSA_BITS = 16384  # OpenSSL takes no more
 _MAX_TEXT = 16384  # octets; such a key has 3000 of them
 NO_KEY = "not a key record: no p="
 REVOKED = "key is revoked"
+_BASE64 = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/="
 # Visible characters that base64 does not have, such as quotes where a value was split.
-_FOREIGN = re.compile(rb"[\x21-\x7e](?<![A-Za-z0-9+/=])")
-_HASHES = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
+_FOREIGN = bytes(range(0x21, 0x7F)).translate(None, _BASE64)
 
 
 class KeyRecordError(PermanentError):
@@ -38,7 +29,7 @@ class KeyRecordError(PermanentError):
         self.value = value
 
 
-class KeyRecord(NamedTuple):
+class KeyRecord:
     """A usable key record.
 
     ``type``         rsa or ed25519
@@ -47,22 +38,24 @@ class KeyRecord(NamedTuple):
     ``services``     s=
     ``flags``        t=
     ``granularity``  g=, which DomainKeys enforces and DKIM does not; None if absent
-    ``is_dkim``      whether v=DKIM1 is present
     """
 
-    key: PublicKey
-    type: str
-    tags: dict[bytes, bytes]
-    hashes: frozenset[bytes] | None
-    services: frozenset[bytes]
-    flags: frozenset[bytes]
-    granularity: bytes | None
-    is_dkim: bool
+    __slots__ = ("flags", "granularity", "hashes", "key", "services", "tags", "type")
+
+    def __init__(self, key: VerificationKey, tags: dict[bytes, bytes]) -> None:
+        self.key = key
+        self.type = key.type
+        self.tags = tags
+        # An empty h= allows no hash: RFC 6376 section 3.2, an empty value is the empty string.
+        self.hashes = frozenset(taglist.words(tags[b"h"])) - {b""} if b"h" in tags else None
+        self.services = frozenset(taglist.words(tags.get(b"s", b"*")))
+        self.flags = frozenset(taglist.words(tags.get(b"t", b"")))
+        self.granularity = tags.get(b"g")
 
     @property
     def bits(self) -> int:
         """The size of the key."""
-        return self.key.key_size if isinstance(self.key, rsa.RSAPublicKey) else 256
+        return self.key.bits
 
     def allows_hash(self, name: str) -> bool:
         """Return whether the key may sign a hash such as sha256 (RFC 6376 section 3.6.1, h=)."""
@@ -82,26 +75,12 @@ class KeyRecord(NamedTuple):
         return fits and len(begin + end) <= len(local_part)
 
     def verifies(self, signature: bytes, digest: bytes, hash_name: str) -> bool:
-        """Return whether this key made a signature: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA (RFC 8463)."""
-        try:
-            if isinstance(self.key, rsa.RSAPublicKey):
-                algorithm = utils.Prehashed(_HASHES[hash_name]())
-                self.key.verify(signature, digest, padding.PKCS1v15(), algorithm)
-            else:
-                self.key.verify(signature, digest)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        """Return whether this key made the signature of a digest."""
+        return self.key.verifies(signature, digest, hash_name)
 
     def made(self, signature: bytes) -> bool | None:
         """Return whether this key made a signature, of any data; None if its type does not show it."""
-        if not isinstance(self.key, rsa.RSAPublicKey):
-            return None
-        try:
-            self.key.recover_data_from_signature(signature, padding.PKCS1v15(), None)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        return self.key.made(signature)
 
 
 def parse(text: bytes) -> KeyRecord:
@@ -121,17 +100,7 @@ def parse(text: bytes) -> KeyRecord:
     kind = tags.get(b"k", b"rsa").decode("utf-8").lower()
     if kind not in ("rsa", "ed25519"):
         raise KeyRecordError("key record: k= is unknown", b"k", tags[b"k"])
-    return KeyRecord(
-        _public_key(kind, tags[b"p"]),
-        kind,
-        tags,
-        # An empty h= allows no hash: RFC 6376 section 3.2, an empty value is the empty string.
-        frozenset(taglist.words(tags[b"h"])) - {b""} if b"h" in tags else None,
-        frozenset(taglist.words(tags.get(b"s", b"*"))),
-        frozenset(taglist.words(tags.get(b"t", b""))),
-        tags.get(b"g"),
-        b"v" in tags,
-    )
+    return KeyRecord(_key(kind, tags[b"p"]), tags)
 
 
 def _check_version(tags: dict[bytes, bytes]) -> None:
@@ -144,28 +113,27 @@ def _check_version(tags: dict[bytes, bytes]) -> None:
 
 def foreign(base64: bytes) -> set[bytes]:
     """Return the characters of p= that are ignored, as base64 does not have them (RFC 2045 section 6.8)."""
-    return set(_FOREIGN.findall(base64))
+    return {bytes([octet]) for octet in base64 if octet in _FOREIGN}
 
 
 def key_octets(base64: bytes) -> bytes:
     """Return the octets of p=. Raises ValueError."""
-    return taglist.base64(_FOREIGN.sub(b"", base64))
+    return taglist.base64(base64.translate(None, _FOREIGN))
 
 
-def _public_key(kind: str, base64: bytes) -> PublicKey:
+def _key(kind: str, base64: bytes) -> VerificationKey:
     if not base64:
         raise KeyRecordError(REVOKED)
     try:
-        octets = key_octets(base64)
-        if kind == "ed25519":
-            return ed25519.Ed25519PublicKey.from_public_bytes(octets)
-        key = load_der_public_key(octets)  # a SubjectPublicKeyInfo, or an RSAPublicKey alone
-    except (ValueError, UnsupportedAlgorithm):
+        key = VerificationKey(kind, key_octets(base64))
+    except PssKeyError:
+        raise KeyRecordError("key record: p= is a key for RSASSA-PSS, not for DKIM") from None
+    except OtherKeyError:
+        raise KeyRecordError("key record: p= does not match k=", b"p", base64) from None
+    except ValueError:
         raise KeyRecordError("key record: p= is not a valid key", b"p", base64) from None
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise KeyRecordError("key record: p= does not match k=", b"p", base64)
-    if key.key_size < MIN_RSA_BITS:  # RFC 8301 section 3.2
-        raise KeyRecordError(f"key has {key.key_size} bits, less than {MIN_RSA_BITS}")
-    if key.key_size > _MAX_RSA_BITS:
-        raise KeyRecordError(f"key has {key.key_size} bits, more than {_MAX_RSA_BITS}")
+    if key.type == "rsa" and key.bits < MIN_RSA_BITS:
+        raise KeyRecordError(f"key has {key.bits} bits, less than {MIN_RSA_BITS}")
+    if key.bits > MAX_RSA_BITS:
+        raise KeyRecordError(f"key has {key.bits} bits, more than {MAX_RSA_BITS}")
     return key

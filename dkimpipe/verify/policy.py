@@ -16,20 +16,25 @@ In doubt a message is not rejected: if DNS failed for a signature that could hav
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
-from typing import Callable
-
 from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.lenient import only_mailbox
-from dkimpipe.message import Message
 from dkimpipe.verify import policyrecord
-from dkimpipe.verify.resolver import Resolver
-from dkimpipe.verify.settings import VerifySettings
 from dkimpipe.verify.structured import parts
 from dkimpipe.verify.verdict import TemporaryError
-from dkimpipe.verify.verifier import SignatureResult
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from dkimpipe.message import Message
+    from dkimpipe.verify.resolver import Resolver
+    from dkimpipe.verify.settings import VerifySettings
+    from dkimpipe.verify.verifier import SignatureResult
+
+    # A function that raises RejectedError if the policy is violated, and its arguments but for the resolver.
+    Policy = tuple[Any, ...]
 
 _MAX_AUTHORS = 4  # domains whose policies are queried
 
@@ -44,44 +49,44 @@ def reject(
             raise UnverifiedError(each.reason)
     if not settings.yes("reject_fail"):
         return
-    domains = _policies(message, results, resolver, settings)
+    domains = _policies(message, results, settings)
     for number, policies in enumerate(domains):
         resolver.share(len(domains) - number)
-        for enforce in policies:
+        for enforce, *known in policies:
             try:
-                enforce()
+                enforce(*known, resolver)
             except TemporaryError as error:
                 if needs_dns:
                     raise UnverifiedError(str(error)) from None
 
 
 def _policies(
-    message: Message, results: Sequence[SignatureResult], resolver: Resolver, settings: VerifySettings
-) -> list[list[Callable[[], None]]]:
-    """Return for each domain functions that look up a policy and raise RejectedError if it is violated."""
+    message: Message, results: Sequence[SignatureResult], settings: VerifySettings
+) -> list[list[Policy]]:
+    """Return the policies of each domain."""
     authors = _domains(message, b"from")[:_MAX_AUTHORS]
     senders = _domains(message, b"sender")[:1] or authors
     dkim, domainkeys = (_signers(results, method) for method in ("dkim", "domainkeys"))
-    domains: dict[bytes, list[Callable[[], None]]] = {domain: [] for domain in senders + authors}
+    domains: dict[bytes, list[Policy]] = {domain: [] for domain in senders + authors}
     for domain in dict.fromkeys(senders):
-        domains[domain].append(functools.partial(_domainkeys, domain, dkim + domainkeys, resolver))
+        domains[domain].append((_domainkeys, domain, dkim + domainkeys))
     for domain in authors:
-        domains[domain].append(functools.partial(_adsp, domain, dkim, resolver))
+        domains[domain].append((_adsp, domain, dkim))
     if authors and settings.yes("dmarc"):
         from dkimpipe.verify import dmarc, spf
 
         passed = list(spf.passed(message, settings.authserv_id))
         for domain in authors:
-            domains[domain].append(functools.partial(dmarc.enforce, domain, dkim, passed, resolver))
+            domains[domain].append((dmarc.enforce, domain, dkim, passed))
     return list(domains.values())
 
 
 def _signers(results: Sequence[SignatureResult], method: str) -> list[bytes]:
-    """Return the domains whose signatures are valid, or could be if DNS answered."""
+    """Return the domains whose signatures are valid, could be if DNS answered, or are for other verifiers."""
     return [
-        each.signature.domain
+        each.signature.domain if each.signature and each.result in ("pass", "temperror") else each.vouching
         for each in results
-        if each.signature and each.method == method and each.result in ("pass", "temperror")
+        if each.method == method
     ]
 
 

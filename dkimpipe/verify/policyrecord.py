@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dkimpipe.verify import taglist
-from dkimpipe.verify.resolver import Resolver
 
-Tags = dict[bytes, bytes]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dkimpipe.verify.resolver import Resolver
+
+    Tags = dict[bytes, bytes]
 
 
 def one(name: str, is_policy: Callable[[Tags], bool], resolver: Resolver) -> Tags:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import socket
-from typing import ClassVar
+import posix
 
-from dkimpipe import publickey
 from dkimpipe.address import is_domain, to_a_labels
 from dkimpipe.config import OPTIONS, VERIFY_CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, printable
-from dkimpipe.files import Place, read_file
+from dkimpipe.files import read_file
 from dkimpipe.verify.resolver import Resolver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    from dkimpipe.files import Place
 
 _YES_OR_NO = OPTIONS["verbose"]
 
@@ -56,7 +60,7 @@ class VerifySettings(Settings):
     @property
     def authserv_id(self) -> str:
         """The authserv-id of the field (RFC 8601 section 2.5): hostname, by default the system's."""
-        name = self.get("hostname") or socket.gethostname()
+        name = self.get("hostname") or posix.uname().nodename
         try:
             domain = to_a_labels(name.encode()).rstrip(b".")
         except ValueError:
@@ -95,6 +99,8 @@ def _record(path: str, place: Place) -> bytes:
             from dkimpipe.verify import recordfile
 
             return recordfile.text(octets)
+        from dkimpipe import publickey
+
         read = publickey.public if b"PRIVATE KEY-----" in octets else publickey.public_key_file
         return publickey.key_record(*read(path), {}).encode()
     except ConfigError as error:

@@ -5,17 +5,17 @@ DKIM-Signature (section 3.5) and DomainKey-Signature (RFC 4870 section 3.3) diff
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
-
 from dkimpipe.address import is_at_or_below, is_domain, to_a_labels
 from dkimpipe.dkim import KEY_TYPES
-from dkimpipe.message import Field
 from dkimpipe.options import CANONICALIZATIONS
 from dkimpipe.verify import taglist
+from dkimpipe.verify.authres import METHODS
 from dkimpipe.verify.verdict import PermanentError
 
-METHODS = {b"dkim-signature": "dkim", b"domainkey-signature": "domainkeys"}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.message import Field
+
 _REQUIRED = {
     "dkim": (b"v", b"a", b"b", b"bh", b"d", b"h", b"s"),
     "domainkeys": (b"b", b"c", b"d", b"q", b"s"),
@@ -23,14 +23,13 @@ _REQUIRED = {
 # RFC 8301 section 3.1: rsa-sha1 has permanently failed for DKIM.
 _ALGORITHMS = {"dkim": ("rsa-sha256", "ed25519-sha256"), "domainkeys": ("rsa-sha1",)}
 _QUERIES = {"dkim": (b"dns/txt", b"dns"), "domainkeys": (b"dns",)}  # "dns" alone: before RFC 4871
-_OF_DKIM = (b"i", b"l", b"t", b"x")  # DomainKeys ignores these (RFC 4870 section 3.3)
+OF_DKIM = (b"i", b"l", b"t", b"x")  # DomainKeys ignores these (RFC 4870 section 3.3)
 _MAX_FIELD = 65536  # octets
 _MAX_NUMBER = 76  # digits: RFC 6376 section 3.5, l=
-_QUOTED = re.compile(rb"=([0-9A-F]{2})")
-_B_VALUE = re.compile(rb"(?s)((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
+_HEXADECIMAL = b"0123456789ABCDEF"
 
 
-class Signature(NamedTuple):
+class Signature:
     """The content of a signature field.
 
     ``method``       dkim or domainkeys
@@ -44,22 +43,54 @@ class Signature(NamedTuple):
     ``expires``      x=, seconds since 1970, None for never
     """
 
-    method: str
-    field: Field
-    tags: dict[bytes, bytes]
-    algorithm: str
-    key_type: str
-    hash_name: str
-    header_canonicalization: str
-    body_canonicalization: str
-    domain: bytes
-    selector: bytes
-    identity: bytes
-    names: tuple[bytes, ...]
-    body_hash: bytes
-    signature: bytes
-    body_length: int | None
-    expires: int | None
+    __slots__ = (
+        "algorithm",
+        "body_canonicalization",
+        "body_hash",
+        "body_length",
+        "domain",
+        "expires",
+        "field",
+        "hash_name",
+        "header_canonicalization",
+        "identity",
+        "key_type",
+        "method",
+        "names",
+        "selector",
+        "signature",
+        "tags",
+    )
+
+    def __init__(
+        self, method: str, field: Field, tags: dict[bytes, bytes], algorithms: tuple[str, ...] = ()
+    ) -> None:
+        """Raise ValueError with the fault in words. ``algorithms``: by default those that are secure."""
+        if method == "dkim" and tags[b"v"] != b"1":
+            raise ValueError("v= is not 1")
+        if not set(taglist.words(tags.get(b"q", b"dns/txt"))).intersection(_QUERIES[method]):
+            raise ValueError("q= is unknown")
+        self.method, self.field, self.tags = method, field, tags
+        # Only DomainKeys may omit it (RFC 4870 section 3.3).
+        self.algorithm = _text(tags.get(b"a", b"rsa-sha1"))
+        if self.algorithm not in (algorithms or _ALGORITHMS[method]):
+            raise ValueError("a= is unknown or obsolete")
+        self.key_type, self.hash_name = KEY_TYPES[self.algorithm], self.algorithm.partition("-")[2]
+        self.header_canonicalization, self.body_canonicalization = _canonicalizations(
+            method, _text(tags.get(b"c", b"simple"))
+        )
+        self.domain, self.selector = _name(tags, b"d"), _name(tags, b"s")
+        names = tuple(taglist.words(tags.get(b"h", b"")))
+        if method == "dkim" and b"from" not in names:
+            raise ValueError("h= does not include from")
+        self.names = names if b"h" in tags else ()
+        signed, self.expires = _number(tags, b"t"), _number(tags, b"x")
+        if self.expires is not None and self.expires < (signed or 0):
+            raise ValueError("x= is before t=")
+        self.identity = _identity(tags, self.domain)
+        self.body_hash = _base64(tags, b"bh") if method == "dkim" else b""
+        self.signature = _base64(tags, b"b")
+        self.body_length = _number(tags, b"l")
 
     @property
     def key_name(self) -> str:
@@ -78,52 +109,22 @@ def parse(field: Field) -> Signature:
             if tag not in tags:
                 raise ValueError(f"{tag.decode()}= is missing")
         if method == "domainkeys":
-            tags = {tag: value for tag, value in tags.items() if tag not in _OF_DKIM}
-        return _checked(method, field, tags)
+            tags = {tag: value for tag, value in tags.items() if tag not in OF_DKIM}
+        return Signature(method, field, tags)
     except ValueError as error:
         raise PermanentError(str(error)) from None
-
-
-def _checked(method: str, field: Field, tags: dict[bytes, bytes]) -> Signature:
-    if method == "dkim" and tags[b"v"] != b"1":
-        raise ValueError("v= is not 1")
-    if not set(taglist.words(tags.get(b"q", b"dns/txt"))).intersection(_QUERIES[method]):
-        raise ValueError("q= is unknown")
-    algorithm = _text(tags.get(b"a", b"rsa-sha1"))  # only DomainKeys may omit it (RFC 4870 section 3.3)
-    if algorithm not in _ALGORITHMS[method]:
-        raise ValueError("a= is unknown or obsolete")
-    header, body = _canonicalizations(method, _text(tags.get(b"c", b"simple")))
-    domain, selector = _name(tags, b"d"), _name(tags, b"s")
-    names = tuple(taglist.words(tags.get(b"h", b"")))
-    if method == "dkim" and b"from" not in names:
-        raise ValueError("h= does not include from")
-    signed, expires = _number(tags, b"t"), _number(tags, b"x")
-    if expires is not None and expires < (signed or 0):
-        raise ValueError("x= is before t=")
-    return Signature(
-        method,
-        field,
-        tags,
-        algorithm,
-        KEY_TYPES[algorithm],
-        algorithm.partition("-")[2],
-        header,
-        body,
-        domain,
-        selector,
-        _identity(tags, domain),
-        names if b"h" in tags else (),
-        _base64(tags, b"bh") if method == "dkim" else b"",
-        _base64(tags, b"b"),
-        _number(tags, b"l"),
-        expires,
-    )
 
 
 def without_value(signature: Signature) -> bytes:
     """Return the field as LF text with an empty b=, as it was when it was signed (RFC 6376 section 3.7)."""
     name, colon, value = signature.field.text.partition(b":")
-    return name + colon + _B_VALUE.sub(rb"\1", value, count=1)
+    specs = value.split(b";")
+    for place, spec in enumerate(specs):
+        tag, equals, _ = spec.partition(b"=")
+        if equals and tag.strip(taglist.FWS) == b"b":
+            specs[place] = tag + equals
+            break
+    return name + colon + b";".join(specs)
 
 
 def _text(value: bytes) -> str:
@@ -155,12 +156,21 @@ def _a_labels(name: bytes) -> bytes:
 def _identity(tags: dict[bytes, bytes], domain: bytes) -> bytes:
     if b"i" not in tags:
         return b"@" + domain
-    identity = _QUOTED.sub(lambda found: bytes.fromhex(found[1].decode()), taglist.unfolded(tags[b"i"]))
+    identity = _unquoted(taglist.unfolded(tags[b"i"]))
     local_part, at, host = identity.rpartition(b"@")
     host = _a_labels(host)
     if not at or not is_domain(host) or not is_at_or_below(host, domain):
         raise ValueError("i= is not at or below d=")
     return local_part + at + host
+
+
+def _unquoted(text: bytes) -> bytes:
+    """Return dkim-quoted-printable decoded (RFC 6376 section 2.11)."""
+    first, *pieces = text.split(b"=")
+    for piece in pieces:
+        quoted = len(piece) > 1 and not piece[:2].translate(None, _HEXADECIMAL)
+        first += bytes([int(piece[:2], 16)]) + piece[2:] if quoted else b"=" + piece
+    return first
 
 
 def _number(tags: dict[bytes, bytes], tag: bytes) -> int | None:

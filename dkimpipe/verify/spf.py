@@ -1,21 +1,22 @@
 """SPF results that our own host recorded in the header; SPF itself is not checked.
 
 A pass is trusted in a Received-SPF field (RFC 7208 section 9.1), or in an Authentication-Results field with
-our authserv-id, above the topmost Received field. smtpd(8) writes what a policy server or a table returns
-(PREPEND, access(5)), then its Received field, then what the client sends: nothing above it can be forged,
-unless header_checks(5) remove that Received field. Most milters insert their fields below it, where they
-cannot be distinguished from the client's, so those are ignored.
+our authserv-id, above the topmost Received field.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from dkimpipe.address import to_a_labels
-from dkimpipe.message import Message
-from dkimpipe.verify.forged import NAME, claims_to_be_ours
+from dkimpipe.verify.ownresults import fields_of_our_host, results
 from dkimpipe.verify.structured import parts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dkimpipe.message import Message
 
 # A name and a value, which consists of quoted strings and unquoted text without white space.
 _PAIR = re.compile(rb'(?<![\w.-])([\w.-]+)[ \t]*=[ \t]*((?:"[^"\\]*(?:\\.[^"\\]*)*"|[^" \t])*)', re.DOTALL)
@@ -26,18 +27,16 @@ _NAMES = (b"identity", *_MAILFROM_NAMES, *_HELO_NAMES)
 
 def passed(message: Message, authserv_id: str) -> Iterator[bytes]:
     """Yield the domains for which SPF passed, in A-labels; an empty one if the field names none."""
-    names = [field.name for field in message.fields]
-    for field in message.fields[: names.index(b"received")] if b"received" in names else ():
+    for field in fields_of_our_host(message):
         try:
-            items = list(parts(field.value))
+            items = list(parts(field.value)) if field.name == b"received-spf" else [b""]
         except ValueError:
             continue
-        if field.name == b"received-spf" and items[0].lower().split()[:1] == [b"pass"]:
+        if items[0].lower().split()[:1] == [b"pass"]:
             yield from _domain(b" ".join(items))
-        if field.name == NAME and claims_to_be_ours(field, authserv_id):
-            for item in items[1:]:
-                if item.lower().split()[:1] == [b"spf=pass"]:
-                    yield from _domain(item)
+    for item in results(message, authserv_id):
+        if item.lower().split()[:1] == [b"spf=pass"]:
+            yield from _domain(item)
 
 
 def _domain(text: bytes) -> Iterator[bytes]:

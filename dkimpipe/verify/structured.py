@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from dkimpipe.address import after_comment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PIECE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^"(),;]+|[,;]', re.DOTALL)
 

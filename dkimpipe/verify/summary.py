@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from dkimpipe.errors import printable
-from dkimpipe.verify import taglist
 from dkimpipe.verify.authres import ResInfo
-from dkimpipe.verify.verifier import SignatureResult
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dkimpipe.verify.verifier import SignatureResult
 
 _SHORTEST = 8  # characters of b= (RFC 6008 section 4)
 
@@ -51,6 +53,8 @@ def _properties(each: SignatureResult, results: Sequence[SignatureResult]) -> tu
 
 def _beginning(each: SignatureResult, results: Sequence[SignatureResult]) -> bytes:
     """Return as much of b= as distinguishes it from the others."""
+    from dkimpipe.verify import taglist
+
     values = [taglist.unfolded(other.signature.tags[b"b"]) for other in results if other.signature]
     own = taglist.unfolded(each.signature.tags[b"b"]) if each.signature else b""
     for length in range(_SHORTEST, len(own)):

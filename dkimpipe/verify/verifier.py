@@ -14,25 +14,28 @@ signature is only ``policy`` if its l= leaves text unsigned, or if it does not c
 from __future__ import annotations
 
 import time
-from typing import Callable, NamedTuple, Union
 
-from dkimpipe.body import BodyHashes
-from dkimpipe.message import Field, Message
-from dkimpipe.verify import keyrecord, signature
-from dkimpipe.verify.dkim import DkimCheck
-from dkimpipe.verify.domainkeys import DomainKeysCheck
-from dkimpipe.verify.keyrecord import KeyRecord
-from dkimpipe.verify.resolver import Resolver
-from dkimpipe.verify.signature import METHODS, Signature
+from dkimpipe.verify.authres import METHODS
 from dkimpipe.verify.verdict import Failure, Neutral, PermanentError, Verdict
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    from dkimpipe.body import BodyHashes
+    from dkimpipe.message import Field, Message
+    from dkimpipe.verify.dkim import DkimCheck
+    from dkimpipe.verify.domainkeys import DomainKeysCheck
+    from dkimpipe.verify.keyrecord import KeyRecord
+    from dkimpipe.verify.resolver import Resolver
+    from dkimpipe.verify.signature import Signature
+
+    Check = Union[DkimCheck, DomainKeysCheck]
+
 MAX_SIGNATURES = 10
-_MAX_RECORDS = 5
-Check = Union[DkimCheck, DomainKeysCheck]
-_CHECKS: dict[str, Callable[[Signature, Message, BodyHashes], Check]] = {
-    "dkim": DkimCheck,
-    "domainkeys": DomainKeysCheck,
-}
+MAX_RECORDS = 5
+# Results of signatures that others may accept; l= that leaves text unsigned is policy.
+_MAY_BE_RIGHT = ("permerror", "neutral", "fail")
 # By whether the key made the signature, of any data, if that can be determined.
 _WHY_NOT = {
     True: "{} altered",
@@ -41,7 +44,7 @@ _WHY_NOT = {
 }
 
 
-class SignatureResult(NamedTuple):
+class SignatureResult:
     """A signature field and the result of its verification.
 
     ``result``     pass, fail, policy, neutral, temperror or permerror (RFC 8601 section 2.7.1)
@@ -49,14 +52,29 @@ class SignatureResult(NamedTuple):
     ``signature``  its content, None if it cannot be parsed
     ``record``     the key that was used, None if there was none
     ``authentic``  whether the resolver authenticated the key record by DNSSEC
+    ``vouching``   the domain whose key made the signature, or could have, though the result is not pass;
+                   empty if there is none, or if that was not asked for
     """
 
-    field: Field
-    result: str
-    reason: str = ""
-    signature: Signature | None = None
-    record: KeyRecord | None = None
-    authentic: bool = False
+    __slots__ = ("authentic", "field", "reason", "record", "result", "signature", "vouching")
+
+    def __init__(
+        self,
+        field: Field,
+        result: str,
+        reason: str = "",
+        signature: Signature | None = None,
+        record: KeyRecord | None = None,
+        authentic: bool = False,
+        vouching: bytes = b"",
+    ) -> None:
+        self.field = field
+        self.result = result
+        self.reason = reason
+        self.signature = signature
+        self.record = record
+        self.authentic = authentic
+        self.vouching = vouching
 
     @property
     def method(self) -> str:
@@ -70,19 +88,21 @@ class Verifier:
     ``unchecked``  the number of signatures beyond the limit
     """
 
-    def __init__(self, message: Message, bodies: BodyHashes, limit: int = MAX_SIGNATURES) -> None:
+    def __init__(
+        self,
+        message: Message,
+        bodies: BodyHashes,
+        limit: int = MAX_SIGNATURES,
+        lenient: bool = False,
+    ) -> None:
+        """``lenient``: also find out which domains vouch for the message (module ``lenient``)."""
         fields = [field for field in message.fields if field.name in METHODS]
         self.unchecked = max(0, len(fields) - limit)
-        self._checks: list[tuple[Field, Signature | None, Check | Verdict]] = []
+        self._checks: list[tuple[Field, Signature | None, Check | Verdict, Check | None]] = []
         for field in fields[:limit]:
-            parsed = None
-            check: Check | Verdict
-            try:
-                parsed = signature.parse(field)
-                check = _CHECKS[parsed.method](parsed, message, bodies)
-            except Verdict as verdict:
-                check = verdict
-            self._checks.append((field, parsed, check))
+            parsed, check = _parsed(field, message, bodies)
+            other = _lenient(field, check, message, bodies) if lenient else None
+            self._checks.append((field, parsed, check, other))
 
     def check(self, number: int) -> Check | None:
         """Return the check of the signature with this number, None if it cannot be parsed."""
@@ -91,32 +111,82 @@ class Verifier:
 
     def verify(self, resolver: Resolver, now: int) -> list[SignatureResult]:
         """Return the result of each, top down; ``now`` is the time in seconds since 1970."""
+        judged = [_without_key(check, now) for _, _, check, _ in self._checks]
+        resolver.ask([check.signature.key_name for check in judged if not isinstance(check, Verdict)])
         results = []
-        for number, (field, parsed, check) in enumerate(self._checks):
-            resolver.share(len(self._checks) - number)
-            results.append(_verify(field, parsed, check, resolver, now))
+        for number, (field, parsed, _, other) in enumerate(self._checks):
+            resolver.share(len(judged) - number)
+            result = _verify(field, parsed, judged[number], resolver)
+            if other and result.result in _MAY_BE_RIGHT:
+                from dkimpipe.verify import lenient
+
+                result.vouching = lenient.vouching(other, resolver, now)
+            results.append(result)
         return results
 
 
+def _parsed(field: Field, message: Message, bodies: BodyHashes) -> tuple[Signature | None, Check | Verdict]:
+    """Return a signature and its check; None and a verdict if it cannot be parsed."""
+    from dkimpipe.verify import signature
+
+    parsed = None
+    try:
+        parsed = signature.parse(field)
+        return parsed, _check(parsed, message, bodies)
+    except Verdict as verdict:
+        return parsed, verdict
+
+
+def _lenient(field: Field, strict: Check | Verdict, message: Message, bodies: BodyHashes) -> Check | None:
+    """Return the check of a signature that is read leniently, if there was a verdict on it."""
+    if not isinstance(strict, Verdict):
+        return strict
+    from dkimpipe.verify import lenient
+
+    parsed = lenient.signature(field)
+    try:
+        return _check(parsed, message, bodies) if parsed else None
+    except Verdict:
+        return None
+
+
+def _check(parsed: Signature, message: Message, bodies: BodyHashes) -> Check:
+    """Return the check of a signature. Raises Verdict."""
+    if parsed.method == "dkim":
+        from dkimpipe.verify.dkim import DkimCheck
+
+        return DkimCheck(parsed, message, bodies)
+    from dkimpipe.verify.domainkeys import DomainKeysCheck
+
+    return DomainKeysCheck(parsed, message, bodies)
+
+
+def _without_key(check: Check | Verdict, now: int) -> Check | Verdict:
+    """Return the verdict on a signature if it needs no key, otherwise its check."""
+    if isinstance(check, Verdict):
+        return check
+    expires = check.signature.expires
+    try:
+        if expires is not None and expires < now:
+            raise PermanentError(f"expired on {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(expires))}")
+        check.check_body()
+    except Verdict as verdict:
+        return verdict
+    return check
+
+
 def _verify(
-    field: Field, parsed: Signature | None, check: Check | Verdict, resolver: Resolver, now: int
+    field: Field, parsed: Signature | None, check: Check | Verdict, resolver: Resolver
 ) -> SignatureResult:
     record, authentic = None, False
     try:
         if isinstance(check, Verdict):
             raise check
-        expires = check.signature.expires
-        if expires is not None and expires < now:
-            raise PermanentError(f"expired on {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(expires))}")
-        check.check_body()
         answer = resolver.texts(check.signature.key_name)
         authentic = answer.authentic
         keys = _usable_keys(check, answer.texts)
-        matching = [
-            key
-            for key in keys
-            if key.verifies(check.signature.signature, check.digest(), check.signature.hash_name)
-        ]
+        digest, signature = check.digest(), check.signature
+        matching = [key for key in keys if key.verifies(signature.signature, digest, signature.hash_name)]
         record = (matching or keys)[0]
         _check_outcome(check, record, bool(matching))
     except Verdict as verdict:
@@ -126,10 +196,12 @@ def _verify(
 
 def _usable_keys(check: Check, texts: list[bytes]) -> list[KeyRecord]:
     """Return the keys that may have made the signature. Raises PermanentError if there are none."""
+    from dkimpipe.verify import keyrecord
+
     if not texts:
         raise PermanentError("no key")
     usable, faults = [], []
-    for text in texts[:_MAX_RECORDS]:
+    for text in texts[:MAX_RECORDS]:
         try:
             record = keyrecord.parse(text)
             if record.type != check.signature.key_type:

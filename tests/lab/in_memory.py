@@ -45,12 +45,16 @@ class _Pieces:
 
 
 def verify(
-    message: bytes, resolver: Resolver, now: int = 1_700_000_000, limit: int = 1000
+    message: bytes,
+    resolver: Resolver,
+    now: int = 1_700_000_000,
+    limit: int = 1000,
+    lenient: bool = False,
 ) -> list[SignatureResult]:
     """Return what ``dkimpipe verify`` finds of each signature, top down."""
     read = Message(reader(message))
     bodies = BodyHashes(large=not read.small)
-    verifier = Verifier(read, bodies, limit)
+    verifier = Verifier(read, bodies, limit, lenient)
     for chunk in read.body():
         bodies.update(chunk)
     bodies.finish()

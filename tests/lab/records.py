@@ -561,6 +561,10 @@ SAMPLES: dict[str, Sample] = {
     ),
     "certificate": S(der(certificate), "p= is a certificate, not a key"),
     "ec": S(der(elliptic), "p= does not match k="),
+    "pss": S(
+        der(lambda d: d.replace(bytes.fromhex("f70d010101"), bytes.fromhex("f70d01010a"), 1)),
+        "p= is a key for RSASSA-PSS, not for DKIM",
+    ),
     "ec k": S(lambda v: [der(elliptic)(v)[0].replace(b"k=rsa", b"k=ec")], "k= is unknown: 'ec'"),
     "private pkcs8": S(
         der(private(PrivateFormat.PKCS8)),

@@ -28,7 +28,9 @@ from dkimpipe.admin.maps import entries as mapfile  # noqa: E402
 from dkimpipe.errors import NotSigned, Trouble  # noqa: E402
 from dkimpipe.keys import PrivateKey  # noqa: E402
 from dkimpipe.message import Message  # noqa: E402
-from dkimpipe.verify import forged, keyrecord, resolver, taglist  # noqa: E402
+from dkimpipe.verify import forged, keyrecord, lenient, resolver, taglist  # noqa: E402
+from dkimpipe.verify.authres import METHODS  # noqa: E402
+from dkimpipe.verify.dnsmessage import Query  # noqa: E402
 from dkimpipe.verify.verdict import Verdict  # noqa: E402
 
 US = "mx.example.com"
@@ -143,6 +145,23 @@ _AUTH = (
     b"Authentication-Results: mx.example.com 1; (c) dkim=pass\n header.d=example.com; spf=fail\nFrom: a@b\n\n"
 )
 
+_HEAD = b"\0\1\x81\x80\0\1\0\1\0\0\0\0"
+_QUESTION = b"\1s\x0a_domainkey\1a\7example\0\0\x10\0\1"
+_RECORD = b"\xc0\x0c\0\x10\0\1\0\0\0\x3c\0\4\3abc"
+
+
+def _lenient(octets: bytes) -> None:
+    for field in Message(in_memory.reader(octets)).fields:
+        if field.name in METHODS and (read := lenient.signature(field)):
+            assert len(read.domain) < 254
+            lenient._records(octets, read)
+
+
+def _response(octets: bytes) -> None:
+    response = Query("s._domainkey.a.example", b"\0\1", edns=False).response(octets)
+    assert sum(map(len, (response and response.texts()) or [])) <= len(octets)
+
+
 TARGETS = {
     "message": Target(_message, (_FIELDS, b"From x\n" + _FIELDS, b"\n", b">From y\nA: b")),
     "address": Target(first_mailbox, (b'"a b" <a@b.example>', b"x (c \\) d) @ e.example, f@g", b"<@h:i@j>")),
@@ -161,6 +180,14 @@ TARGETS = {
         _faults,
         (publickey.record_value(str(_KEY)).encode() + b"; <br>", b"\xef\xbb\xbfv=DKIM 1;; h=:; p=MIGf\\ MA0"),
     ),
+    "lenient": Target(
+        _lenient,
+        (
+            b"DKIM-Signature: v=1; a=rsa-sha256; d=a.example.; s=s; h=from; x=1.5; l=; bh=YWJj; b=YWJj.\n\n",
+            b"DomainKey-Signature: a=rsa-sha1; d=a.example; s=s; b=YWJj; p=MIGf\n\n",
+        ),
+    ),
+    "response": Target(_response, (_HEAD + _QUESTION + _RECORD, _HEAD + _QUESTION)),
     "results": Target(_results, (_AUTH, _AUTH.replace(b"mx.", b'"mx.').replace(b".com 1", b'.com" 1'))),
     "sign": Target(
         _sign, (_FIELDS, _FIELDS.replace(b"\r\n", b"\n"), b"From: a@example.com\n\n" + b"x" * 2000)

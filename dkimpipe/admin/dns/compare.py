@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from dkimpipe import publickey
 from dkimpipe.admin.dns import mangled
 from dkimpipe.admin.dns.mangled import SPLIT_MARKS, quoted, typographic_quotes
 from dkimpipe.errors import printable
@@ -79,7 +78,7 @@ def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
         found = keyrecord.parse(text)
     except KeyRecordError as error:
         return [(_describe(error, text, _key_of(needed.value)), "error")]
-    if publickey.base64_of(found.key).encode() != _key_of(needed.value):
+    if found.key.base64.encode() != _key_of(needed.value):
         return [(_describe_other_key(found.tags[b"p"], _key_of(needed.value)), "error")]
     known = [
         *_against_signature(needed, found),
@@ -283,7 +282,7 @@ def holds(text: bytes, value: str = "") -> Holds:
     """
     wanted = _key_of(value)
     try:
-        found = publickey.base64_of(keyrecord.parse(text).key).encode()
+        found = keyrecord.parse(text).key.base64.encode()
     except KeyRecordError as error:
         return _holds_if_refused(error, text, wanted)
     if not wanted:

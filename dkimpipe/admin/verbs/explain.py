@@ -21,9 +21,8 @@ from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
 from dkimpipe.errors import NoKey, NotAllowed, NotSigned, Trouble, one_line, printable, shown
 from dkimpipe.keys import PrivateKey
-from dkimpipe.message import Message
+from dkimpipe.message import Message, read_standard_input
 from dkimpipe.options import SignatureOptions
-from dkimpipe.pipe import read_standard_input
 from dkimpipe.signatures import Signatures, key_of
 from dkimpipe.verify.alignment import have_common_parent, is_aligned
 from dkimpipe.verify.nameserver import Server
