@@ -174,6 +174,9 @@ def lookup_in_all(path: str, keys: "Sequence[bytes]", wait: bool = False) -> "En
         descriptor, status = open_directory(directory, "directory", wait)
     except MissingFileError:
         return lookup(path, keys, wait)
+    except ConfigError:
+        lookup(path, keys, wait)  # its own fault, if it has one, is the cause
+        raise
     found = None
     try:
         for each in [path, *_maps_in(directory, descriptor)]:

@@ -260,7 +260,8 @@ WRONG = {
     ),
     "no-domain": (
         f".example.com dkim({ED})\n",
-        "PATH, line 1: no address matches .example.com\nhint: example.com matches the whole domain\n",
+        "PATH, line 1: no address matches .example.com\n"
+        "hint: *@*.example.com matches its subdomains alone; example.com matches the whole domain\n",
         78,
     ),
     "sometimes-too-long": (

@@ -334,7 +334,7 @@ def test_an_entry_that_never_signs_gets_no_new_key(
     assert (done.status, done.stderr) == (
         78,
         "dkimpipe: KEYS/senders, line 1: no address matches @example.com\n"
-        "hint: example.com matches the whole domain\n",
+        "hint: *@example.com matches this domain alone; example.com matches its subdomains, too\n",
     )
     assert [order.name for order in orders(done.stdout.decode())] == [f"{NEW}._domainkey.example.org"]
 

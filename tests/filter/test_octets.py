@@ -481,7 +481,7 @@ def test_started_by_path_it_is_this_package_and_no_other(tmp_path: Path, flags: 
     assert subprocess.check_output(command) == b"dkimpipe 9.9.9\n"
 
 
-@pytest.mark.parametrize("arguments", [("foo",), ("import-keys", "example.com")], ids=" ".join)
+@pytest.mark.parametrize("arguments", [("foo",), ("convert-keys", "example.com")], ids=" ".join)
 def test_an_unknown_verb_is_answered_with_the_verbs(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
     known = " ".join(sorted((*VERBS, "verify")))

@@ -47,7 +47,11 @@ def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
     A conf file or index that does not exist is among them if the filter would read it.
     """
     found = [settings.get("conf_file", settings.conf_file)]
-    for path in entries.maps(settings):
+    try:
+        maps = list(entries.maps(settings))
+    except ConfigError:  # reported by whoever reads them
+        maps = []
+    for path in maps:
         index = mapindex.path_of(path)
         is_long = os.path.isfile(path) and os.path.getsize(path) >= senders.LONG_MAP
         found += [path, index] if is_long or exists(index) else [path]
