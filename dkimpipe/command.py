@@ -8,7 +8,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-VERBS = ("audit", "check", "dns", "explain", "genkey", "import", "index", "postfix", "rotate", "setup")
+VERBS = (
+    "audit", "check", "dns", "explain", "genkey", "import", "index", "postfix", "reflect", "rotate", "setup",
+)  # fmt: skip
 
 
 def main(arguments: "list[str] | None" = None) -> int:
