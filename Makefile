@@ -2,6 +2,7 @@
 # make man    make the man pages again, from dkimpipe/man/*.md and the options of the commands
 # make test   everything: what the tests need, ruff, mypy, the whole test suite
 # make bench  what a message costs, beside other signers: tables, bars, a picture
+# make server  a whole mail server with Dovecot and Roundcube, in a throwaway copy of a fresh Debian
 # make soak   what takes hours: faults, kills, load and fuzzing in their long form; it prints its counts
 
 # The system's interpreter: one in somebody's home cannot be run by the user that pipe(8) takes.
@@ -12,7 +13,7 @@ WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
            bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules acl rspamd
 
-.PHONY: demo man test soak bench lint clean debian
+.PHONY: demo man test server soak bench lint clean debian
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python tests/demo.py
@@ -23,6 +24,11 @@ man: $(VENV)/installed
 test: debian $(VENV)/installed lint
 	$(VENV)/bin/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	$(VENV)/bin/python -m pytest -m alone
+
+# RELEASE=trixie another release of Debian than bookworm. The base systems are kept in .cache.
+server: debian $(VENV)/installed
+	@.ci/debian-packages debootstrap
+	$(VENV)/bin/python tests/server/story.py $(if $(RELEASE),--release $(RELEASE))
 
 soak: debian $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[test,soak]'
@@ -36,7 +42,7 @@ lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-logo
-	MYPYPATH=tests:tests/lab:tests/bench:tests/soak $(VENV)/bin/mypy
+	MYPYPATH=tests:tests/lab:tests/bench:tests/server:tests/soak $(VENV)/bin/mypy
 
 # As root with apt at hand: the packages of the system tests. Elsewhere those tests say what they leave out.
 debian:

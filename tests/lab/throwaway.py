@@ -19,9 +19,9 @@ from typing import NamedTuple
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _LARGE = 1 << 20  # octets
 
-# $1: what to do first; $2: a directory with files to begin with, or nothing. From the first line on nothing
-# here can write to the machine's own root. The process whose root is the copy prints its number, once that is
-# so. It ends with its standard input, and all that runs in the copy ends with it.
+# $1: what to do first; $2: a directory with files to begin with, or nothing; $3: the root to copy. From the
+# first line on nothing here can write to the machine's own root. The process whose root is the copy prints
+# its number, once that is so. It ends with its standard input, and all that runs in the copy ends with it.
 _START = """
 set -e
 mount -o remount,bind,ro /
@@ -29,7 +29,7 @@ $1
 mount -t tmpfs none /mnt
 mkdir /mnt/changes /mnt/work /mnt/root
 [ -z "$2" ] || cp -a "$2/." /mnt/changes
-mount -t overlay -o lowerdir=/,upperdir=/mnt/changes,workdir=/mnt/work none /mnt/root
+mount -t overlay -o lowerdir=$3,upperdir=/mnt/changes,workdir=/mnt/work none /mnt/root
 read -r number rest </proc/self/stat
 cd /mnt/root
 mount -t proc none proc
@@ -65,17 +65,19 @@ class Machine:
 
     ``files``    a directory made by ``keep``: the copy begins with these changes
     ``network``  whether it has a network of its own
+    ``base``     the root of another system, to be copied in place of this machine's
     ``root``     its root, to look at and to write to from outside
     """
 
-    def __init__(self, files: Path | None = None, *, network: bool = False) -> None:
+    def __init__(self, files: Path | None = None, *, network: bool = False, base: Path = Path("/")) -> None:
         self._files = files
+        self._base = base
         self._namespaces = ["--mount", "--pid", *(["--net"] if network else [])]
 
     def __enter__(self) -> Machine:
         """Raise OSError if no copy can be made here."""
         first = "ip link set lo up" if "--net" in self._namespaces else ""
-        script = ["sh", "-c", _START, "sh", first, str(self._files or "")]
+        script = ["sh", "-c", _START, "sh", first, str(self._files or ""), str(self._base)]
         self._holder = subprocess.Popen(
             ["unshare", *self._namespaces, "--fork", *script],
             stdin=subprocess.PIPE,
@@ -96,7 +98,13 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self._holder.communicate()
 
-    def run(self, *command: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> Done:
+    def run(
+        self,
+        *command: str,
+        stdin: str = "",
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Done:
         """Run a command in the copy, at ``/``; PATH and what is given are all of its environment."""
         if self._holder.poll() is not None:
             raise OSError("the copy is gone")
@@ -107,14 +115,14 @@ class Machine:
             capture_output=True,
             text=True,
             env={"PATH": PATH, **(environment or {})},
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def shell(self, script: str) -> str:
+    def shell(self, script: str, timeout: float = 60) -> str:
         """Return what a shell script prints in the copy; raise RuntimeError with all it said if it fails."""
-        done = self.run("sh", "-e", stdin=script)
+        done = self.run("sh", "-e", stdin=script, timeout=timeout)
         if done.status:
             raise RuntimeError(f"status {done.status} of: {script}\n{done.stdout}{done.stderr}")
         return done.stdout
