@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import opendkim
 import pytest
 from conftest import MAIN, Keys
 from opendkim import CONF, Shape, run_import
+
+from dkimpipe.admin.migration.foreign import Foreign
+from dkimpipe.admin.postfix.kinds import LOCAL, SUBMISSION
+from dkimpipe.admin.postfix.postconf import Postconf
 
 SHAPE = Shape(
     {
@@ -184,3 +190,35 @@ def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
 def test_wrong_usage(arguments: list[str]) -> None:
     command = [sys.executable, str(MAIN), "import", *arguments]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 64
+
+
+LISTS = "smtpd_milters = inet:localhost:8891, inet:localhost:11332\nnon_smtpd_milters = $smtpd_milters\n"
+NEXT = {
+    "a signer that is replaced": (
+        Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:127.0.0.1:8891"]),
+        ", and take the other signer out of smtpd_milters",
+        " --sign submission,local --replace-milter inet:localhost:8891",
+    ),
+    "a program that also filters spam": (
+        Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:11332"], stays=True),
+        "; the other program stays in smtpd_milters, and must no longer sign: see above",
+        " --sign submission,local",
+    ),
+    "a milter that Postfix does not have": (
+        Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:9"]),
+        "; no list of milters has the other signer",
+        " --sign submission",
+    ),
+}
+
+
+@pytest.mark.skipif(not shutil.which("postconf"), reason="no postconf")
+@pytest.mark.parametrize(("foreign", "what", "options"), NEXT.values(), ids=NEXT)
+def test_the_next_steps(tmp_path: Path, foreign: Foreign, what: str, options: str) -> None:
+    (tmp_path / "main.cf").write_text(LISTS)
+    (tmp_path / "master.cf").touch()
+    verb = import_module("dkimpipe.admin.verbs.import")
+    assert verb.next_steps(Postconf(str(tmp_path)), foreign)[2:4] == [
+        f"# let Postfix pass mail to dkimpipe{what}",
+        f"dkimpipe postfix -c {tmp_path} --apply{options}",
+    ]

@@ -60,12 +60,14 @@ class Foreign:
     ``directives``  for the conf file: value and place by name
     ``kinds``       the kinds of mail that are signed, by their names in ``dkimpipe postfix --sign``
     ``milters``     where Postfix finds the signer, as in ``smtpd_milters``
+    ``stays``       whether it does more than sign, and has to stay there
     """
 
     rules: list[Rule] = field(default_factory=list)
     directives: dict[str, tuple[str, Place]] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
     milters: list[str] = field(default_factory=list)
+    stays: bool = False
     remarks: list[Remark] = field(default_factory=list)
 
     def remark(self, place: Place, effect: str, text: str) -> None:

@@ -18,6 +18,7 @@ from dkimpipe.admin.migration.foreign import LOST, Foreign
 from dkimpipe.admin.migration.install import Access, write
 from dkimpipe.admin.postfix import milter_lists
 from dkimpipe.admin.postfix.kinds import LOCAL
+from dkimpipe.admin.postfix.milter_lists import Use
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import postfix, setup
 from dkimpipe.config import SENDER_MAP, read_settings
@@ -86,7 +87,7 @@ def _apply(options: argparse.Namespace, made: Files, foreign: Foreign) -> None:
     setup.refuse_unsafe_files([DIRECTORY, DIRECTORY / KEYS], list((DIRECTORY / KEYS).glob("*.pem")))
     _write(made, DIRECTORY, Access(0, grp.getgrnam(group).gr_gid), options.overwrite)
     print()
-    for line in _next_steps(postconf, foreign):
+    for line in next_steps(postconf, foreign):
         print(line)
 
 
@@ -97,26 +98,31 @@ def _write(made: Files, directory: Path, access: Access, overwrite: bool) -> Non
         print(line)
 
 
-def _next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
+def next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
     """Return the commands that remain, each after its reason."""
     used = milter_lists.uses(postconf, foreign.milters)
     command = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply"]
     is_local = milter_lists.for_local_mail(postconf, used)
     signed = [kind for kind in foreign.kinds if is_local or kind != LOCAL]
     command += ["--sign", ",".join(signed)] if signed else []
-    if used:
+    if used and not foreign.stays:
         command += ["--replace-milter", ",".join(dict.fromkeys(use.word for use in used))]
-    lists = ", ".join(dict.fromkeys(use.where for use in used))
-    what = (
-        f", and take the other signer out of {lists}" if used else "; no list of milters has the other signer"
-    )
     return [
         "# all records are still right",
         "dkimpipe check --dns",
-        f"# let Postfix pass mail to dkimpipe{what}",
+        f"# let Postfix pass mail to dkimpipe{_what_else(foreign, used)}",
         shlex.join(command),
         "postfix reload",
     ]
+
+
+def _what_else(foreign: Foreign, used: Sequence[Use]) -> str:
+    """Return what becomes of the other signer in Postfix's lists of milters."""
+    if not used:
+        return "; no list of milters has the other signer"
+    lists = ", ".join(dict.fromkeys(use.where for use in used))
+    stays = f"; the other program stays in {lists}, and must no longer sign: see above"
+    return stays if foreign.stays else f", and take the other signer out of {lists}"
 
 
 def _compare(path: Path, foreign: Foreign, corpus: Sequence[Path]) -> int:

@@ -19,8 +19,7 @@ DEFAULT_PATH = Path("/etc/rspamd")
 _SYMBOL = "DKIM_SIGNED"
 _STAYS = (
     "rspamd also filters spam, and verifies: keep it in smtpd_milters ({}); once dkimpipe signs, write"
-    " 'enabled = false;' into override.d/dkim_signing.conf, or mail has both signatures; if it is in"
-    " non_smtpd_milters, too, add local to --sign"
+    " 'enabled = false;' into override.d/dkim_signing.conf, or mail has both signatures"
 )
 
 
@@ -41,7 +40,9 @@ def read(path: Path) -> Foreign:
         (tables if by_tables else domains).add_rules(conf, foreign)
     clients.read(conf, foreign)
     _add_options(conf, foreign)
-    foreign.remarks.append(Remark(conf.place, CHANGED, f"milter: {_STAYS.format(', '.join(_sockets(conf)))}"))
+    foreign.milters, foreign.stays = _sockets(conf), True
+    where = ", ".join(foreign.milters) or "see its value"
+    foreign.remark(conf.place, CHANGED, f"milter: {_STAYS.format(where)}")
     return foreign
 
 
@@ -103,4 +104,4 @@ def _sockets(conf: Conf) -> list[str]:
         if bind and (not milter or milter.yes):
             word = bind.text.split(" ")[0].replace("*:", "localhost:")
             sockets.append(f"unix:{word}" if word.startswith("/") else f"inet:{word}")
-    return sockets or ["see smtpd_milters"]
+    return sockets
