@@ -54,12 +54,9 @@ _MAIN = {
     "recipient_delimiter": "+",
     "delay_warning_time": "1s",
 }
+# Up to Dovecot 2.3, and from 2.4 on.
 _DOVECOT = """\
-protocols = imap lmtp
-listen = 127.0.0.1
-ssl = no
 disable_plaintext_auth = no
-log_path = /var/log/dovecot.log
 mail_location = maildir:~/Maildir
 auth_username_format = %n
 passdb {
@@ -68,6 +65,41 @@ passdb {
 userdb {
   driver = passwd
 }
+protocol lmtp {
+  mail_plugins = sieve
+}
+plugin {
+  sieve = ~/.dovecot.sieve
+  sieve_vacation_dont_check_recipient = yes
+}
+"""
+_DOVECOT_2_4 = """\
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+auth_allow_cleartext = yes
+mail_driver = maildir
+mail_path = ~/Maildir
+auth_username_format = %{user|username}
+passdb pam {
+}
+userdb passwd {
+}
+protocol lmtp {
+  mail_plugins {
+    sieve = yes
+  }
+}
+sieve_script personal {
+  path = ~/.dovecot.sieve
+}
+sieve_vacation_check_recipient = no
+"""
+_DOVECOT_ANY = """\
+protocols = imap lmtp
+listen = 127.0.0.1
+ssl = no
+log_path = /var/log/dovecot.log
+postmaster_address = postmaster@example.com
 service auth {
   unix_listener /var/spool/postfix/private/auth {
     mode = 0660
@@ -81,14 +113,6 @@ service lmtp {
     user = postfix
     group = postfix
   }
-}
-protocol lmtp {
-  mail_plugins = sieve
-  postmaster_address = postmaster@example.com
-}
-plugin {
-  sieve = ~/.dovecot.sieve
-  sieve_vacation_dont_check_recipient = yes
 }
 """
 _RECEIVER = {
@@ -167,11 +191,12 @@ def server(machine: Machine) -> None:
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout /etc/ssl/mail.key -out /etc/ssl/mail.pem -days 9"
         " -subj /CN=mail.example.com -addext subjectAltName=DNS:mail.example.com 2>/dev/null"
     )
-    _write(machine, "etc/dovecot/dovecot.conf", _DOVECOT)
-    machine.shell("dovecot >/dev/null 2>&1")
+    is_new = not machine.shell("dovecot --version").startswith("2.3")
+    _write(machine, "etc/dovecot/dovecot.conf", (_DOVECOT_2_4 if is_new else _DOVECOT) + _DOVECOT_ANY)
     _postconf(machine, "/etc/postfix", _MAIN)
     machine.shell(_CHROOT.format("/var/spool/postfix"))
     machine.shell("newaliases; touch -d @0 /etc/postfix/main.cf; postfix start >/dev/null 2>&1")
+    machine.shell("dovecot >/dev/null 2>&1")  # it needs the directory that Postfix creates
     wait_for(machine, "test -S /var/spool/postfix/private/auth")
 
 
