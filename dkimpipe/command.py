@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 VERBS = (
-    "audit", "check", "dns", "explain", "genkey", "import", "index", "postfix", "reflect", "rotate", "setup",
-)  # fmt: skip
+    *("audit", "check", "dns", "explain", "genkey", "import", "index", "postfix", "reflect", "reports"),
+    *("rotate", "setup"),
+)
 
 
 def main(arguments: "list[str] | None" = None) -> int:

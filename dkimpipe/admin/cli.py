@@ -24,6 +24,7 @@ DESCRIPTIONS = {
     "index": "Index a large map, so that its length does not slow down the filter.",
     "postfix": "Set up Postfix to sign or verify mail, check the setup, or undo it.",
     "reflect": "Answer a message with the state of its signatures. For an alias.",
+    "reports": "Show what receivers report about mail from your domains.",
     "rotate": "Replace old keys with new ones, step by step, with valid signatures throughout.",
     "setup": "Set up the signing of mail, or undo it.",
 }

@@ -23,6 +23,8 @@ from dkimpipe.verify.verifier import Verifier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dkimpipe.verify.resolver import Resolver
 
 # Octets. Postfix limits a field by header_size_limit, but the whole header only by the size of a message: a
@@ -120,12 +122,24 @@ def _read_header() -> Message:
 
 def _explain(message: Message, bodies: BodyHashes, verifier: Verifier, resolver: Resolver) -> int:
     """Print the explanation; return 0 if a signature is valid, otherwise 78."""
+    from dkimpipe.verify import returned
     from dkimpipe.verify.explain import explain  # imports dkimpy, which is slow
 
     body = b"".join(message.body())
+    found = returned.take_out(message, body)
+    if found:
+        _print(found.notes)
+        if not found.has_body:
+            _print(returned.explain_header(found.message, resolver))
+            return _NONE_VALID
+        message, body, bodies = found.message, found.body, BodyHashes(large=True)
+        verifier = Verifier(message, bodies)
     bodies.update(body)
     bodies.finish()
     results = verifier.verify(resolver, int(time.time()))
-    lines = [f"{one_line(line)}\n" for line in explain(message, body, verifier, results, resolver)]
-    posix.write(1, "".join(lines).encode())
+    _print(explain(message, body, verifier, results, resolver))
     return 0 if any(each.result == "pass" for each in results) else _NONE_VALID
+
+
+def _print(lines: Iterable[str]) -> None:
+    posix.write(1, "".join([f"{one_line(line)}\n" for line in lines]).encode())

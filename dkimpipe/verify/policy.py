@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
-from dkimpipe.lenient import only_mailbox
 from dkimpipe.verify import policyrecord
 from dkimpipe.verify.structured import parts
 from dkimpipe.verify.verdict import TemporaryError
@@ -100,8 +99,11 @@ def _domains(message: Message, name: bytes) -> list[bytes]:
                 found.append(_domain(mailbox) if b"@" in mailbox else b"")
         except ValueError:  # an unterminated comment or quoted string: the addresses before it apply
             pass
-        if not any(found) and (only := only_mailbox(field.value)):  # a syntax error must not evade a policy
-            found = [only.domain]
+        if not any(found):  # a syntax error must not evade a policy
+            from dkimpipe.lenient import only_mailbox
+
+            only = only_mailbox(field.value)
+            found = [only.domain] if only else []
         domains += filter(is_domain, found)
     return list(dict.fromkeys(domains))
 

@@ -1,0 +1,257 @@
+"""DMARC aggregate reports: RFC 9990, RFC 7489 appendix C, and what the senders of reports make of them.
+
+The XML is read by expat in pieces, so memory does not grow with the report. There are no entities to expand:
+a document type declaration is refused, which none of these formats has. Elements may be in any namespace, in
+any order and in any case; unknown ones are ignored, and cost nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import NamedTuple
+from xml.parsers import expat
+
+from dkimpipe.admin.reports.documents import Unreadable
+from dkimpipe.errors import one_line
+
+_DEEPEST = 20
+_LONGEST = 1000  # characters of a value; longer ones are cut
+_MANY = 100  # signatures, results of SPF, or reasons of one record
+_LONGEST_TAG = 1 << 20  # octets, also of a comment: expat keeps it in memory
+_NAMES = 1000  # of elements and attributes: expat remembers each
+_CHUNK = 1 << 16
+_EARLIEST, _LATEST = 1_300_000_000, 1 << 33  # seconds since 1970: before DMARC; milliseconds
+_LONGEST_NAME = 100  # characters of an organisation, which is shown
+_MOST = 1 << 40  # messages
+# Results as receivers write them, by what RFC 8601 calls them.
+_RESULTS = {"hardfail": "fail", "unknown": "permerror", "error": "temperror", "": "none"}
+_HEAD = {
+    "report_metadata/org_name",
+    "report_metadata/email",
+    "report_metadata/report_id",
+    "report_metadata/date_range/begin",
+    "report_metadata/date_range/end",
+    "policy_published/domain",
+    "policy_published/p",
+}
+_VALUES = {
+    "record/row/source_ip",
+    "record/row/count",
+    "record/row/policy_evaluated/disposition",
+    "record/row/policy_evaluated/dkim",
+    "record/row/policy_evaluated/spf",
+    "record/identifiers/header_from",
+    "record/identifiers/envelope_from",
+}
+_IN_LISTS = ("domain", "selector", "result", "type")
+_LISTS = ("record/auth_results/dkim", "record/auth_results/spf", "record/row/policy_evaluated/reason")
+
+
+class Dkim(NamedTuple):
+    """A signature that the receiver has verified. ``result`` as in RFC 8601; ``selector`` may be empty."""
+
+    domain: str
+    selector: str
+    result: str
+
+
+class Record(NamedTuple):
+    """Messages that have these things in common.
+
+    ``ip``             of the client that brought them
+    ``header_from``    the domain of From, ``envelope_from`` that of the envelope sender, if it is reported
+    ``disposition``    what the receiver did: none, quarantine or reject
+    ``dkim_aligned``   whether a valid signature is aligned, ``spf_aligned`` whether SPF passes and is
+    ``reasons``        why the receiver did not follow the policy, such as ``forwarded``
+    ``signatures``     all that the receiver reports
+    ``spf``            domain and result of SPF
+    """
+
+    ip: str
+    messages: int
+    header_from: str
+    envelope_from: str
+    disposition: str
+    dkim_aligned: bool
+    spf_aligned: bool
+    reasons: tuple[str, ...]
+    signatures: tuple[Dkim, ...]
+    spf: tuple[str, str]
+
+
+class Reader:
+    """Reads one report. After ``records`` has ended the other attributes are known.
+
+    ``organisation``  that sent the report, ``report_id`` unique for it
+    ``begin``, ``end``  seconds since 1970
+    ``domain``, ``policy``  as published, in lower case
+    """
+
+    def __init__(self) -> None:
+        self.organisation = self.report_id = self.domain = self.policy = ""
+        self.begin = self.end = 0
+        self._head: dict[str, str] = {}
+        self._path: list[str] = []
+        self._text: list[str] = []
+        self._length = 0
+        self._values: dict[str, str] = {}
+        self._lists: dict[str, list[dict[str, str]]] = {}
+        self._names: set[str] = set()
+        self._silence = 0  # octets since the last event
+        self._records: list[Record] = []
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, int, int]:
+        """What is stored once for a report, after its records."""
+        return self.organisation, self.report_id, self.domain, self.policy, self.begin, self.end
+
+    def records(self, chunks: Iterator[bytes]) -> Iterator[Record]:
+        """Yield the records of a report. Raises Unreadable, perhaps after some of them."""
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        parser.StartDoctypeDeclHandler = _refuse_doctype
+        try:
+            for chunk in _without_margin(chunks):
+                self._silence += len(chunk)
+                if self._silence > _LONGEST_TAG:
+                    raise Unreadable(f"a tag or comment of more than {_LONGEST_TAG >> 20} MiB")
+                parser.Parse(chunk, False)
+                yield from self._take()
+            parser.Parse(b"", True)
+            yield from self._take()
+        except expat.ExpatError as error:
+            raise Unreadable(f"XML, line {error.lineno}: {expat.errors.messages[error.code]}") from None
+        except (LookupError, ValueError) as error:  # an encoding that Python does not know, or not for text
+            raise Unreadable(f"XML: {one_line(str(error))}") from None
+        self._finish()
+
+    def _take(self) -> list[Record]:
+        found, self._records = self._records, []
+        return found
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._silence = 0
+        self._names.add(name)
+        self._names.update(attributes)
+        if len(self._names) > _NAMES:
+            raise Unreadable(f"more than {_NAMES:,} kinds of elements")
+        name = name.rpartition(":")[2].lower()
+        if not self._path and name != "feedback":
+            raise Unreadable(f"XML, but not a report: <{one_line(name[:40])}>")
+        if len(self._path) == _DEEPEST:
+            raise Unreadable(f"elements more than {_DEEPEST} deep")
+        self._path.append(name)
+        self._text, self._length = [], 0
+        if self._path[1:] == ["record"]:
+            self._values, self._lists = {}, {}
+        place = "/".join(self._path[1:])
+        if place in _LISTS and len(self._lists.setdefault(place, [])) < _MANY:
+            self._lists[place].append({})
+
+    def _characters(self, text: str) -> None:
+        self._silence = 0
+        if self._length < _LONGEST:
+            self._text.append(text[:_LONGEST])
+            self._length += len(text)
+
+    def _end(self, _: str) -> None:
+        place = "/".join(self._path[1:])
+        value = "".join(self._text)[:_LONGEST].strip()
+        self._text = []
+        parent, _, name = place.rpartition("/")
+        if place == "record":
+            self._records.append(_record(self._values, self._lists))
+        elif parent in self._lists and name in _IN_LISTS:
+            self._lists[parent][-1][name] = value
+        elif place in _VALUES:
+            self._values[place] = value
+        elif place in _HEAD:
+            self._head[place] = value
+        self._path.pop()
+        self._silence = 0
+
+    def _finish(self) -> None:
+        head = self._head.get
+        name = head("report_metadata/org_name", "") or head("report_metadata/email", "")
+        self.organisation = name[:_LONGEST_NAME]
+        self.report_id = head("report_metadata/report_id", "")
+        self.begin = _seconds(head("report_metadata/date_range/begin", ""))
+        self.end = _seconds(head("report_metadata/date_range/end", ""))
+        self.domain = _domain(head("policy_published/domain", ""))
+        self.policy = head("policy_published/p", "").lower()
+        for name, value in (("org_name", self.organisation), ("domain", self.domain)):
+            if not value:
+                raise Unreadable(f"no {name}")
+        if self.end < self.begin:
+            raise Unreadable("date_range ends before it begins")
+
+
+def _without_margin(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield small chunks, without the empty lines that some senders put above the XML declaration."""
+    is_begun = False
+    for chunk in chunks:
+        octets = chunk if is_begun else chunk.lstrip(b" \t\r\n")
+        is_begun = is_begun or bool(octets)
+        for at in range(0, len(octets), _CHUNK):
+            yield octets[at : at + _CHUNK]
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise Unreadable("XML with a document type declaration")
+
+
+def _record(values: dict[str, str], lists: dict[str, list[dict[str, str]]]) -> Record:
+    row = "record/row/"
+    dkim, spf, reasons = (lists.get(place, []) for place in _LISTS)
+    by_spf = spf[0] if spf else {}
+    header_from = values.get("record/identifiers/header_from", "")
+    return Record(
+        _address(values.get(f"{row}source_ip", "")),
+        _count(values.get(f"{row}count", "")),
+        _domain(header_from.rpartition("@")[2]),
+        _domain(values.get("record/identifiers/envelope_from", "").rpartition("@")[2]),
+        values.get(f"{row}policy_evaluated/disposition", "").lower(),
+        values.get(f"{row}policy_evaluated/dkim", "").lower() == "pass",
+        values.get(f"{row}policy_evaluated/spf", "").lower() == "pass",
+        tuple(filter(None, [reason.get("type", "").lower() for reason in reasons])),
+        tuple(
+            Dkim(_domain(each.get("domain", "")), each.get("selector", "").lower(), _result(each))
+            for each in dkim
+            if each.get("domain")
+        ),
+        (_domain(by_spf.get("domain", "")), _result(by_spf)),
+    )
+
+
+def _result(values: dict[str, str]) -> str:
+    result = values.get("result", "").lower()
+    return _RESULTS.get(result, result)
+
+
+def _domain(text: str) -> str:
+    return text.strip().rstrip(".").lower()
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+        return str(getattr(address, "ipv4_mapped", None) or address)
+    except ValueError:
+        raise Unreadable(f"source_ip '{one_line(text[:60])}' is not an IP address") from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 13 and int(text) < _MOST):
+        raise Unreadable(f"count '{one_line(text[:60])}' is not a number of messages")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    whole = text.partition(".")[0]
+    if not (whole.isascii() and whole.isdigit() and len(whole) < 20 and _EARLIEST <= int(whole) < _LATEST):
+        raise Unreadable(f"date_range: '{one_line(text[:60])}' is not a time in seconds since 1970")
+    return int(whole)

@@ -1,0 +1,151 @@
+"""What calls for action, one line each, the most pressing first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.reports.analysis import ALTERED, FAILED, FORGED, SERVICE, UNSIGNED, DomainReport, Source
+from dkimpipe.admin.reports.store import TlsResult
+
+_FEW = 10  # messages of a service; spam, too, is often signed with some other domain
+_GLITCH = 0.05  # of the messages: fewer temporary errors are nothing to look into
+_SHOWN = 3  # receivers
+
+
+def concerns(domains: Mapping[str, DomainReport], own: frozenset[str], now: int) -> list[Finding]:
+    """Return what calls for action for these domains; ``now`` in seconds since 1970."""
+    found: list[Finding] = []
+    for kind, describe in _KINDS.items():
+        for name, domain in domains.items():
+            about = _About(name, domain, own, now)
+            found += describe(about, {key[1]: each for key, each in domain.sources.items() if key[0] == kind})
+    return found
+
+
+def tls_concerns(results: Iterable[TlsResult], now: int) -> list[Finding]:
+    """Return where others could not deliver to us by TLS, by domain, reason and server."""
+    counts: dict[tuple[str, str, str], list[int]] = {}
+    for result in results:
+        for failure in result.policy.failures:
+            entry = counts.setdefault((result.policy.domain, failure.result, failure.mx), [0, result.begin])
+            entry[0] += failure.sessions
+            entry[1] = min(entry[1], result.begin)
+    return [
+        Finding(f"{domain}: {_number(sessions, 'TLS session')} with {mx or 'the MX'} failed"
+                f" since {_day(since, now)}: {reason}", "see RFC 8460 section 4.3; check the certificate"
+                " of that MX, its MTA-STS policy and TLSA records")
+        for (domain, reason, mx), (sessions, since) in sorted(counts.items()) if sessions
+    ]  # fmt: skip
+
+
+class _About(NamedTuple):
+    name: str
+    domain: DomainReport
+    own: frozenset[str]
+    now: int
+
+
+_Sources = Mapping[str, Source]
+
+
+def _failed(about: _About, sources: _Sources) -> Iterator[Finding]:
+    for selector, source in sources.items():
+        counts = []
+        for receiver, failed in source.receivers.most_common():
+            messages = about.domain.selectors[selector][receiver].messages
+            if set(source.results) != {"temperror"} or failed > messages * _GLITCH:
+                counts.append(f"{receiver}: {failed:,} of {messages:,}")
+        if counts:
+            which = f"selector {selector}" if selector else "a signature"
+            results = ", ".join(sorted(source.results))
+            since = _day(source.since, about.now)
+            yield Finding(
+                f"{which} of {about.name} failed at {', '.join(counts)} since {since} ({results})",
+                f"dkimpipe check --dns\n{_WHY_FAILED}",
+            )
+
+
+_WHY_FAILED = (
+    "permerror: its key was not found, or is not valid; fail: the mail was altered after signing;"
+    " pass: the domain is not aligned with From (adkim=s)"
+)
+
+
+def _unsigned(about: _About, sources: _Sources) -> Iterator[Finding]:
+    for address, source in sources.items():
+        since = _day(source.since, about.now)
+        what = f"{about.name}: {_number(source.messages, 'message')} from {address} unsigned since {since}"
+        if address in about.own:
+            yield Finding(f"{what}: this server", "dkimpipe audit")
+        else:
+            yield Finding(
+                f"{what}: a server that its SPF record authorises",
+                "have that server sign, or take it out of the SPF record",
+            )
+
+
+def _altered(about: _About, sources: _Sources) -> Iterator[Finding]:
+    for name, source in sources.items():
+        yield Finding(
+            f"{about.name}: {_number(source.messages, 'message')} altered by {name}, a mailing list or"
+            f" forwarder, since {_day(source.since, about.now)}; reported by {_receivers(source)}",
+            "have the list leave subject and text unchanged, or put its own address into From",
+            level="warning",
+        )
+
+
+def _service(about: _About, sources: _Sources) -> Iterator[Finding]:
+    for name, source in sources.items():
+        if source.messages >= _FEW:
+            yield Finding(
+                f"{about.name}: {_number(source.messages, 'message')} sent by {name} without a signature of"
+                f" {about.name} since {_day(source.since, about.now)}",
+                f"if it sends for you, have it sign with d={about.name} and a selector of its own",
+                level="warning",
+            )
+
+
+def _forged(about: _About, sources: _Sources) -> Iterator[Finding]:
+    few = [
+        source
+        for (kind, _), source in about.domain.sources.items()
+        if kind == SERVICE and source.messages < _FEW
+    ]
+    all_of_them = [*sources.values(), *few]
+    delivered = sum(source.delivered for source in all_of_them)
+    if not delivered:
+        return
+    messages = sum(source.messages for source in all_of_them)
+    addresses = len(set().union(*(source.addresses for source in all_of_them)))
+    since = _day(min(source.since for source in all_of_them), about.now)
+    policy = about.domain.policy or "none"
+    yield Finding(
+        f"{about.name}: {_number(messages, 'message')} forged since {since}, from"
+        f" {_number(addresses, 'address', 'es')}; {delivered:,} of them delivered (p={policy})",
+        "once all your own mail is signed, publish p=quarantine: dkimpipe dns --dmarc"
+        if policy == "none"
+        else "",
+        level="warning",
+    )
+
+
+_KINDS = {FAILED: _failed, UNSIGNED: _unsigned, ALTERED: _altered, SERVICE: _service, FORGED: _forged}
+
+
+def _receivers(source: Source) -> str:
+    names = [name for name, _ in source.receivers.most_common(_SHOWN)]
+    more = len(source.receivers) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _number(count: int, word: str, plural: str = "s") -> str:
+    return f"{count:,} {word}{'' if count == 1 else plural}"
+
+
+def _day(seconds: int, now: int) -> str:
+    """Return the day of the week for the last six days, otherwise the date; in UTC, as in the reports."""
+    form = "%A" if 0 <= now - seconds < 6 * 86400 else "%Y-%m-%d"
+    return time.strftime(form, time.gmtime(seconds))

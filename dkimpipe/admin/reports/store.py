@@ -1,0 +1,299 @@
+"""The reports in one SQLite file, each once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import sqlite3
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dkimpipe.admin.reports import aggregate, tls
+from dkimpipe.admin.reports.aggregate import Dkim, Record
+from dkimpipe.admin.reports.documents import JSON, Document, Fault, Unreadable
+from dkimpipe.admin.reports.tls import Failure
+from dkimpipe.errors import ConfigError, one_line
+
+IN_MEMORY = Path(":memory:")
+_VERSION = 1
+_WAIT = 60.0  # seconds for another process
+_SKEW = 2 * 86400  # seconds that a report may end in the future
+_HOW_TO_BEGIN = "store reports first: see dkimpipe-reports(1)"
+_SCHEMA = """
+CREATE TABLE report (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,
+    organisation TEXT NOT NULL, report_id TEXT NOT NULL, domain TEXT NOT NULL, policy TEXT NOT NULL,
+    begin INTEGER NOT NULL, "end" INTEGER NOT NULL,
+    received INTEGER NOT NULL, UNIQUE (kind, organisation, report_id, domain, begin)
+);
+CREATE TABLE record (
+    id INTEGER PRIMARY KEY, report INTEGER NOT NULL REFERENCES report ON DELETE CASCADE,
+    ip TEXT NOT NULL, messages INTEGER NOT NULL, header_from TEXT NOT NULL, envelope_from TEXT NOT NULL,
+    disposition TEXT NOT NULL, dkim_aligned INTEGER NOT NULL, spf_aligned INTEGER NOT NULL,
+    reasons TEXT NOT NULL, spf_domain TEXT NOT NULL, spf_result TEXT NOT NULL
+);
+CREATE TABLE signature (
+    record INTEGER NOT NULL REFERENCES record ON DELETE CASCADE,
+    domain TEXT NOT NULL, selector TEXT NOT NULL, result TEXT NOT NULL
+);
+CREATE TABLE tls_policy (
+    id INTEGER PRIMARY KEY, report INTEGER NOT NULL REFERENCES report ON DELETE CASCADE,
+    type TEXT NOT NULL, domain TEXT NOT NULL, successful INTEGER NOT NULL, failed INTEGER NOT NULL
+);
+CREATE TABLE tls_failure (
+    policy INTEGER NOT NULL REFERENCES tls_policy ON DELETE CASCADE,
+    result TEXT NOT NULL, mx TEXT NOT NULL, ip TEXT NOT NULL, sessions INTEGER NOT NULL
+);
+CREATE TABLE unreadable (name TEXT NOT NULL, cause TEXT NOT NULL, received INTEGER NOT NULL);
+CREATE TABLE cron (last_report INTEGER NOT NULL);
+CREATE INDEX record_report ON record (report);
+CREATE INDEX signature_record ON signature (record);
+CREATE INDEX tls_policy_report ON tls_policy (report);
+CREATE INDEX tls_failure_policy ON tls_failure (policy);
+"""
+
+
+class Reported(NamedTuple):
+    """A record and the report that it is from; times in seconds since 1970."""
+
+    organisation: str
+    policy: str
+    begin: int
+    end: int
+    record: Record
+
+
+class TlsResult(NamedTuple):
+    """One policy of a TLS report."""
+
+    organisation: str
+    begin: int
+    end: int
+    policy: tls.Policy
+
+
+class Which(NamedTuple):
+    """Reports with numbers after ``after``, up to ``upto``, about a time after ``begin``."""
+
+    after: int
+    upto: int
+    begin: int
+
+
+class Store:
+    """Runs inside a ``with`` statement. Each method raises ConfigError if the file cannot be used.
+
+    ``mode`` as in SQLite: ro (read only), rw, or rwc, which creates the file if there is none.
+    """
+
+    def __init__(self, path: Path, mode: str = "rwc") -> None:
+        self._path = path
+        if path == IN_MEMORY:
+            address = path.name
+        else:
+            _open_or_create(path, mode)
+            address = f"file:{urllib.parse.quote(os.fsencode(path.absolute()))}?mode={mode}"
+        with self._errors():
+            self._base = sqlite3.connect(address, timeout=_WAIT, isolation_level=None, uri=True)
+            self._base.execute("PRAGMA foreign_keys = ON")
+            self._prepare()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base.close()
+
+    def add(self, found: Document | Fault, now: int) -> Fault | None:
+        """Store a document, unless it is there already. Return why not if it is not a report."""
+        fault = found if isinstance(found, Fault) else None
+        if isinstance(found, Document):
+            try:
+                with self._transaction():
+                    (self._add_tls if found.kind == JSON else self._add_aggregate)(found, now)
+            except Unreadable as cause:
+                fault = Fault(found.name, one_line(str(cause)))
+        if fault:
+            with self._transaction():
+                self._base.execute("INSERT INTO unreadable VALUES (?, ?, ?)", (*fault, now))
+        return fault
+
+    def latest(self) -> int:
+        """Return the number of the last report; those that are stored later have higher ones."""
+        with self._errors():
+            row = self._base.execute("SELECT coalesce(max(id), 0) FROM report").fetchone()
+            return int(row[0])
+
+    def period(self, which: Which) -> tuple[int, int]:
+        """Return the first beginning and the last end; zeros if there are no reports."""
+        with self._errors():
+            row = self._base.execute(
+                'SELECT coalesce(min(begin), 0), coalesce(max("end"), 0) FROM report'
+                ' WHERE report.id > ? AND report.id <= ? AND report."end" >= ?',
+                which,
+            )
+            begin, end = row.fetchone()
+            return begin, end
+
+    def records(self, which: Which) -> Iterator[Reported]:
+        """Yield the records of DMARC reports, the oldest report first."""
+        with self._errors():
+            rows = self._base.execute(
+                'SELECT report.organisation, report.policy, report.begin, report."end", record.*,'
+                " signature.domain, signature.selector, signature.result FROM report"
+                " JOIN record ON record.report = report.id"
+                " LEFT JOIN signature ON signature.record = record.id"
+                ' WHERE report.id > ? AND report.id <= ? AND report."end" >= ?'
+                " ORDER BY report.begin, record.id, signature.rowid",
+                which,
+            )
+            for _, group in itertools.groupby(rows, lambda row: row[4]):
+                lines = list(group)
+                signatures = tuple(Dkim(*row[-3:]) for row in lines if row[-3] is not None)
+                yield _reported(lines[0], signatures)
+
+    def tls_results(self, which: Which) -> Iterator[TlsResult]:
+        """Yield the policies of TLS reports, the oldest report first."""
+        with self._errors():
+            rows = self._base.execute(
+                'SELECT report.organisation, report.begin, report."end", tls_policy.*'
+                " FROM report JOIN tls_policy ON tls_policy.report = report.id"
+                ' WHERE report.id > ? AND report.id <= ? AND report."end" >= ?'
+                " ORDER BY report.begin, tls_policy.id",
+                which,
+            )
+            for organisation, begun, ended, number, _, *values in rows:
+                query = "SELECT result, mx, ip, sessions FROM tls_failure WHERE policy = ?"
+                failures = tuple(Failure(*row) for row in self._base.execute(query, (number,)))
+                yield TlsResult(organisation, begun, ended, tls.Policy._make((*values, failures)))
+
+    def unreadable(self, received: int) -> list[Fault]:
+        """Return what came since then and is not a report."""
+        with self._errors():
+            rows = self._base.execute("SELECT name, cause FROM unreadable WHERE received >= ?", (received,))
+            return [Fault(*row) for row in rows]
+
+    def expire(self, before: int) -> None:
+        """Delete what came before this time."""
+        with self._transaction():
+            self._base.execute("DELETE FROM report WHERE received < ?", (before,))
+            self._base.execute("DELETE FROM unreadable WHERE received < ?", (before,))
+
+    def last_cron(self) -> int:
+        """Return what ``set_last_cron`` was last called with, otherwise 0."""
+        with self._errors():
+            row = self._base.execute("SELECT coalesce(max(last_report), 0) FROM cron").fetchone()
+            return int(row[0])
+
+    def set_last_cron(self, latest: int) -> None:
+        """Remember up to which report the administrator has been informed."""
+        with self._transaction():
+            self._base.execute("DELETE FROM cron")
+            self._base.execute("INSERT INTO cron VALUES (?)", (latest,))
+
+    def _prepare(self) -> None:
+        (version,) = self._base.execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise ConfigError(f"{self._path}: written by a newer version of dkimpipe")
+        if version < _VERSION:
+            with self._transaction():
+                (version,) = self._base.execute("PRAGMA user_version").fetchone()  # by another process
+                for statement in _SCHEMA.split(";") if version < _VERSION else ():
+                    self._base.execute(statement)
+                self._base.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _add_aggregate(self, document: Document, now: int) -> None:
+        """Store the records as they are read; what the report is about may follow them."""
+        reader = aggregate.Reader()
+        report = self._insert("report", None, "dmarc", "", "", "", "", 0, 0, now)
+        for record in reader.records(document.chunks):
+            number = self._insert("record", None, report, *record[:7], " ".join(record.reasons), *record.spf)
+            for signature in record.signatures:
+                self._insert("signature", number, *signature)
+        self._base.execute(
+            "UPDATE report SET organisation = ?, report_id = ?, domain = ?, policy = ?, begin = ?, "
+            '"end" = ? WHERE id = ?',
+            (*reader.identity, report),
+        )
+        self._base.execute(
+            "UPDATE record SET header_from = ? WHERE report = ? AND header_from = ''", (reader.domain, report)
+        )
+        _refuse_future(reader.end, now)
+
+    def _add_tls(self, document: Document, now: int) -> None:
+        found = tls.read(document.chunks)
+        _refuse_future(found.end, now)
+        report = self._insert(
+            "report", None, "tls", found.organisation, found.report_id, "", "", found.begin, found.end, now
+        )
+        for policy in found.policies:
+            number = self._insert("tls_policy", None, report, *policy[:4])
+            for failure in policy.failures:
+                self._insert("tls_failure", number, *failure)
+
+    def _insert(self, table: str, *values: object) -> int:
+        places = ", ".join("?" * len(values))
+        cursor = self._base.execute(f"INSERT INTO {table} VALUES ({places})", values)  # noqa: S608
+        return cursor.lastrowid or 0
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing. A report that is there already, with the same identity, is left out."""
+        with self._errors():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except sqlite3.IntegrityError:
+                self._base.execute("ROLLBACK")
+            except BaseException:
+                self._base.execute("ROLLBACK")
+                raise
+            else:
+                self._base.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OverflowError) as error:
+            raise ConfigError(f"{self._path}: {error}") from None
+
+
+def add_all(store: Store, found: Iterable[Document | Fault], now: int) -> list[Fault]:
+    """Store all documents, and return those that are not reports."""
+    return [fault for each in found if (fault := store.add(each, now))]
+
+
+def _reported(row: tuple[Any, ...], signatures: tuple[Dkim, ...]) -> Reported:
+    organisation, policy, begin, end, _, _, *first, dkim, spf, reasons, spf_domain, spf_result = row[:-3]
+    aligned = bool(dkim), bool(spf)
+    return Reported(
+        organisation,
+        policy,
+        begin,
+        end,
+        Record._make((*first, *aligned, tuple(reasons.split()), signatures, (spf_domain, spf_result))),
+    )
+
+
+def _refuse_future(end: int, now: int) -> None:
+    if end > now + _SKEW:
+        raise Unreadable("the report is about the future")
+
+
+def _open_or_create(path: Path, mode: str) -> None:
+    """Raise ConfigError if the file cannot be opened. A new one never has wider permissions than 0640."""
+    flags = {"ro": os.O_RDONLY, "rw": os.O_RDWR, "rwc": os.O_RDWR | os.O_CREAT}[mode]
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.close(os.open(path, flags | os.O_CLOEXEC, 0o640))
+    except FileNotFoundError:
+        hint = _HOW_TO_BEGIN if path.parent.is_dir() or mode != "rwc" else f"mkdir {path.parent}"
+        raise ConfigError(f"{path}: No such file or directory", hint) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None

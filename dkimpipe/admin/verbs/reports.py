@@ -1,0 +1,155 @@
+"""``dkimpipe reports``: read what receivers report, and print what needs doing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dkimpipe import log
+from dkimpipe.admin import atomic
+from dkimpipe.admin.findings import ERRORS_FOUND, print_findings
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.reports import documents, store
+from dkimpipe.admin.reports.analysis import analyse
+from dkimpipe.admin.reports.concerns import concerns, tls_concerns
+from dkimpipe.admin.reports.documents import Document, Fault
+from dkimpipe.admin.reports.overview import Overview, TlsCount
+from dkimpipe.admin.reports.store import Store, Which
+from dkimpipe.errors import ConfigError, one_line
+from dkimpipe.options import seconds
+
+DATABASE = Path("/var/lib/dkimpipe/reports.db")
+_SINCE = "28d"
+_KEEP = "400d"
+_TRY_AGAIN = 75  # sysexits(3): for local(8)
+_STANDARD_INPUT = "standard input"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.set_defaults(fail=parser.error)
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="*", type=Path, help="read these, not the database; - for a mail")
+    add("--store", action="store_true", help="store a mail from standard input, or the files")
+    add("--database", metavar="FILE", type=Path, default=DATABASE, help="(%(default)s)")
+    add("--since", metavar="TIME", type=_time, help=f"reports on the last 7d, 12h ({_SINCE})")
+    add("--keep", metavar="TIME", type=_time, default=_KEEP, help="delete older reports (%(default)s)")
+    add("--own", metavar="ADDRESS", action="append", default=[], help="an address of this server; repeatable")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--json", action="store_true", help="print a JSON object")
+    what.add_argument("--cron", action="store_true", help="print only what is wrong in new reports")
+    what.add_argument("--html", metavar="FILE", type=Path, help="write an HTML page")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Store reports, or print what they say. Return 0, or 78 if something calls for action."""
+    now = int(time.time())
+    if options.store:
+        return _store(options, now)
+    begin = 0 if options.files and not options.since else now - (options.since or seconds(_SINCE))
+    if options.files:
+        with Store(store.IN_MEMORY) as base:
+            faults = store.add_all(base, _documents(options.files), now)
+            status = _report(options, base, Which(0, base.latest(), begin), now, faults)
+        return status or (ERRORS_FOUND if faults else 0)
+    with Store(options.database, "rw" if options.cron else "ro") as base:
+        if not options.cron:
+            return _report(options, base, Which(0, base.latest(), begin), now, base.unreadable(begin))
+        latest = base.latest()
+        status = _report(options, base, Which(base.last_cron(), latest, begin), now, [])
+        sys.stdout.flush()
+        base.set_last_cron(latest)  # unless that failed: then the next run reports the same
+        return status
+
+
+def _store(options: argparse.Namespace, now: int) -> int:
+    """Store reports. A mail is never returned to the sender of a report: what is not one is only logged."""
+    found = _documents(options.files or [Path("-")])
+    try:
+        with Store(options.database) as base:
+            faults = store.add_all(base, found, now)
+            base.expire(now - options.keep)
+    except (ConfigError, OSError) as error:
+        if options.files:
+            raise
+        print(f"4.3.0 dkimpipe: {one_line(str(error))}", file=sys.stderr)
+        return _TRY_AGAIN
+    for fault in faults:
+        log.to_syslog(f"reports: {fault.name}: {fault.cause}", "warning")
+        if options.files:
+            print(f"dkimpipe: {fault.name}: {fault.cause}", file=sys.stderr)
+    return ERRORS_FOUND if faults and options.files else 0
+
+
+def _documents(files: Iterable[Path]) -> Iterator[Document | Fault]:
+    for path in files:
+        if str(path) == "-":
+            chunks = iter(lambda: sys.stdin.buffer.read(65536), b"")
+            yield from documents.from_mail(_STANDARD_INPUT, chunks)
+            for _ in chunks:  # of a mail that is too large: otherwise its writer gets an error
+                pass
+        else:
+            yield from documents.from_path(path)
+
+
+def _report(options: argparse.Namespace, base: Store, which: Which, now: int, faults: list[Fault]) -> int:
+    own = _own_addresses(options.own)
+    results = list(base.tls_results(which))
+    domains = analyse(base.records(which), own)
+    findings = [*concerns(domains, own, now), *tls_concerns(results, now)]
+    begin, end = base.period(which)
+    overview = Overview(begin or which.begin, end, domains, _tls_counts(results), findings, faults)
+    return _print(options, overview)
+
+
+def _print(options: argparse.Namespace, overview: Overview) -> int:
+    if options.html:
+        from dkimpipe.admin.reports.page import page
+
+        atomic.write(options.html, page(overview).encode(), 0o644, os.geteuid(), os.getegid())
+    elif options.json:
+        print(overview.json())
+    elif not options.cron:
+        print(*overview.text(), sep="\n")
+    elif overview.concerns:
+        print_findings(overview.concerns, "")
+    return ERRORS_FOUND if any(finding.level == "error" for finding in overview.concerns) else 0
+
+
+def _tls_counts(results: Iterable[store.TlsResult]) -> list[TlsCount]:
+    counts: dict[tuple[str, str], list[int]] = {}
+    for result in results:
+        count = counts.setdefault((result.policy.domain, result.policy.type), [0, 0])
+        count[0] += result.policy.successful
+        count[1] += result.policy.failed
+    return [TlsCount(*key, *count) for key, count in sorted(counts.items())]
+
+
+def _own_addresses(given: Iterable[str]) -> frozenset[str]:
+    """Return the addresses that others see mail of this server come from, as far as they are known here."""
+    names = list(given)
+    try:
+        postconf = Postconf(None)
+        names += [postconf.value(name) for name in ("smtp_bind_address", "smtp_bind_address6", "myhostname")]
+        names += postconf.words("proxy_interfaces")
+    except ConfigError:  # reports can be read on any host
+        names.append(socket.getfqdn())
+    found = set()
+    for name in filter(None, names):
+        try:
+            found |= {str(place[4][0]) for place in socket.getaddrinfo(name, None)}
+        except (OSError, UnicodeError):
+            continue
+    return frozenset(found)
+
+
+def _time(text: str) -> int:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,149 @@
+"""The message that came back: in a bounce (RFC 3464), a complaint (RFC 5965) or failure report (RFC 9991).
+
+All three are multipart/report (RFC 6522): text for people, facts for programs, and the returned message, or
+its header. It is taken out octet for octet; the email package would write it anew.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from email.message import Message as Part
+from email.parser import BytesHeaderParser
+from typing import NamedTuple
+
+from dkimpipe.body import BodyHashes
+from dkimpipe.errors import HeaderError, printable
+from dkimpipe.message import Message
+from dkimpipe.verify import keyrecord, signature, transit
+from dkimpipe.verify.dkim import DkimCheck
+from dkimpipe.verify.resolver import Resolver
+from dkimpipe.verify.verdict import Verdict
+
+_DEEPEST = 10  # parts in parts
+_WHOLE = ("message/rfc822", "message/global")
+_HEADERS = ("text/rfc822-headers", "message/rfc822-headers", "message/global-headers")
+_HEADER_LIMIT = 8 << 20  # octets
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
+_KINDS = {
+    "delivery-status": "a bounce",
+    "feedback-report": "a complaint or failure report",
+    "disposition-notification": "a receipt",
+}
+# Fields of the facts for programs that say why the message came back.
+_FACTS = (
+    *(b"reporting-mta", b"status", b"diagnostic-code", b"feedback-type", b"auth-failure"),
+    *(b"reported-domain", b"dkim-domain", b"dkim-selector"),
+)
+
+
+class Returned(NamedTuple):
+    """A returned message.
+
+    ``message``  whose body is empty if only the header came back (``has_body``)
+    ``body``     raw octets
+    ``notes``    what it came back in, and why, line by line
+    """
+
+    message: Message
+    body: bytes
+    has_body: bool
+    notes: list[str]
+
+
+def take_out(message: Message, body: bytes) -> Returned | None:
+    """Return the message that came back in this one, if this is a report and contains one."""
+    outer = _header(message.header)
+    if outer.get_content_type() != "multipart/report":
+        return None
+    notes = [_KINDS.get(str(outer.get_param("report-type")).lower(), "a report")]
+    for part, octets in _parts(outer, body, _DEEPEST):
+        kind = part.get_content_type()
+        if kind in ("message/delivery-status", "message/feedback-report"):
+            notes += _facts(octets)
+        elif kind in (*_WHOLE, *_HEADERS):
+            return _returned(octets, notes)
+    return None
+
+
+def explain_header(message: Message, resolver: Resolver) -> Iterator[str]:
+    """Yield what the header alone shows of each DKIM signature, line by line."""
+    fields = message.by_name.get(b"dkim-signature", [])
+    if not fields:
+        yield "no signature"
+    for field in fields:
+        try:
+            parsed = signature.parse(field)
+            check = DkimCheck(parsed, message, BodyHashes(large=False))
+            keys = [keyrecord.parse(text) for text in resolver.texts(parsed.key_name).texts]
+        except Verdict as verdict:
+            yield f"dkim-signature: {verdict.result}: {verdict}"
+            continue
+        who = f"    d={parsed.domain.decode()} s={parsed.selector.decode()} a={parsed.algorithm}"
+        hash_value = check.digest()
+        if not keys:
+            yield from ("dkim-signature: permerror: no key", who)
+        elif any(key.verifies(parsed.signature, hash_value, parsed.hash_name) for key in keys):
+            yield from ("dkim-signature: the header is unchanged", who)
+        else:
+            yield from ("dkim-signature: the header was altered, or signed with another key", who)
+            yield from (f"    {line}" for line in transit.changes_of_header(keys[0], check, message))
+
+
+def _header(octets: bytes) -> Part:
+    return BytesHeaderParser().parsebytes(octets)
+
+
+def _parts(outer: Part, body: bytes, depth: int) -> Iterator[tuple[Part, bytes]]:
+    """Yield header and content of each part that is not a multipart itself."""
+    boundary = str(outer.get_boundary("")).encode("ascii", "replace")
+    delimiter = re.compile(rb"(?:^|\r?\n)--" + re.escape(boundary) + rb"(?:--)?[ \t]*(?=\r?\n|$)")
+    for piece in delimiter.split(body)[1:] if boundary and depth else []:
+        piece = piece.removeprefix(b"\r").removeprefix(b"\n")
+        header, content = _split(piece)
+        part = _header(header)
+        if part.get_content_maintype() == "multipart":
+            yield from _parts(part, content, depth - 1)
+        else:
+            yield part, _decoded(part, content)
+
+
+def _split(octets: bytes) -> tuple[bytes, bytes]:
+    if octets.startswith((b"\n", b"\r\n")):  # no header at all
+        return b"", octets.lstrip(b"\r").removeprefix(b"\n")
+    end = _HEADER_END.search(octets)
+    return (octets[: end.start()], octets[end.end() :]) if end else (octets, b"")
+
+
+def _decoded(part: Part, content: bytes) -> bytes:
+    """Return the octets that were encoded: not allowed for messages (RFC 2046 section 5.2.1), but done."""
+    if str(part.get("Content-Transfer-Encoding", "")).strip().lower() not in ("base64", "quoted-printable"):
+        return content
+    part.set_payload(content.decode("ascii", "surrogateescape"))
+    decoded = part.get_payload(decode=True)
+    return decoded if isinstance(decoded, bytes) else content
+
+
+def _facts(octets: bytes) -> list[str]:
+    try:
+        blocks = [Message(io.BytesIO(block).read) for block in re.split(_HEADER_END, octets)]
+    except HeaderError:
+        return []
+    return [
+        f"    {field.name.decode()}: {printable(field.value, 300)}"
+        for block in blocks
+        for field in block.fields
+        if field.name in _FACTS
+    ]
+
+
+def _returned(octets: bytes, notes: list[str]) -> Returned | None:
+    try:
+        message = Message(io.BytesIO(octets).read, _HEADER_LIMIT)
+    except HeaderError:
+        return None
+    body = b"".join(message.body())
+    has_body = bool(body.strip())
+    what = "the returned message" if has_body else "the returned header; its body did not come back"
+    return Returned(message, body, has_body, [*notes, f"explained is {what}:"])
