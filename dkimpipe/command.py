@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     *("audit", "check", "dns", "explain", "genkey", "import", "index", "postfix", "reflect", "reports"),
-    *("rotate", "setup"),
+    *("rotate", "setup", "test"),
 )
 
 

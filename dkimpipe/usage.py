@@ -7,7 +7,7 @@ from dkimpipe import __version__
 HELP = """\
 usage: dkimpipe [OPTION]... [-f SENDER] [-- RECIPIENT...]
        dkimpipe VERB [OPTION]...              setup postfix check audit explain dns genkey rotate verify
-                                              index import reflect reports; see VERB --help
+                                              index import reflect reports test; see VERB --help
 
 Reads a message from standard input and signs it with the keys given in the senders file. With
 recipients, passes the message to sendmail(1) or to a relay; otherwise, writes it to standard output.

@@ -26,6 +26,7 @@ DESCRIPTIONS = {
     "reflect": "Answer a message with the state of its signatures. For an alias.",
     "reports": "Show what receivers report about mail from your domains.",
     "rotate": "Replace old keys with new ones, step by step, with valid signatures throughout.",
+    "test": "Send a message along the real road, and show what happens to it.",
     "setup": "Set up the signing of mail, or undo it.",
 }
 

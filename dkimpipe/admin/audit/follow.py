@@ -1,0 +1,93 @@
+"""Follow one message through the log while it is being written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe.admin.audit import events, logfiles
+from dkimpipe.admin.audit.events import Event
+from dkimpipe.errors import ConfigError, printable
+
+_PAUSE = 0.2  # seconds between two looks
+_SETTLED = 1.0  # seconds in which nothing more happens
+_SHOWN = 300  # octets of a line
+
+
+class Hop(NamedTuple):
+    """One line about the message: the service that logged it, the queue ID, and what happened."""
+
+    service: str
+    queue_id: str
+    text: str
+
+    @property
+    def program(self) -> str:
+        """The program of Postfix, such as ``smtp``."""
+        return self.service.rpartition("/")[2]
+
+
+class Follower:
+    """Reads what is added to a log from now on."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Follow this file, or the journal. Raises ConfigError."""
+        self._path = path
+        self._begun = time.time()
+        self._at = 0
+        if path:
+            try:
+                self._at = path.stat().st_size
+            except OSError as error:
+                raise ConfigError(f"{path}: {error.strerror}", "run it as root") from None
+
+    def hops(self, message_id: str, seconds: float) -> list[Hop]:
+        """Return the lines about the message with this Message-ID, in any queue file, in their order.
+
+        Wait until it has left the queue under each queue ID, at most this long. Raises ConfigError.
+        """
+        mark = f"<{message_id}>".encode()
+        end = time.monotonic() + seconds
+        found: list[Hop] = []
+        settled = 0.0
+        while time.monotonic() < end:
+            time.sleep(_PAUSE)
+            ours = self._about(mark)
+            if len(ours) > len(found):
+                found, settled = [_hop(event) for event in ours], 0.0
+            elif found and _has_left(ours):
+                settled += _PAUSE
+                if settled >= _SETTLED:
+                    break
+        return found
+
+    def _about(self, mark: bytes) -> list[Event]:
+        lines = [event for block in self._blocks() for event in events.read(block)]
+        ids = {each.queue_id for each in lines if each.keyword == b"message-id=" and each.text == mark}
+        return [each for each in lines if each.queue_id in ids]
+
+    def _blocks(self) -> Iterator[bytes]:
+        if not self._path:
+            yield from logfiles.journal(self._begun).blocks
+            return
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                octets = file.read()
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}", "run it as root") from None
+        yield octets[: octets.rfind(b"\n") + 1]
+
+
+def _has_left(found: list[Event]) -> bool:
+    """Return whether each queue file of the message is gone."""
+    return {each.queue_id for each in found} == {
+        each.queue_id for each in found if each.keyword == b"removed"
+    }
+
+
+def _hop(event: Event) -> Hop:
+    service = f"{event.path.decode('ascii', 'replace')}{event.program.decode('ascii', 'replace')}"
+    return Hop(service, event.queue_id.decode("ascii"), printable(event.keyword + event.text, _SHOWN))

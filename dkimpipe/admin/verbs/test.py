@@ -1,0 +1,142 @@
+"""``dkimpipe test``: send one message along the real road, and show what happened to it hop by hop."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import smtplib
+import ssl
+import subprocess
+import sys
+import time
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from typing import Callable
+
+from dkimpipe.admin.audit import logfiles
+from dkimpipe.admin.audit.follow import Follower, Hop
+from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.errors import ConfigError, one_line
+
+_SECONDS = 30
+_TIMEOUT = 10  # seconds for one reply of the server
+_SIGNED = "(dkimpipe: signed "
+_LAST = ("smtp", "lmtp", "local", "virtual")  # what delivers a message at the end of its way
+_NOT_SIGNED = "dkimpipe check --postfix shows which kinds of mail are signed"
+_RECENT = 86400  # seconds; a log that was not written to for so long is out of use
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the verb's options."""
+    parser.set_defaults(fail=parser.error)
+    add = parser.add_argument
+    add("recipient", metavar="ADDRESS", help="where the message goes")
+    add("--from", dest="sender", metavar="ADDRESS", help="its author (root at this host's domain)")
+    add("--via", choices=_WAYS, default="smtp", help="localhost:25, port 587, or sendmail(1) (%(default)s)")
+    add("--server", metavar="NAME", help="for submission: the name in its certificate (this host's)")
+    add("--login", metavar="USER", help="for submission; the password is asked for, or read from a pipe")
+    add("--wait", type=float, default=_SECONDS, metavar="SECONDS", help="(%(default)s)")
+    words = "configuration directory, for another instance"
+    add("-c", dest="directory", metavar="DIR", default=os.environ.get("MAIL_CONFIG"), help=words)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Send the message and show its way; return 0 if it has left signed, otherwise 78."""
+    postconf = Postconf(options.directory)
+    follower = Follower(_log(postconf))
+    message = _message(options, postconf)
+    _WAYS[options.via](options, postconf, message)
+    print(f"sent {message['Message-ID']} from {message['From']} to {options.recipient}, by {options.via}")
+    hops = follower.hops(message["Message-ID"].strip("<>"), options.wait)
+    for hop in hops:
+        print(one_line(f"{hop.queue_id}  {hop.service}: {hop.text}"))
+    return _conclude(hops)
+
+
+def _conclude(hops: list[Hop]) -> int:
+    """Print what it comes to. Raises ConfigError if the log has nothing about the message."""
+    if not hops:
+        raise ConfigError("the message is not in the log", "is Postfix running? postfix status")
+    signed = [hop.text.partition(_SIGNED)[2] for hop in hops if _SIGNED in hop.text]
+    left = any(hop.program in _LAST and "status=sent" in hop.text for hop in hops)
+    if signed and left:
+        print(f"dkimpipe: signed {signed[0].partition(';')[0].rstrip(')')}, and delivered")
+        return 0
+    what, hint = ("signed, but not delivered", "postqueue -p") if signed else ("not signed", _NOT_SIGNED)
+    print(f"dkimpipe: error: {what}\nhint: {hint}")
+    return ERRORS_FOUND
+
+
+def _log(postconf: Postconf) -> Path | None:
+    named = postconf.value("maillog_file")
+    return Path(named) if named else logfiles.usual(time.time() - _RECENT)
+
+
+def _message(options: argparse.Namespace, postconf: Postconf) -> EmailMessage:
+    origin = postconf.value("myorigin")
+    domain = origin if "." in origin else postconf.value("mydomain")
+    message = EmailMessage()
+    try:
+        message["From"] = options.sender or f"root@{domain}"
+        message["To"] = options.recipient
+    except ValueError:
+        raise ConfigError("an address with a line break") from None
+    message["Subject"] = "dkimpipe test"
+    message["Date"] = formatdate(localtime=True)
+    message["Message-ID"] = make_msgid("dkimpipe-test", domain)
+    message.set_content("This message shows whether mail from this server is signed with DKIM.\n")
+    return message
+
+
+def _by_smtp(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
+    _submit(options, message, "localhost", 25)
+
+
+def _by_submission(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
+    if not options.login:
+        options.fail("--via submission needs --login")
+    _submit(options, message, options.server or postconf.value("myhostname"), 587)
+
+
+def _submit(options: argparse.Namespace, message: EmailMessage, host: str, port: int) -> None:
+    try:
+        with smtplib.SMTP(host, port, timeout=_TIMEOUT) as server:
+            if options.login:
+                server.starttls(context=ssl.create_default_context())
+                server.login(options.login, _password())
+            server.send_message(message, to_addrs=[options.recipient])
+    except (OSError, smtplib.SMTPException) as error:
+        raise ConfigError(
+            f"{host}, port {port}: {one_line(str(error))}", "dkimpipe check --postfix"
+        ) from None
+
+
+def _password() -> str:
+    return getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+
+
+def _by_sendmail(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
+    program = postconf.value("sendmail_path")
+    command = [
+        program,
+        "-C",
+        str(postconf.directory),
+        "-i",
+        "-f",
+        str(message["From"]),
+        "--",
+        options.recipient,
+    ]
+    done = subprocess.run(command, input=message.as_bytes(), capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise ConfigError(f"sendmail: {one_line(done.stderr.decode(errors='replace'))}")
+
+
+_WAYS: dict[str, Callable[[argparse.Namespace, Postconf, EmailMessage], None]] = {
+    "smtp": _by_smtp,
+    "submission": _by_submission,
+    "sendmail": _by_sendmail,
+}

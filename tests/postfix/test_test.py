@@ -1,0 +1,101 @@
+"""``dkimpipe test``: a message through this machine's own Postfix, in throwaway copies of it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from installing import DKIMPIPE, NO_WAIT, setup
+from throwaway import Done, Machine
+
+from postfix import Sink
+
+
+@pytest.fixture(scope="module")
+def machine(fresh: Path) -> Iterator[Machine]:
+    """Postfix signs mail of example.com from submission, networks and bounces, and passes it to a sink."""
+    with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
+        with machine.network():
+            sink = stack.enter_context(Sink())
+        main = f"myorigin=example.com 'relayhost=[127.0.0.1]:{sink.port}'"
+        machine.shell(f"postconf -e {main}\n{NO_WAIT}")
+        assert setup(machine, "example.com").status == 0
+        machine.shell(f"{NO_WAIT}\npostfix start")
+        yield machine
+
+
+def hops(done: Done) -> list[str]:
+    """Return the lines of the log that were printed, with queue IDs as letters and without what varies."""
+    ids: dict[str, str] = {}
+    lines = []
+    for queue_id, text in re.findall(r"^(\w+)  (\S+: \S+)", done.stdout, re.MULTILINE):
+        lines.append(f"{ids.setdefault(queue_id, 'ABCD'[len(ids)])} {re.sub('=.*', '', text)}")
+    return lines
+
+
+def test_a_message_to_localhost(machine: Machine) -> None:
+    done = machine.run(DKIMPIPE, "test", "bob@example.net")
+    assert (done.status, done.stderr) == (0, "")
+    first, *_, last = done.stdout.splitlines()
+    assert re.fullmatch(r"sent <\S+@example\.com> from root@example\.com to bob@example\.net, by smtp", first)
+    assert re.fullmatch(r"dkimpipe: signed d=example\.com s=\w+ a=rsa-sha256, and delivered", last)
+    found = hops(done)
+    assert found[0] == "A postfix/smtpd: client"
+    assert {
+        "A postfix/pipe: to",
+        "B postfix/pickup: uid",
+        "B postfix/smtp: to",
+        "B postfix/qmgr: removed",
+    } <= {*found}
+
+
+def test_a_kind_of_mail_that_is_not_signed(machine: Machine) -> None:
+    done = machine.run(DKIMPIPE, "test", "bob@example.net", "--via", "sendmail")
+    assert done.status == 78
+    assert done.stdout.endswith(
+        "dkimpipe: error: not signed\nhint: dkimpipe check --postfix shows which kinds of mail are signed\n"
+    )
+    assert hops(done)[0] == "A postfix/pickup: uid"
+
+
+def test_an_author_without_an_entry(machine: Machine) -> None:
+    done = machine.run(DKIMPIPE, "test", "bob@example.net", "--from", "a@example.org")
+    assert done.status == 78
+    assert "dkimpipe: not signed: no entry for a@example.org" in done.stdout
+
+
+def test_a_message_that_stays_in_the_queue(machine: Machine) -> None:
+    chmod = "chmod 0644 /etc/dkimpipe/keys/*.pem"
+    machine.shell(chmod)
+    done = machine.run(DKIMPIPE, "test", "bob@example.net", "--wait", "5")
+    machine.shell("chmod 0440 /etc/dkimpipe/keys/*.pem; postsuper -d ALL 2>/dev/null")
+    assert done.status == 78
+    assert "status=deferred" in done.stdout
+    assert "is readable by others (mode 0644)" in done.stdout
+
+
+REFUSED = {
+    "an address with a line break": (["a\nb@example.net"], "an address with a line break"),
+    "submission without a login": (
+        ["bob@example.net", "--via", "submission"],
+        "--via submission needs --login",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), REFUSED.values(), ids=REFUSED)
+def test_refused(machine: Machine, words: list[str], said: str) -> None:
+    done = machine.run(DKIMPIPE, "test", *words)
+    assert done.status in (64, 78)
+    assert said in done.stderr
+
+
+def test_without_postfix(machine: Machine) -> None:
+    machine.shell("postfix stop")
+    done = machine.run(DKIMPIPE, "test", "bob@example.net")
+    machine.shell("postfix start")
+    assert done.status == 78
+    assert done.stderr.startswith("dkimpipe: localhost, port 25: ")
