@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import INTERPRETER, copy_program, settled
 from conftest import MAIN as MAIN_FILE
+from dovecot import Dovecot, certificate
 
 from dkimpipe.admin.cli import run_verb
 from postfix import shared_directory
@@ -86,8 +87,14 @@ dkimpipe  unix  -       n       n       -       4       pipe
   -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}}
   flags=q null_sender= user=nobody argv=PROGRAM TOLD -f ${sender} -- ${recipient}
 """
-MAIN = """
+LOGINS = """\
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = DOVECOT
+smtpd_tls_cert_file = SITE/tls/server.pem
+"""
+MAIN = f"""
 compatibility_level = 3.6
+{LOGINS}\
 myhostname = mx.example.com
 dkimpipe_destination_recipient_limit = 1000
 disable_mime_output_conversion = yes
@@ -246,6 +253,9 @@ def site() -> Iterator[Path]:
             "verify.conf": "hostname mx.example.com\n",
         }
         (directory / "bin").mkdir()
+        (directory / "tls").mkdir()
+        for file, issuer in (("server", "ca.example"), ("self", "mx.example.com")):
+            (directory / f"tls/{file}.pem").write_bytes(certificate("mx.example.com", issuer))
         for name, text in files.items():
             (directory / name).write_text(text.replace("SITE", str(directory)))
         (directory / "bin" / "dkimpipe").chmod(0o755)
@@ -259,25 +269,27 @@ def site() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def words(site: Path) -> dict[str, str]:
+def words(site: Path) -> Iterator[dict[str, str]]:
     """What stands for what in configurations and outputs."""
     asked = ["postconf", "-dh", "mail_owner", "sendmail_path"]
     owner, sendmail = subprocess.check_output(asked, text=True).split()
     interpreter = os.path.realpath(sys.executable)
     if interpreter == os.path.realpath(PYTHON):
         interpreter = PYTHON
-    return {
-        "TOLD": TOLD,
-        "PROGRAM": PROGRAM,
-        "START": f"{interpreter} -IS {MAIN_FILE}",
-        "JUDGE": f"{sys.executable} -I {MAIN_FILE} verify --hostname=mx.example.com",
-        "VERIFIER": VERIFIER,
-        "SITE": str(site),
-        "OWNER": owner,
-        "SENDMAIL": sendmail,
-        "PROCESSES": str(2 * (os.cpu_count() or 1)),
-        "MANY": str(2 * (os.cpu_count() or 1) + 8),
-    }
+    with Dovecot() as dovecot:
+        yield {
+            "DOVECOT": dovecot.path,
+            "TOLD": TOLD,
+            "PROGRAM": PROGRAM,
+            "START": f"{interpreter} -IS {MAIN_FILE}",
+            "JUDGE": f"{sys.executable} -I {MAIN_FILE} verify --hostname=mx.example.com",
+            "VERIFIER": VERIFIER,
+            "SITE": str(site),
+            "OWNER": owner,
+            "SENDMAIL": sendmail,
+            "PROCESSES": str(2 * (os.cpu_count() or 1)),
+            "MANY": str(2 * (os.cpu_count() or 1) + 8),
+        }
 
 
 @pytest.fixture

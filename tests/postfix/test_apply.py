@@ -11,6 +11,7 @@ import pytest
 from applying import content, edit, settings, verb, with_program, write
 from configurations import CONFIGURATIONS, SUBMISSION, postconf_of
 from conftest import MAIN, PROJECT, settled
+from dovecot import Dovecot, certificate
 
 import postfix as harness
 from dkimpipe.admin.postfix.filter_service import ENVELOPE
@@ -230,11 +231,15 @@ def test_check_runs_the_filter_as_its_user(tmp_path: Path) -> None:
         (shared / "senders").write_text("example.com dkim(s=a,key=/nowhere)\n")
         directory = write(tmp_path / "postfix", "submission")
         (shared / "conf").write_text(f"sender_map {shared}/senders\n")
+        (shared / "server.pem").write_bytes(certificate("mx.example.com", "ca.example"))
         argv = f"/usr/bin/python3 -IS {shared}/dkimpipe/__main__.py --conf_file {shared}/conf"
         line = f"dkimpipe unix - n n - 4 pipe user=nobody argv={argv} {ENVELOPE}"
         subprocess.run(["postconf", "-c", str(directory), "-M", f"dkimpipe/unix={line}"], check=True)
-        verb(directory, "--apply")
-        status, output, _ = verb(directory, "--check")
+        with Dovecot() as dovecot:
+            changes = [f"smtpd_sasl_path={dovecot.path}", f"smtpd_tls_cert_file={shared}/server.pem"]
+            edit(directory, ["-e", *changes])
+            verb(directory, "--apply")
+            status, output, _ = verb(directory, "--check")
         assert (status, output.splitlines()[0]) == (0, b"dkimpipe: Postfix is set up")
         (shared / "senders").chmod(0o600)
         done = verb(directory, "--check")

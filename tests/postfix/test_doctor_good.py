@@ -13,6 +13,7 @@ from diagnosis import (
     GOOD,
     INBOUND,
     INBOUND_BEHIND,
+    LOGINS,
     MAIN,
     MAIN_BOTH,
     MASTER,
@@ -124,9 +125,9 @@ pickup unix n - y 60 1 pickup
 """,
     ),
     "a filter with another name": (
-        """
+        f"""
 compatibility_level = 3.6
-signer_time_limit = 10m
+{LOGINS}signer_time_limit = 10m
 signer_destination_recipient_limit = 5000
 disable_mime_output_conversion = yes
 header_size_limit = 2097152
@@ -134,9 +135,9 @@ header_size_limit = 2097152
         MASTER.replace("dkimpipe:dummy", "signer:dummy").replace("dkimpipe  unix", "signer unix"),
     ),
     "limits as good as ours": (
-        """
+        f"""
 compatibility_level = 3.6
-dkimpipe_time_limit = 600s
+{LOGINS}dkimpipe_time_limit = 600s
 dkimpipe_destination_recipient_limit = 0
 message_size_limit = 52428800
 disable_mime_output_conversion = yes
@@ -145,9 +146,9 @@ header_size_limit = 1048577
         MASTER,
     ),
     "limits for all transports": (
-        """
+        f"""
 compatibility_level = 3.6
-command_time_limit = 5m
+{LOGINS}command_time_limit = 5m
 default_destination_recipient_limit = 2000
 message_size_limit = 0
 disable_mime_output_conversion = yes

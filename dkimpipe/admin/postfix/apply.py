@@ -36,7 +36,7 @@ def apply(
     ``allow_open`` accepts services that sign mail and let strangers send. ``more`` is changed as well.
     """
     fatal.refuse(postconf)
-    changes = [*requirements.missing(postconf, user, job, chosen), *more]
+    changes = [*postconf.assumed, *requirements.missing(postconf, user, job, chosen), *more]
     routing.refuse_another_filter(postconf, job)
     planning.refuse_obstacles(postconf, chosen.kinds)
     if job is SIGN and not allow_open:

@@ -15,12 +15,14 @@ from typing import Callable
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import exposure
 from dkimpipe.admin.postfix import (
+    certificate,
     cleanup_service,
     client_options,
     coverage,
     filter_service,
     filter_user,
     listener,
+    logins,
     milters,
     open_services,
     program,
@@ -183,6 +185,12 @@ def _rewriting(postconf: Postconf, job: Job) -> Iterator[Finding]:
             )
 
 
+def _logins(postconf: Postconf, job: Job) -> Iterator[Finding]:
+    """Check whether users can log in where they may, and whether their programs accept the certificate."""
+    yield from logins.findings(postconf)
+    yield from certificate.findings(postconf)
+
+
 def _user(postconf: Postconf, job: Job) -> str:
     service = filter_service.find(postconf, job)
     return ((service.attribute("user") if service else "") or job.name).partition(":")[0]
@@ -302,6 +310,7 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
         _exposure,
         _queue_and_transports,
         listener.findings,
+        _logins,
         coverage.findings,
     ),
     VERIFY: (

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,6 +102,7 @@ class Postconf:
     ``services``    the lines of master.cf, by ``name/type``
     ``overrides``   the ``-o`` parameters by service, as written
     ``duplicates``  the services that master.cf defines twice; the last line applies
+    ``assumed``     edits that are not made yet, with which this was read
 
     ``broken_tables``  the tables that could not be looked up so far, and Postfix's messages
     """
@@ -107,6 +111,7 @@ class Postconf:
         """Read the configuration. Raises ConfigError if there is no Postfix, or no such configuration."""
         self._lookups: dict[tuple[str, str], str] = {}
         self.broken_tables: dict[str, str] = {}
+        self.assumed: list[Change] = []
         self._directory_options = ["-c", str(Path(directory).absolute())] if directory else []
         # Ask postconf(1) only if necessary: the answer of 3.11 is wrong while main.cf is new.
         self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
@@ -133,6 +138,20 @@ class Postconf:
             service, _, parameter = name.rpartition("/")
             found[service][parameter] = value
         return found
+
+    def assuming(self, changes: Sequence[Change]) -> Postconf:
+        """Return this configuration as it will be after these edits. Raises ConfigError."""
+        if not changes:
+            return self
+        with tempfile.TemporaryDirectory() as name:
+            for file in ("main.cf", "master.cf"):
+                shutil.copy2(self.directory / file, name)
+            for change in changes:
+                self.edit(change, Path(name))
+            after = Postconf(name)
+        after.directory, after._directory_options = self.directory, self._directory_options
+        after.assumed = [*self.assumed, *changes]
+        return after
 
     def lookup(self, table: str, key: str) -> str:
         """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails.

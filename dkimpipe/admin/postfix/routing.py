@@ -14,7 +14,6 @@ from dkimpipe.admin.postfix import (
     other_filters,
     planning,
     sources,
-    strangers,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
@@ -49,7 +48,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
     if job is SIGN:
-        hint = f"{_submission_command(postconf)}\n{_apply_command(postconf)}"
+        hint = f"{_apply_command(postconf)} --submission"
         why = "there is no service for mail from users"
         if planning.kinds_in_use(postconf):
             return Finding(f"submission/inet: {why}", hint, NOTE)
@@ -124,16 +123,6 @@ def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
 
 def _apply_command(postconf: Postconf, job: Job = SIGN) -> str:
     return shlex.join([*job.setup_command.split(), "-c", str(postconf.directory), "--apply"])
-
-
-def _submission_command(postconf: Postconf) -> str:
-    """Return the command that creates a submission service (RFC 6409) for users who log in over TLS."""
-    line = (
-        "submission inet n - y - - smtpd"
-        " -o syslog_name=postfix/submission -o smtpd_tls_security_level=encrypt"
-        f" -o smtpd_sasl_auth_enable=yes -o {strangers.relay_list(postconf)}=permit_sasl_authenticated,reject"
-    )
-    return postconf.command(Change("-M", f"submission/inet={line}", ""))
 
 
 def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:

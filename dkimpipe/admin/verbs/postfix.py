@@ -15,12 +15,14 @@ from dkimpipe.admin.postfix import (
     milter_lists,
     planning,
     sources,
+    submission,
 )
 from dkimpipe.admin.postfix.apply import apply, reload, revert
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Postconf, split
 from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
+from dkimpipe.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_kinds(parser)
     add_open(parser)
+    add_submission(parser)
     text = "also take these milters out of smtpd_milters and non_smtpd_milters"
     parser.add_argument(
         "--replace-milter", metavar="MILTER,...", dest="milters", type=_milters, default=(), help=text
@@ -89,6 +92,12 @@ def add_open(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_submission(parser: argparse.ArgumentParser) -> None:
+    """Add the option that creates services for mail from users."""
+    text = "create the services for mail from users on ports 587 and 465, if they are missing"
+    parser.add_argument("--submission", action="store_true", help=text)
+
+
 def run(options: argparse.Namespace) -> int:
     """Print, make, undo or check the changes; return 0, or 78 if the check finds errors."""
     postconf = Postconf(options.directory)
@@ -98,6 +107,10 @@ def run(options: argparse.Namespace) -> int:
     if options.revert:
         revert(postconf, job)
     else:
+        if options.submission and job is VERIFY:
+            raise ConfigError("--submission is for mail from users, and --verify for mail from outside")
+        if options.submission:
+            postconf = postconf.assuming(submission.missing(postconf))
         chosen = planning.plan(postconf, job, options.sign, options.relay)
         replaced = milter_lists.without(postconf, options.milters)
         apply(postconf, options.user or job.name, job, chosen, options.apply, options.open, replaced)

@@ -29,6 +29,7 @@ from dkimpipe.admin.postfix import (
     planning,
     requirements,
     routing,
+    submission,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print each step without taking it")
     postfix.add_kinds(parser)
     postfix.add_open(parser)
+    postfix.add_submission(parser)
     parser.add_argument("--remove", action="store_true", help="undo the setup, for these domains or for all")
     parser.add_argument(
         "--reload", action="store_true", help="reload Postfix afterwards (never done by default)"
@@ -93,11 +95,13 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
     if not options.domains:
         raise ConfigError("no domain given", "dkimpipe setup example.com")
     fatal.refuse(postconf)
+    if options.submission:
+        postconf = postconf.assuming(submission.missing(postconf))
     routing.refuse_another_filter(postconf)
     chosen = planning.plan(postconf, SIGN, options.sign, options.relay)
     if not options.open:
         open_services.refuse(postconf)
-    return requirements.missing(postconf, options.user, SIGN, chosen)
+    return [*postconf.assumed, *requirements.missing(postconf, options.user, SIGN, chosen)]
 
 
 def _conclude(options: argparse.Namespace, domains: list[str], settings: Settings) -> int:

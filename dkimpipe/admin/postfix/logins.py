@@ -1,0 +1,204 @@
+"""Logins at smtpd(8): which SASL server answers, with which mechanisms, and how to connect one.
+
+Dovecot is asked as smtpd(8) asks it (Dovecot's authentication protocol, version 1): a handshake without a
+login. Cyrus SASL runs within smtpd(8), so only its configuration can be looked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shlex
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.errors import ConfigError
+
+SOCKET = "private/auth"  # below the queue directory, so that it can be reached from a chroot
+TIME_LIMIT = 3.0  # seconds for each step of the handshake
+_LIMIT = 65536  # octets; an answer is much shorter
+_CYRUS_DIRECTORIES = ("/etc/postfix/sasl", "/etc/sasl2", "/usr/lib/sasl2", "/usr/lib64/sasl2", "/etc/sasl")
+_CYRUS_PASSWORDS = "/etc/sasldb2"
+_DOVECOT = Path("/etc/dovecot")
+_DOVECOT_FILE = _DOVECOT / "conf.d/99-postfix.conf"
+
+
+def findings(postconf: Postconf) -> Iterator[Finding]:
+    """Yield why nobody can log in at services that offer it, once for services with one cause."""
+    causes: dict[tuple[str, str], list[str]] = {}
+    for service in postconf.running("smtpd"):
+        if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
+            cause, hint = obstacle(postconf, service)
+            if cause:
+                causes.setdefault((cause, hint), []).append(service.id)
+    for (cause, hint), services in causes.items():
+        yield Finding(f"{', '.join(services)}: nobody can log in: {cause}", hint)
+
+
+def obstacle(postconf: Postconf, service: Service) -> tuple[str, str]:
+    """Return why nobody can log in at a service, and a hint; two empty strings if it is not known."""
+    kind = postconf.value("smtpd_sasl_type", service.id)
+    path = postconf.value("smtpd_sasl_path", service.id)
+    if kind == "cyrus":
+        if has_cyrus(postconf, path):
+            return "", ""
+        return f"Cyrus SASL has no configuration ({path}.conf)", _use_dovecot(postconf)
+    if kind != "dovecot":
+        return "", ""
+    try:
+        mechanisms = ask(postconf, path, service.chroot == "y")
+    except PermissionError as error:
+        if os.geteuid() != 0:
+            return "", ""  # only root can look
+        owner = postconf.value("mail_owner")
+        return f"{error.filename}: user {owner} may not connect to it", listener_command(postconf)
+    except OSError as error:
+        where = error.filename or path
+        cause = error.strerror or str(error)
+        return f"{where}: {cause[0].lower()}{cause[1:]}", _start_dovecot(postconf)
+    offered = [name for name, words in mechanisms if name != "ANONYMOUS" and "private" not in words]
+    if not offered:
+        return f"{path} offers no mechanism", "set auth_mechanisms = plain login in Dovecot's configuration"
+    return "", ""
+
+
+def ask(postconf: Postconf, path: str, in_chroot: bool = False) -> list[tuple[str, list[str]]]:
+    """Return the mechanisms that Dovecot offers to smtpd(8), each with its properties.
+
+    Raises OSError, with the path of the socket, if Dovecot cannot be asked.
+    """
+    queue = Path(postconf.value("queue_directory"))
+    kind, _, rest = path.partition(":")
+    if kind == "inet":
+        host, _, port = rest.rpartition(":")
+        address: object = (host.strip("[]"), int(port)) if port.isdigit() else None
+        if not address:
+            raise OSError(None, "not an address", path)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    else:
+        place = rest if kind == "unix" else path
+        address = str(queue / (place.lstrip("/") if in_chroot else place))
+        family = socket.AF_UNIX
+    try:
+        with _as_owner(postconf), socket.socket(family, socket.SOCK_STREAM) as server:
+            server.settimeout(TIME_LIMIT)
+            server.connect(address)  # type: ignore[arg-type]
+            server.sendall(b"VERSION\t1\t0\nCPID\t%d\n" % os.getpid())
+            return _mechanisms(_handshake(server))
+    except OSError as error:
+        name = address if family == socket.AF_UNIX else path
+        cause = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise type(error)(error.errno, cause, name) from None
+
+
+def _handshake(server: socket.socket) -> bytes:
+    """Return Dovecot's part of the handshake, up to DONE. Raises OSError."""
+    answer = b""
+    while not answer.endswith(b"DONE\n"):
+        octets = server.recv(4096)
+        if not octets or len(answer) > _LIMIT:
+            raise OSError(None, "it is not Dovecot's authentication socket")
+        answer += octets
+    return answer
+
+
+def _mechanisms(answer: bytes) -> list[tuple[str, list[str]]]:
+    lines = (line.split("\t") for line in answer.decode(errors="replace").splitlines())
+    return [(words[1], words[2:]) for words in lines if words[0] == "MECH" and len(words) > 1]
+
+
+@contextlib.contextmanager
+def _as_owner(postconf: Postconf) -> Iterator[None]:
+    """Be Postfix's user for a while, if this is root: smtpd(8) connects as this user."""
+    if os.geteuid() != 0:
+        yield
+        return
+    owner, groups = pwd.getpwnam(postconf.value("mail_owner")), os.getgroups()
+    os.setgroups([])
+    os.setegid(owner.pw_gid)
+    os.seteuid(owner.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def has_cyrus(postconf: Postconf, path: str) -> bool:
+    """Return whether Cyrus SASL has a configuration for smtpd(8), or its own database of passwords."""
+    configured = postconf.value("cyrus_sasl_config_path").split(":")
+    files = (Path(each, f"{path}.conf") for each in (*filter(None, configured), *_CYRUS_DIRECTORIES))
+    multiarch = Path("/usr/lib").glob(f"*/sasl2/{path}.conf")
+    return any(map(Path.exists, files)) or any(multiarch) or Path(_CYRUS_PASSWORDS).exists()
+
+
+def has_dovecot() -> bool:
+    """Return whether Dovecot is installed."""
+    return _DOVECOT.is_dir() or shutil.which("dovecot") is not None
+
+
+def settings(postconf: Postconf) -> dict[str, str]:
+    """Return the SASL settings of a service for users, as far as main.cf has none that work.
+
+    Dovecot's socket is used if it answers, or else Cyrus SASL if it is configured. Raises ConfigError, with
+    the command that helps, if neither is there.
+    """
+    if "smtpd_sasl_type" in postconf.explicit:
+        assumed = Service("submission/inet", "n", "-", "-", "-", "-", "smtpd", "")
+        cause, hint = obstacle(postconf, assumed)
+        if cause:
+            raise ConfigError(f"nobody could log in: {cause}", hint)
+        return {}
+    try:
+        ask(postconf, SOCKET)
+    except OSError:
+        if has_cyrus(postconf, postconf.value("smtpd_sasl_path")):
+            return {}
+        what = "Dovecot does not answer at" if has_dovecot() else "there is no Dovecot at"
+        where = Path(postconf.value("queue_directory"), SOCKET)
+        raise ConfigError(f"nobody could log in: {what} {where}", _start_dovecot(postconf)) from None
+    return {"smtpd_sasl_type": "dovecot", "smtpd_sasl_path": SOCKET}
+
+
+def _use_dovecot(postconf: Postconf) -> str:
+    """Return the commands that connect smtpd(8) to Dovecot, installed or not."""
+    change = ["smtpd_sasl_type=dovecot", f"smtpd_sasl_path={SOCKET}"]
+    command = shlex.join(["postconf", "-c", str(postconf.directory), "-e", *change])
+    try:
+        ask(postconf, SOCKET)
+    except OSError:
+        return f"{_start_dovecot(postconf)}\n{command}"
+    return command
+
+
+def _start_dovecot(postconf: Postconf) -> str:
+    """Return the commands by which Dovecot answers where smtpd(8) can ask it."""
+    install = "" if has_dovecot() else f"{install_command()}\n"
+    return f"{install}{listener_command(postconf)}"
+
+
+def install_command() -> str:
+    """Return the command that installs Dovecot here."""
+    return "dnf install dovecot" if shutil.which("dnf") else "apt install dovecot-imapd"
+
+
+def listener_command(postconf: Postconf) -> str:
+    """Return the command that gives Dovecot (2.3 and 2.4) a socket for smtpd(8)."""
+    owner, path = postconf.value("mail_owner"), Path(postconf.value("queue_directory"), SOCKET)
+    lines = (
+        "service auth {",
+        f"  unix_listener {path} {{",
+        "    mode = 0660",
+        f"    user = {owner}",
+        f"    group = {owner}",
+        "  }",
+        "}",
+    )
+    words = " ".join(shlex.quote(line) for line in lines)
+    return f"printf '%s\\n' {words} > {_DOVECOT_FILE} && systemctl restart dovecot"

@@ -1,0 +1,256 @@
+"""``dkimpipe setup --submission``, and whether users can log in: Dovecot's socket and the certificate."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from diagnosis import Fault, check, checks_of, error, run, warning
+from dovecot import END, GREETING, MECHANISMS, Dovecot, certificate
+from installing import NO_WAIT, dkimpipe, postfix_files, setup
+from throwaway import Machine
+
+QUEUE = subprocess.check_output(["postconf", "-h", "queue_directory"], text=True).strip()
+OWNER = subprocess.check_output(["postconf", "-h", "mail_owner"], text=True).strip()
+HAS_DOVECOT = Path("/etc/dovecot").is_dir() or shutil.which("dovecot")
+INSTALL = "" if HAS_DOVECOT else "apt install dovecot-imapd\n"
+BLOCK = (
+    f"printf '%s\\n' 'service auth {{' '  unix_listener {QUEUE}/private/auth {{' '    mode = 0660'"
+    f" '    user = {OWNER}' '    group = {OWNER}' '  }}' '}}'"
+    " > /etc/dovecot/conf.d/99-postfix.conf && systemctl restart dovecot"
+)
+CERTIFICATE = (
+    "certbot certonly --standalone -d mx.example.com\n"
+    "postconf -c DIR -e smtpd_tls_cert_file=/etc/letsencrypt/live/mx.example.com/fullchain.pem"
+    " smtpd_tls_key_file=/etc/letsencrypt/live/mx.example.com/privkey.pem"
+)
+USE_DOVECOT = f"{INSTALL}{BLOCK}\npostconf -c DIR -e smtpd_sasl_type=dovecot smtpd_sasl_path=private/auth"
+FAULTS: dict[str, Fault] = {
+    "Cyrus by default, without any configuration": (
+        "-X smtpd_sasl_type smtpd_sasl_path",
+        error(
+            "submission/inet: nobody can log in: Cyrus SASL has no configuration (smtpd.conf)", USE_DOVECOT
+        ),
+    ),
+    "no socket": (
+        "-e smtpd_sasl_path=SITE/nowhere",
+        error(
+            f"submission/inet: nobody can log in: {QUEUE}SITE/nowhere: no such file or directory",
+            f"{INSTALL}{BLOCK}",
+        ),
+    ),
+    "two services, and one socket that there is not": (
+        "-e smtpd_sasl_path=private/nowhere\n-P smtp/inet/smtpd_sasl_auth_enable=yes",
+        warning(
+            "smtp/inet/smtpd_sasl_auth_enable: mail from users who log in here is not signed;"
+            " let them use submission",
+            "postconf -c DIR -P smtp/inet/smtpd_sasl_auth_enable=no",
+        )
+        + error(
+            "smtp/inet, submission/inet: nobody can log in:"
+            f" {QUEUE}/private/nowhere: no such file or directory",
+            f"{INSTALL}{BLOCK}",
+        ),
+    ),
+    "a socket that nobody listens at": (
+        "-e smtpd_sasl_path=inet:127.0.0.1:1",
+        error(
+            "submission/inet: nobody can log in: inet:127.0.0.1:1: connection refused",
+            f"{INSTALL}{BLOCK}",
+        ),
+    ),
+    "no certificate": (
+        "-X smtpd_tls_cert_file",
+        error("submission/inet: there is no certificate, so that TLS cannot start", CERTIFICATE),
+    ),
+    "a certificate that is not there": (
+        "-e smtpd_tls_cert_file=/nowhere.pem",
+        error("submission/inet: /nowhere.pem: no such file or directory: TLS cannot start", CERTIFICATE),
+    ),
+    "a certificate of one's own": (
+        "-e smtpd_tls_cert_file=SITE/tls/self.pem",
+        warning(
+            "submission/inet: SITE/tls/self.pem is self-signed: clients refuse it, or warn their users",
+            CERTIFICATE,
+        ),
+    ),
+}
+
+
+test_it_prints_this_and_nothing_else, _ = checks_of(FAULTS)
+
+
+def at(directory: Path, path: str) -> None:
+    subprocess.run(["postconf", "-c", str(directory), "-e", f"smtpd_sasl_path={path}"], check=True)
+    # Not in a chroot: the socket is outside the queue directory.
+    subprocess.run(["postconf", "-c", str(directory), "-F", "submission/inet/chroot=n"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "has_logins"),
+    [
+        (MECHANISMS, True),
+        (b"MECH\tSCRAM-SHA-256\tmutual-auth\n", True),
+        (b"", False),
+        (b"MECH\tANONYMOUS\tanonymous\n", False),
+        (b"MECH\tPLAIN\tplaintext\tprivate\n", False),
+    ],
+    ids=["plain and login", "SCRAM", "none", "anonymous", "private"],
+)
+def test_users_can_log_in_with_any_mechanism_but_anonymous(
+    directory: Path, tmp_path: Path, mechanisms: bytes, has_logins: bool
+) -> None:
+    tmp_path.chmod(0o755)
+    with Dovecot(mechanisms) as dovecot:
+        at(directory, dovecot.path)
+        said = check(directory)[1]
+    expected = error(
+        f"submission/inet: nobody can log in: {dovecot.path} offers no mechanism",
+        "set auth_mechanisms = plain login in Dovecot's configuration",
+    )
+    assert said == ("dkimpipe: Postfix is set up\n" if has_logins else expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (b"220 mx.example.com ESMTP\r\n" * 4000, "it is not Dovecot's authentication socket"),
+        (GREETING + END.replace(b"DONE\n", b"DONE"), "no answer"),
+    ],
+    ids=["another server", "no end"],
+)
+def test_a_server_that_does_not_answer_as_dovecot_does_is_an_error(
+    directory: Path, answer: bytes, cause: str
+) -> None:
+    with Dovecot(answer=answer) as dovecot:
+        at(directory, dovecot.path)
+        said = check(directory)[1]
+    what = f"dkimpipe: error: submission/inet: nobody can log in: {dovecot.path}: {cause}\n"
+    assert said.startswith(what)
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="needs root to become Postfix's user")
+@pytest.mark.parametrize("is_allowed", [True, False], ids=["its own", "root's"])
+def test_the_socket_must_be_postfixs(directory: Path, site: Path, is_allowed: bool) -> None:
+    socket = site / f"auth-{is_allowed}"
+    with Dovecot(at=socket):
+        os.chmod(socket, 0o600)
+        if is_allowed:
+            os.chown(socket, pwd.getpwnam(OWNER).pw_uid, 0)
+        at(directory, str(socket))
+        said = check(directory)[1]
+    cause = f"{socket}: user {OWNER} may not connect to it"
+    expected = error(f"submission/inet: nobody can log in: {cause}", BLOCK)
+    assert said == ("dkimpipe: Postfix is set up\n" if is_allowed else expected)
+
+
+def test_a_further_service_is_created_and_nothing_is_asked_of_the_first(directory: Path) -> None:
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert run(directory, "postfix", "--apply", "--submission")[0] == 0
+    assert check(directory) == (0, "dkimpipe: Postfix is set up\n")
+    listed = subprocess.check_output(["postconf", "-c", str(directory), "-M"], text=True)
+    assert [line.split()[0] for line in listed.splitlines() if " inet " in line] == [
+        "smtp",
+        "submission",
+        "submissions",
+    ]
+    assert run(directory, "postfix", "--revert")[0] == 0
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_of_mail_from_outside_there_is_no_submission(directory: Path) -> None:
+    status, _ = run(directory, "postfix", "--verify", "--apply", "--submission")
+    assert status == 78
+
+
+# In a copy of this machine.
+
+SELF = "/etc/ssl/mail.pem"
+
+
+@pytest.fixture
+def bare(machine: Machine) -> Machine:
+    """A copy whose Postfix has no submission service, and a certificate of its own."""
+    (machine.root / SELF[1:]).write_bytes(certificate("mx.example.com", "mx.example.com"))
+    machine.shell(
+        f"postconf -MX submission/inet; postconf -e smtpd_tls_cert_file={SELF}; {NO_WAIT}\n"
+        "rm -rf /etc/dovecot /var/spool/postfix/private/auth /etc/postfix/sasl/smtpd.conf"
+    )
+    return machine
+
+
+def listen(machine: Machine) -> Dovecot:
+    return Dovecot(at=machine.root / "var/spool/postfix/private/auth")
+
+
+def test_setup_creates_the_services_with_what_it_finds(bare: Machine) -> None:
+    before = postfix_files(bare)
+    with listen(bare):
+        bare.shell("chown postfix /var/spool/postfix/private/auth")
+        done = setup(bare, "--submission", "example.com")
+        again = setup(bare, "--submission", "example.com")
+        bare.shell(NO_WAIT)
+        checked = dkimpipe(bare, "check", "--postfix")
+    assert (done.status, done.stderr) == (0, "")
+    assert "nothing to do" in again.stdout
+    assert checked.stdout.startswith(
+        "dkimpipe: warning: submission/inet, submissions/inet: /etc/ssl/mail.pem is self-signed:"
+    )
+    listed = bare.shell("postconf -P submission/inet submissions/inet").splitlines()
+    assert "submission/inet/smtpd_sasl_path = private/auth" in listed
+    assert "submission/inet/smtpd_tls_security_level = encrypt" in listed
+    assert "submissions/inet/smtpd_tls_wrappermode = yes" in listed
+    assert "submission/inet/content_filter = dkimpipe:dummy" in listed
+    assert setup(bare, "--remove").status == 0
+    assert postfix_files(bare) == before
+
+
+def test_a_dry_run_prints_the_same_and_changes_nothing(bare: Machine) -> None:
+    before = postfix_files(bare)
+    with listen(bare):
+        bare.shell("chown postfix /var/spool/postfix/private/auth")
+        dry = setup(bare, "--submission", "example.com", "--dry-run").stdout
+        bare.shell("rm /var/spool/postfix/private/auth")
+        assert postfix_files(bare) == before
+    with listen(bare):
+        bare.shell("chown postfix /var/spool/postfix/private/auth")
+        assert setup(bare, "--submission", "example.com").stdout.startswith(dry)
+
+
+@pytest.mark.parametrize("missing", ["logins", "certificate"])
+def test_without_logins_or_certificate_it_refuses_and_names_the_command(bare: Machine, missing: str) -> None:
+    if missing == "certificate":
+        bare.shell(f"rm {SELF}")
+    before = postfix_files(bare)
+    with listen(bare):
+        bare.shell("chown postfix /var/spool/postfix/private/auth")
+        if missing == "logins":
+            bare.shell("rm /var/spool/postfix/private/auth")
+        done = setup(bare, "--submission", "example.com")
+    assert done.status == 78
+    assert postfix_files(bare) == before
+    causes = {
+        "logins": "dkimpipe: nobody could log in: there is no Dovecot at /var/spool/postfix/private/auth\n"
+        "hint: apt install dovecot-imapd\nhint: printf ",
+        "certificate": f"dkimpipe: no service for mail from users: {SELF}: no such file or directory:"
+        " TLS cannot start\nhint: certbot certonly --standalone -d mx.example.com\nhint: postconf ",
+    }
+    assert done.stderr.startswith(causes[missing])
+
+
+def test_a_service_that_is_open_stays_unconnected(bare: Machine) -> None:
+    bare.shell(
+        "postconf -M 'submission/inet=submission inet n - y - - smtpd'\n"
+        f"postconf -e smtpd_relay_restrictions=permit smtpd_recipient_restrictions=permit; {NO_WAIT}"
+    )
+    before = postfix_files(bare)
+    with listen(bare):
+        bare.shell("chown postfix /var/spool/postfix/private/auth")
+        done = setup(bare, "--submission", "example.com")
+    assert done.status == 78
+    assert "submission/inet: clients that do not log in may send here" in done.stderr
+    assert postfix_files(bare) == before
