@@ -22,6 +22,7 @@ from conftest import INTERPRETER, copy_program, settled
 from conftest import MAIN as MAIN_FILE
 from dovecot import Dovecot, certificate
 
+from dkimpipe.admin import newkey
 from dkimpipe.admin.cli import run_verb
 from postfix import shared_directory
 
@@ -238,9 +239,9 @@ def site() -> Iterator[Path]:
     with shared_directory() as directory:
         copy_program(directory)
         files = {
-            "senders": "example.com dkim(s=a,key=/nowhere)\n",
-            "for-some": "example.com dkim(s=a,key=/login)\nexample.net dkim(s=a\n"
-            "example.org dkim(s=a,key=/nowhere),\n dkim(s=b,key=/nowhere,login=alice)\n",
+            "senders": "example.com dkim(s=a,key=SITE/key.pem)\n",
+            "for-some": "example.com dkim(s=a,key=SITE/login)\nexample.net dkim(s=a,key=SITE/key.pem)\n"
+            "example.org dkim(s=a,key=SITE/key.pem),\n dkim(s=b,key=SITE/key.pem,login=alice)\n",
             "conf": "sender_map SITE/senders\n",
             "any.conf": "sender_map SITE/senders\nsign_clients any\n",
             "filter.cidr": "0.0.0.0/0 FILTER dkimpipe:dummy\n::/0 FILTER dkimpipe:dummy\n",
@@ -259,6 +260,8 @@ def site() -> Iterator[Path]:
         for name, text in files.items():
             (directory / name).write_text(text.replace("SITE", str(directory)))
         (directory / "bin" / "dkimpipe").chmod(0o755)
+        for name in ("key.pem", "login"):
+            newkey.create(directory / name, "ed25519", newkey.BITS, "nogroup")
         for name in ("old", "source", "changed"):
             left_out = shutil.ignore_patterns("__pycache__" if name == "source" else "")
             shutil.copytree(directory / "dkimpipe", directory / name / "dkimpipe", ignore=left_out)

@@ -82,8 +82,8 @@ def test_check_reads_the_conf_file_of_the_verifier(
         "VERIFIER", words["VERIFIER"].replace("SITE/verify.conf", str(path))
     )
     directory = write(tmp_path / "postfix", MAIN_BOTH, master, words)
-    status, output = run(directory, "check")
+    status, output = run(directory, "check", "--files")
     found = [each for each in output.splitlines() if str(path) in each and message in each]
     assert (status, len(found)) == (78, 1), output
     path.write_text("hostname mx.example.com\n")
-    assert str(path) not in run(directory, "check")[1]
+    assert str(path) not in run(directory, "check", "--files")[1]

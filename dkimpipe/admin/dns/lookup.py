@@ -80,6 +80,22 @@ def servers_of(owner: str) -> list[Server]:
     return found
 
 
+def obstacle(owner: str) -> str:
+    """Return why the system's resolver cannot be asked at all; empty if it answers, whatever it says."""
+    try:
+        dns.resolver.Resolver().resolve(owner, "TXT", lifetime=TIME_OUT)
+    except dns.resolver.NoResolverConfiguration:
+        return "/etc/resolv.conf names no resolver"
+    except dns.exception.Timeout:
+        return f"the resolver gave no answer within {TIME_OUT} s"
+    except dns.resolver.NoNameservers as error:
+        errors = error.kwargs.get("errors", ())
+        return "the resolver cannot be reached" if all(each[-1] is None for each in errors) else ""
+    except dns.exception.DNSException:
+        return ""
+    return ""
+
+
 def _has_route(address: str) -> bool:
     """Return whether this host has a route to an IPv6 address: many have none. Nothing is sent."""
     try:

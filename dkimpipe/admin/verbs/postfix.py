@@ -24,6 +24,8 @@ from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
 from dkimpipe.errors import ConfigError
 
+SUCCESS = "Postfix is set up"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
@@ -103,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     postconf = Postconf(options.directory)
     job = VERIFY if options.verify else SIGN
     if options.check:
-        return check(postconf, options.user, jobs=[job] if options.verify else [])
+        return check(postconf, options.user, [job] if options.verify else [])
     if options.revert:
         revert(postconf, job)
     else:
@@ -119,22 +121,27 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def check(postconf: Postconf, user: str, as_json: bool = False, jobs: Sequence[Job] = ()) -> int:
-    """Check the setup and run each filter once; print the findings. Return 0, or 78 if there are errors.
+def check(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> int:
+    """Check the setup, and print the findings. Return 0, or 78 if there are errors."""
+    return print_findings(findings(postconf, user, jobs), SUCCESS)
+
+
+def findings(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> list[Finding]:
+    """Return what is wrong with the setup, also when each filter is run once. Raises ConfigError.
 
     Without jobs, those that are set up, at least in part, are checked.
     """
     fatal.refuse(postconf)
-    findings: list[Finding] = []
+    everything: list[Finding] = []
     for job in jobs or sources.in_use(postconf):
-        known = set(map(_same, findings))
+        known = set(map(_same, everything))
         found = doctor.findings(postconf, user or job.name, job)
         service = filter_service.find(postconf, job)
         found += trial(service) if service else []
         found += survey.findings(postconf, job)
         found += fatal.tables(postconf)
-        findings += [each for each in found if _same(each) not in known]
-    return print_findings(findings, "Postfix is set up", as_json)
+        everything += [each for each in found if _same(each) not in known]
+    return everything
 
 
 def _same(finding: Finding) -> tuple[str, str, str]:
