@@ -25,6 +25,10 @@ def write(directory: Path, name: str) -> Path:
     return directory
 
 
+# There is no Dovecot here, and no certificate.
+LOGINS = ("nobody can log in: ", "TLS cannot start")
+
+
 def verb(directory: Path, *options: str, env: dict[str, str] | None = None) -> Done:
     """Run ``dkimpipe postfix -c DIRECTORY OPTIONS``."""
     settled(directory / "main.cf")
