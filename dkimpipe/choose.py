@@ -25,7 +25,7 @@ class Match:
 
     ``mailbox``  the address that it was found for: the value of ``$sender``
     ``key``      the map key that matched, or the domain of the conf file
-    ``domain``   the value of ``$key``, and of d= if a signature has none
+    ``domain``   the value of ``$key``, and of d= if a signature has none; in A-labels
     ``lists``    the lists of signatures as text, each with its place
     """
 
@@ -81,7 +81,7 @@ def _by_list_id(message: "Message", settings: "Settings", author: Mailbox) -> "M
     entry = senders.lookup(path, _domain_keys(list_id), wait) if path and list_id else None
     if not entry:
         return None
-    domain = domain_of_list(entry.key, list_id, author)
+    domain = as_a_labels(domain_of_list(entry.key, list_id, author))
     return Match(author, entry.key, domain, [(entry.text, entry.place)])
 
 
@@ -90,7 +90,7 @@ def _by_map(settings: "Settings", candidates: "list[Mailbox]") -> "Match | None"
     for mailbox in candidates if path else ():
         entry = senders.lookup_in_all(path, lookup_keys(mailbox), wait=bool(settings.recipients))
         if entry:
-            domain = mailbox.domain if entry.key == b"." else domain_of_key(entry.key)
+            domain = mailbox.domain if entry.key == b"." else as_a_labels(domain_of_key(entry.key))
             return Match(mailbox, entry.key, domain, [(entry.text, entry.place)])
     return None
 

@@ -239,6 +239,17 @@ def test_a_missing_key(keys: Keys, tmp_path: Path, entry: str, status: int, said
     assert done.stderr.replace(str(path), "PATH").replace(str(tmp_path), "DIR").startswith(said)
 
 
+@pytest.mark.parametrize("key", ["bücher.example", "*@bücher.example", "a@bücher.example", "*@*.example"])
+@pytest.mark.parametrize("author", ["a@bücher.example", "a@xn--bcher-kva.example"])
+@pytest.mark.parametrize("macro", ["$keydomain", "$key"])
+def test_the_file_is_named_in_a_labels(keys: Keys, tmp_path: Path, key: str, author: str, macro: str) -> None:
+    domain = "example" if key.endswith(".example") and "b" not in key else "xn--bcher-kva.example"
+    shutil.copy(keys.path("rsa2048"), tmp_path / f"{domain}.pem")
+    path = keys.senders(f"{key} dkim(s=m,key={tmp_path}/{macro}.pem)\n", "templates")
+    done = run_filter(f"--sender_map={path}", message=f"From: {author}\n\n".encode())
+    assert done.stderr.startswith(f"dkimpipe: signed d={domain} s=m ")
+
+
 def test_level_of_the_log(keys: Keys, tmp_path: Path) -> None:
     """A warning if the message is not signed for want of a key, not if another signature is made."""
     none, one = f"dkim(s=m,key={tmp_path}/$keydomain)", "dkim(s=m,key=KEYS/rsa2048.pem)"
