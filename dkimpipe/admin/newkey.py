@@ -59,8 +59,13 @@ def key_path(directory: Path, domain: str, selector: str) -> Path:
 
 
 def senders_line(domain: str, paths: list[tuple[str, Path]]) -> str:
-    """Return the line of the senders file that signs for a domain with these selectors and keys."""
-    items = [f"dkim(s={selector},key={path})".replace("$", "$$") for selector, path in paths]
+    """Return the line of the senders file that signs for a domain with these selectors and keys.
+
+    Its canonicalization survives relays that fold runs of blanks, or strip them at the end of a line.
+    """
+    items = [
+        f"dkim(c=relaxed/relaxed,s={selector},key={path})".replace("$", "$$") for selector, path in paths
+    ]
     return f"{domain}  " + ", ".join(items)
 
 

@@ -56,7 +56,7 @@ def test_it_prints_the_line_and_the_record(tmp_path: Path) -> None:
     value = witness.record(path.read_bytes()).decode()
     assert done == Done(
         0,
-        f"example.com  dkim(s=mail,key={path})\n"
+        f"example.com  dkim(c=relaxed/relaxed,s=mail,key={path})\n"
         f'mail._domainkey.example.com. IN TXT ( "{value[:255]}" "{value[255:]}" )\n'.encode(),
         "",
     )
@@ -67,7 +67,9 @@ def test_the_line_names_the_whole_path(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, f"--group={GROUP}"], capture_output=True, text=True, cwd=tmp_path, check=True
     )
-    assert done.stdout.startswith(f"example.com  dkim(s=mail,key={tmp_path}/example.com.mail.pem)\n")
+    assert done.stdout.startswith(
+        f"example.com  dkim(c=relaxed/relaxed,s=mail,key={tmp_path}/example.com.mail.pem)\n"
+    )
 
 
 def test_the_selector_is_year_and_month(tmp_path: Path) -> None:
@@ -147,7 +149,9 @@ def test_bits_are_of_rsa_keys(tmp_path: Path) -> None:
 
 
 def test_the_selector_is_in_lower_case_as_the_senders_file_has_it(tmp_path: Path) -> None:
-    assert make(tmp_path, "--selector=Mail").stdout.startswith(b"example.com  dkim(s=mail,key=")
+    assert make(tmp_path, "--selector=Mail").stdout.startswith(
+        b"example.com  dkim(c=relaxed/relaxed,s=mail,key="
+    )
 
 
 def test_a_key_is_never_replaced(tmp_path: Path) -> None:

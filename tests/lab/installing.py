@@ -44,7 +44,8 @@ install -d -o root -g dkimpipe -m 0750 /etc/dkimpipe/keys
 # a key for example.com, 2048-bit RSA
 dkimpipe genkey example.com --type rsa --selector s1 --group dkimpipe
 # sign mail of example.com
-echo 'example.com  dkim(s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)' >> /etc/dkimpipe/senders
+echo 'example.com  dkim(c=relaxed/relaxed,s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)'\
+ >> /etc/dkimpipe/senders
 # Postfix: pass mail to dkimpipe (main.cf and master.cf are backed up in dkimpipe-backup-...)
 {S}
 dkimpipe: Postfix is set up, and signs mail from example.com
@@ -82,7 +83,7 @@ drwxr-x--- root:dkimpipe /etc/dkimpipe/keys
 """
 SENDERS = """\
 # who    what to add
-example.com  dkim(s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)
+example.com  dkim(c=relaxed/relaxed,s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)
 """
 # The same for a further domain.
 SECOND = """\
@@ -96,8 +97,8 @@ echo '{LINE}' >> /etc/dkimpipe/senders
 dkimpipe: Postfix is set up, and signs mail from example.org
 """
 SECOND_LINE = (
-    "example.org  dkim(s=s2r,key=/etc/dkimpipe/keys/example.org.s2r.pem),"
-    " dkim(s=s2e,key=/etc/dkimpipe/keys/example.org.s2e.pem)"
+    "example.org  dkim(c=relaxed/relaxed,s=s2r,key=/etc/dkimpipe/keys/example.org.s2r.pem),"
+    " dkim(c=relaxed/relaxed,s=s2e,key=/etc/dkimpipe/keys/example.org.s2e.pem)"
 )
 
 

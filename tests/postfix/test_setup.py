@@ -216,7 +216,8 @@ def test_the_same_domain_shows_its_record_again(first: State, signing: Machine) 
 
 def test_a_domain_in_its_own_script_is_signed_for_in_both_spellings(signing: Machine) -> None:
     assert setup(signing, "Bücher.example", "--selector", "s3").status == 0
-    line = "xn--bcher-kva.example  dkim(s=s3,key=/etc/dkimpipe/keys/xn--bcher-kva.example.s3.pem)\n"
+    key = "/etc/dkimpipe/keys/xn--bcher-kva.example.s3.pem"
+    line = f"xn--bcher-kva.example  dkim(c=relaxed/relaxed,s=s3,key={key})\n"
     assert senders(signing) == SENDERS + line
     for spelling in ("bücher.example", "xn--bcher-kva.example"):
         assert "dkimpipe: signed d=xn--bcher-kva.example s=s3 " in trial(signing, f"a@{spelling}")
@@ -225,7 +226,7 @@ def test_a_domain_in_its_own_script_is_signed_for_in_both_spellings(signing: Mac
 def test_a_senders_file_without_a_last_line_end_gets_one(signing: Machine) -> None:
     signing.shell("printf %s '# no more' >> /etc/dkimpipe/senders")
     setup(signing, "example.org", "--selector", "s1")
-    line = "example.org  dkim(s=s1,key=/etc/dkimpipe/keys/example.org.s1.pem)\n"
+    line = "example.org  dkim(c=relaxed/relaxed,s=s1,key=/etc/dkimpipe/keys/example.org.s1.pem)\n"
     assert senders(signing) == f"{SENDERS}# no more\n{line}"
 
 

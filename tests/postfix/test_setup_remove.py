@@ -89,6 +89,13 @@ def test_lines_written_by_hand_stay(signing: Machine) -> None:
     assert senders(signing) == by_hand
 
 
+def test_a_line_of_an_earlier_version_is_removed(signing: Machine) -> None:
+    signing.shell("sed -i 's/c=relaxed.relaxed,//' /etc/dkimpipe/senders")
+    assert "dkim(s=s1,key=" in senders(signing)
+    assert setup(signing, "--remove").status == 0
+    assert not (signing.root / "etc/dkimpipe/senders").exists()
+
+
 LINE = "dkimpipe unix - n n - 4 pipe flags=q null_sender= user={} argv=/opt/dkimpipe/bin/dkimpipe"
 NOT_OURS = {
     "nobody": f"postconf -M 'dkimpipe/unix={LINE.format('nobody')}'",

@@ -175,9 +175,13 @@ def _entry_removal_steps(path: Path, domains: list[str]) -> Iterator[Step]:
 
 
 def _is_ours(line: str, domains: list[str]) -> bool:
-    """Return whether setup wrote this line, for one of these domains or, without domains, for any."""
+    """Return whether setup wrote this line, for one of these domains or, without domains, for any.
+
+    An earlier version wrote lines without c=.
+    """
     domain = line.split(" ")[0]
-    item = rf"dkim\(s=[^,()]+,key={re.escape(str(KEYS))}/{re.escape(domain)}\.[^,()/]+\.pem\)"
+    key = rf"{re.escape(str(KEYS))}/{re.escape(domain)}\.[^,()/]+\.pem"
+    item = rf"dkim\((c=relaxed/relaxed,)?s=[^,()]+,key={key}\)"
     return bool(re.fullmatch(rf"\S+  {item}(, {item})*\n?", line)) and (not domains or domain in domains)
 
 
