@@ -215,7 +215,7 @@ def first(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
 @pytest.fixture(scope="module")
 def second(first: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
     """After a second run, for a further domain and with keys of both types."""
-    arguments = ("example.org", "--selector", "s2", "--ed25519")
+    arguments = ("example.org", "--selector", "s2", "--ed25519", "--now")
     with after(first.files, tmp_path_factory.mktemp("second"), *arguments) as state:
         yield state
 

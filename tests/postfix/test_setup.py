@@ -215,7 +215,7 @@ def test_the_same_domain_shows_its_record_again(first: State, signing: Machine) 
 
 
 def test_a_domain_in_its_own_script_is_signed_for_in_both_spellings(signing: Machine) -> None:
-    assert setup(signing, "Bücher.example", "--selector", "s3").status == 0
+    assert setup(signing, "Bücher.example", "--selector", "s3", "--now").status == 0
     key = "/etc/dkimpipe/keys/xn--bcher-kva.example.s3.pem"
     line = f"xn--bcher-kva.example  dkim(c=relaxed/relaxed,s=s3,key={key})\n"
     assert senders(signing) == SENDERS + line
@@ -225,7 +225,7 @@ def test_a_domain_in_its_own_script_is_signed_for_in_both_spellings(signing: Mac
 
 def test_a_senders_file_without_a_last_line_end_gets_one(signing: Machine) -> None:
     signing.shell("printf %s '# no more' >> /etc/dkimpipe/senders")
-    setup(signing, "example.org", "--selector", "s1")
+    setup(signing, "example.org", "--selector", "s1", "--now")
     line = "example.org  dkim(c=relaxed/relaxed,s=s1,key=/etc/dkimpipe/keys/example.org.s1.pem)\n"
     assert senders(signing) == f"{SENDERS}# no more\n{line}"
 
@@ -292,13 +292,13 @@ INTERRUPTED = {
 @pytest.mark.parametrize("script", INTERRUPTED.values(), ids=INTERRUPTED)
 def test_an_interrupted_run_is_completed(signing: Machine, script: str) -> None:
     signing.shell(script)
-    assert setup(signing, "example.com", "--selector", "s1").status == 0
+    assert setup(signing, "example.com", "--selector", "s1", "--now").status == 0
     assert (listing(signing), senders(signing)) == (LISTING, SENDERS)
 
 
 def test_a_key_that_is_there_is_used(first: State, signing: Machine) -> None:
     signing.shell("rm /etc/dkimpipe/senders && chmod 400 /etc/dkimpipe/keys/*")
-    done = setup(signing, "example.com", "--selector", "s1")
+    done = setup(signing, "example.com", "--selector", "s1", "--now")
     assert printed_records(done) == printed_records(first.done)
     assert listing(signing) == LISTING
 
@@ -354,12 +354,12 @@ def test_the_user_that_master_cf_names_reads_the_keys(
         f"rm -r /etc/dkimpipe; userdel dkimpipe; {make}\n"
         f"sed -i s/user=dkimpipe/user={user}/ /etc/postfix/master.cf"
     )
-    done = setup(signing, "example.com", "--selector", "s1")
+    done = setup(signing, "example.com", "--selector", "s1", "--now")
     assert (done.status, done.stderr) == (0, "")
     assert listing(signing) == LISTING.replace("root:dkimpipe", f"root:{group}")
 
 
 def test_a_group_that_is_there_becomes_the_users(signing: Machine) -> None:
     signing.shell("rm -r /etc/dkimpipe; userdel dkimpipe; groupadd --system dkimpipe")
-    assert setup(signing, "example.com", "--selector", "s1").status == 0
+    assert setup(signing, "example.com", "--selector", "s1", "--now").status == 0
     assert listing(signing) == LISTING

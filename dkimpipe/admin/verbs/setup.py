@@ -10,6 +10,7 @@ import argparse
 import grp
 import os
 import pwd
+import shlex
 import stat
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
-from dkimpipe.admin.verbs import postfix, setup_steps
+from dkimpipe.admin.verbs import held_back, postfix, setup_steps
 from dkimpipe.config import SENDER_MAP, Settings, read_settings
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import complete, macros
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--selector", help="the selector of the keys (default: year and month)")
     parser.add_argument(
         "--ed25519", action="store_true", help="create a second key for each domain, of type Ed25519"
+    )
+    parser.add_argument(
+        "--now", action="store_true", help="sign mail of a further domain before its record is in DNS"
     )
     parser.add_argument("--dry-run", action="store_true", help="print each step without taking it")
     postfix.add_kinds(parser)
@@ -109,10 +113,22 @@ def _conclude(options: argparse.Namespace, domains: list[str], settings: Setting
     postconf = Postconf(options.directory)
     print()
     findings = _findings(postconf, options.user, domains, _senders(settings))
-    success = f"Postfix is set up, and signs mail from {', '.join(domains)}"
+    signed = [domain for domain in domains if setup_steps.entry(domain, _senders(settings))]
+    success = f"Postfix is set up, and signs mail from {', '.join(signed)}" if signed else "Postfix is set up"
     status = print_findings([each for each in findings if each.level != NOTE], success)
-    for domain in domains:
+    for domain in signed:
         _print_records(domain, settings)
+    held = [domain for domain in domains if domain not in signed]
+    for domain in held:
+        for owner, value in held_back.records(domain, setup_steps.pairs_of(domain, options)):
+            _print_record(owner, value)
+    if held:
+        again = shlex.join(
+            ["dkimpipe", "setup", *(["--selector", options.selector] if options.selector else [])]
+        )
+        print("\nMail from these domains is signed when DNS has the records, and this is run again:\n")
+        print(f"    {again} {' '.join(held)}\n\nWith --now it is signed at once.")
+        return status
     if options.reload and not status:
         apply.reload(postconf)
     elif not status:
@@ -199,9 +215,13 @@ def _print_records(domain: str, settings: Settings) -> None:
         options = complete(signature, settings, macros(sender, sender.domain))
         owner = publickey.record_name(options.selector.decode(), signature.options.get("domain", domain))
         value = publickey.record_value(options.keyfile)
-        print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
-        print(f"In a web form, the name is {owner}, the type TXT, and the value\n\n    {value}\n")
-        print(f"Test it:\n\n    dig +short TXT {owner}")
+        _print_record(owner, value)
+
+
+def _print_record(owner: str, value: str) -> None:
+    print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
+    print(f"In a web form, the name is {owner}, the type TXT, and the value\n\n    {value}\n")
+    print(f"Test it:\n\n    dig +short TXT {owner}")
 
 
 def _senders(settings: Settings) -> Path:

@@ -23,6 +23,7 @@ from dkimpipe.admin.postfix import apply, backup, filter_service, filter_user, p
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.rotation import state
+from dkimpipe.admin.verbs import held_back
 from dkimpipe.config import SENDER_MAP
 from dkimpipe.errors import ConfigError
 
@@ -84,7 +85,8 @@ def setup(
         if entry(domain, path):
             print(f"# {domain} has an entry in {path}, which is left unchanged")
         else:
-            yield from _domain_steps(domain, group, options, path)
+            is_held = not options.now and filter_service.find(postconf) is not None
+            yield from _domain_steps(domain, group, options, path, is_held)
     interpreter, _, main = filter_service.installed_command(SIGN)
     package = Path(main).parent
     if not program.is_compiled(package, interpreter):
@@ -123,12 +125,12 @@ def removal(postconf: Postconf, user: str, domains: list[str], path: Path) -> It
     print(f"# leave the records in DNS for some weeks: messages in transit need them\n# {_AFTER_REMOVAL}")
 
 
-def _domain_steps(domain: str, group: str, options: argparse.Namespace, senders_path: Path) -> Iterator[Step]:
-    types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
-    pairs = []
-    for kind, selector in newkey.selectors(options.selector, types).items():
-        path = newkey.key_path(KEYS, domain, selector)
-        pairs.append((selector, path))
+def _domain_steps(
+    domain: str, group: str, options: argparse.Namespace, senders_path: Path, is_held: bool
+) -> Iterator[Step]:
+    pairs = pairs_of(domain, options)
+    for selector, path in pairs:
+        kind = "ed25519" if options.ed25519 and selector.endswith("e") else "rsa"
         if path.exists():
             yield _command(f"use the existing key for {domain}", ["chgrp", group, str(path)])
             yield _command("let that user read it", ["chmod", "0440", str(path)])
@@ -139,9 +141,20 @@ def _domain_steps(domain: str, group: str, options: argparse.Namespace, senders_
             command,
             lambda path=path, kind=kind: newkey.create(path, kind, newkey.BITS, group),  # type: ignore[misc]
         )
+    if is_held and not held_back.are_published(domain, pairs):
+        print(f"# mail of {domain} is not signed before its record is in DNS: see below")
+        return
     line = newkey.senders_line(domain, pairs)
     command = f"echo '{line}' >> {senders_path}"
     yield Step(f"sign mail of {domain}", command, lambda: _append(senders_path, line, group))
+
+
+def pairs_of(domain: str, options: argparse.Namespace) -> list[held_back.Pair]:
+    """Return the selectors and key files of a new entry: those of an earlier run, if there are any."""
+    earlier = held_back.keys(KEYS, domain) if options.selector is None else []
+    types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
+    selectors = newkey.selectors(options.selector, types).values()
+    return earlier or [(each, newkey.key_path(KEYS, domain, each)) for each in selectors]
 
 
 def _append(path: Path, line: str, group: str) -> None:

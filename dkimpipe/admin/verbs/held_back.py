@@ -1,0 +1,47 @@
+"""Entries that ``dkimpipe setup`` holds back while Postfix signs already, until DNS has their records.
+
+The senders file applies to the next message, and a signature whose record is missing is worth less than none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dkimpipe.admin.dns.compare import Need
+
+Pair = tuple[str, Path]  # a selector, and the path of its key
+_DEFAULT = re.compile(r"(\d{6})[re]?")  # the selectors that setup chooses: year and month
+
+
+def keys(directory: Path, domain: str) -> list[Pair]:
+    """Return the newest keys of a domain with selectors that setup chose itself; none if there are none."""
+    found: dict[str, list[Pair]] = {}
+    for path in sorted(directory.glob(f"{domain}.*.pem")):
+        selector = path.name[len(domain) + 1 : -len(".pem")]
+        if match := _DEFAULT.fullmatch(selector):
+            found.setdefault(match[1], []).append((selector, path))
+    return sorted(found[max(found)], key=lambda pair: pair[0][6:], reverse=True) if found else []
+
+
+def records(domain: str, pairs: list[Pair]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of the record of each key."""
+    from dkimpipe import publickey
+
+    for selector, path in pairs:
+        yield publickey.record_name(selector, domain), publickey.record_value(str(path))
+
+
+def are_published(domain: str, pairs: list[Pair]) -> bool:
+    """Return whether every name server has the records of these keys, without errors."""
+    from dkimpipe.admin.dns.lookup import NameServers
+
+    if not all(path.exists() for _, path in pairs):
+        return False
+    servers = NameServers()
+    return not any(
+        finding.level == "error"
+        for name, value in records(domain, pairs)
+        for finding in servers.findings(name, [Need(value)])
+    )

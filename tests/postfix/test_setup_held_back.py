@@ -1,0 +1,81 @@
+"""``dkimpipe setup`` of a further domain: its entry is written when its record is in DNS, or with --now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import bind
+import pytest
+from installing import SENDERS, State, printed_records, senders, setup, trial
+from throwaway import Machine
+
+pytestmark = bind.needs_bind
+
+ZONE = """\
+$TTL 60
+@ IN SOA ns1 h 1 3600 600 86400 60
+@ IN NS ns1
+ns1 IN A 127.0.0.1
+"""
+NAMED = """
+options {
+    directory "/srv"; listen-on { 127.0.0.1; }; listen-on-v6 { none; }; pid-file none; lock-file none;
+    recursion no; session-keyfile "/srv/session"; dnssec-validation no; empty-zones-enable no; notify no;
+};
+controls { };
+zone "example.org" { type primary; file "zone"; };
+"""
+
+
+@pytest.fixture
+def online(first: State) -> Iterator[Machine]:
+    """A copy where example.com is signed for, with a name server for example.org."""
+    with Machine(first.files, network=True) as machine:
+        (machine.root / "srv/named.conf").write_text(NAMED)
+        (machine.root / "etc/resolv.conf").unlink(missing_ok=True)
+        (machine.root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")
+        serve(machine, "")
+        yield machine
+
+
+def serve(machine: Machine, record: str) -> None:
+    """Start the name server, or start it again with this record."""
+    (machine.root / "srv/zone").write_text(ZONE + record)
+    machine.shell("if [ -f /srv/pid ]; then kill $(cat /srv/pid); sleep 1; fi")
+    machine.shell("named -f -c /srv/named.conf >/srv/log 2>&1 </dev/null & echo $! >/srv/pid; sleep 1")
+
+
+def zone_lines(stdout: str) -> str:
+    return "".join(line.strip() + "\n" for line in stdout.splitlines() if " IN TXT " in line)
+
+
+@pytest.mark.parametrize("options", [(), ("--ed25519",), ("--selector", "s2")], ids=str)
+def test_a_further_domain_is_signed_when_its_record_is_in_dns(
+    online: Machine, options: tuple[str, ...]
+) -> None:
+    done = setup(online, "example.org", *options)
+    assert (done.status, done.stderr) == (0, "")
+    assert senders(online) == SENDERS
+    assert "# mail of example.org is not signed before its record is in DNS: see below\n" in done.stdout
+    again = "dkimpipe setup --selector s2 example.org" if "s2" in options else "dkimpipe setup example.org"
+    assert f"\n    {again}\n" in done.stdout
+    assert "not signed: no entry for" in trial(online, "a@example.org")
+
+    serve(online, zone_lines(done.stdout))
+    later = setup(online, "example.org", *(options if "s2" in options else ()))
+    assert (later.status, later.stderr) == (0, "")
+    assert "Postfix is set up, and signs mail from example.org\n" in later.stdout
+    assert printed_records(later) == printed_records(done)
+    assert "dkimpipe: signed d=example.org " in trial(online, "a@example.org")
+
+
+def test_another_record_is_not_enough(online: Machine) -> None:
+    done = setup(online, "example.org")
+    serve(online, zone_lines(done.stdout).replace("p=MII", "p=MIJ"))
+    setup(online, "example.org")
+    assert senders(online) == SENDERS
+
+
+def test_now_signs_at_once(online: Machine) -> None:
+    assert setup(online, "example.org", "--now").status == 0
+    assert "dkimpipe: signed d=example.org " in trial(online, "a@example.org")
