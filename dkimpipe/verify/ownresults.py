@@ -44,9 +44,17 @@ def results(message: Message, authserv_id: str) -> Iterator[bytes]:
         try:
             name, *items = parts(field.value)
             if to_a_labels(name.split()[0].strip(b'"')).rstrip(b".") == authserv_id.encode():
-                yield from items
+                yield from _unambiguous(items)
         except (ValueError, IndexError):  # not to be parsed, or without a name
             continue
+
+
+def _unambiguous(items: Sequence[bytes]) -> Sequence[bytes]:
+    """Leave out SPF results if two are for MAIL FROM: the client's HELO may have ended a comment early."""
+    spf = [item for item in items if item.lower().lstrip().startswith(b"spf")]
+    if sum(b"smtp.mailfrom" in item.lower() for item in spf) < 2:
+        return items
+    return [item for item in items if item not in spf]
 
 
 def carried_over(message: Message, authserv_id: str) -> list[ResInfo]:

@@ -16,7 +16,7 @@ In doubt a message is not rejected: if DNS failed for a signature that could hav
 
 from __future__ import annotations
 
-from dkimpipe.address import first_mailbox, is_at_or_below, is_domain
+from dkimpipe.address import as_a_labels, first_mailbox, is_at_or_below, is_domain
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.verify import policyrecord
 from dkimpipe.verify.structured import parts
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Policy = tuple[Any, ...]
 
 _MAX_AUTHORS = 4  # domains whose policies are queried
+_AFTER_AT = rb"@[ \t]*([^\s<>()\[\],;:\\\"@]{1,255})"
 
 
 def reject(
@@ -93,19 +94,23 @@ def _domains(message: Message, name: bytes) -> list[bytes]:
     """Return the domains of all addresses in the fields of this name, each once."""
     domains: list[bytes] = []
     for field in message.by_name.get(name, []):
-        found = []
         try:
-            for mailbox in parts(field.value, b","):
-                found.append(_domain(mailbox) if b"@" in mailbox else b"")
-        except ValueError:  # an unterminated comment or quoted string: the addresses before it apply
-            pass
-        if not any(found):  # a syntax error must not evade a policy
-            from dkimpipe.lenient import only_mailbox
-
-            only = only_mailbox(field.value)
-            found = [only.domain] if only else []
-        domains += filter(is_domain, found)
+            found = [_domain(mailbox) for mailbox in parts(field.value, b",") if b"@" in mailbox]
+        except ValueError:  # an unterminated comment or quoted string
+            found = [b""]
+        if b"" in found:
+            found += _in_any_reading(field.value)
+        domains += filter(None, found)
     return list(dict.fromkeys(domains))
+
+
+def _in_any_reading(value: bytes) -> list[bytes]:
+    """Return the domains of all that looks like an address: a syntax error must not evade a policy."""
+    import re
+
+    without_comments = re.sub(rb"\([^()]*\)", b"", value)
+    words = [word for text in (value, without_comments) for word in re.findall(_AFTER_AT, text)]
+    return [domain for domain in map(as_a_labels, dict.fromkeys(words)) if is_domain(domain)]
 
 
 def _domain(mailbox: bytes) -> bytes:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 # A name and a value, which consists of quoted strings and unquoted text without white space.
 _PAIR = re.compile(rb'(?<![\w.-])([\w.-]+)[ \t]*=[ \t]*((?:"[^"\\]*(?:\\.[^"\\]*)*"|[^" \t])*)', re.DOTALL)
-_MAILFROM_NAMES = (b"envelope-from", b"smtp.mailfrom")
-_HELO_NAMES = (b"helo", b"smtp.helo")
-_NAMES = (b"identity", *_MAILFROM_NAMES, *_HELO_NAMES)
+_NAMES = (b"identity", b"envelope-from", b"helo", b"smtp.mailfrom", b"smtp.helo")
 
 
 def passed(message: Message, authserv_id: str) -> Iterator[bytes]:
@@ -33,13 +31,13 @@ def passed(message: Message, authserv_id: str) -> Iterator[bytes]:
         except ValueError:
             continue
         if items[0].lower().split()[:1] == [b"pass"]:
-            yield from _domain(b" ".join(items))
+            yield from _domain(b" ".join(items), b"envelope-from", b"helo")
     for item in results(message, authserv_id):
         if item.lower().split()[:1] == [b"spf=pass"]:
-            yield from _domain(item)
+            yield from _domain(item, b"smtp.mailfrom", b"smtp.helo")
 
 
-def _domain(text: bytes) -> Iterator[bytes]:
+def _domain(text: bytes, mail_from: bytes, helo: bytes) -> Iterator[bytes]:
     """Yield the domain that passed: of the MAIL FROM identity, or of HELO if that was checked instead.
 
     Nothing is yielded if a name appears twice: one of the two may come from the client.
@@ -48,7 +46,7 @@ def _domain(text: bytes) -> Iterator[bytes]:
     values = {name: value.strip(b'"<>').lower() for name, value in pairs}
     if len(values) < len(pairs):
         return
-    names = _HELO_NAMES if values.get(b"identity") == b"helo" else _MAILFROM_NAMES + _HELO_NAMES
+    names = [helo] if values.get(b"identity") == b"helo" else [mail_from, helo]
     domains = (values.get(name, b"").rpartition(b"@")[2].rstrip(b".") for name in names)
     try:
         yield to_a_labels(next(filter(None, domains), b""))

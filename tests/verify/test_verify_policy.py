@@ -261,6 +261,19 @@ AUTHORS = {
     "backslash in the name": (b"From: ACME\\B <b@one.example>\n", "one.example"),
     "quote in the name": (b'From: "B <b@one.example>\n', "one.example"),
     "parenthesis in the name": (b"From: B) <b@one.example>\n", "one.example"),
+    "quote without an end": (b'From: "a@one.example\n', "one.example"),
+    "two addresses, backslash": (b"From: a@one.example\\ <b@two.example>\n", "two.example"),
+    "error beside a good address": (b"From: A\\B <b@one.example>, c@two.example\n", "one.example"),
+    "parenthesis beside a good address": (b'From: B) <b@one.example>, "c" <c@two.example>\n', "one.example"),
+    "no closing angle": (b"From: B <b@one.example\n", "one.example"),
+    "comment in the domain": (b"From: B <b@on(x)e.example>, c\\ <c@two.example>\n", "one.example"),
+    "text after the address": (b"From: b@one.example B\n", "one.example"),
+    "comment without an end": (b"From: b@one.example (B\n", "one.example"),
+    "two angles": (b"From: <<b@one.example>>\n", "one.example"),
+    "U-labels in a field with an error": (
+        "From: A\\B <b@b\u00fccher.example\n".encode(),
+        "xn--bcher-kva.example",
+    ),
     "parenthesis in the name, second field": (
         b"From: b@none.example\nFrom: B) <b@one.example>\n",
         "one.example",
@@ -282,8 +295,6 @@ NO_AUTHOR = {
     "no address": b"From: one.example\n",
     "address literal": b"From: a@[192.0.2.1]\n",
     "no domain": b"From: a@one..example\n",
-    "quote without an end": b'From: "a@one.example\n',
-    "two addresses, backslash": b"From: a@one.example\\ <b@two.example>\n",
     "address in a comment": b"From: B (<b@one.example>)\n",
 }
 

@@ -46,6 +46,12 @@ def test_a_pass_that_our_host_recorded_is_trusted(field: bytes) -> None:
 
 # Fields above our Received, where our host quotes the client, that are not an aligned pass.
 NOT_PASSED = {
+    "HELO that ends a comment": b"Authentication-Results: mx.example.net; spf=none (helo=x);"
+    b" spf=pass smtp.mailfrom=mail.example.com (y) smtp.mailfrom=evil.example",
+    "HELO that ends a comment, two results": b"Authentication-Results: mx.example.net; spf=pass (helo=x);"
+    b" spf=pass smtp.mailfrom=mail.example.com (y); spf=none smtp.mailfrom=evil.example",
+    "HELO that ends a comment, another name": b"Authentication-Results: mx.example.net; spf=pass (helo=x)"
+    b" envelope-from=a@mail.example.com (y) smtp.mailfrom=evil.example",
     "nothing": b"X: y",
     "fail": b"Received-SPF: Fail (mailfrom) identity=mailfrom; envelope-from=a@mail.example.com",
     "softfail": b"Received-SPF: softfail envelope-from=a@mail.example.com",
