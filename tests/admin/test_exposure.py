@@ -406,3 +406,13 @@ PARSED: dict[str, tuple[bytes, list[acl.Entry] | None]] = {
 @pytest.mark.parametrize(("octets", "expected"), PARSED.values(), ids=PARSED)
 def test_the_binary_form(octets: bytes, expected: list[acl.Entry] | None) -> None:
     assert acl.parse(octets) == expected
+
+
+def test_a_directory_in_which_others_could_create_a_map(house: House) -> None:
+    directory = Path(f"{house.senders}.d")
+    directory.mkdir(0o755)
+    assert house.findings() == []
+    directory.chmod(0o777)
+    assert house.findings() == [
+        ("error: TOP/maps/senders.d: writable by others (mode 0777)", "chmod o-w TOP/maps/senders.d")
+    ]

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from dkimpipe import mapindex, senders
+from dkimpipe import choose, mapindex, senders
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import acl, entries
 from dkimpipe.config import Settings
@@ -44,7 +44,7 @@ class _Step(NamedTuple):
 def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
     """Return what the filter reads with these settings: conf file, maps with their indexes, and keys.
 
-    A conf file or index that does not exist is among them if the filter would read it.
+    A file that does not exist is among them if the filter would read it: conf file, index, another map.
     """
     found = [settings.get("conf_file", settings.conf_file)]
     try:
@@ -55,6 +55,9 @@ def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
         index = mapindex.path_of(path)
         is_long = os.path.isfile(path) and os.path.getsize(path) >= senders.LONG_MAP
         found += [path, index] if is_long or exists(index) else [path]
+    more = senders.directory_of(choose.sender_map(settings))
+    if os.path.isdir(more):
+        found.append(f"{more}/NEW.conf")
     return [*found, *keyfiles]
 
 
