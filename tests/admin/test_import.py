@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -222,3 +223,54 @@ def test_the_next_steps(tmp_path: Path, foreign: Foreign, what: str, options: st
         f"# let Postfix pass mail to dkimpipe{what}",
         f"dkimpipe postfix -c {tmp_path} --apply{options}",
     ]
+
+
+def _key_text(keys: Keys, form: str) -> str:
+    pem = keys.path("rsa2048").read_text()
+    base64 = "".join(pem.splitlines()[1:-1])
+    return {"PEM": pem.rstrip(), "base64": base64, "cut off": base64[:-1], "as a path": f"/k/{base64}"}[form]
+
+
+_TABLE = "Mode s\nKeyTable DIR/keytable\nSigningTable example.com=k\n"
+# The signer, the form of the key, and the files, with the key at KEY.
+PASTED = {
+    "KeyFile": ("opendkim", "base64", {CONF: "Domain example.com\nSelector s\nKeyFile KEY\n"}),
+    "KeyFile, as a path": ("opendkim", "as a path", {CONF: "Domain example.com\nSelector s\nKeyFile KEY\n"}),
+    "KeyFile, several lines": ("opendkim", "PEM", {CONF: "Domain example.com\nKeyFile KEY\n"}),
+    "KeyTable": ("opendkim", "as a path", {CONF: _TABLE, "keytable": "k example.com:s:KEY\n"}),
+    "dkimpy-milter": ("dkimpy-milter", "base64", {CONF: "Domain example.com\nSelector s\nKeyFile KEY\n"}),
+    "path": ("rspamd", "cut off", {"local.d/dkim_signing.conf": 'path = "KEY";\n'}),
+    "path, several lines": ("rspamd", "PEM", {"local.d/dkim_signing.conf": "path = <<EOD\nKEY\nEOD\n"}),
+    "path of a domain": (
+        "rspamd",
+        "PEM",
+        {"local.d/dkim_signing.conf": "domain { example.com { path = <<EOD\nKEY\nEOD\n} }\n"},
+    ),
+    "a key without a name": ("rspamd", "PEM", {"local.d/dkim_signing.conf": "KEY\n"}),
+}
+
+
+@pytest.mark.parametrize(("signer", "form", "texts"), PASTED.values(), ids=PASTED)
+def test_a_private_key_is_not_printed(
+    tmp_path: Path, keys: Keys, signer: str, form: str, texts: dict[str, str]
+) -> None:
+    key = _key_text(keys, form)
+    for name, text in texts.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.replace("KEY", key).replace("DIR", str(tmp_path)))
+    path = tmp_path if signer == "rspamd" else tmp_path / CONF
+    done = subprocess.run([sys.executable, MAIN, "import", signer, path], capture_output=True, check=False)
+    printed = (done.stdout + done.stderr).decode()
+    body = "".join(line for line in key.splitlines() if "-----" not in line).removeprefix("/k/")
+    assert done.returncode in (0, 78), printed
+    assert [body[at : at + 17] for at in range(len(body) - 16) if body[at : at + 17] in printed] == []
+
+
+def test_a_fifo_as_a_key_is_lost(tmp_path: Path, keys: Keys) -> None:
+    place = Place(tmp_path, keys, SHAPE)
+    (place.foreign / "mail.private").unlink()
+    os.mkfifo(place.foreign / "mail.private")
+    status, output, _ = place.run()
+    assert status == 78
+    assert "lost: FOREIGN/opendkim.conf, line 5: key: FOREIGN/mail.private: not a regular file\n" in output

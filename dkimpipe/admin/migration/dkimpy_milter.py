@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from dkimpipe.address import is_domain
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature, Remark, Rule
+from dkimpipe.admin.migration.sources import lines
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
-from dkimpipe.errors import ConfigError, shown
-from dkimpipe.files import Place, why
+from dkimpipe.errors import shown
+from dkimpipe.files import Place
 
 DEFAULT_PATH = Path("/etc/dkimpy-milter/dkimpy-milter.conf")
 ANYONE, SENDER_DOMAIN = ".", "$senderdomain"
@@ -93,7 +94,7 @@ class _Conf:
     def __init__(self, path: Path, foreign: Foreign) -> None:
         self.place = Place(str(path))
         self.settings: dict[str, _Setting] = {}
-        for number, line in _lines(path):
+        for number, line in lines(path):
             name, *value = line.partition("#")[0].split(None, 1)[:2] or [""]
             setting = _Setting(name, "".join(value).strip(), Place(str(path), number))
             if name and not setting.value:
@@ -291,7 +292,7 @@ def _words(setting: _Setting) -> Iterator[tuple[str, Place]]:
     """Yield the items of a list, in the configuration or in a file, each with its place."""
     path = _path(setting.value)
     if path:
-        for number, line in _lines(Path(path)):
+        for number, line in lines(Path(path)):
             if len(line.split()) == 1 and not line.startswith("#"):
                 yield from ((word.strip(), Place(path, number)) for word in line.split(":"))
         return
@@ -306,7 +307,7 @@ def _table(setting: _Setting, foreign: Foreign) -> Iterator[_Line]:
         text = f"{setting.name}: only tables in files are read; write it into one"
         foreign.remarks.append(Remark(setting.place, LOST, text))
         return
-    for number, line in _lines(Path(path)):
+    for number, line in lines(Path(path)):
         words = line.split()
         place = Place(path, number)
         if len(words) == 2 and not line.startswith("#"):
@@ -320,12 +321,3 @@ def _path(value: str) -> str:
     """Return the file that a data set is in; empty if it is none."""
     path = value.removeprefix("refile:").removeprefix("file:")
     return path if path != value or path.startswith("/") else ""
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file with their numbers, from 1. Raises ConfigError."""
-    try:
-        octets = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {why(error)}") from None
-    yield from enumerate(octets.decode("utf-8", "surrogateescape").split("\n"), 1)

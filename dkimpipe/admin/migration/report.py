@@ -9,6 +9,7 @@ from dkimpipe.admin.maps import entries
 from dkimpipe.admin.maps.entries import Line
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Remark
+from dkimpipe.admin.migration.sources import without_keys
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned
 from dkimpipe.options import SignatureOptions, complete, macros
@@ -25,9 +26,9 @@ def lines(made: Files, foreign: Foreign, directory: Path) -> Iterator[str]:
             yield from text.splitlines()
             yield ""
         for key in made.keys:
-            yield f"key: {key.source} becomes {directory / KEYS / key.name}"
+            yield f"key: {without_keys(key.source)} becomes {directory / KEYS / key.name}"
         yield ""
-    remarks = [f"{each.effect}: {each.place}: {each.text}" for each in foreign.remarks]
+    remarks = [f"{each.effect}: {each.place}: {without_keys(each.text)}" for each in foreign.remarks]
     for effect in _EFFECTS:
         yield from dict.fromkeys(line for line in remarks if line.startswith(f"{effect}: "))
 

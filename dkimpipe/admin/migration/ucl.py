@@ -36,6 +36,7 @@ _ESCAPES = {"n": "\n", "r": "\r", "b": "\b", "t": "\t", "f": "\f"}
 _NUMBER = re.compile(
     r"(-?)(?:0[xX]([0-9A-Fa-f]+)|(\d+)(\.\d*)?([eE][+-]?\d+)?)([A-Za-z]+|[ \t]*)(?=[\0\n\r#,;\]}]|\Z)"
 )
+_START = re.compile(r"[^\s=:\"'{\[]{1,16}")  # of a line, for errors
 _UNITS = {"k": 1000, "m": 1000**2, "g": 1000**3, "kb": 1024, "mb": 1024**2, "gb": 1024**3}
 _TIMES = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000, "ms": 0.001}
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -350,8 +351,9 @@ class _Reader:
 
     def _error(self, fault: str, at: int | None = None) -> ConfigError:
         at = self.at if at is None else at
-        line = self.text[self.text.rfind("\n", 0, at) + 1 :].partition("\n")[0].strip()
-        return ConfigError(f"{self._place(at)}: {fault}: '{shown(line)}'")
+        line = self.text[self.text.rfind("\n", 0, at) + 1 :].strip(" \t")
+        match = _START.match(line)  # no value, since that may be a password
+        return ConfigError(f"{self._place(at)}: {fault}: '{match[0] if match else ''}'")
 
 
 class _Nesting:

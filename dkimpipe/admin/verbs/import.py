@@ -16,13 +16,14 @@ from dkimpipe.admin.migration import compare, report
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
 from dkimpipe.admin.migration.foreign import LOST, Foreign
 from dkimpipe.admin.migration.install import Access, write
+from dkimpipe.admin.migration.sources import without_keys
 from dkimpipe.admin.postfix import milter_lists
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.milter_lists import Use
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import postfix, setup
 from dkimpipe.config import SENDER_MAP, read_settings
-from dkimpipe.errors import ConfigError, one_line
+from dkimpipe.errors import ConfigError, Trouble, one_line
 
 SIGNERS = {"opendkim": "opendkim", "rspamd": "rspamd", "dkimpy-milter": "dkimpy_milter"}  # and their modules
 DIRECTORY = Path(SENDER_MAP).parent
@@ -52,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print or write what does the same as the other signer; return 0, or 78 if not all of it can be had."""
+    try:
+        return _run(options)
+    except Trouble as trouble:
+        raise type(trouble)(without_keys(str(trouble)), trouble.hint) from None
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.compare and options.signer != _COMPARED:
         options.fail(f"--compare is for {_COMPARED}")
     reader = import_module(f"dkimpipe.admin.migration.{SIGNERS[options.signer]}")

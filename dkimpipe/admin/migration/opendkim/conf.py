@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.migration.sources import lines
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, shown
 from dkimpipe.files import Place
 
 _MAX_LEVEL = 5  # of files included by others: MAXLEVEL in opendkim/config.c
@@ -45,7 +45,7 @@ class Conf:
                 continue
             place = Place(str(path), number)
             if len(words) == 1:
-                raise ConfigError(f"{place}: {words[0]} has no value: OpenDKIM does not start")
+                raise ConfigError(f"{place}: {shown(words[0])} has no value: OpenDKIM does not start")
             setting = Setting(words[0], words[1].strip(), place)
             if setting.name.lower() == "include":
                 self._read(Path("/", setting.value), level + 1)  # the daemon runs in the root directory

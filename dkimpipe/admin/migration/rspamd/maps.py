@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from dkimpipe.admin.migration import ucl
 from dkimpipe.admin.migration.rspamd.conf import Setting, text_of
-from dkimpipe.errors import ConfigError
-from dkimpipe.files import Place, why
+from dkimpipe.admin.migration.sources import lines
+from dkimpipe.files import Place
 
 # In front of the name of a file. Other types, such as regular expressions, are not read.
 _FILE_PREFIXES = ("hash;", "plain;", "glob;", "set;", "radix;", "ipnet;")
@@ -32,17 +32,17 @@ def read(setting: Setting) -> list[Line]:
     if isinstance(setting.value, ucl.Object):
         raise NotReadError("is in an external map, which is not read")
     nodes = setting.value if isinstance(setting.value, ucl.Array) else [_node(setting)]
-    lines: list[Line] = []
+    found: list[Line] = []
     for node in nodes:
         text = text_of(node.value)
         path = _path(text)
         if path:
-            lines += _lines(path)
+            found += _lines(path)
         elif isinstance(setting.value, ucl.Array) and "://" not in text:
-            lines += _line(text, node.place)
+            found += _line(text, node.place)
         else:
             raise NotReadError(f"is in {text}, which is not read")
-    return lines
+    return found
 
 
 def _node(setting: Setting) -> ucl.Node:
@@ -59,13 +59,7 @@ def _path(text: str) -> str:
 
 
 def _lines(path: str) -> list[Line]:
-    try:
-        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {why(error)}") from None
-    return [
-        each for number, line in enumerate(text.split("\n"), 1) for each in _line(line, Place(path, number))
-    ]
+    return [each for number, line in lines(Path(path)) for each in _line(line, Place(path, number))]
 
 
 def _line(text: str, place: Place) -> list[Line]:
