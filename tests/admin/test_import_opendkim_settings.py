@@ -488,3 +488,31 @@ SOCKETS = {
 def test_the_socket_is_named_as_postfix_names_it(tmp_path: Path, keys: Keys, value: str) -> None:
     foreign, _ = made(tmp_path, keys, f"{DOMAIN}Socket {value}\n")
     assert foreign.milters == [SOCKETS[value]]
+
+
+_NOT_LEFT_OUT = "ExemptDomains: an entry for many domains cannot leave out one of them; list the others"
+# Whom is signed for, the domains that are exempt, the keys of the rules, and what is lost.
+EXEMPT = {
+    "one of two": ("Domain example.com,example.org", "Example.org", ["*@example.com"], []),
+    "with subdomains": ("Domain example.com\nSubDomains yes", "example.com", ["*@*.example.com"], []),
+    "both": ("Domain example.com", "example.com", [], []),
+    "a subdomain": (
+        "Domain example.com\nSubDomains yes",
+        "sub.example.com",
+        ["example.com"],
+        [_NOT_LEFT_OUT],
+    ),
+    "another domain": ("Domain example.com\nSubDomains yes", "example.org", ["example.com"], []),
+    "anybody": ("Domain *", "example.org", ["."], [_NOT_LEFT_OUT]),
+    "a pattern": ("Domain example.com", "refile:DIR/exempt", ["*@example.com"], [_NOT_LEFT_OUT]),
+}
+
+
+@pytest.mark.parametrize(("domain", "exempt", "expected", "lost"), EXEMPT.values(), ids=EXEMPT)
+def test_domains_that_are_exempt(
+    tmp_path: Path, keys: Keys, domain: str, exempt: str, expected: list[str], lost: list[str]
+) -> None:
+    text = f"Mode s\n{domain}\nSelector s\nKeyFile DIR/s.pem\nExemptDomains {exempt}\n"
+    foreign, _ = made(tmp_path, keys, text, exempt="*.com\n")
+    assert [rule.key for rule in foreign.rules] == expected
+    assert [each.text for each in foreign.remarks if each.effect == LOST] == lost

@@ -13,6 +13,7 @@ from dkimpipe.admin.migration.opendkim.clients import sign_clients
 from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
 from dkimpipe.admin.migration.opendkim.headers import headers
+from dkimpipe.admin.migration.opendkim.senders import Key
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import CANONICALIZATIONS
@@ -68,17 +69,27 @@ def _read_rules(conf: Conf, foreign: Foreign) -> None:
 
 
 def _exempt(conf: Conf, foreign: Foreign) -> None:
-    """Remove the rules for domains that are exempt."""
+    """Take the domains that are exempt out of the rules: only themselves, not their subdomains."""
     setting = conf.get("ExemptDomains")
     if not setting:
         return
     try:
-        exempt = [f"*@{word.lower()}" for word in dataset(conf, setting).keys]
+        listed = dataset(conf, setting)
     except NotReadError as reason:
         foreign.remark(setting.place, LOST, f"{setting.name} {reason}")
         return
-    foreign.rules = [rule for rule in foreign.rules if f"*@{rule.key.rpartition('@')[2]}" not in exempt]
-    if any(rule.key.startswith(("*@*.", ".")) or "@" not in rule.key for rule in foreign.rules):
+    exempt = {word.lower() for word in listed.keys}
+    rules = []
+    for rule in foreign.rules:
+        domain = rule.key.rpartition("@")[2]
+        if rule.key not in exempt:
+            rules += [rule] if domain not in exempt else []
+        elif all(other.key != f"*@*.{domain}" for other in foreign.rules):
+            rules.append(rule._replace(key=f"*@*.{domain}"))
+    foreign.rules = rules
+    covered = {text for word in exempt for text in Key(f"*@{word}").wider}
+    has_patterns = listed.patterns and "*" in "".join(exempt)
+    if rules and (has_patterns or any(rule.key in covered for rule in rules)):
         text = "ExemptDomains: an entry for many domains cannot leave out one of them; list the others"
         foreign.remark(setting.place, LOST, text)
 
