@@ -169,7 +169,7 @@ def test_what_the_filter_would_not_accept_is_lost(tmp_path: Path, keys: Keys) ->
     status, output, _ = place.run("--output", place.ours)
     assert status == 78
     why = "s=mail._domainkey is the name of a record, not a selector"
-    assert f"lost: OURS/senders, line 3: *@example.com: {why}\n" in output
+    assert f"lost: FOREIGN/opendkim.conf, line 2: *@example.com: {why}: there is no entry\n" in output
 
 
 def test_a_configuration_that_signs_nothing(tmp_path: Path, keys: Keys) -> None:
@@ -274,3 +274,35 @@ def test_a_fifo_as_a_key_is_lost(tmp_path: Path, keys: Keys) -> None:
     status, output, _ = place.run()
     assert status == 78
     assert "lost: FOREIGN/opendkim.conf, line 5: key: FOREIGN/mail.private: not a regular file\n" in output
+
+
+# A setting that the filter does not accept, and what the entry is left with.
+UNACCEPTABLE = {
+    "OversignHeaders +From,+To": "h",
+    "OversignHeaders csl:From,*": "h",
+    "SignatureTTL -1": "x",
+}
+
+
+@pytest.mark.parametrize("setting", UNACCEPTABLE)
+def test_partial_writes_nothing_that_the_filter_would_not_accept(
+    tmp_path: Path, keys: Keys, setting: str
+) -> None:
+    text = SHAPE.files[CONF] + f"{setting}\n"
+    place = Place(tmp_path, keys, Shape({CONF: text}, SHAPE.keys))
+    status, output, _ = place.run("--output", place.ours, "--partial")
+    assert status == 0
+    assert f": the entry has no {UNACCEPTABLE[setting]}=\n" in output
+    assert "lost: FOREIGN/opendkim.conf, line 2: *@example.com: " in output
+    (entry,) = (place.ours / "senders").read_text().splitlines()[2:]
+    assert place.shortened(entry) == "*@example.com  dkim(s=mail,key=OURS/keys/example.com.mail.pem)"
+
+
+def test_overwrite_keeps_older_copies(place: Place) -> None:
+    place.ours.mkdir()
+    for text in ("# mine\n", "# also mine\n", "# mine, too\n"):
+        (place.ours / "senders").write_text(text)
+        assert place.run("--output", place.ours, "--overwrite")[0] == 0
+    copies = ["senders.old", "senders.old.1", "senders.old.2"]
+    kept = [(place.ours / name).read_text() for name in copies]
+    assert kept == ["# mine\n", "# also mine\n", "# mine, too\n"]

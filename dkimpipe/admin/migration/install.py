@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +32,7 @@ def write(files: Files, directory: Path, access: Access, overwrite: bool) -> Ite
     """Write the files into an existing directory, keys first. Yields one line for each.
 
     What exists with other contents is kept, and nothing is written: ConfigError. With ``overwrite`` it is
-    replaced, and a copy with ``.old`` at its end is kept. Raises OSError.
+    replaced, and a copy is kept with ``.old`` at its end, or ``.old.1`` if there is one. Raises OSError.
     """
     wanted = list(_writes(files, directory))
     others = [each for each in wanted if each.path.exists() and each.path.read_bytes() != each.octets]
@@ -42,7 +44,7 @@ def write(files: Files, directory: Path, access: Access, overwrite: bool) -> Ite
         )
     for each in wanted:
         if each in others:
-            old = each.path.with_name(each.path.name + _OLD)
+            old = _unused(each.path.with_name(each.path.name + _OLD))
             atomic.copy(each.path, old)
             atomic.write(each.path, each.octets, each.mode, access.user, access.group)
             yield f"{each.path}: replaced; the old one is {old}"
@@ -51,6 +53,12 @@ def write(files: Files, directory: Path, access: Access, overwrite: bool) -> Ite
         else:
             atomic.create(each.path, each.octets, each.mode, access.user, access.group)
             yield f"{each.path}: written"
+
+
+def _unused(path: Path) -> Path:
+    """Return the path, with a number at its end if something is there: an older copy may be the only one."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(1))
+    return next(each for each in chain([path], numbered) if not os.path.lexists(each))
 
 
 def _writes(files: Files, directory: Path) -> Iterator[_Write]:

@@ -69,7 +69,6 @@ def _run(options: argparse.Namespace) -> int:
         return _compare(path, foreign, options.compare)
     directory = (options.output or DIRECTORY).absolute()
     made = files(foreign, directory)
-    foreign.remarks += report.faults(made, directory)
     for line in report.lines(made, foreign, directory):
         print(one_line(line))
     is_partial = any(remark.effect == LOST for remark in foreign.remarks) and not options.partial
