@@ -89,6 +89,7 @@ READ = {
 
 REFUSED = {
     "password": ('redis_pw "SECRETPW" "x"', "line 1: text after the value: 'redis_pw'"),
+    "long number": ("\na = " + "9" * 5000, "line 2: too long a number: 'a'"),
     "no value": ("a = 1\nb = ;", "line 2: no value: 'b'"),
     "key alone": ("a = 1;\nb;", "line 2: not a key: 'b;'"),
     "not a key": ("*.example.com { a = 1 }", "line 1: not a key: '*.example.com'"),

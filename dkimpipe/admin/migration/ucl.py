@@ -20,6 +20,7 @@ from dkimpipe.files import Place, exists, read_file
 APPEND, MERGE, REWRITE, ERROR = "append", "merge", "rewrite", "error"  # what to do with a repeated key
 
 _MAX_DEPTH = 64  # of objects and arrays
+_MAX_DIGITS = 300  # of a number
 _MAX_INCLUDES = 16  # of files in files, as in libucl
 
 _SPACE_AND_LINES = re.compile(r"[ \t\r\n\v\f]+")
@@ -95,6 +96,7 @@ class _Reader:
         self.depth = depth
         self.at = 0
         self.nesting = 0
+        self._line, self._counted = 1, 0  # the number of the line at an offset
 
     def read_into(self, top: Object) -> None:
         """Read the whole file: the braces around it are optional, and what follows them is ignored."""
@@ -228,7 +230,7 @@ class _Reader:
 
     def _atom(self) -> Scalar:
         """Return an unquoted value: a number, a word with a meaning, or a string to the end of the line."""
-        if (match := _NUMBER.match(self.text, self.at)) and (number := _number(match)) is not None:
+        if (match := _NUMBER.match(self.text, self.at)) and (number := self._number(match)) is not None:
             self.at = match.end()
             return number
         start = self.at
@@ -252,6 +254,14 @@ class _Reader:
             return None
         word = _WORDS.get(text.lower())
         return word if word is not None else self._expanded(_unescaped(text))
+
+    def _number(self, match: re.Match[str]) -> int | float | None:
+        if len(match[0]) > _MAX_DIGITS:
+            raise self._error("too long a number")
+        try:
+            return _number(match)
+        except OverflowError:
+            raise self._error("too large a number") from None
 
     def _expanded(self, text: str) -> str:
         """Return a string with its variables. Without a known one it stays as it is, ``$$`` included."""
@@ -347,7 +357,12 @@ class _Reader:
         raise self._error("the comment is not closed", start)
 
     def _place(self, at: int | None = None) -> Place:
-        return Place(self.path, self.text.count("\n", 0, self.at if at is None else at) + 1)
+        at = self.at if at is None else at
+        if at < self._counted:
+            return Place(self.path, self.text.count("\n", 0, at) + 1)
+        self._line += self.text.count("\n", self._counted, at)
+        self._counted = at
+        return Place(self.path, self._line)
 
     def _error(self, fault: str, at: int | None = None) -> ConfigError:
         at = self.at if at is None else at
