@@ -121,6 +121,20 @@ SETTINGS = {
             " From and Sender can"
         ],
     ),
+    "smallest key": (
+        "MinimumKeyBits 4096",
+        [
+            "changed: opendkim.conf, line 5: MinimumKeyBits: mail with a smaller key is rejected today;"
+            " here it is signed"
+        ],
+    ),
+    "selector in upper case": (
+        "selector S",
+        [
+            "same: opendkim.conf, line 3: Selector: DIR/opendkim.conf, line 5 replaces it",
+            "same: opendkim.conf, line 4: s=S: in lower case from now on, which is the same in DNS",
+        ],
+    ),
     "no field": (
         "OversignHeaders From To",
         ["same: opendkim.conf, line 5: OversignHeaders: from to is not the name of a header field"],
@@ -322,6 +336,14 @@ TABLES = {
         ["*@example.com  dkim(s=s,key=example.com.s.pem,i=x@sub.example.com)"],
         [],
     ),
+    "identity without @": (
+        "*@example.com k:%\n",
+        ["*@example.com  dkim(s=s,key=example.com.s.pem)"],
+        [
+            "changed: table, line 1: SigningTable: *@example.com: i=% has no @: its mail is unsigned today;"
+            " here it is signed"
+        ],
+    ),
     "identity elsewhere": (
         "*@example.org k:x@example.org\n",
         ["*@example.org  dkim(s=s,key=example.com.s.pem,d=example.com)"],
@@ -516,3 +538,11 @@ def test_domains_that_are_exempt(
     foreign, _ = made(tmp_path, keys, text, exempt="*.com\n")
     assert [rule.key for rule in foreign.rules] == expected
     assert [each.text for each in foreign.remarks if each.effect == LOST] == lost
+
+
+def test_omitting_from_is_remarked(tmp_path: Path, keys: Keys) -> None:
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}OmitHeaders From\n")
+    assert (
+        "changed: opendkim.conf, line 5: OmitHeaders: without From, OpenDKIM signs nothing; here From is"
+        " signed, too"
+    ) in remarks(foreign, tmp_path)

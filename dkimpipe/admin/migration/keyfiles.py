@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.address import is_domain
-from dkimpipe.admin.migration.foreign import LOST, Foreign, ForeignSignature
+from dkimpipe.admin.migration.foreign import LOST, SAME, Foreign, ForeignSignature
 from dkimpipe.admin.migration.pkcs8 import pkcs8
 from dkimpipe.admin.migration.sources import read
 from dkimpipe.errors import ConfigError, Trouble, shown
@@ -56,6 +56,9 @@ class KeyFiles:
         for word in (signature.selector, *(() if macro else (signature.domain,))):
             if not is_domain(word.lower().encode("utf-8", "surrogateescape")):
                 raise ConfigError(f"'{shown(word)}' cannot be part of a name in DNS")
+        if signature.selector != signature.selector.lower():
+            text = f"s={shown(signature.selector)}: in lower case from now on, which is the same in DNS"
+            self._foreign.remark(signature.place, SAME, text)
         name = f"{signature.domain}.{signature.selector}.pem"
         if macro and not _MACRO.search(path):  # one key for all
             name = f"{signature.selector}.pem"

@@ -32,6 +32,10 @@ def headers(conf: Conf, foreign: Foreign) -> str:
         foreign.remark(conf.place, CHANGED, _MORE)
         return ":".join(f"++{name}" for name in oversigned if name != "from")  # from is, in our default
     foreign.remark(conf.place, CHANGED, _ONCE_MORE)
+    if "from" in omitted:
+        setting = conf.get("OmitHeaders")
+        text = "OmitHeaders: without From, OpenDKIM signs nothing; here From is signed, too"
+        foreign.remark(setting.place if setting else conf.place, CHANGED, text)
     left_out = [name.removeprefix("+") for name in omitted]
     wanted = [name for name in _changed(signed) if name not in left_out or name == "from"]
     signs = {**dict.fromkeys(["from", *wanted], "+"), **dict.fromkeys(oversigned, "++")}

@@ -18,7 +18,7 @@ _NO_DAEMON = """
 _VERIFIER = """
     AllowSHA1Only AlwaysAddARHeader AuthservID AuthservIDWithJobID BogusKey ClockDrift DNSConnect DNSTimeout
     DiagnosticDirectory DomainKeysCompat IgnoreMalformedMail KeepAuthResults LogResults
-    MaximumSignaturesToVerify Minimum MinimumKeyBits MTACommand MustBeSigned Nameservers NoHeaderB
+    MaximumSignaturesToVerify Minimum MTACommand MustBeSigned Nameservers NoHeaderB
     On-BadSignature On-DNSError On-Default On-InternalError On-KeyNotFound On-NoSignature On-Security
     Quarantine QueryCache RedirectFailuresTo RemoveARAll RemoveARFrom ReportAddress ReportBccAddress
     ResolverConfiguration ResolverTracing ScreenPolicyScript SendReports SMTPURI Statistics StatisticsName
@@ -37,6 +37,7 @@ _EFFECTS = {
     "CaptureUnknownErrors": (SAME, "after an error mail is deferred"),
     "ExternalIgnoreList": (SAME, "it only suppresses messages in the log"),
     "FixCRLF": (SAME, "Postfix has already replaced such line ends"),
+    "MinimumKeyBits": (CHANGED, "mail with a smaller key is rejected today; here it is signed"),
     "LogWhy": (SAME, "dkimpipe explain shows why"),
     "MaximumHeaders": (SAME, "Postfix has header_size_limit"),
     "On-SignatureError": (SAME, "after an error mail is deferred; on_error accept would pass it on unsigned"),

@@ -116,7 +116,12 @@ def _signature(key: Key, choice: _Choice, conf: Conf, foreign: Foreign) -> Forei
     domain = parts[0].lower() if parts[0] != "%" else key.domain or SENDER_DOMAIN
     signer = identity.replace("%", key.domain or SENDER_DOMAIN)
     options = (("i", signer),) if _is_identity(signer, domain) else ()
-    if signer and not options:
+    if signer and "@" not in signer:
+        text = (
+            f"SigningTable: {line.key}: i={identity} has no @: its mail is unsigned today; here it is signed"
+        )
+        foreign.remark(line.place, CHANGED, text)
+    elif signer and not options:
         text = f"SigningTable: {line.key}: i={identity} is not at or below d={domain}: left out, as today"
         foreign.remark(line.place, SAME, text)
     if not parts[2].startswith(_PATHS):
