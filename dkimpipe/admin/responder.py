@@ -8,12 +8,14 @@ import pwd
 import re
 import time
 from collections.abc import Mapping, Sequence
-from email.header import decode_header, make_header
+from email.errors import MessageError
+from email.header import Header, decode_header, make_header
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 
-from dkimpipe.errors import ConfigError, one_line
+from dkimpipe.address import as_a_labels
+from dkimpipe.errors import ConfigError, HandoverError, one_line, printable
 from dkimpipe.files import why
 from dkimpipe.message import Field
 
@@ -22,7 +24,7 @@ _MOST = 100  # replies in that time: whoever forges senders must not have us wri
 _MAX_ADDRESS = 254  # octets, RFC 5321 section 4.5.3.1.3
 _ADDRESS = re.compile(rb"[^\s<>()\[\]\\,;:\"@\x00-\x20\x7f]+@[A-Za-z0-9.-]+")
 _MAX_SUBJECT = 200  # characters
-_MESSAGE_ID = re.compile(rb"<[^\s<>\x00-\x20\x7f-\xff]{1,500}>")
+_MESSAGE_ID = re.compile(rb"<[^\s<>\x00-\x20\x7f-\xff]{1,248}>")
 # Local parts behind which there is no person (RFC 3834 section 2, RFC 2142, and usual names).
 _PROGRAMS = re.compile(
     rb"(?:mailer-daemon|postmaster|double-bounce|listserv|majordomo|root|no-?reply|do-?not-?reply"
@@ -39,7 +41,7 @@ def refusal(sender: bytes, by_name: Mapping[bytes, Sequence[Field]]) -> str:
     """Return why this message gets no reply, nothing if it does."""
     if not sender:
         return "null sender"
-    if len(sender) > _MAX_ADDRESS or not _ADDRESS.fullmatch(sender):
+    if not _is_address(sender):
         return "the sender is not an address to reply to"
     if _PROGRAMS.fullmatch(sender.rpartition(b"@")[0]):
         return "the sender is a program"
@@ -97,24 +99,56 @@ class Replies:
         return recent
 
 
+def from_address(recipient: str) -> str:
+    """Return the address of the alias in US-ASCII. Raises HandoverError if From cannot have it."""
+    octets = recipient.encode("utf-8", "surrogateescape")
+    local_part, at, domain = octets.rpartition(b"@")
+    address = local_part + at + as_a_labels(domain)
+    if not address.isascii() or not _is_address(address):
+        what = f"the address of the alias cannot be written in From: '{printable(octets)}'"
+        raise HandoverError(
+            what if at else "the address of the alias is unknown", "dkimpipe reflect --from=ADDRESS"
+        )
+    return address.decode("ascii")
+
+
 def reply(
     sender: bytes, recipient: str, by_name: Mapping[bytes, Sequence[Field]], findings: Sequence[str]
-) -> EmailMessage:
-    """Return the reply: findings as text, and fields as RFC 3834 section 3.1 requires."""
-    answer = EmailMessage()
-    answer["From"] = recipient
-    answer["To"] = sender.decode("utf-8", "replace")
-    answer["Subject"] = f"Re: {_subject(by_name)}"
-    answer["Date"] = formatdate(time.time(), localtime=True)
-    answer["Message-ID"] = make_msgid("dkimpipe", recipient.rpartition("@")[2] or None)
+) -> bytes:
+    """Return the reply: findings as text, and fields as RFC 3834 section 3.1 requires.
+
+    The fields are not built by EmailMessage, which decodes, folds or refuses some values from a sender.
+    """
     identifier = _message_id(by_name)
-    if identifier:
-        answer["In-Reply-To"] = answer["References"] = identifier
-    answer["Auto-Submitted"] = "auto-replied"
-    answer["X-Auto-Response-Suppress"] = "All"
-    answer["Precedence"] = "junk"
-    answer.set_content("".join(f"{line}\n" for line in findings))
-    return answer
+    fields = {
+        "From": recipient,
+        "To": sender.decode("utf-8"),
+        "Subject": _encoded(f"Re: {_subject(by_name)}"),
+        "Date": formatdate(time.time(), localtime=True),
+        "Message-ID": make_msgid("dkimpipe", recipient.rpartition("@")[2]),
+        **({"In-Reply-To": identifier, "References": identifier} if identifier else {}),
+        "Auto-Submitted": "auto-replied",
+        "X-Auto-Response-Suppress": "All",
+        "Precedence": "junk",
+    }
+    text = EmailMessage()
+    text.set_content("".join(f"{line}\n" for line in findings))
+    return "".join(f"{name}: {value}\n" for name, value in fields.items()).encode() + text.as_bytes()
+
+
+def _is_address(octets: bytes) -> bool:
+    try:
+        octets.decode("utf-8")
+    except ValueError:
+        return False
+    return len(octets) <= _MAX_ADDRESS and bool(_ADDRESS.fullmatch(octets))
+
+
+def _encoded(text: str) -> str:
+    """Return a line of text as the value of a field, in encoded words (RFC 2047) if it needs them."""
+    if text.isascii() and "=?" not in text:
+        return text
+    return Header(text, "utf-8", header_name="Subject").encode()
 
 
 def _subject(by_name: Mapping[bytes, Sequence[Field]]) -> str:
@@ -123,7 +157,7 @@ def _subject(by_name: Mapping[bytes, Sequence[Field]]) -> str:
     text = fields[0].value.decode("utf-8", "replace") if fields else ""
     try:
         text = str(make_header(decode_header(text)))
-    except (ValueError, LookupError):  # an encoding that is unknown, or not kept to
+    except (ValueError, LookupError, MessageError):  # an encoding that is unknown, or not kept to
         pass
     return one_line(text)[:_MAX_SUBJECT]
 

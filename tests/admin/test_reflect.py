@@ -29,15 +29,21 @@ class Alias(NamedTuple):
     sent: Path
     conf: Path
 
-    def deliver(self, message: bytes = MESSAGE, sender: str = "alice@example.com", *options: str) -> Done:
+    def deliver(
+        self,
+        message: bytes = MESSAGE,
+        sender: str = "alice@example.com",
+        *options: str,
+        recipient: str = ALIAS,
+    ) -> Done:
         """Deliver a message as local(8) does."""
         top = f"From {sender} Fri Nov 27 10:00:00 2026\nReturn-Path: <{sender}>\nDelivered-To: {ALIAS}\n"
         words = f"--directory={self.directory} --sendmail={self.sendmail} --conf-file={self.conf}".split()
         done = subprocess.run(
             [sys.executable, MAIN, "reflect", *words, *options],
-            input=top.encode() + message,
+            input=os.fsencode(top) + message,
             capture_output=True,
-            env={"PATH": os.environ["PATH"], "SENDER": sender, "RECIPIENT": ALIAS},
+            env={"PATH": os.environ["PATH"], "SENDER": sender, "RECIPIENT": recipient},
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr.decode())
@@ -81,6 +87,46 @@ def test_the_reply(alias: Alias) -> None:
     assert reply.get_content() == "no signature\n"
 
 
+@pytest.mark.parametrize(
+    ("recipient", "shown"),
+    [
+        ("dkim-test+a@mx.example", "dkim-test+a@mx.example"),
+        ("t@b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example", "t@xn--bcher-kva.example"),
+    ],
+)
+def test_the_address_of_the_alias(alias: Alias, recipient: str, shown: str) -> None:
+    assert alias.deliver(recipient=recipient) == Done(0, b"", "")
+    reply = alias.reply()
+    assert reply
+    assert reply["From"] == shown
+    assert reply["Message-ID"].endswith(f"@{shown.partition('@')[2]}>")
+
+
+@pytest.mark.parametrize(
+    ("recipient", "cause"),
+    [
+        ("t+:;@example.com", "cannot be written in From: 't+:;@example.com'"),
+        ("t\udcff@example.com", "cannot be written in From: 't\\xff@example.com'"),
+        (
+            "\N{LATIN SMALL LETTER U WITH DIAERESIS}@example.com",
+            "cannot be written in From: '\xfc@example.com'",
+        ),
+        ("t@\udcff.example", "cannot be written in From: 't@\\xff.example'"),
+        ("t", "is unknown"),
+        ("", "is unknown"),
+    ],
+)
+def test_an_alias_that_cannot_be_in_from(alias: Alias, recipient: str, cause: str) -> None:
+    done = alias.deliver(recipient=recipient)
+    assert (done.status, done.stderr) == (
+        TRY_AGAIN,
+        f"4.3.0 dkimpipe: the address of the alias {cause}\nhint: dkimpipe reflect --from=ADDRESS\n",
+    )
+    assert alias.reply() is None
+    assert alias.deliver(MESSAGE, "alice@example.com", f"--from={ALIAS}", recipient=recipient).status == 0
+    assert alias.reply()
+
+
 NOT_ANSWERED: dict[str, tuple[str, bytes]] = {
     "null sender": ("", b""),
     "null sender as local(8) names it": ("MAILER-DAEMON", b""),
@@ -98,6 +144,7 @@ NOT_ANSWERED: dict[str, tuple[str, bytes]] = {
     "line break": ("alice\n@example.com", b""),
     "long": ("a" * 250 + "@example.com", b""),
     "quoted": ('"a b"@example.com', b""),
+    "not UTF-8": ("a\udcff@example.com", b""),
 }
 
 
@@ -113,6 +160,7 @@ ANSWERED: dict[str, tuple[str, bytes]] = {
     "first class": ("alice@example.com", b"Precedence: first-class\n"),
     "extension": ("alice+test@example.com", b""),
     "hyphen": ("-alice@example.com", b""),
+    "UTF-8": ("j\N{LATIN SMALL LETTER O WITH DIAERESIS}rg@example.com", b""),
 }
 
 
@@ -122,6 +170,25 @@ def test_others_are_answered(alias: Alias, sender: str, field: bytes) -> None:
     reply = alias.reply()
     assert reply
     assert reply["X-Arguments"] == f"-i -f  -- {sender}"
+    assert f"\nTo: {sender}\n".encode() in alias.sent.read_bytes()
+
+
+IDENTIFIERS = {
+    "usual": (b"<1@example.com>", True),
+    "as long as a line": (b"<" + b"a" * 78 + b"@example.com>", True),
+    "250 octets": (b"<" + b"a" * 236 + b"@example.com>", True),
+    "251 octets": (b"<" + b"a" * 237 + b"@example.com>", False),
+    "encoded word": (b"<=?utf-8?q?=0ABcc:x?=@example.com>", True),
+}
+
+
+@pytest.mark.parametrize(("identifier", "is_kept"), IDENTIFIERS.values(), ids=IDENTIFIERS)
+def test_the_message_it_answers(alias: Alias, identifier: bytes, is_kept: bool) -> None:
+    alias.deliver(b"Message-ID: " + identifier + b"\nFrom: alice@example.com\n\nhi\n")
+    sent = alias.sent.read_bytes()
+    for name in (b"In-Reply-To", b"References"):
+        assert (b"\n%s: %s\n" % (name, identifier) in sent) == is_kept
+        assert (name in sent) == is_kept
 
 
 def test_one_reply_an_hour(alias: Alias) -> None:
@@ -175,7 +242,10 @@ def test_a_large_message_is_read_and_not_answered(alias: Alias) -> None:
     [
         (b"Subject: a\n b\n", "Re: a b"),
         (b"Subject: =?utf-8?q?a=0D=0ABcc:_eve@example.com?=\n", "Re: a\\r\\nBcc: eve@example.com"),
-        (b"Subject: =?x?q?a?=\n", "Re: a"),
+        (b"Subject: =?x?q?a?=\n", "Re: =?x?q?a?="),
+        (b"Subject: =?us-ascii?b?a?=\n", "Re: =?us-ascii?b?a?="),
+        (b"Subject: =?utf-7?q?+2AA-?=\n", "Re: \\ud800"),
+        (b"Subject: " + b"\xc3\xa4" * 300 + b"\n", "Re: " + "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * 200),
         (b"Subject: " + b"a" * 500 + b"\n", f"Re: {'a' * 200}"),
         (b"Subject: \xff\n", "Re: \N{REPLACEMENT CHARACTER}"),
         (b"", "Re: "),

@@ -57,9 +57,9 @@ def _answer(options: argparse.Namespace) -> str:
     except HeaderError as error:
         return f"no reply: {error}"
     sender = _sender(message)
-    recipient = options.recipient or os.environ.get("ORIGINAL_RECIPIENT") or os.environ.get("RECIPIENT", "")
-    if "@" not in recipient:
-        raise HandoverError("the address of the alias is unknown", "dkimpipe reflect --from=ADDRESS")
+    recipient = responder.from_address(
+        options.recipient or os.environ.get("ORIGINAL_RECIPIENT") or os.environ.get("RECIPIENT", "")
+    )
     body = _body(message)
     if body is None:
         return f"no reply: larger than {_LARGEST >> 20} MiB"
@@ -69,7 +69,7 @@ def _answer(options: argparse.Namespace) -> str:
         return f"no reply: {why_not}"
     try:
         reply = responder.reply(sender, recipient, message.by_name, _findings(options, message, body))
-        _send(options.sendmail, sender, reply.as_bytes())
+        _send(options.sendmail, sender, reply)
     except BaseException:
         replies.forget(sender)
         raise
