@@ -27,14 +27,15 @@ _MAX_SUBJECT = 200  # characters
 _MESSAGE_ID = re.compile(rb"<[^\s<>\x00-\x20\x7f-\xff]{1,248}>")
 # Local parts behind which there is no person (RFC 3834 section 2, RFC 2142, and usual names).
 _PROGRAMS = re.compile(
-    rb"(?:mailer-daemon|postmaster|double-bounce|listserv|majordomo|root|no-?reply|do-?not-?reply"
-    rb"|owner-.*|.*-(?:request|owner|relay|bounces?|confirm|errors?))(?:\+.*)?",
+    rb"(?:mailer-daemon|postmaster|double-bounce|listserv|majordomo|root|daemon|nobody"
+    rb"|owner-.*|.*-(?:request|owner|relay|bounces?|confirm|errors?))(?:\+.*)?"
+    rb"|(?:bounces?|(?:no|do[-._]?not|auto)[-._]?reply)(?:[-+].*)?",
     re.IGNORECASE,
 )
 # Fields that only lists and other programs write.
-_LISTS = (b"list-id", b"list-post", b"list-unsubscribe", b"list-help", b"mailing-list", b"x-loop",
-          b"x-auto-response-suppress", b"feedback-id")  # fmt: skip
-_BULK = (b"bulk", b"list", b"junk")
+_LISTS = (b"mailing-list", b"x-mailing-list", b"x-loop", b"x-failed-recipients", b"x-autoreply",
+          b"x-autorespond", b"x-auto-response-suppress", b"feedback-id")  # fmt: skip
+_BULK = re.compile(rb"(?:bulk|list|junk)\b", re.IGNORECASE)
 
 
 def refusal(sender: bytes, by_name: Mapping[bytes, Sequence[Field]]) -> str:
@@ -49,10 +50,13 @@ def refusal(sender: bytes, by_name: Mapping[bytes, Sequence[Field]]) -> str:
         if field.value.partition(b";")[0].strip().lower() != b"no":
             return "submitted automatically"
     for field in by_name.get(b"precedence", []):
-        if field.value.strip().lower() in _BULK:
+        if _BULK.match(field.value):
             return "bulk mail"
-    for name in _LISTS:
-        if name in by_name:
+    for field in by_name.get(b"content-type", []):
+        if b"".join(field.value.split()).lower().startswith(b"multipart/report"):
+            return "it is a report"
+    for name in by_name:
+        if name in _LISTS or name.startswith(b"list-"):
             return f"it has a {name.decode()} field"
     return ""
 

@@ -139,6 +139,22 @@ NOT_ANSWERED: dict[str, tuple[str, bytes]] = {
     "bulk": ("alice@example.com", b"Precedence: Bulk\n"),
     "list": ("alice@example.com", b"List-Id: <a.example.com>\n"),
     "campaign": ("alice@example.com", b"Feedback-ID: 1:2:3\n"),
+    **{
+        name: ("alice@example.com", f"{name}: x\n".encode())
+        for name in (
+            *("List-Archive", "List-Owner", "LIST-SUBSCRIBE", "List-Unknown", "X-Mailing-List"),
+            *("X-Failed-Recipients", "X-Autoreply", "X-Autorespond"),
+        )
+    },
+    "bulk, with a comment": ("alice@example.com", b"Precedence: bulk (x)\n"),
+    "report": ("alice@example.com", b"Content-Type: Multipart/Report; report-type=delivery-status\n"),
+    **{
+        name: (f"{name}@example.com", b"")
+        for name in (
+            *("bounce", "Bounces", "bounces+bob=example.com", "bounce-123", "no_reply", "no.reply"),
+            *("noreply-123", "do.not.reply", "daemon", "nobody", "auto-reply", "autoreply"),
+        )
+    },
     "two addresses": ("alice@example.com,bob@example.com", b""),
     "an option": ("-v", b""),
     "line break": ("alice\n@example.com", b""),
@@ -157,6 +173,10 @@ def test_no_reply(alias: Alias, sender: str, field: bytes) -> None:
 
 ANSWERED: dict[str, tuple[str, bytes]] = {
     "not automatic": ("alice@example.com", b"Auto-Submitted: no\n"),
+    "multipart": ("alice@example.com", b"Content-Type: multipart/mixed; boundary=report\n"),
+    "another precedence": ("alice@example.com", b"Precedence: listless\n"),
+    "similar to a program": ("bouncer@example.com", b"Listen: a\n"),
+    "begins as a program": ("nobody.else@example.com", b""),
     "first class": ("alice@example.com", b"Precedence: first-class\n"),
     "extension": ("alice+test@example.com", b""),
     "hyphen": ("-alice@example.com", b""),
