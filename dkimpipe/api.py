@@ -14,9 +14,9 @@ DESCRIPTION
     A Signer signs messages as dkimpipe(1) does, with DKIM and historic DomainKeys: the address in From
     chooses an entry of the senders file, see dkimpipe-senders(5). No process is started, nothing is sent.
 
-    A message is an RFC 5322 message with LF or CRLF line ends, as bytes or as a binary file that is read to
-    its end. The result has the same line ends; all bytes below the new header fields are those of the
-    message, except in lines over 998 bytes, see ``normalize`` in dkimpipe.conf(5).
+    A message is an RFC 5322 message with LF or CRLF line ends, as bytes (bytearray, memoryview) or as a
+    binary file that is read to its end. The result has the same line ends; all bytes below the new header
+    fields are those of the message, except in lines over 998 bytes, see ``normalize`` in dkimpipe.conf(5).
 
     A message that is not to be signed comes back unchanged; the report has the reasons. Any error raises one
     of the classes of dkimpipe.errors, all of them subclasses of ``Trouble``, with the cause as its text and
@@ -29,6 +29,8 @@ DESCRIPTION
         SpoolError        there is no space for a large message
         SigningError      OpenSSL is not available
         OutputError       the target cannot be written to
+
+    An argument of the wrong type, or one that the settings require and that is missing, raises TypeError.
 
     With ``on_error="accept"`` ConfigError and SigningError are not raised for a message: it comes back
     unsigned, and the level of the report is ``warning``.
@@ -78,6 +80,7 @@ __all__ = ["Report", "Signature", "Signed", "Signer"]
 
 Text = Union[str, "os.PathLike[str]"]
 Texts = Union[str, Sequence[str]]
+Octets = Union[bytes, bytearray, memoryview]
 
 with suppress(OSError, AttributeError, TypeError):  # keys then signs with the cryptography package
     Library()  # once, before there are threads
@@ -169,8 +172,10 @@ class Signer:
         lists, or several of these. Without ``sender_map``, ``signature`` and ``domain``, the senders file is
         /etc/dkimpipe/senders. ``clock`` returns the time of the signatures in seconds since 1970.
 
-        Raises ConfigError.
+        Raises ConfigError and TypeError.
         """
+        if normalize is not None and not isinstance(normalize, bool):
+            raise TypeError(f"normalize must be True, False or None, not {normalize!r}")
         self._clock = clock
         self._settings = Settings()
         given = {
@@ -178,17 +183,17 @@ class Signer:
             "listid_map": os.fspath(listid_map),
             "keyfile": os.fspath(keyfile),
             "selector": selector,
-            "domain": ",".join(_several(domain)),
+            "domain": ",".join(_several("domain", domain)),
             "identity": identity,
             "method": method,
             "dkim_method": dkim_method,
             "domainkeys_method": domainkeys_method,
-            "match": ",".join(_several(match)),
+            "match": ",".join(_several("match", match)),
             "on_error": on_error,
             "normalize": "" if normalize is None else ("no", "yes")[normalize],
         }
-        items = [(name, value) for name, value in given.items() if value]
-        for name, value in [*items, *(("signature", each) for each in _several(signature))]:
+        items = [(name, _text(name, value)) for name, value in given.items() if value != ""]
+        for name, value in [*items, *(("signature", each) for each in _several("signature", signature))]:
             self._settings.set(name, value, Place(f"{name}="))
         chosen = set(self._settings.values)
         for name, value, place in read_conf(os.fspath(conf_file), OPTIONS) if conf_file else ():
@@ -196,11 +201,12 @@ class Signer:
                 self._settings.set(name, value, place)
 
     def sign(
-        self, message: bytes | Readable, *, envelope_sender: str | None = None, login: str | None = None
+        self, message: Octets | Readable, *, envelope_sender: str | None = None, login: str | None = None
     ) -> Signed:
         """Return a message signed, and the report. ``login`` is the SASL login, empty for none.
 
-        Entries with ``login=`` and ``envelope=`` require these two, and so does ``match="envelope"``.
+        Entries with ``login=`` and ``envelope=`` require these two, and so does ``match="envelope"``, which
+        raises TypeError without ``envelope_sender``.
         """
         read = Message(_reader(message))
         settings = self._for(envelope_sender, login)
@@ -209,13 +215,15 @@ class Signer:
 
     def sign_file(
         self,
-        source: bytes | Readable,
+        source: Octets | Readable,
         target: Writable,
         *,
         envelope_sender: str | None = None,
         login: str | None = None,
     ) -> Report:
         """Write a message to ``target``, signed, and return the report; see ``sign``."""
+        if not hasattr(target, "write"):
+            raise TypeError(f"target must be a binary file, not {type(target).__name__}")
         read = Message(_reader(source))
         with _spools() as new_spool:
             settings = self._for(envelope_sender, login)
@@ -229,19 +237,38 @@ class Signer:
         settings.values = dict(self._settings.values)
         settings.places = self._settings.places
         settings.signatures = self._settings.signatures
-        settings.sender = envelope_sender
+        if envelope_sender is not None:
+            settings.sender = _text("envelope_sender", envelope_sender)
+        elif "envelope" in settings.match:
+            raise TypeError("envelope_sender is missing: match contains envelope")
         if login is not None:
-            settings.values["login"] = login
+            settings.values["login"] = _text("login", login)
         return settings
 
 
-def _several(texts: Texts) -> Sequence[str]:
-    return [texts] if isinstance(texts, str) and texts else texts
+def _several(name: str, texts: Texts) -> Sequence[str]:
+    if texts == "":
+        return []
+    several = [texts] if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable) else texts
+    return [_text(name, each) for each in several]
 
 
-def _reader(message: bytes | Readable) -> Read:
+def _text(name: str, value: object) -> str:
+    """Return a value as the command line would have it: all lone surrogates are octets outside UTF-8."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, not {type(value).__name__}")
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
+    return value
+
+
+def _reader(message: Octets | Readable) -> Read:
     """Return a function that reads, and raises InputError."""
-    file = io.BytesIO(message) if isinstance(message, bytes) else message
+    file = io.BytesIO(message) if isinstance(message, (bytes, bytearray, memoryview)) else message
+    if not hasattr(file, "read"):
+        raise TypeError(f"a message must be bytes or a binary file, not {type(message).__name__}")
 
     def read(size: int) -> bytes:
         try:
@@ -282,7 +309,7 @@ def _write(target: Writable, pieces: Iterable[bytes]) -> None:
                 written = target.write(octets)
             except (OSError, ValueError, TypeError) as error:  # it is full, closed, or not binary
                 raise OutputError(f"cannot write the signed message: {why(error)}") from error
-            if not written:
+            if not written or written < 0:
                 raise OutputError("cannot write the signed message: the file accepts nothing")
             octets = octets[written:]
 

@@ -57,6 +57,15 @@ def test_it_signs_as_the_filter_does(keys: Keys, senders: Path, message: bytes) 
     assert signed.message.endswith(message)
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_other_kinds_of_bytes(signer: Signer, kind: Callable[[bytes], bytearray | memoryview]) -> None:
+    target = io.BytesIO()
+    signed = signer.sign(kind(MESSAGE))
+    assert signed == signer.sign(MESSAGE)
+    assert signer.sign_file(kind(MESSAGE), target) == signed.report
+    assert target.getvalue() == signed.message
+
+
 def test_the_report(signer: Signer) -> None:
     signed = signer.sign(MESSAGE)
     assert signed.report == Report(BOTH, (), "info", 0, f"{LINE}; {FROM}")
@@ -182,6 +191,51 @@ def test_an_unknown_setting() -> None:
         Signer(**cast("dict[str, Any]", {"senders": "/x"}))
 
 
+# Settings, arguments, what is said.
+WRONG_TYPES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "text": ({}, {"message": "From: a"}, "a message must be bytes or a binary file, not str"),
+    "None": ({}, {"message": None}, "a message must be bytes or a binary file, not NoneType"),
+    "login": ({}, {"login": b"bob"}, "login must be str, not bytes"),
+    "envelope sender": ({}, {"envelope_sender": b"a"}, "envelope_sender must be str, not bytes"),
+    "no envelope sender": (
+        {"match": ("from", "envelope")},
+        {},
+        "envelope_sender is missing: match contains envelope",
+    ),
+    "normalize": ({"normalize": "no"}, {}, "normalize must be True, False or None, not 'no'"),
+    "selector": ({"selector": b"a"}, {}, "selector must be str, not bytes"),
+    "domain": ({"domain": b"a"}, {}, "domain must be str, not bytes"),
+    "domains": ({"domain": [None]}, {}, "domain must be str, not NoneType"),
+    "signature": ({"signature": None}, {}, "signature must be str, not NoneType"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_wrong_types(senders: Path, name: str) -> None:
+    settings, arguments, said = WRONG_TYPES[name]
+    with pytest.raises(TypeError) as raised:
+        Signer(**{"sender_map": senders, **settings}).sign(**{"message": MESSAGE, **arguments})
+    assert str(raised.value) == said
+
+
+def test_a_target_that_is_no_file(signer: Signer) -> None:
+    with pytest.raises(TypeError, match="target must be a binary file, not NoneType"):
+        signer.sign_file(MESSAGE, cast("Any", None))
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\ud800\udcff@example.com", "\udcff@example.com"])
+def test_lone_surrogates(keys: Keys, senders: Path, text: str) -> None:
+    """They are handled like the octets that the filter would have been given."""
+    octets = text.encode("utf-8", "surrogateescape" if "\ud800" not in text else "surrogatepass")
+    words = (f"--sender_map={senders}", "--match=envelope", "-f", os.fsdecode(octets))
+    is_signed = run_filter(*words, message=MESSAGE).stdout != MESSAGE
+    signer = Signer(sender_map=senders, match="envelope")
+    report = signer.sign(MESSAGE, envelope_sender=text).report
+    assert report.is_signed == is_signed == ("@example.com" in text)
+    path = keys.senders("example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem,login=alice)\n", "api-surrogates")
+    assert not Signer(sender_map=path).sign(MESSAGE, login=text).report.is_signed
+
+
 # Errors of a message
 
 
@@ -209,6 +263,11 @@ class Failing(io.RawIOBase):
         raise error
 
 
+class Negative(io.BytesIO):
+    def write(self, octets: Any) -> int:
+        return -1
+
+
 def closed() -> io.BytesIO:
     file = io.BytesIO()
     file.close()
@@ -228,6 +287,7 @@ TARGETS: dict[str, tuple[Callable[[], Any], str]] = {
     "full after a part": (lambda: Failing(b"x", ENOSPC), "No space left on device"),
     "would block": (lambda: Failing(b"", None), "the file accepts nothing"),
     "closed": (closed, "I/O operation on closed file."),
+    "less than nothing": (Negative, "the file accepts nothing"),
 }
 
 
