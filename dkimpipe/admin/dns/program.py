@@ -174,7 +174,7 @@ def _read_until_end(child: subprocess.Popen[bytes], limit: float) -> bytes:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a program that is still running, and what it started."""
+    """End a program that is still running, and its process group."""
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
