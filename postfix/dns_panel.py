@@ -78,12 +78,17 @@ class Api:
         request = urllib.request.Request(url, body, self._headers, method=method)  # noqa: S310 - as configured
         try:
             with self._opener.open(request, timeout=TIME_LIMIT) as answer:
-                return json.loads(answer.read() or b"null")
+                found = json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             text = error.read(SHOWN).decode("utf-8", "replace").strip()
             fail(f"{method} {path}: HTTP status {error.code}: {text}")
         except (OSError, ValueError) as error:
             fail(f"{method} {path}: {error}")
+        if isinstance(found, dict) and found.get("success") is False:
+            fail(f"{method} {path}: {json.dumps(found.get('errors'))[:SHOWN]}")
+        if found is None and method == "GET":
+            fail(f"{method} {path}: the answer is empty")
+        return found
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -102,21 +107,25 @@ def powerdns(url: str, key: str, wanted: Wanted) -> None:
     name = f"{wanted.name}."
     sets = api.call("GET", path, rrset_name=name, rrset_type="TXT")["rrsets"]
     before = [
-        record["content"]
+        {"content": record["content"], "disabled": bool(record.get("disabled"))}
         for each in sets
         if (each["name"].lower(), each["type"]) == (name, "TXT")
         for record in each["records"]
     ]
-    after = [content for content in before if not wanted.is_in(content)]
+    same = [record for record in before if wanted.is_in(record["content"])]
+    after = [record for record in before if record not in same]
     if wanted.action == "add":
-        after.append(wanted.content)
-    if len(before) != len(after):
+        after.append({"content": wanted.content, "disabled": False})
+        is_done = any(not record["disabled"] for record in same)
+    else:
+        is_done = not same
+    if not is_done:
         changed = {
             "name": name,
             "type": "TXT",
             "ttl": wanted.ttl,
             "changetype": "REPLACE" if after else "DELETE",
-            "records": [{"content": content, "disabled": False} for content in after],
+            "records": after,
         }
         api.call("PATCH", path, {"rrsets": [changed]})
 
@@ -166,7 +175,10 @@ def main() -> None:
     strings = json.loads(sys.stdin.readline())["strings"]
     conf = settings(CONF)
     change = APIS.get(conf["api"]) or fail(f"{CONF}: unknown api {conf['api']}; known: {', '.join(APIS)}")
-    change(conf["url"], conf["key"], Wanted(action, name, int(ttl), value, strings))
+    try:
+        change(conf["url"], conf["key"], Wanted(action, name, int(ttl), value, strings))
+    except (AttributeError, KeyError, TypeError) as error:
+        fail(f"{conf['url']}: an answer is not one of {conf['api']}: {error}")
 
 
 def fail(message: str) -> NoReturn:

@@ -77,6 +77,44 @@ def test_a_value_is_the_same_however_it_is_split(api: Api) -> None:
     assert not api.contents[A]
 
 
+def test_a_disabled_record_of_powerdns(tmp_path: Path) -> None:
+    with PowerDns(tmp_path) as api:
+        api.disabled = {api.add(A, '"v=DKIM1; p=AAAA"'), api.add(A, '"of somebody else"')}
+        for _ in range(2):
+            assert change(api, "add", "v=DKIM1; p=AAAA") == (0, "")
+            assert api.values(A) == ["v=DKIM1; p=AAAA"]
+        assert sorted(api.contents[A].values()) == ['"of somebody else"', '"v=DKIM1; p=AAAA"']
+        assert change(api, "delete", "v=DKIM1; p=AAAA") == (0, "")
+        assert (api.values(A), [*api.contents[A].values()]) == ([], ['"of somebody else"'])
+        assert [each for each in api.requests if each[:5] == "PATCH"] == [f"PATCH /zones/{ZONE}."] * 2
+
+
+REFUSED = {"success": False, "errors": [{"code": 9109, "message": "Invalid access token"}], "result": None}
+REFUSED_TEXT = '[{"code": 9109, "message": "Invalid access token"}]'
+# What the list of zones is; what is said.
+ANSWERS: dict[str, tuple[object, str]] = {
+    "null": (None, "GET /zones: the answer is empty"),
+    "refused": (REFUSED, f"GET /zones: {REFUSED_TEXT}"),
+    "of something else": ([1], "API: an answer is not one of KIND: "),
+    "number": (1, "API: an answer is not one of KIND: "),
+}
+
+
+@pytest.mark.parametrize(("answer", "words"), ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_of_another_kind(api: Api, answer: object, words: str) -> None:
+    api.answers = {"GET /zones": answer}
+    status, said = change(api, "add", "x")
+    assert status == 1
+    assert said.startswith(words.replace("API", api.url).replace("KIND", api.kind))
+    assert said.count("\n") == 1
+
+
+def test_a_change_that_is_refused(tmp_path: Path) -> None:
+    with Cloudflare(tmp_path) as api:
+        api.answers = {"POST /zones/z1/dns_records": REFUSED}
+        assert change(api, "add", "x") == (1, f"POST /zones/z1/dns_records: {REFUSED_TEXT}\n")
+
+
 def test_a_short_time_to_live(api: Api) -> None:
     """Cloudflare takes no less than a minute."""
     assert change(api, "add", "x", ttl=5) == (0, "")

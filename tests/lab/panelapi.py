@@ -22,8 +22,10 @@ class Api(NameServer):
     """A context manager: the API and a name server with one zone, and the program that calls the API.
 
     ``contents``  TXT records by name, as the API has them: identifier and quoted strings
+    ``disabled``  identifiers of records that PowerDNS does not publish
     ``ttls``      the last time to live by name
     ``requests``  method and path of each request
+    ``answers``   what some requests are answered with instead
     """
 
     kind = ""
@@ -32,7 +34,9 @@ class Api(NameServer):
         super().__init__()
         self.directory = directory
         self.contents: dict[str, dict[str, str]] = {}
+        self.disabled: set[str] = set()
         self.ttls: dict[str, int] = {}
+        self.answers: dict[str, object] = {}
         self.requests: list[str] = []
         self.redirect = ""
         self._numbers = itertools.count(1)
@@ -76,8 +80,10 @@ class Api(NameServer):
         return identifier
 
     def values(self, name: str) -> list[str]:
-        """Return the values of a name."""
-        return [re.sub(r"\\(.)", r"\1", re.sub(r'^"|"$|(?<!\\)" "', "", each)) for each in self._of(name)]
+        """Return the values of a name that are published."""
+        records = self.contents.get(name, {})
+        contents = [content for key, content in records.items() if key not in self.disabled]
+        return [re.sub(r"\\(.)", r"\1", re.sub(r'^"|"$|(?<!\\)" "', "", each)) for each in contents]
 
     def _of(self, name: str) -> list[str]:
         return list(self.contents.get(name, {}).values())
@@ -111,8 +117,15 @@ class PowerDns(Api):
         if method == "GET":
             other = {"name": f"other.{ZONE}.", "type": "TXT", "records": [{"content": '"x"'}]}
             sets = [
-                {"name": f"{name}.", "type": "TXT", "records": [{"content": each} for each in self._of(name)]}
-                for name in self.contents
+                {
+                    "name": f"{name}.",
+                    "type": "TXT",
+                    "records": [
+                        {"content": content, "disabled": key in self.disabled}
+                        for key, content in records.items()
+                    ],
+                }
+                for name, records in self.contents.items()
             ]
             return 200, {"rrsets": [other, *sets]}
         assert method == "PATCH"
@@ -122,7 +135,9 @@ class PowerDns(Api):
             self.ttls[name] = each["ttl"]
             assert each["changetype"] == ("REPLACE" if each["records"] else "DELETE")
             for record in each["records"]:
-                self.add(name, record["content"])
+                identifier = self.add(name, record["content"])
+                if record["disabled"]:
+                    self.disabled.add(identifier)
         return 204, None
 
 
@@ -166,6 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(302, {}, self.api.redirect)
         elif not self.api.is_allowed(self.headers):
             self._send(403, {"error": "Forbidden"})
+        elif self.api.requests[-1] in self.api.answers:
+            self._send(200, self.api.answers[self.api.requests[-1]])
         else:
             self._send(*self.api.respond(self.command, path, query, data))
 
