@@ -226,6 +226,49 @@ def test_a_listid_map_is_checked_too(keys: Keys) -> None:
     ]
 
 
+# Addresses that the filter reads in another way, and those that it reads as they are.
+READ_OTHERWISE = [
+    '"b"@example.com',
+    '"john.doe"@example.com',
+    "a@b@example.com",
+    "mailto:a@example.com",
+    "a(b)@example.com",
+    "a,b@example.com",
+    "<a>@example.com",
+    "a\\@b@example.com",
+    "a@ex(x)ample.com",
+    "\uff45xample.com",
+    "example\u3002com",
+]
+READ_AS_WRITTEN = [
+    '"a b"@example.com',
+    '"a@b"@example.com',
+    "a+b@example.com",
+    "A@Example.COM",
+    "\u00f6@example.com",
+    "a@b\u00fccher.example",
+    "a@xn--bcher-kva.example",
+    "B\u00fccher.example",
+]
+
+
+@pytest.mark.parametrize("key", READ_OTHERWISE)
+def test_a_key_that_the_filter_never_looks_for(keys: Keys, key: str) -> None:
+    done = verb(f"--sender_map={keys.senders(f'{key} dkim(s=a,key=KEYS/rsa2048.pem){chr(10)}', 'checked')}")
+    assert done.status == 78
+    assert f"line 1: no address matches {key}" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("key", READ_AS_WRITTEN)
+def test_a_key_that_the_filter_looks_for(keys: Keys, key: str) -> None:
+    path = keys.senders(f"{key} dkim(s=a,key=KEYS/rsa2048.pem)\n", "checked")
+    assert verb(f"--sender_map={path}").status == 0
+    done = run_filter(
+        f"--sender_map={path}", message=f"From: {key if '@' in key else 'a@' + key}\n\n".encode()
+    )
+    assert done.stderr.startswith("dkimpipe: signed ")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
 def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
     path = keys.senders(GOOD, "checked")

@@ -11,7 +11,7 @@ import os
 import re
 
 from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
-from dkimpipe.address import Mailbox, is_domain
+from dkimpipe.address import Mailbox, first_mailbox, is_domain, spellings, to_lower
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import dkimproxy, domains, entries, index
 from dkimpipe.admin.maps.entries import BY_LIST, BY_SENDER, Line, Use
@@ -172,11 +172,11 @@ class Lint:
 
     def _can_match(self, line: Line, key: bytes) -> bool:
         """Return whether anything can match a key; it is an error if not."""
-        if key == b"." or (b"@" not in key and is_domain(key)):
+        if key == b"." or (b"@" not in key and is_domain(key) and _lower(line.key) in spellings(key)):
             return True
         if b"@" in key and line.by == BY_LIST:
             self._error(ConfigError(f"{line.place}: no List-Id matches {line.key}, which is an address"))
-        elif _is_address(key):
+        elif _is_address(key) and _is_looked_up(line):
             return True
         else:
             self._error(ConfigError(f"{line.place}: no address matches {line.key}", _key_meant(key)))
@@ -358,6 +358,22 @@ def _is_address(key: bytes) -> bool:
     local_part = key.rpartition(b"@")[0]
     is_literal = bool(local_part) and b"*" not in local_part
     return is_domain(choose.domain_of_key(key)) and (is_literal or local_part == b"*")
+
+
+def _is_looked_up(line: Line) -> bool:
+    """Return whether the filter looks for the key of an address, as written, when it reads that address."""
+    local_part, _, domain = entries.canonical(line.key).rpartition(b"@")
+    if b"*" in local_part:
+        return True
+    try:
+        mailbox = first_mailbox(local_part + b"@" + domain)
+    except NotSigned:
+        return False
+    return _lower(line.key) in choose.lookup_keys(mailbox)
+
+
+def _lower(text: str) -> bytes:
+    return to_lower(text.encode("utf-8", "surrogateescape"))
 
 
 def _key_meant(key: bytes) -> str:
