@@ -20,7 +20,7 @@ from dkimpipe.files import why
 from dkimpipe.message import Field
 
 _AGAIN = 3600  # seconds until the same address may have another reply
-_MOST = 100  # replies in that time: whoever forges senders must not have us write to all of them
+_MOST = 100  # replies in that time, so that forged senders cannot make us write to many addresses
 _MAX_ADDRESS = 254  # octets, RFC 5321 section 4.5.3.1.3
 _ADDRESS = re.compile(rb"[^\s<>()\[\]\\,;:\"@\x00-\x20\x7f]+@[A-Za-z0-9.-]+")
 _MAX_SUBJECT = 200  # characters

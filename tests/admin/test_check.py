@@ -249,6 +249,7 @@ READ_AS_WRITTEN = [
     "a@b\u00fccher.example",
     "a@xn--bcher-kva.example",
     "B\u00fccher.example",
+    "*@b\u00fccher.example",
 ]
 
 
@@ -257,6 +258,14 @@ def test_a_key_that_the_filter_never_looks_for(keys: Keys, key: str) -> None:
     done = verb(f"--sender_map={keys.senders(f'{key} dkim(s=a,key=KEYS/rsa2048.pem){chr(10)}', 'checked')}")
     assert done.status == 78
     assert f"line 1: no address matches {key}" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("key", ["a@[192.0.2.1]", "*@[192.0.2.1]"])
+def test_an_address_literal(keys: Keys, key: str) -> None:
+    path = keys.senders(f"{key} dkim(d=example.com,s=a,key=KEYS/rsa2048.pem)\n", "checked")
+    assert "no address matches" not in verb(f"--sender_map={path}").stdout.decode()
+    done = run_filter(f"--sender_map={path}", message=b"From: a@[192.0.2.1]\n\n")
+    assert done.stderr.startswith("dkimpipe: signed d=example.com ")
 
 
 @pytest.mark.parametrize("key", READ_AS_WRITTEN)

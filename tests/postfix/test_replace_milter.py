@@ -110,7 +110,8 @@ def test_the_milter_is_taken_out_and_comes_back(tmp_path: Path, name: str) -> No
     before = content(directory)
     milter = case.milter.replace("QUEUE", Postconf(directory).value("queue_directory"))
     done = verb(directory, "--apply", "--replace-milter", milter, "--user", "daemon")
-    assert (done.status, done.stderr) == (0, "")
+    said = f"dkimpipe: warning: no list of milters has {milter}\n" if name in UNTOUCHED else ""
+    assert (done.status, done.stderr) == (0, said)
     assert lists(directory) == case.left
     assert ("is replaced" in done.stdout.decode()) == (name not in UNTOUCHED)
     again = verb(directory, "--apply", "--replace-milter", milter, "--user", "daemon")
@@ -128,6 +129,16 @@ def test_without_apply_it_is_only_printed(tmp_path: Path) -> None:
         in done.stdout.decode()
     )
     assert content(directory) == before
+
+
+@pytest.mark.parametrize(
+    "milters", ["inet:localhost:9", "unix:/nowhere", "inet:localhost:9,inet:localhost:8"]
+)
+def test_a_milter_in_no_list_is_named(tmp_path: Path, milters: str) -> None:
+    directory = written(tmp_path, CASES["the only one"])
+    done = verb(directory, "--replace-milter", milters)
+    named = milters.replace(",", ", ")
+    assert (done.status, done.stderr) == (0, f"dkimpipe: warning: no list of milters has {named}\n")
 
 
 def test_a_word_for_several_milters_is_an_error(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Who else can change the filter's files, or put others in their place, and so controls the signing.
 
-Each file is reached through directories and symbolic links, and whoever can write one of them can replace
+Each file is reached through directories and symbolic links, and anyone who can write one of them can replace
 what is below it. Root, the filter's user and the calling user may; any other user or group may not.
 """
 
@@ -49,7 +49,7 @@ def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
     found = [settings.get("conf_file", settings.conf_file)]
     try:
         maps = list(entries.maps(settings))
-    except ConfigError:  # reported by whoever reads them
+    except ConfigError:  # reported when they are read
         maps = []
     for path in maps:
         index = mapindex.path_of(path)

@@ -176,7 +176,7 @@ class Lint:
             return True
         if b"@" in key and line.by == BY_LIST:
             self._error(ConfigError(f"{line.place}: no List-Id matches {line.key}, which is an address"))
-        elif _is_address(key) and _is_looked_up(line):
+        elif b"@" in key and _is_looked_up(line):
             return True
         else:
             self._error(ConfigError(f"{line.place}: no address matches {line.key}", _key_meant(key)))
@@ -353,23 +353,17 @@ def _who_may(signature: Signature) -> dict[str, str]:
     return {name: value for name, value in signature.options.items() if name in senders.PERMISSIONS}
 
 
-def _is_address(key: bytes) -> bool:
-    """Return whether a key is an address, or one of the two patterns that match addresses."""
-    local_part = key.rpartition(b"@")[0]
-    is_literal = bool(local_part) and b"*" not in local_part
-    return is_domain(choose.domain_of_key(key)) and (is_literal or local_part == b"*")
-
-
 def _is_looked_up(line: Line) -> bool:
-    """Return whether the filter looks for the key of an address, as written, when it reads that address."""
+    """Return whether the filter looks for a key, as written, when it reads an address that the key is for."""
     local_part, _, domain = entries.canonical(line.key).rpartition(b"@")
-    if b"*" in local_part:
-        return True
+    if local_part == b"*":
+        local_part = b"x"
+        domain = b"x" + domain[1:] if domain.startswith(b"*.") else domain
     try:
         mailbox = first_mailbox(local_part + b"@" + domain)
     except NotSigned:
         return False
-    return _lower(line.key) in choose.lookup_keys(mailbox)
+    return b"*" not in local_part and _lower(line.key) in choose.lookup_keys(mailbox)
 
 
 def _lower(text: str) -> bytes:

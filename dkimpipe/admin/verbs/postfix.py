@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 
 from dkimpipe.admin.findings import Finding, print_findings
@@ -22,7 +23,7 @@ from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Postconf, split
 from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, one_line
 
 SUCCESS = "Postfix is set up"
 
@@ -115,6 +116,9 @@ def run(options: argparse.Namespace) -> int:
             postconf = postconf.assuming(submission.missing(postconf))
         chosen = planning.plan(postconf, job, options.sign, options.relay)
         replaced = milter_lists.without(postconf, options.milters)
+        if options.milters and not replaced:
+            named = one_line(", ".join(options.milters))
+            print(f"dkimpipe: warning: no list of milters has {named}", file=sys.stderr)
         apply(postconf, options.user or job.name, job, chosen, options.apply, options.open, replaced)
     if options.reload:
         reload(postconf)

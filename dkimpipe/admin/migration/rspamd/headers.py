@@ -49,7 +49,7 @@ def _signs(text: str) -> dict[str, str]:
 
 
 def _remark_differences(signs: dict[str, str], place: Place, foreign: Foreign) -> None:
-    """Remark the names for which there is no sign that means the same."""
+    """Add a remark on each name whose sign has no equivalent."""
     weaker = [name for name, sign in signs.items() if sign == _IF_PRESENT and name not in OVERSIGNED]
     stronger = [name for name, sign in signs.items() if not sign and name in OVERSIGNED]
     for names, what in ((weaker, "no longer"), (stronger, "from now on")):
