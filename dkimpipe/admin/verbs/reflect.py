@@ -56,16 +56,16 @@ def _answer(options: argparse.Namespace) -> str:
         message = Message(read_standard_input)
     except HeaderError as error:
         return f"no reply: {error}"
-    sender = _sender(message)
+    sender, body = _sender(message), _body(message)
+    if why_not := responder.refusal(sender, message.by_name):
+        return f"no reply: {why_not}"
+    if body is None:
+        return f"no reply: larger than {_LARGEST >> 20} MiB"
     recipient = responder.from_address(
         options.recipient or os.environ.get("ORIGINAL_RECIPIENT") or os.environ.get("RECIPIENT", "")
     )
-    body = _body(message)
-    if body is None:
-        return f"no reply: larger than {_LARGEST >> 20} MiB"
     replies = responder.Replies(options.directory)
-    why_not = responder.refusal(sender, message.by_name) or replies.refusal(sender, time.time())
-    if why_not:
+    if why_not := replies.refusal(sender, time.time()):
         return f"no reply: {why_not}"
     try:
         reply = responder.reply(sender, recipient, message.by_name, _findings(options, message, body))
