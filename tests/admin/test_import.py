@@ -182,7 +182,11 @@ def test_a_configuration_that_signs_nothing(tmp_path: Path, keys: Keys) -> None:
 
 def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
     done = run_import(tmp_path / "x")
-    assert (done.status, done.stderr) == (78, f"dkimpipe: {tmp_path}/x: No such file or directory\n")
+    assert (done.status, done.stderr) == (
+        78,
+        f"dkimpipe: {tmp_path}/x: No such file or directory\n"
+        "hint: dkimpipe import opendkim PATH, if it is not /etc/opendkim.conf\n",
+    )
 
 
 @pytest.mark.parametrize(

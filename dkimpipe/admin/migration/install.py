@@ -40,7 +40,7 @@ def write(files: Files, directory: Path, access: Access, overwrite: bool) -> Ite
         names = ", ".join(str(each.path) for each in others)
         raise ConfigError(
             f"{names} exists and is not the same: nothing was written",
-            "--output DIR writes it elsewhere, to compare; --overwrite replaces it and keeps a copy, .old",
+            "--output DIR writes it elsewhere, to compare; --overwrite replaces it and keeps a copy",
         )
     for each in wanted:
         if each in others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import grp
 import os
 import shlex
@@ -64,6 +65,9 @@ def _run(options: argparse.Namespace) -> int:
         options.fail(f"--compare is for {_COMPARED}")
     reader = import_module(f"dkimpipe.admin.migration.{SIGNERS[options.signer]}")
     path = options.path or reader.DEFAULT_PATH
+    if not os.path.lexists(path):
+        hint = f"dkimpipe import {options.signer} PATH, if it is not {reader.DEFAULT_PATH}"
+        raise ConfigError(f"{path}: {os.strerror(errno.ENOENT)}", hint)
     foreign: Foreign = reader.read(path)
     if options.compare:
         return _compare(path, foreign, options.compare)
