@@ -228,6 +228,7 @@ def test_check_finds_what_was_changed(tmp_path: Path, damage: list[str], finding
 def test_check_runs_the_filter_as_its_user(tmp_path: Path) -> None:
     with harness.shared_directory() as shared:
         shutil.copytree(PROJECT / "dkimpipe", shared / "dkimpipe")
+        subprocess.run(["/usr/bin/python3", "-m", "compileall", "-q", shared / "dkimpipe"], check=True)
         (shared / "senders").write_text("example.com dkim(s=a,key=/nowhere)\n")
         directory = write(tmp_path / "postfix", "submission")
         (shared / "conf").write_text(f"sender_map {shared}/senders\n")

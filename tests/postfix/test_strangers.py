@@ -388,8 +388,8 @@ def judged(main: dict[str, str], services: dict[str, str], closed: bool = False)
         postconf = Postconf(public)
         for port in ports.values() if closed else ():
             change = strangers.closing_change(postconf, f"{port}/inet")
-            postconf.edit(change)
-            postconf.edit(change._replace(argument=f"127.0.0.1:{change.argument}"), directory / "etc")
+            postconf.edit([change])
+            postconf.edit([change._replace(argument=f"127.0.0.1:{change.argument}")], directory / "etc")
         with postfix:
             yield Site({**ports, SHIPPED: postfix.submission_port}, Postconf(public))
 

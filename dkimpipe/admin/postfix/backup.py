@@ -73,8 +73,7 @@ def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
             octets = path.read_bytes()
             if not octets.endswith(b"\n"):  # old versions of postconf(1) would append to the last line
                 atomic.write_like(path, octets + b"\n", path)
-        for change in changes:
-            postconf.edit(change, incomplete / "after")
+        postconf.edit(changes, incomplete / "after")
         incomplete.rename(backup)
     except OSError as error:
         raise ConfigError(f"nothing was changed: {incomplete}: {error.strerror}") from None
@@ -96,7 +95,7 @@ def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
         yield f"{directory / name} was changed since {backup.name}: undoing the edits one by one"
     for change in _reversals(Postconf(before), Postconf(after), postconf) if changed else ():
         if _file_of(change) in changed:
-            postconf.edit(change)
+            postconf.edit([change])
             yield postconf.command(change)
     for name in MAIN_FILES:
         if name in changed:  # postconf(1) leaves mode 0644

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,8 +148,7 @@ class Postconf:
         with tempfile.TemporaryDirectory() as name:
             for file in ("main.cf", "master.cf"):
                 shutil.copy2(self.directory / file, name)
-            for change in changes:
-                self.edit(change, Path(name))
+            self.edit(changes, Path(name))
             after = Postconf(name)
         after.directory, after._directory_options = self.directory, self._directory_options
         after.assumed = [*self.assumed, *changes]
@@ -187,14 +188,17 @@ class Postconf:
         except OSError as error:
             raise ConfigError(f"cannot run {program}: {error.strerror}", "is Postfix installed?") from None
 
-    def edit(self, change: Change, directory: Path | None = None) -> None:
-        """Make one edit in the files, or in copies in another directory. This object does not change."""
+    def edit(self, changes: Sequence[Change], directory: Path | None = None) -> None:
+        """Make edits in the files, or in copies in another directory. This object does not change."""
         directory = directory or self.directory
-        if change.option == FILE:
-            name, _, line = change.argument.partition("=")
-            (directory / name).write_text(line + "\n")
-        else:
-            self.run("-c", str(directory), change.option, change.argument)
+        # postconf(1) writes the whole file to the disk each time: equal options in a row are one command.
+        for option, group in groupby(changes, key=attrgetter("option")):
+            if option != FILE:
+                self.run("-c", str(directory), option, *[change.argument for change in group])
+                continue
+            for change in group:
+                name, _, line = change.argument.partition("=")
+                (directory / name).write_text(line + "\n")
 
     def command(self, change: Change) -> str:
         """Return the same edit as a shell command."""
