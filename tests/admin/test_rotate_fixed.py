@@ -251,7 +251,7 @@ def test_a_year(keys: Keys, tmp_path: Path, report: Report, by_hand: bool) -> No
             resolver.now = now
             for domain, selector in itertools.product(domains, "abc"):
                 resolver.look_up(f"{selector}._domainkey.{domain}")  # at the worst moment: just before
-            killed += killed_at(chance.randrange(1, 200), house, now)
+            killed += killed_at(chance.randrange(1, 100), house, now)
             told += [(now + 3 * DAY, order) for order in orders(house.rotate(now).stdout.decode())]
             while told and told[0][0] <= now:
                 obey(bind, told.pop(0)[1])

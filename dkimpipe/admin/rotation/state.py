@@ -105,15 +105,16 @@ def load(directory: Path, maps: Iterable[str]) -> list[Key]:
 
 
 def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
-    """Save the keys for the next run, atomically. Raises OSError."""
+    """Save the keys for the next run, atomically, if they are not saved already. Raises OSError."""
     values = [{**asdict(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
     for each in values:
         if not each["zone"]:  # as in the files of earlier versions
             del each["zone"]
-    status = directory.stat()
     saved = {"maps": list(map(os.path.abspath, maps)), "keys": values}
     octets = json.dumps(saved, indent=2).encode() + b"\n"
-    atomic.write(directory / NAME, octets, 0o640, status.st_uid, status.st_gid)
+    path, status = directory / NAME, directory.stat()
+    if not path.exists() or path.read_bytes() != octets:
+        atomic.write(path, octets, 0o640, status.st_uid, status.st_gid)
 
 
 def _key(values: dict[str, Any]) -> Key:
