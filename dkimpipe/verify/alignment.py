@@ -1,25 +1,21 @@
-"""Identifier alignment for DMARC (RFC 9989 section 4.4)."""
+"""Identifier alignment for DMARC (RFC 9989 section 4.4), as far as it is known without DNS."""
 
 from __future__ import annotations
 
 from dkimpipe.address import is_at_or_below
 
 
-def is_aligned(
-    identifier: bytes, author: bytes, organization: bytes | None = None, strict: bool = False
-) -> bool:
+def is_aligned(identifier: bytes, author: bytes, strict: bool = False) -> bool:
     """Return whether an authenticated domain, d= or the one of SPF, is aligned with the author domain.
 
-    ``organization``  the organizational domain of the author domain. If it is unknown, as it is without DNS,
-                      the author domain itself is used
-    ``strict``        adkim=s or aspf=s: only the author domain itself is aligned
+    ``strict``  adkim=s or aspf=s: only the author domain itself is aligned
 
-    All are in lower-case A-labels. A domain above the author domain is aligned in relaxed mode, even if it
-    has no DMARC record: it is the organizational domain for verifiers that use a public suffix list.
+    Both are in lower-case A-labels. In relaxed mode, one that is above the other is taken for its
+    organizational domain.
     """
     if strict:
         return identifier == author
-    return is_at_or_below(identifier, organization or author) or is_at_or_below(author, identifier)
+    return is_at_or_below(identifier, author) or is_at_or_below(author, identifier)
 
 
 def have_common_parent(one: bytes, other: bytes) -> bool:

@@ -27,7 +27,7 @@ _WORD = _ATOM + "."  # a token of RFC 2045; a domain is one, too
 class ResInfo:
     """The result of one method, which is ``resinfo`` in the grammar (section 2.2).
 
-    ``method``      dkim or domainkeys
+    ``method``      dkim, domainkeys, dmarc, or one of other programs, such as spf
     ``result``      none pass fail policy neutral temperror permerror (section 2.7.1)
     ``properties``  such as ("header.d", "example.com")
     ``reason``      in words, or empty

@@ -1,100 +1,226 @@
-"""The DMARC policy of an author domain (RFC 9989), as far as it can lead to a rejection: ``p=reject``.
+"""DMARC (RFC 9989): the result for an author domain, and the policy that applies to the message.
 
-No public suffix list is used. The organizational domain is found by a DNS tree walk (section 4.10): it is the
-widest domain, down to two labels, that has a DMARC record, except that a registry's record (``psd=y``) makes
-it the domain below. Records between the organizational domain and the author domain are ignored.
+No public suffix list is used: records and organizational domains are found by DNS tree walks (section 4.10).
+Syntax errors within a record are ignored (section 4.8); a tag that appears twice is one.
 
-In doubt a message is not rejected: in test mode (``t=y``), if the policy is for a part of the mail (``pct``
-of RFC 7489), if ``sp`` and ``np`` differ, or if there are several records at one name.
+The result is that of the RFC. The rejection is left to us, and in doubt there is none: see ``Evaluation``.
 """
 
 from __future__ import annotations
 
 import re
 
-from dkimpipe.errors import RejectedError
-from dkimpipe.verify import taglist
-from dkimpipe.verify.alignment import is_aligned
+from dkimpipe.address import is_at_or_below
+from dkimpipe.verify.verdict import TemporaryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dkimpipe.verify.policyrecord import Tags
     from dkimpipe.verify.resolver import Resolver
 
-_MAX_PARENTS = 8  # names that are queried above one author domain
+_MAX_QUERIES = 8  # of one tree walk
 _POLICIES = (b"none", b"quarantine", b"reject")
+_RESULTS = ("pass", "none", "permerror", "temperror", "fail")
 _DMARC = re.compile(rb"\s*v\s*=\s*DMARC1\s*(;|\Z)")
+_URI = re.compile(rb"\s*[A-Za-z][A-Za-z0-9+.-]*:[^\s,;!]")
 
 
-def enforce(author: bytes, signers: Sequence[bytes], spf: Sequence[bytes], resolver: Resolver) -> None:
-    """Raise RejectedError if the policy is p=reject and nothing aligned passed. Raises TemporaryError.
+class Identifiers:
+    """The domains that may be aligned with an author domain, in lower-case A-labels.
 
-    ``signers`` are the domains with a valid DKIM signature, ``spf`` those for which SPF passed. An empty
-    one, which our host did not record, is taken for aligned.
+    ``dkim``       those with a valid DKIM signature
+    ``spf``        those for which SPF passed
+    ``uncertain``  those with a signature whose key DNS did not return
+    ``vouching``   those with a signature that only more lenient verifiers accept (module ``lenient``)
     """
-    own = _record(author, resolver)
-    organization, tags = _organization(author, own, resolver)
-    if not _rejects(tags, below=not own):
-        return
 
-    def aligned(domain: bytes, mode: bytes) -> bool:
-        return is_aligned(domain, author, organization, strict=tags.get(mode, b"r").lower() == b"s")
+    __slots__ = ("dkim", "spf", "uncertain", "vouching")
 
-    if any(aligned(domain, b"adkim") for domain in signers):
-        return
-    if any(not domain or aligned(domain, b"aspf") for domain in spf):
-        return
-    raise RejectedError(f"neither DKIM nor SPF passes for {author.decode()}, whose policy is reject (DMARC)")
-
-
-def _rejects(tags: Tags, below: bool) -> bool:
-    """Return whether a record demands rejection, of mail from its domain or from domains below."""
-    own = tags.get(b"p", b"").lower()
-    subdomain = tags.get(b"sp", own).lower()
-    nonexistent = tags.get(b"np", subdomain).lower()
-    if not {own, subdomain, nonexistent}.issubset(_POLICIES):  # an invalid record is ignored
-        return False
-    if tags.get(b"pct", b"100") != b"100" or tags.get(b"t", b"n").lower() == b"y":
-        return False
-    # Whether a subdomain exists is not looked up: both of its policies must demand the rejection.
-    return subdomain == nonexistent == b"reject" if below else own == b"reject"
+    def __init__(
+        self,
+        dkim: Sequence[bytes] = (),
+        spf: Sequence[bytes] = (),
+        uncertain: Sequence[bytes] = (),
+        vouching: Sequence[bytes] = (),
+    ) -> None:
+        self.dkim = dkim
+        self.spf = spf
+        self.uncertain = uncertain
+        self.vouching = vouching
 
 
-def _organization(author: bytes, own: Tags, resolver: Resolver) -> tuple[bytes, Tags]:
-    """Return the organizational domain of an author domain, and the record that applies to the latter.
+class Evaluation:
+    """The result for one author domain.
 
-    ``own`` is the record of the author domain, empty if it has none.
+    ``result``   pass, fail, none, temperror or permerror (section 9.2)
+    ``policy``   none, quarantine or reject, after sp=, np= and t=; empty if no policy applies
+    ``reason``   in words, for an error
+    ``rejects``  whether the message fails, and the policy is beyond doubt. It is not if other verifiers may
+                 see an aligned signature, or if the author domain has several records, which RFC 7489 took
+                 for none
     """
-    found, widest, below = author, own, author
-    for parent in _parents(author) if own.get(b"psd", b"u") == b"u" else ():
-        record = _record(parent, resolver)
-        if record.get(b"psd") == b"y":
-            return below, own or (widest if found == below else {})
-        if record:
-            found, widest = parent, record
-        if record.get(b"psd") == b"n":
-            break
-        below = parent
-    return found, own or widest
+
+    __slots__ = ("policy", "reason", "rejects", "result")
+
+    def __init__(self, result: str, policy: str = "", reason: str = "", rejects: bool = False) -> None:
+        self.result = result
+        self.policy = policy
+        self.reason = reason
+        self.rejects = rejects
+
+    @property
+    def severity(self) -> tuple[int, int]:
+        """The order of the results for several author domains, of which the worst applies."""
+        return _RESULTS.index(self.result), _POLICIES.index(self.policy.encode() or b"none")
 
 
-def _record(domain: bytes, resolver: Resolver) -> Tags:
-    """Return the tags of the DMARC record of a domain, empty if it has none."""
-
-    texts = resolver.texts(f"_dmarc.{domain.decode()}").texts
-    found = [text for text in texts if _DMARC.match(text)]
-    if len(found) > 1:  # no policy, not even that of a parent; a record with errors counts, too
-        return {b"v": b"DMARC1"}
+def evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Evaluation:
+    """Return the result for an author domain, in lower-case A-labels."""
     try:
-        return taglist.parse(found[0]) if found else {}
-    except ValueError:
-        return {}
+        return _evaluate(author, identifiers, resolver)
+    except TemporaryError as error:
+        return Evaluation("temperror", reason=str(error))
 
 
-def _parents(domain: bytes) -> Iterator[bytes]:
-    """Yield the domains above a domain, down to two labels; if there are many, the widest."""
+def _evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Evaluation:
+    own = _texts(author, resolver)
+    alone = len(own) == 1 and not _organization_matters(author, identifiers, _tags(own[0]))
+    found = {author: _tags(own[0])} if alone else dict(_walk(author, resolver))
+    if not found:
+        several = f"several DMARC records at _dmarc.{author.decode()}" if own else ""
+        return Evaluation("permerror" if several else "none", reason=several)
+    organization = _organization(author, found)
+    # Section 4.10.1: the record of the author domain, of the organizational domain, or of the registry.
+    place = next((name for name in (author, organization) if name in found), list(found)[-1])
+    tags = found[place]
+    policy = _policy(tags, place, author, resolver)
+    if policy.encode() not in _POLICIES:
+        return Evaluation("permerror" if policy else "none", reason=policy)
+    alignment = _Alignment(author, organization, tags, resolver)
+    if alignment.of_any(identifiers.dkim, identifiers.spf):
+        return Evaluation("pass", policy)
+    if alignment.of_any(identifiers.uncertain):
+        return Evaluation("temperror", reason="no answer for the key of an aligned signature")
+    doubt = len(own) > 1 or alignment.elsewhere(identifiers) or alignment.of_any(identifiers.vouching)
+    return Evaluation("fail", policy, rejects=policy == "reject" and not doubt)
+
+
+class _Alignment:
+    """What is aligned with an author domain, by the record that applies to it (section 4.10.2)."""
+
+    def __init__(self, author: bytes, organization: bytes, tags: Tags, resolver: Resolver) -> None:
+        self._author = author
+        self._organization = organization
+        self._tags = tags
+        self._resolver = resolver
+
+    def of_any(self, dkim: Iterable[bytes], spf: Iterable[bytes] = ()) -> bool:
+        """Return whether one is aligned. Raises TemporaryError if only DNS could say so."""
+        failure = None
+        relaxed = []
+        for domains, mode in (dkim, b"adkim"), (spf, b"aspf"):
+            if self._author in domains:
+                return True
+            relaxed += [] if _is_strict(self._tags, mode) else list(domains)
+        for domain in dict.fromkeys(relaxed):
+            try:
+                if self._is_in_organization(domain):
+                    return True
+            except TemporaryError as error:
+                failure = error
+        if failure:
+            raise failure
+        return False
+
+    def elsewhere(self, identifiers: Identifiers) -> bool:
+        """Return whether one is a domain above: aligned for verifiers that use a public suffix list."""
+        dkim = [*identifiers.dkim, *identifiers.uncertain, *identifiers.vouching]
+        return any(
+            is_at_or_below(self._author, domain)
+            for domains, mode in ((dkim, b"adkim"), (identifiers.spf, b"aspf"))
+            for domain in domains
+            if not _is_strict(self._tags, mode)
+        )
+
+    def _is_in_organization(self, domain: bytes) -> bool:
+        if not is_at_or_below(domain, self._organization):
+            return False
+        return _organization(domain, dict(_walk(domain, self._resolver))) == self._organization
+
+
+def _organization_matters(author: bytes, identifiers: Identifiers, own: Tags) -> bool:
+    """Return whether the result depends on the organizational domain of an author domain with a record."""
+    if author in identifiers.dkim or author in identifiers.spf:
+        return False
+    dkim = [*identifiers.dkim, *identifiers.uncertain, *identifiers.vouching]
+    relaxed = [] if _is_strict(own, b"adkim") else dkim
+    relaxed += [] if _is_strict(own, b"aspf") else identifiers.spf
+    return any(domain.rpartition(b".")[2] == author.rpartition(b".")[2] for domain in relaxed)
+
+
+def _organization(domain: bytes, found: dict[bytes, Tags]) -> bytes:
+    """Return the organizational domain of a domain, by the records of a tree walk that began there."""
+    for name, tags in found.items():
+        psd = tags.get(b"psd", b"u").lower()
+        if psd == b"n":
+            return name
+        if psd == b"y" and name != domain:
+            return b".".join(domain.split(b".")[-name.count(b".") - 2 :])
+    return list(found)[-1] if found else domain
+
+
+def _walk(domain: bytes, resolver: Resolver) -> Iterator[tuple[bytes, Tags]]:
+    """Yield the domains at and above a domain that have one DMARC record, from the longest (section 4.10)."""
     labels = domain.split(b".")
-    for first in range(max(1, len(labels) - _MAX_PARENTS), len(labels) - 1):
-        yield b".".join(labels[first:])
+    for first in (0, *range(max(1, len(labels) - _MAX_QUERIES + 1), len(labels))):
+        name = b".".join(labels[first:])
+        texts = _texts(name, resolver)
+        if len(texts) == 1:
+            tags = _tags(texts[0])
+            yield name, tags
+            if tags.get(b"psd", b"u").lower() in (b"y", b"n"):
+                return
+
+
+def _texts(domain: bytes, resolver: Resolver) -> list[bytes]:
+    """Return the DMARC records of a domain."""
+    return [text for text in resolver.texts(f"_dmarc.{domain.decode()}").texts if _DMARC.match(text)]
+
+
+def _tags(text: bytes) -> Tags:
+    """Return the tags of a record, without those that appear twice."""
+    tags: Tags = {}
+    twice = set()
+    for name, equals, value in (spec.partition(b"=") for spec in text.split(b";")):
+        if equals and name.strip() in tags:
+            twice.add(name.strip())
+        elif equals:
+            tags[name.strip()] = value.strip()
+    return {name: value for name, value in tags.items() if name not in twice}
+
+
+def _is_strict(tags: Tags, mode: bytes) -> bool:
+    return tags.get(mode, b"r").lower() == b"s"
+
+
+def _policy(tags: Tags, place: bytes, author: bytes, resolver: Resolver) -> str:
+    """Return the policy for an author domain by the record that applies to it, or what is wrong with that.
+
+    Nothing is returned if it has neither p= nor rua=: DMARC does not apply (section 4.10.1).
+    """
+    published = {name: tags[name].lower() for name in (b"p", b"sp", b"np") if name in tags}
+    invalid = [name.decode() for name, value in published.items() if value not in _POLICIES]
+    if invalid or b"p" not in published:
+        if any(map(_URI.match, tags.get(b"rua", b"").split(b","))):
+            return "none"
+        return f"{invalid[0]}= is invalid at _dmarc.{place.decode()}" if invalid else ""
+    policy = published[b"p"]
+    if place != author:
+        existing = published.get(b"sp", policy)
+        nonexistent = published.get(b"np", existing)
+        exists = existing == nonexistent or resolver.texts(author.decode()).exists
+        policy = existing if exists else nonexistent
+    testing = tags.get(b"t", b"n").lower() == b"y"
+    return _POLICIES[max(0, _POLICIES.index(policy) - testing)].decode()

@@ -91,6 +91,11 @@ class Response:
         self.truncated = truncated
         self.authentic = authentic
 
+    @property
+    def exists(self) -> bool:
+        """Whether the name exists: of an alias, NXDOMAIN is for its target (RFC 6604 section 3)."""
+        return self._code != _NXDOMAIN or (self._name, _CNAME) in self._answer
+
     def texts(self) -> list[bytes] | None:
         """Return the TXT records of the name or of what it is an alias of, the strings of each joined.
 

@@ -78,15 +78,14 @@ def _pass_on(settings: VerifySettings, parent: int) -> int:
         bodies.update(chunk)
     bodies.finish()
     results = verifier.verify(resolver, int(time.time()))
-    if settings.yes("reject_fail") or settings.yes("reject_error"):
+    resinfos = summary.resinfos(results, verifier.unchecked)
+    if any(map(settings.yes, ("reject_fail", "reject_error", "dmarc"))):
         from dkimpipe.verify import policy
 
         # With a separate time limit: otherwise slow servers for many keys would circumvent every policy.
-        policy.reject(message, results, settings.resolver(), settings)
-    resinfos = summary.resinfos(results, verifier.unchecked)
-    field = authres.write(hostname, [*resinfos, *_carried_over(message, hostname)]).replace(
-        b"\n", message.line_end
-    )
+        resinfos += policy.apply(message, results, settings.resolver(), settings)
+    written = authres.write(hostname, [*resinfos, *_carried_over(message, hostname, resinfos)])
+    field = written.replace(b"\n", message.line_end)
     # A message without a header may begin with white space, which would continue our field.
     gap = b"" if message.header else message.line_end
     top = b"" if settings.recipients else message.envelope_line
@@ -103,14 +102,14 @@ def _without_forged(message: Message, hostname: str) -> bytes:
     return without_forged(message, hostname)
 
 
-def _carried_over(message: Message, hostname: str) -> list[authres.ResInfo]:
+def _carried_over(message: Message, hostname: str, own: Iterable[authres.ResInfo]) -> list[authres.ResInfo]:
     """Return the results that our own host recorded before, in fields that are removed."""
     order = [field.name for field in message.fields if field.name in (authres.NAME, b"received")]
     if order[:1] != [authres.NAME] or b"received" not in order:
         return []
     from dkimpipe.verify.ownresults import carried_over
 
-    return carried_over(message, hostname)
+    return carried_over(message, hostname, {*authres.METHODS.values(), *(each.method for each in own)})
 
 
 def _read_header() -> Message:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 
 from dkimpipe.address import to_a_labels
-from dkimpipe.verify.authres import METHODS, NAME, ResInfo
+from dkimpipe.verify.authres import NAME, ResInfo
 from dkimpipe.verify.structured import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from dkimpipe.message import Field, Message
 
@@ -33,11 +33,8 @@ def fields_of_our_host(message: Message) -> Sequence[Field]:
     return message.fields[: names.index(b"received")] if b"received" in names else ()
 
 
-def results(message: Message, authserv_id: str) -> Iterator[bytes]:
-    """Yield each result in a field with our authserv-id, ``method=result`` and its properties.
-
-    Without comments; the values are as written, by anybody.
-    """
+def results(message: Message, authserv_id: str) -> Iterator[ResInfo]:
+    """Yield each result in a field with our authserv-id; what is not exactly a result is left out."""
     for field in fields_of_our_host(message):
         if field.name != NAME:
             continue
@@ -49,30 +46,34 @@ def results(message: Message, authserv_id: str) -> Iterator[bytes]:
             continue
 
 
-def _unambiguous(items: Sequence[bytes]) -> Sequence[bytes]:
-    """Leave out SPF results if two are for MAIL FROM: the client's HELO may have ended a comment early."""
-    spf = [item for item in items if item.lower().lstrip().startswith(b"spf")]
-    if sum(b"smtp.mailfrom" in item.lower() for item in spf) < 2:
-        return items
-    return [item for item in items if item not in spf]
+def _unambiguous(items: Sequence[bytes]) -> Iterator[ResInfo]:
+    """Yield the results of a field, but none of SPF if the client may have written one.
 
-
-def carried_over(message: Message, authserv_id: str) -> list[ResInfo]:
-    """Return these results, each once, but for those of DKIM and DomainKeys, which are our own to judge.
-
-    What is not exactly a result is left out, as is one with two values of one name: the client may have
-    written one of them.
+    Its HELO may have ended a comment early, or its address contained a semicolon: then two results are for
+    MAIL FROM, or something is not a result.
     """
-    found: dict[bytes, ResInfo] = {}
-    for item in results(message, authserv_id):
-        resinfo = _resinfo(item)
-        if resinfo and resinfo.method not in METHODS.values() and len(found) < _MAX_RESULTS:
-            found[b" ".join(item.split())] = resinfo
+    found = [parsed(item) for item in items if item.strip() not in (b"", b"none")]
+    senders = sum(each.method == "spf" and "smtp.mailfrom" in dict(each.properties) for each in found if each)
+    doubtful = None in found or senders > 1
+    for each in found:
+        if each and not (doubtful and each.method == "spf"):
+            yield each
+
+
+def carried_over(message: Message, authserv_id: str, judged: Collection[str]) -> list[ResInfo]:
+    """Return these results, each once, but for those of methods that are ours to judge.
+
+    One with two values of one name is left out: the client may have written one of them.
+    """
+    found: dict[tuple[object, ...], ResInfo] = {}
+    for each in results(message, authserv_id):
+        if each.method not in judged and len(found) < _MAX_RESULTS:
+            found[each.method, each.result, each.properties, each.reason] = each
     return list(found.values())
 
 
-def _resinfo(item: bytes) -> ResInfo | None:
-    """Return a result as parsed, None if it is not one."""
+def parsed(item: bytes) -> ResInfo | None:
+    """Return a result, ``method=result`` and its properties; None if the text is not exactly one."""
     head = _RESULT.match(item)
     at = head.end() if head else 0
     pairs: list[tuple[str, str]] = []

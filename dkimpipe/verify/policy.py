@@ -1,14 +1,16 @@
-"""Rejection of messages: only by a policy that their domain has published, and only if configured.
+"""What the policies of domains make of a message: a rejection, or a result in the field.
 
-``reject_fail``: the DomainKeys policy of the sending domain, ``o=-`` or ``o=!`` (RFC 4870 section 3.6: all
-its mail is signed, and signed by itself; both are treated as Mail::DKIM treats ``o=-``), and ADSP
-``dkim=discardable`` of the author domain (RFC 5617; the record shows that the domain exists). ``dmarc``:
-DMARC ``p=reject``, too. ``reject_error``: the message is deferred if DNS does not answer.
+``reject_fail``: mail is rejected by the DomainKeys policy of the sending domain, ``o=-`` or ``o=!`` (RFC 4870
+section 3.6: all its mail is signed, and signed by itself; both are treated as Mail::DKIM treats ``o=-``), and
+by ADSP ``dkim=discardable`` of the author domain (RFC 5617; the record shows that the domain exists).
+``dmarc``: the result of DMARC is reported, and with ``reject_fail``, ``p=reject`` is applied.
+``reject_error``: the message is deferred if DNS does not answer.
 
 The authors are all mailboxes of all From fields, and the policy of each author domain applies: a second
 author does not circumvent the first one's policy, nor do slow servers: each domain has a share of the time.
-At most four author domains are queried. Without From there is no policy. The sending domain is that of the
-first Sender, by default the author domains.
+At most four author domains are queried. With more, DMARC cannot be evaluated, and where it is applied, the
+message is rejected (RFC 9989 section 11.5). Without From there is no policy. The sending domain is that of
+the first Sender, by default the author domains.
 
 In doubt a message is not rejected: if DNS failed for a signature that could have been valid, in test mode
 (``t=y``), or with several policies at one name.
@@ -19,6 +21,7 @@ from __future__ import annotations
 from dkimpipe.address import as_a_labels, first_mailbox, is_at_or_below, is_domain
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.verify import policyrecord
+from dkimpipe.verify.authres import ResInfo
 from dkimpipe.verify.structured import parts
 from dkimpipe.verify.verdict import TemporaryError
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dkimpipe.message import Message
+    from dkimpipe.verify.dmarc import Evaluation, Identifiers
     from dkimpipe.verify.resolver import Resolver
     from dkimpipe.verify.settings import VerifySettings
     from dkimpipe.verify.verifier import SignatureResult
@@ -39,17 +43,22 @@ _MAX_AUTHORS = 4  # domains whose policies are queried
 _AFTER_AT = rb"@[ \t]*([^\s<>()\[\],;:\\\"@]{1,255})"
 
 
-def reject(
+def apply(
     message: Message, results: Sequence[SignatureResult], resolver: Resolver, settings: VerifySettings
-) -> None:
-    """Raise RejectedError to reject the message, UnverifiedError if DNS is needed to decide."""
+) -> list[ResInfo]:
+    """Return the result of DMARC, if it is configured.
+
+    Raises RejectedError to reject the message, UnverifiedError if DNS is needed to decide.
+    """
     needs_dns = settings.yes("reject_error")
     for each in results:
         if each.result == "temperror" and needs_dns:
             raise UnverifiedError(each.reason)
-    if not settings.yes("reject_fail"):
-        return
-    domains = _policies(message, results, settings)
+    authors = _domains(message, b"from")
+    evaluated: dict[bytes, Evaluation] = {}
+    if settings.yes("dmarc") and len(authors) > _MAX_AUTHORS:
+        return [_too_many(authors, settings)]
+    domains = _policies(message, authors[:_MAX_AUTHORS], results, settings, evaluated)
     for number, policies in enumerate(domains):
         resolver.share(len(domains) - number)
         for enforce, *known in policies:
@@ -58,26 +67,29 @@ def reject(
             except TemporaryError as error:
                 if needs_dns:
                     raise UnverifiedError(str(error)) from None
+    return [_worst(evaluated)] if settings.yes("dmarc") else []
 
 
 def _policies(
-    message: Message, results: Sequence[SignatureResult], settings: VerifySettings
+    message: Message,
+    authors: Sequence[bytes],
+    results: Sequence[SignatureResult],
+    settings: VerifySettings,
+    evaluated: dict[bytes, Evaluation],
 ) -> list[list[Policy]]:
-    """Return the policies of each domain."""
-    authors = _domains(message, b"from")[:_MAX_AUTHORS]
-    senders = _domains(message, b"sender")[:1] or authors
+    """Return the policies of each domain; that of DMARC adds its evaluation."""
+    rejects = settings.yes("reject_fail")
+    senders = (_domains(message, b"sender")[:1] or authors) if rejects else ()
     dkim, domainkeys = (_signers(results, method) for method in ("dkim", "domainkeys"))
-    domains: dict[bytes, list[Policy]] = {domain: [] for domain in senders + authors}
-    for domain in dict.fromkeys(senders):
+    domains: dict[bytes, list[Policy]] = {domain: [] for domain in (*senders, *authors)}
+    for domain in senders:
         domains[domain].append((_domainkeys, domain, dkim + domainkeys))
-    for domain in authors:
+    for domain in authors if rejects else ():
         domains[domain].append((_adsp, domain, dkim))
     if authors and settings.yes("dmarc"):
-        from dkimpipe.verify import dmarc, spf
-
-        passed = list(spf.passed(message, settings.authserv_id))
+        identifiers = _identifiers(message, results, settings)
         for domain in authors:
-            domains[domain].append((dmarc.enforce, domain, dkim, passed))
+            domains[domain].append((_dmarc, domain, identifiers, rejects, evaluated))
     return list(domains.values())
 
 
@@ -88,6 +100,39 @@ def _signers(results: Sequence[SignatureResult], method: str) -> list[bytes]:
         for each in results
         if each.method == method
     ]
+
+
+def _identifiers(
+    message: Message, results: Sequence[SignatureResult], settings: VerifySettings
+) -> Identifiers:
+    from dkimpipe.verify import spf
+    from dkimpipe.verify.dmarc import Identifiers
+
+    dkim = [each for each in results if each.method == "dkim"]
+    passed, uncertain = (
+        [each.signature.domain for each in dkim if each.signature and each.result == result]
+        for result in ("pass", "temperror")
+    )
+    vouching = [each.vouching for each in dkim if each.vouching]
+    return Identifiers(passed, list(spf.passed(message, settings.authserv_id)), uncertain, vouching)
+
+
+def _too_many(authors: Sequence[bytes], settings: VerifySettings) -> ResInfo:
+    reason = f"From has {len(authors)} author domains, and DMARC is evaluated for at most {_MAX_AUTHORS}"
+    if settings.yes("reject_fail"):
+        raise RejectedError(reason)
+    return ResInfo("dmarc", "permerror", (), reason)
+
+
+def _worst(evaluated: dict[bytes, Evaluation]) -> ResInfo:
+    """Return the result for the message: the worst for an author domain (RFC 9989 section 11.5)."""
+    if not evaluated:
+        return ResInfo("dmarc", "permerror", (), "no author domain")
+    domain, worst = max(evaluated.items(), key=lambda pair: pair[1].severity)
+    properties = [("header.from", domain.decode())]
+    if worst.policy:
+        properties.append(("policy.dmarc", worst.policy))
+    return ResInfo("dmarc", worst.result, tuple(properties), worst.reason)
 
 
 def _domains(message: Message, name: bytes) -> list[bytes]:
@@ -137,3 +182,21 @@ def _adsp(domain: bytes, signers: Sequence[bytes], resolver: Resolver) -> None:
     tags = policyrecord.one(name, lambda tags: next(iter(tags)) == b"dkim", resolver)
     if tags.get(b"dkim", b"").lower() == b"discardable" and domain not in signers:
         raise RejectedError(f"no valid signature from {domain.decode()}, whose policy is discardable (ADSP)")
+
+
+def _dmarc(
+    domain: bytes,
+    identifiers: Identifiers,
+    rejects: bool,
+    evaluated: dict[bytes, Evaluation],
+    resolver: Resolver,
+) -> None:
+    from dkimpipe.verify.dmarc import evaluate
+
+    evaluation = evaluated[domain] = evaluate(domain, identifiers, resolver)
+    if evaluation.result == "temperror":
+        raise TemporaryError(evaluation.reason)
+    if rejects and evaluation.rejects:
+        raise RejectedError(
+            f"neither DKIM nor SPF passes for {domain.decode()}, whose policy is reject (DMARC)"
+        )

@@ -30,13 +30,18 @@ _PAUSES = (0.1, 2.0)  # seconds, the first and the longest
 
 
 class Answer:
-    """The TXT records of a name, the strings of each joined; ``authentic``: AD flag set by the resolver."""
+    """The TXT records of a name, the strings of each joined.
 
-    __slots__ = ("authentic", "texts")
+    ``authentic``  whether the resolver set the flag AD
+    ``exists``     whether the name exists, with records of any type or names below it
+    """
 
-    def __init__(self, texts: list[bytes], authentic: bool = False) -> None:
+    __slots__ = ("authentic", "exists", "texts")
+
+    def __init__(self, texts: list[bytes], authentic: bool = False, exists: bool = True) -> None:
         self.texts = texts
         self.authentic = authentic
+        self.exists = exists
 
 
 class Resolver:
@@ -101,7 +106,7 @@ class Resolver:
             except TemporaryError:
                 return self._query(name, now + seconds, edns=False)
         except ValueError:  # such a name cannot exist
-            return Answer([])
+            return Answer([], exists=False)
 
     def _query(self, name: str, limit: float, edns: bool) -> Answer:
         """Return the answer of the first server that has one. Raises TemporaryError, and ValueError."""
@@ -119,7 +124,7 @@ class Resolver:
                     continue
                 texts = response.texts() if response else None
                 if response and texts is not None:
-                    return Answer(texts, response.authentic and self._trusts)
+                    return Answer(texts, response.authentic and self._trusts, response.exists)
                 if response:
                     servers.remove(server)
             attempts = attempts - 1 if attempts else None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dkimpipe.verify.verifier import SignatureResult
 
 _SHORTEST = 8  # characters of b= (RFC 6008 section 4)
+_LOGGED = {"header.d": "d", "header.s": "s", "header.a": "a", "header.from": "from", "policy.dmarc": "policy"}
 
 
 def resinfos(results: Sequence[SignatureResult], unchecked: int) -> list[ResInfo]:
@@ -29,8 +30,8 @@ def line(reported: Sequence[ResInfo]) -> str:
     facts = []
     for result in reported:
         words = [f"{result.method}={result.result}", *([f"({result.reason})"] if result.reason else [])]
-        wanted = (f"{name.partition('.')[2]}={value}" for name, value in result.properties)
-        words += [printable(word.encode()) for word in wanted if word[0] in "dsa"]
+        wanted = [f"{_LOGGED[name]}={value}" for name, value in result.properties if name in _LOGGED]
+        words += [printable(word.encode()) for word in wanted]
         facts.append(" ".join(words))
     return f"verified: {'; '.join(facts)}"
 

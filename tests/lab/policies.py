@@ -24,7 +24,7 @@ FROM = b"From: Alice <alice@mail.example.com>\n"
 
 
 class Zone(Resolver):
-    """Answers from a table, and records the queries."""
+    """Answers from a table, and records the queries. A name exists if it, or one below it, has a record."""
 
     def __init__(self, records: Records) -> None:
         super().__init__()
@@ -35,7 +35,8 @@ class Zone(Resolver):
         self.asked.append(name)
         if self.records.get(name) is BROKEN:
             raise TemporaryError(f"no answer for {name}")
-        return Answer(self.records.get(name, []))
+        exists = any(f".{known}".endswith(f".{name}") for known in self.records)
+        return Answer(self.records.get(name, []), exists=exists)
 
 
 def signature_result(text: str) -> SignatureResult:
@@ -52,7 +53,7 @@ def verdict(records: Records, header: bytes = FROM, *signatures: str, options: s
     read_command_line(["--hostname=mx.example.net", "--reject_fail", *options.split()], settings)
     message = Message(io.BytesIO(header + b"\nHello\n").read)
     try:
-        policy.reject(message, [signature_result(each) for each in signatures], Zone(records), settings)
+        policy.apply(message, [signature_result(each) for each in signatures], Zone(records), settings)
     except RejectedError as rejected:
         return str(rejected)
     return ""

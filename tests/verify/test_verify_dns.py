@@ -145,6 +145,24 @@ def test_a_name_without_text(signed: bytes, server: NameServer) -> None:
     assert verdict(signed, server) == "permerror no key"
 
 
+# Names, and whether they exist.
+EXISTENCE = {
+    "with text": (NAME, True),
+    "without text": ("example.net", True),
+    "an alias": ("alias.example.net", True),
+    "an alias of a name that does not exist": ("dangling.example.net", True),
+    "no such name": ("none.example.net", False),
+    "an impossible name": (f"{'x' * 64}.example.net", False),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), EXISTENCE.values(), ids=EXISTENCE)
+def test_whether_a_name_exists(server: NameServer, name: str, expected: bool) -> None:
+    server.records["example.net"] = []
+    server.aliases = {"alias.example.net": NAME, "dangling.example.net": "none.example.net"}
+    assert Resolver(Server(server.address, server.port)).texts(name).exists is expected
+
+
 def test_an_alias(signed: bytes, server: NameServer) -> None:
     server.records["key.example.net"] = server.records.pop(NAME)
     server.aliases = {NAME: "a.example.net", "a.example.net": "key.example.net"}

@@ -366,7 +366,7 @@ def rejected(message: bytes, server: NameServer) -> tuple[str, bool]:
     keys, policies = (Resolver(Server(server.address, server.port), budget=3) for _ in range(2))
     results = in_memory.verify(message, keys, lenient=True)
     try:
-        policy.reject(Message(io.BytesIO(message).read), results, policies, settings)
+        policy.apply(Message(io.BytesIO(message).read), results, policies, settings)
     except RejectedError:
         return f"{results[0].result} {results[0].reason}", True
     return f"{results[0].result} {results[0].reason}", False

@@ -26,7 +26,7 @@ OTHER = b"Authentication-Results: mx.example.org; spf=pass smtp.mailfrom=a@examp
 def carried(header: bytes) -> str:
     """Return the results that are carried over, as they are written."""
     message = Message(io.BytesIO(header + b"\nHello\n").read)
-    found = carried_over(message, US)
+    found = carried_over(message, US, ("dkim", "domainkeys"))
     return write("", found).decode().partition(";")[2].replace("\n", "").strip() if found else ""
 
 
@@ -81,6 +81,11 @@ VALUES = {
     "two values of one name": (
         "mx.example.net; spf=pass smtp.mailfrom=evil.example smtp.mailfrom=example.com",
         "",
+    ),
+    "text behind a result of SPF": ("mx.example.net; iprev=pass x; spf=pass smtp.mailfrom=a.example", ""),
+    "text behind, beside another": (
+        "mx.example.net; iprev=pass x; auth=pass smtp.auth=a",
+        "auth=pass smtp.auth=a",
     ),
     "text behind": ("mx.example.net; spf=pass smtp.mailfrom=a.example and more", ""),
     "not ASCII": (
@@ -149,9 +154,8 @@ def test_it_counts_and_stays(server: NameServer) -> None:
     status, output = verified(server, SPF + OTHER + RECEIVED + FROM)
     assert (status, output.decode()) == (
         0,
-        f"{TOP};\n spf=pass smtp.mailfrom=a@mail.example.com\n"
-        + (OTHER + RECEIVED + FROM).decode()
-        + "\nHello\n",
+        f"{TOP};\n dmarc=pass header.from=mail.example.com policy.dmarc=reject;\n"
+        " spf=pass smtp.mailfrom=a@mail.example.com\n" + (OTHER + RECEIVED + FROM).decode() + "\nHello\n",
     )
 
 
@@ -171,5 +175,6 @@ def test_a_failure_is_carried_over(server: NameServer) -> None:
         server.records["_dmarc.mail.example.com"] = [REJECT]
     assert (status, output.decode()) == (
         0,
-        f"{TOP};\n spf=fail smtp.mailfrom=a@mail.example.com\n" + (RECEIVED + FROM).decode() + "\nHello\n",
+        f"{TOP};\n dmarc=fail header.from=mail.example.com policy.dmarc=none;\n"
+        " spf=fail smtp.mailfrom=a@mail.example.com\n" + (RECEIVED + FROM).decode() + "\nHello\n",
     )

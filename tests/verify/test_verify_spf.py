@@ -26,8 +26,16 @@ PASSED = {
     "a quoted local part": b'Received-SPF: pass envelope-from="\\"a; b\\"@mail.example.com"',
     "U-labels elsewhere": 'Received-SPF: pass envelope-from=a@mail.example.com; x="\u00fc"'.encode(),
     "no sender, HELO": b'Received-SPF: pass identity=mailfrom; envelope-from="<>"; helo=mail.example.com',
-    "HELO": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; envelope-from=a@x.example",
-    "no domain recorded": b"Received-SPF: pass",
+    "HELO, null sender": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; envelope-from=<>",
+    "HELO, no sender recorded": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com",
+    "by postfix-policyd-spf-perl": b"Received-SPF: pass (mail.example.com: 192.0.2.1 is authorized to use "
+    b"'a@mail.example.com' in 'mfrom' identity (mechanism 'ip4:192.0.2.1' matched)) receiver=mx.example.net; "
+    b'identity=mailfrom; envelope-from="a@mail.example.com"; helo=x.example; client-ip=192.0.2.1',
+    "results field by policyd-spf, HELO": b"Authentication-Results: mx.example.net; spf=pass (sender SPF "
+    b"authorized) smtp.helo=mail.example.com (client-ip=192.0.2.1; helo=mail.example.com; envelope-from=<>; "
+    b"receiver=b@example.net)",
+    "results field, null sender": b"Authentication-Results: mx.example.net; spf=pass smtp.mailfrom=<> "
+    b"smtp.helo=mail.example.com",
     "results field": b"Authentication-Results: mx.example.net; spf=pass (authorized) "
     b"smtp.mailfrom=mail.example.com (client-ip=192.0.2.1; envelope-from=a@x.example)",
     "results field, address": b"Authentication-Results: mx.example.net;\n"
@@ -52,6 +60,27 @@ NOT_PASSED = {
     b" spf=pass smtp.mailfrom=mail.example.com (y); spf=none smtp.mailfrom=evil.example",
     "HELO that ends a comment, another name": b"Authentication-Results: mx.example.net; spf=pass (helo=x)"
     b" envelope-from=a@mail.example.com (y) smtp.mailfrom=evil.example",
+    "an address without quotes": b"Received-SPF: pass envelope-from=a@mail.example.com x@evil.example",
+    "an address without quotes, semicolon": b"Received-SPF: pass "
+    b"envelope-from=a@mail.example.com;x@evil.example",
+    "an address that begins like the null sender": b"Received-SPF: pass "
+    b'envelope-from="";x@evil.example; helo=mail.example.com',
+    "results field, address without quotes": b"Authentication-Results: mx.example.net; spf=pass "
+    b"smtp.mailfrom=a@mail.example.com x@evil.example",
+    "results field, comment in an address": b"Authentication-Results: mx.example.net; spf=pass "
+    b"smtp.mailfrom=a@mail.example.com(x)x@evil.example",
+    "results field, semicolon in an address": b"Authentication-Results: mx.example.net; spf=pass "
+    b"smtp.mailfrom=a@mail.example.com;x@evil.example",
+    "HELO beside a sender": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; "
+    b"envelope-from=a@x.example",
+    "another identity": b"Received-SPF: pass identity=pra; envelope-from=a@mail.example.com",
+    "no domain recorded": b"Received-SPF: pass",
+    "no domain recorded, null sender": b"Received-SPF: pass identity=mailfrom; envelope-from=<>",
+    "no domain recorded, empty HELO": b'Received-SPF: pass envelope-from="<>"; helo=.',
+    "results field, no domain recorded": b"Authentication-Results: mx.example.net; spf=pass",
+    "results field, empty sender": b"Authentication-Results: mx.example.net; spf=pass smtp.mailfrom=; x=y",
+    "results field, sender without a domain": b"Authentication-Results: mx.example.net; spf=pass "
+    b"smtp.mailfrom=a@ smtp.helo=mail.example.com",
     "nothing": b"X: y",
     "fail": b"Received-SPF: Fail (mailfrom) identity=mailfrom; envelope-from=a@mail.example.com",
     "softfail": b"Received-SPF: softfail envelope-from=a@mail.example.com",
