@@ -227,7 +227,7 @@ POLICIES = {
         ["--dmarc", "--report", "d@example.net"],
         {"_dmarc.example.com": "v=DMARC1; p=none; rua=mailto:d@example.net"},
         "dkimpipe: example.com: DMARC reports go to example.net only if"
-        " example.com._report._dmarc.example.net publishes v=DMARC1 (RFC 7489 section 7.1)\n",
+        " example.com._report._dmarc.example.net publishes v=DMARC1 (RFC 9990)\n",
     ),
     "both": (
         ["--policy", ".", "--dmarc"],

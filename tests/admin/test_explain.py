@@ -186,7 +186,11 @@ def test_without_a_login_it_says_what_the_filter_says(keys: Keys) -> None:
     ("domain", "worth"),
     [
         ("example.com", "aligned with From"),
-        ("com", "aligned with From unless the policy of example.com has adkim=s"),
+        (
+            "com",
+            "aligned with From unless the policy of example.com has adkim=s,"
+            " or com has no DMARC record (RFC 9989)",
+        ),
         ("mail.example.com", "aligned with From unless the policy of example.com has adkim=s"),
         ("notexample.com", "not aligned with From: no pass for example.com"),
         ("example.com.evil.example", "not aligned with From: no pass for example.com"),

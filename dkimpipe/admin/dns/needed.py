@@ -144,7 +144,7 @@ class NeededRecords:
             records.append(Record(record.dmarc_name(domain), record.dmarc(options.report or "")))
             host = (options.report or domain).rpartition("@")[2]
             if not is_aligned(host.encode(), domain.encode()):
-                consent = f"only if {domain}._report._dmarc.{host} publishes v=DMARC1 (RFC 7489 section 7.1)"
+                consent = f"only if {domain}._report._dmarc.{host} publishes v=DMARC1 (RFC 9990)"
                 self.notes.append(f"{domain}: DMARC reports go to {host} {consent}")
         return records
 

@@ -47,8 +47,8 @@ def policy(signs: str, tags: Mapping[str, str]) -> str:
 
 
 def dmarc(report: str) -> str:
-    """Return a DMARC policy that requests only reports, to an address if one is given."""
-    reports = f"; rua=mailto:{quote(report, safe='@+')}" if report else ""  # RFC 7489 section 6.2: no , or !
+    """Return an initial DMARC policy (RFC 9989 section 5.1.4): reports, to an address if one is given."""
+    reports = f"; rua=mailto:{quote(report, safe='@+')}" if report else ""  # RFC 9989 section 4.8: no , or !
     return f"v=DMARC1; p=none{reports}"
 
 

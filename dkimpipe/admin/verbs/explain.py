@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Callable
 
 from dkimpipe import publickey
-from dkimpipe.address import Mailbox, first_mailbox
+from dkimpipe.address import Mailbox, first_mailbox, is_at_or_below
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.maps import exposure
 from dkimpipe.admin.postfix.filter_service import SIGN
@@ -161,7 +161,10 @@ def _alignment(domain: bytes, author_domain: bytes) -> str:
     if is_aligned(domain, author_domain, strict=True):
         return "DMARC: aligned with From"
     if is_aligned(domain, author_domain):
-        return f"DMARC: aligned with From unless the policy of {author_domain.decode()} has adkim=s"
+        unless = f"unless the policy of {author_domain.decode()} has adkim=s"
+        if is_at_or_below(author_domain, domain):  # the organizational domain is the widest with a record
+            unless += f", or {domain.decode()} has no DMARC record (RFC 9989)"
+        return f"DMARC: aligned with From {unless}"
     if have_common_parent(domain, author_domain):
         return "DMARC: aligned with From only if both are in one organizational domain, without adkim=s"
     return f"DMARC: not aligned with From: no pass for {author_domain.decode()}"
