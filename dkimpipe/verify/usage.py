@@ -15,7 +15,7 @@ to standard output.
   --dns_server IP[#PORT]     use this resolver instead of the system's
   --reject_fail              reject mail without a valid signature from a domain that signs all its
                              mail (DomainKeys o=- and o=!, ADSP discardable)
-  --dmarc                    with --reject_fail: apply DMARC p=reject, too
+  --dmarc                    add the result of DMARC; with --reject_fail, apply p=reject, too
   --reject_error             defer mail if a DNS lookup for it fails
   --relay HOST:PORT          pass the message by SMTP to this listener of Postfix, not to sendmail(1)
   --client ADDRESS           address of the SMTP client, for the log of that listener (XFORWARD)
