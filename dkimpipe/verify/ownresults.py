@@ -4,6 +4,11 @@ Only fields above the topmost Received field are believed. smtpd(8) writes what 
 returns (PREPEND, access(5)), then its Received field, then what the client sends: nothing above it can be
 forged, unless header_checks(5) remove that Received field. Most milters insert their fields below it, where
 they cannot be distinguished from the client's, so those are ignored.
+
+Policy servers write the client's sender address into these fields as they get it from smtpd(8): without
+quotes, whatever its local part contains. policyd-spf (spf-engine 3.1) has it in the comment at the end of an
+Authentication-Results field, and as a value in a Received-SPF field. So a comment may end early, and what
+follows it may be the client's.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
     from dkimpipe.message import Field, Message
 
+COMMENT = b"\0"  # stands for a comment in what is parsed here
 _MAX_RESULTS, _MAX_PROPERTIES = 20, 20
 # RFC 8601 section 2.2: a method, perhaps with its version, its result, and then names and values.
 _RESULT = re.compile(rb"\s*([A-Za-z][\w-]*)(?:\s*/\s*[0-9]+)?\s*=\s*([A-Za-z]+)(?!\S)")
@@ -39,22 +45,32 @@ def results(message: Message, authserv_id: str) -> Iterator[ResInfo]:
         if field.name != NAME:
             continue
         try:
-            name, *items = parts(field.value)
-            if to_a_labels(name.split()[0].strip(b'"')).rstrip(b".") == authserv_id.encode():
-                yield from _unambiguous(items)
+            name, *items = parts(field.value, comment=COMMENT)
+            name = name.replace(COMMENT, b" ").split()[0].strip(b'"')
+            if to_a_labels(name).rstrip(b".") == authserv_id.encode():
+                yield from _unambiguous(_without_comments([item for item in items if item.strip()]))
         except (ValueError, IndexError):  # not to be parsed, or without a name
             continue
 
 
-def _unambiguous(items: Sequence[bytes]) -> Iterator[ResInfo]:
-    """Yield the results of a field, but none of SPF if the client may have written one.
+def _without_comments(items: list[bytes]) -> list[bytes]:
+    """Return the results of a field, none if a comment is where the client may have ended one early.
 
-    Its HELO may have ended a comment early, or its address contained a semicolon: then two results are for
-    MAIL FROM, or something is not a result.
+    With comments, a field may have one result, with one comment behind pass or fail, and one at the end.
     """
-    found = [parsed(item) for item in items if item.strip() not in (b"", b"none")]
-    senders = sum(each.method == "spf" and "smtp.mailfrom" in dict(each.properties) for each in found if each)
-    doubtful = None in found or senders > 1
+    if not any(COMMENT in item for item in items):
+        return items
+    pieces = items[0].split(COMMENT)
+    if not pieces[-1].strip():
+        pieces.pop()
+    one = len(pieces) == 1 or (len(pieces) == 2 and len(pieces[0].split()) == 1)
+    return [b" ".join(pieces)] if one and len(items) == 1 else []
+
+
+def _unambiguous(items: Sequence[bytes]) -> Iterator[ResInfo]:
+    """Yield the results of a field, but none of SPF if there are several, or something is not a result."""
+    found = [parsed(item) for item in items if item.strip() != b"none"]
+    doubtful = None in found or sum(each.method == "spf" for each in found if each) > 1
     for each in found:
         if each and not (doubtful and each.method == "spf"):
             yield each

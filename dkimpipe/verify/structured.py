@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 _PIECE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^"(),;]+|[,;]', re.DOTALL)
 
 
-def parts(value: bytes, separator: bytes = b";") -> Iterator[bytes]:
+def parts(value: bytes, separator: bytes = b";", comment: bytes = b" ") -> Iterator[bytes]:
     """Yield the parts of an unfolded field value between separators, semicolons or commas.
 
-    A comment becomes a space; quotes stay. Raises ValueError for an unterminated comment or quoted string.
+    ``comment`` replaces each comment; quotes stay. Raises ValueError for one of either without an end.
     """
     part, at = [], 0
     while at < len(value):
         if value[at] == ord("("):
             at = after_comment(value, at)
-            part.append(b" ")
+            part.append(comment)
             continue
         found = _PIECE.match(value, at)
         if not found:

@@ -67,13 +67,23 @@ VALUES = {
         " policy.iprev=192.0.2.1; domainkeys=fail; auth=none",
         "spf=pass smtp.helo=x; iprev=pass policy.iprev=192.0.2.1; auth=none",
     ),
-    "MAIL FROM and HELO": (
+    "MAIL FROM and HELO, of which one may be the client's": (
         "mx.example.net; spf=pass smtp.mailfrom=a.example; spf=none smtp.helo=b.example",
-        "spf=pass smtp.mailfrom=a.example; spf=none smtp.helo=b.example",
+        "",
     ),
     "the same twice": (
-        "mx.example.net; spf=none smtp.helo=x;  spf=none  smtp.helo=x",
-        "spf=none smtp.helo=x",
+        "mx.example.net; auth=none smtp.auth=x;  auth=none  smtp.auth=x",
+        "auth=none smtp.auth=x",
+    ),
+    "a sender that ends a comment, a result": (
+        "mx.example.net; spf=none smtp.mailfrom=evil.example (envelope-from=x); auth=pass smtp.auth=boss"
+        " (@evil.example)",
+        "",
+    ),
+    "a sender that ends a comment, a property": (
+        "mx.example.net; spf=none (no SPF record) smtp.mailfrom=evil.example (envelope-from=x) smtp.auth=boss"
+        " (@evil.example)",
+        "",
     ),
     "no result": ("mx.example.net; none", ""),
     "DKIM alone": ("mx.example.net; dkim=pass header.d=example.com", ""),

@@ -25,7 +25,7 @@ PASSED = {
     "of the parent": b"Received-SPF: pass envelope-from=a@example.com",
     "a quoted local part": b'Received-SPF: pass envelope-from="\\"a; b\\"@mail.example.com"',
     "U-labels elsewhere": 'Received-SPF: pass envelope-from=a@mail.example.com; x="\u00fc"'.encode(),
-    "no sender, HELO": b'Received-SPF: pass identity=mailfrom; envelope-from="<>"; helo=mail.example.com',
+    "no sender, HELO": b'Received-SPF: pass identity=helo; envelope-from="<>"; helo=mail.example.com',
     "HELO, null sender": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; envelope-from=<>",
     "HELO, no sender recorded": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com",
     "by postfix-policyd-spf-perl": b"Received-SPF: pass (mail.example.com: 192.0.2.1 is authorized to use "
@@ -34,14 +34,14 @@ PASSED = {
     "results field by policyd-spf, HELO": b"Authentication-Results: mx.example.net; spf=pass (sender SPF "
     b"authorized) smtp.helo=mail.example.com (client-ip=192.0.2.1; helo=mail.example.com; envelope-from=<>; "
     b"receiver=b@example.net)",
-    "results field, null sender": b"Authentication-Results: mx.example.net; spf=pass smtp.mailfrom=<> "
-    b"smtp.helo=mail.example.com",
     "results field": b"Authentication-Results: mx.example.net; spf=pass (authorized) "
     b"smtp.mailfrom=mail.example.com (client-ip=192.0.2.1; envelope-from=a@x.example)",
     "results field, address": b"Authentication-Results: mx.example.net;\n"
     b" spf=pass smtp.mailfrom=a@example.com",
     "results field, HELO": b"Authentication-Results: MX.example.net 1; x=y; "
     b"spf=pass smtp.helo=mail.example.com",
+    "results field, quoted name, comment behind it": b'Authentication-Results: "mx.example.net"(us) 1; '
+    b"spf=pass smtp.mailfrom=example.com",
     "above other fields": b"Received-SPF: pass envelope-from=a@example.com\nX-Spam: no",
     "below other fields": b"X-Spam: no\nReceived-SPF: pass envelope-from=a@example.com",
 }
@@ -52,6 +52,36 @@ def test_a_pass_that_our_host_recorded_is_trusted(field: bytes) -> None:
     assert verdict(dmarc(REJECT), field + b"\n" + RECEIVED + FROM) == ""
 
 
+# Local parts that a client may send in quotes, and smtpd(8) passes on to a policy server without; recipients.
+LOCAL_PARTS = (
+    ("x", b"b@example.net"),
+    ("mail.example.com x", b"b@example.net"),
+    ("mail.example.com;x=", b"b@example.net"),
+    ("a@mail.example.com x", b"b@example.net"),
+    ("a@mail.example.com x=", b"b@example.net"),
+    ("a@mail.example.com;x", b"b@example.net"),
+    ("a@mail.example.com;x=", b"b@example.net"),
+    ("a@mail.example.com;x=y z=", b"b@example.net"),
+    ("a@mail.example.com; mechanism=", b"b@example.net"),
+    ("<>;x=", b"b@example.net"),
+    ("<>", b"b@example.net"),
+    ("", b"b@example.net"),
+    ('"a@mail.example.com"', b"b@example.net"),
+    ('a@mail.example.com;x="', b'b+"@example.net'),
+    ("a@mail.example.com (", b"b+) y=@example.net"),
+    ("a@mail.example.com(x", b"b+)@example.net"),
+    ("<>(", b"b+)y=@example.net"),
+    ("a@mail.example.com(x)x", b"b@example.net"),
+    ("a@mail.example.com (x)x", b"b@example.net"),
+    ("a@mail.example.com (x) y=", b"b@example.net"),
+    ("x) smtp.mailfrom=mail.example.com (", b"b@example.net"),
+    ("x) smtp.helo=mail.example.com (", b"b@example.net"),
+    ("x) envelope-from=a@mail.example.com (", b"b@example.net"),
+    ("x); spf=pass smtp.mailfrom=mail.example.com (", b"b@example.net"),
+    ("x); spf=pass smtp.helo=mail.example.com (", b"b@example.net"),
+    ("x); spf=pass smtp.helo=mail.example.com; x=y (", b"b@example.net"),
+)
+
 # Fields above our Received, where our host quotes the client, that are not an aligned pass.
 NOT_PASSED = {
     "HELO that ends a comment": b"Authentication-Results: mx.example.net; spf=none (helo=x);"
@@ -60,6 +90,27 @@ NOT_PASSED = {
     b" spf=pass smtp.mailfrom=mail.example.com (y); spf=none smtp.mailfrom=evil.example",
     "HELO that ends a comment, another name": b"Authentication-Results: mx.example.net; spf=pass (helo=x)"
     b" envelope-from=a@mail.example.com (y) smtp.mailfrom=evil.example",
+    **{
+        f"policyd-spf, Received-SPF, local part {local}": b"Received-SPF: Pass (mailfrom) identity=mailfrom; "
+        b"client-ip=192.0.2.1; helo=mail.example.com; envelope-from=%b@b.evil.example; receiver=%b"
+        % (local.encode(), receiver)
+        for local, receiver in LOCAL_PARTS
+    },
+    **{
+        f"policyd-spf, results field, local part {local}": b"Authentication-Results: mx.example.net; "
+        b"spf=pass (sender SPF authorized) smtp.mailfrom=%b (client-ip=192.0.2.1; helo=mail.example.com; "
+        b"envelope-from=%b@b.evil.example; receiver=%b)"
+        % (f"{local}@b.evil.example".partition("@")[2].encode(), local.encode(), receiver)
+        for local, receiver in LOCAL_PARTS
+    },
+    **{
+        f"policyd-spf, results field, HELO, local part {local}": b"Authentication-Results: mx.example.net; "
+        b"spf=pass (sender SPF authorized) smtp.helo=evil.example (client-ip=192.0.2.1; helo=evil.example; "
+        b"envelope-from=%b@none.example; receiver=%b)" % (local.encode(), receiver)
+        for local, receiver in LOCAL_PARTS
+    },
+    "results field, null sender and HELO": b"Authentication-Results: mx.example.net; spf=pass "
+    b"smtp.mailfrom=<> smtp.helo=mail.example.com",
     "an address without quotes": b"Received-SPF: pass envelope-from=a@mail.example.com x@evil.example",
     "an address without quotes, semicolon": b"Received-SPF: pass "
     b"envelope-from=a@mail.example.com;x@evil.example",
