@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -262,6 +263,61 @@ def test_a_walk_for_each_identifier_within_the_organization(server: NameServer) 
         "reject",
         [*up("mail.example.com"), "x.a.example.com", "a.example.com", "y.a.example.com"],
     )
+
+
+# The steps of section 4.10, one by one, against our walk in random zones.
+
+
+def tree_walk(zone: dict[str, dict[str, str]], domain: str) -> dict[str, dict[str, str]]:
+    """Return the records that a DNS tree walk finds, from the longest name, by steps 1 to 7."""
+    labels, found = domain.split("."), {}
+    while labels:
+        name = ".".join(labels)
+        if name in zone:
+            found[name] = zone[name]
+            if zone[name]["psd"] in "ny":  # steps 2 and 6
+                break
+        at_first = name == domain and len(labels) >= 8
+        labels = labels[-7:] if at_first else labels[1:]  # steps 4 and 7
+    return found
+
+
+def organizational_domain(zone: dict[str, dict[str, str]], domain: str) -> str:
+    """Return the organizational domain, by rules 1 to 3 of section 4.10.2."""
+    found = tree_walk(zone, domain)
+    for name, record in found.items():
+        if record["psd"] == "n":
+            return name
+        if record["psd"] == "y" and name != domain:
+            return domain[: -len(name) - 1].rpartition(".")[2] + "." + name
+    return min(found, key=lambda name: name.count("."), default=domain)
+
+
+def test_random_zones_as_by_the_steps_of_the_rfc() -> None:
+    chosen = random.Random(9989)
+
+    def near(domain: str) -> str:
+        labels = domain.split(".")
+        below = chosen.choices("abc", k=chosen.choice((0, 0, 1, 2)))
+        return ".".join(below + labels[chosen.randrange(len(labels)) :])
+
+    counts = {"pass": 0, "fail": 0, "none": 0}
+    for _ in range(4000):
+        base = ".".join(chosen.choices("abc", k=chosen.choice((1, 2, 3, 3, 4, 9, 12))))
+        names = {near(base) for _ in range(chosen.randrange(5))}
+        zone = {name: {"psd": chosen.choice("uuuuyn"), "adkim": chosen.choice("rrrs")} for name in names}
+        author, signer = near(base), near(base)
+        texts = [f"v=DMARC1; p=none; psd={tags['psd']}; adkim={tags['adkim']}" for tags in zone.values()]
+        records = {f"_dmarc.{name}": [text.encode()] for name, text in zip(zone, texts)}
+        found = evaluate(author.encode(), Identifiers([signer.encode()]), Zone(records)).result
+        organization, walk = organizational_domain(zone, author), tree_walk(zone, author)
+        record = walk.get(author) or walk.get(organization) or next(reversed(walk.values()), None)
+        relaxed = organizational_domain(zone, signer) == organization
+        aligned = author == signer or (record and record["adkim"] == "r" and relaxed)
+        expected = "none" if not record else "pass" if aligned else "fail"
+        assert found == expected, (author, signer, zone)
+        counts[expected] += 1
+    assert min(counts.values()) > 400, counts
 
 
 # A record of example.com, and the policy for mail from: example.com, mail.example.com, none.example.com.
