@@ -166,7 +166,7 @@ def _organization(domain: bytes, found: dict[bytes, Tags]) -> bytes:
         psd = tags.get(b"psd", b"u").lower()
         if psd == b"n":
             return name
-        if psd == b"y" and name != domain:
+        if psd == b"y":  # one label below, or the domain itself
             return b".".join(domain.split(b".")[-name.count(b".") - 2 :])
     return list(found)[-1] if found else domain
 

@@ -140,6 +140,20 @@ EXAMPLES = {
         "",
         Evaluated("fail", "reject", up("news.example.com")),
     ),
+    "4.7, aspf=s": Example(
+        "mail.example.com",
+        {"example.com": REJECT + b"; aspf=s"},
+        "",
+        "news.example.com",
+        Evaluated("fail", "reject", up("mail.example.com")),
+    ),
+    "4.7, adkim=s is not for SPF": Example(
+        "mail.example.com",
+        {"example.com": REJECT + b"; adkim=s"},
+        "",
+        "news.example.com",
+        Evaluated("pass", "reject", [*up("mail.example.com"), "news.example.com"]),
+    ),
     "11.8, an organization below another": Example(
         "evil.example.com",
         {"mail.example.com": REJECT + b"; psd=n", "example.com": REJECT},
@@ -409,6 +423,24 @@ def test_name_servers_that_fail(server: NameServer, name: str, expected: str) ->
     finally:
         server.broken = set()
     assert found.result == expected
+
+
+def test_no_rejection_if_others_may_see_an_aligned_signature(server: NameServer) -> None:
+    """It fails nevertheless."""
+    server.records = {"_dmarc.mail.example.com": [REJECT]}
+    resolver = Resolver(Server(server.address, server.port))
+    for identifiers, rejects in (
+        (Identifiers(), True),
+        (Identifiers([b"news.example.com"], [b"example.net"], [b"example.org"], [b"com.example"]), True),
+        (Identifiers([b"example.com"]), False),
+        (Identifiers(spf=[b"example.com"]), False),
+        (Identifiers(uncertain=[b"example.com"]), False),
+        (Identifiers(vouching=[b"example.com"]), False),
+        (Identifiers(vouching=[b"mail.example.com"]), False),
+        (Identifiers(vouching=[b"a.mail.example.com"]), False),
+    ):
+        found = evaluate(b"mail.example.com", identifiers, resolver)
+        assert (found.result, found.policy, found.rejects) == ("fail", "reject", rejects)
 
 
 def test_what_fails_does_not_matter_if_the_result_is_known(server: NameServer) -> None:

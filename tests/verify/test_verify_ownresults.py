@@ -80,6 +80,10 @@ VALUES = {
         " (@evil.example)",
         "",
     ),
+    "a sender that ends the only comment, a property": (
+        "mx.example.net; spf=none smtp.mailfrom=evil.example (x) smtp.auth=boss (@evil.example)",
+        "",
+    ),
     "a sender that ends a comment, a property": (
         "mx.example.net; spf=none (no SPF record) smtp.mailfrom=evil.example (envelope-from=x) smtp.auth=boss"
         " (@evil.example)",

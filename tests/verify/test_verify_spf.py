@@ -71,6 +71,7 @@ LOCAL_PARTS = (
     ("a@mail.example.com (", b"b+) y=@example.net"),
     ("a@mail.example.com(x", b"b+)@example.net"),
     ("<>(", b"b+)y=@example.net"),
+    ("a@mail.example.com (", b"b+); receiver=@example.net"),
     ("a@mail.example.com(x)x", b"b@example.net"),
     ("a@mail.example.com (x)x", b"b@example.net"),
     ("a@mail.example.com (x) y=", b"b@example.net"),
@@ -122,6 +123,10 @@ NOT_PASSED = {
     b"smtp.mailfrom=a@mail.example.com(x)x@evil.example",
     "results field, semicolon in an address": b"Authentication-Results: mx.example.net; spf=pass "
     b"smtp.mailfrom=a@mail.example.com;x@evil.example",
+    "a comment at the end": b"Received-SPF: pass identity=mailfrom; "
+    b"envelope-from=a@mail.example.com (@evil.example; receiver=b)",
+    "a sender without an at sign": b"Received-SPF: pass identity=mailfrom; "
+    b"envelope-from=mail.example.com; receiver=@evil.example",
     "HELO beside a sender": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; "
     b"envelope-from=a@x.example",
     "another identity": b"Received-SPF: pass identity=pra; envelope-from=a@mail.example.com",
