@@ -56,5 +56,9 @@ def _of_received_spf(value: bytes) -> str:
 def _domain(identity: str) -> Iterator[bytes]:
     """Yield the domain of an address, or of a name; none if there is none."""
     domain = identity.strip('"<>').rpartition("@")[2].rstrip(".").lower()
-    if domain:
-        yield to_a_labels(domain.encode())
+    try:
+        labels = to_a_labels(domain.encode())
+    except ValueError:  # too long
+        return
+    if labels:
+        yield labels

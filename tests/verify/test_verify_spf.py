@@ -129,6 +129,7 @@ NOT_PASSED = {
     b"envelope-from=mail.example.com; receiver=@evil.example",
     "HELO beside a sender": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; "
     b"envelope-from=a@x.example",
+    "a domain that is too long": b"Received-SPF: pass envelope-from=a@" + b"\xc3\xbc" * 9000,
     "another identity": b"Received-SPF: pass identity=pra; envelope-from=a@mail.example.com",
     "no domain recorded": b"Received-SPF: pass",
     "no domain recorded, null sender": b"Received-SPF: pass identity=mailfrom; envelope-from=<>",
