@@ -23,6 +23,7 @@ _WHITE_SPACE = b" \t\r\n"
 AT_ANY = b"*@"  # before a domain: every address in it
 AT_SUBDOMAINS = b"*@*."  # before a domain: every address in its subdomains
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CAPITALS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 # Short and long names of the options of a signature.
 LONG_NAMES = {
@@ -354,17 +355,21 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
     best = len(keys)
     needles = [b"\n" + key for key in keys]
     for_subdomains = [key.startswith(AT_SUBDOMAINS) for key in keys]
+    all_keys = b"".join(keys)
     start = -1  # offset of ``octets`` in the file
     octets = b"\n" + posix.pread(descriptor, CHUNK, 0)
     if octets.startswith(b"\n" + _BYTE_ORDER_MARK):
         octets = b"\n" * 4 + octets[4:]
     while True:
         at_end = len(octets) < CHUNK
-        octets = lower(octets + b"\n" if at_end else octets)
+        if at_end:
+            octets += b"\n"
         # Reading resumes at the last line end, so that a key and the white space after it are never split.
         line_end = octets.rfind(b"\n")
         end = line_end if line_end > 0 else len(octets) - 1
+        octets = _lower_for(octets, common_end)
         if octets.rfind(common_end) >= 0:
+            octets = _lower_for(octets, all_keys)
             # Few maps have such a pattern; the search for an asterisk costs next to nothing.
             no_pattern = b"*" not in octets or b"\n" + AT_SUBDOMAINS not in octets
             for rank in range(min(best + 1, len(keys))):
@@ -378,6 +383,20 @@ def _scan_once(descriptor: int, keys: "Sequence[bytes]", common_end: bytes) -> "
             return found
         start += line_end if line_end > 0 else len(octets)
         octets = posix.pread(descriptor, CHUNK, start)
+
+
+def _lower_for(octets: bytes, text: bytes) -> bytes:
+    """Return octets in lower case, or unchanged if it makes no difference to a search for parts of the text.
+
+    To search for each capital that the text could have costs half as much as the change of all octets.
+    """
+    if octets.isascii():
+        for capital in _CAPITALS.intersection(text.upper()):
+            if capital in octets:
+                break
+        else:
+            return octets
+    return lower(octets)
 
 
 def lower(octets: bytes) -> bytes:

@@ -135,10 +135,22 @@ def test_not_found(tmp_path: Path, octets: bytes, keys: list[bytes]) -> None:
     assert look_up(tmp_path, octets, *keys) is None
 
 
+def test_any_letter_in_upper_case(tmp_path: Path) -> None:
+    """The lookup changes a chunk to lower case only if it has one of the capitals that a key could have."""
+    address = b"zxcvb@qwrty.example"
+    keys = [address, b"*@qwrty.example", b"qwrty.example", b"*@*.example", b"example", b"."]
+    for key in keys[:-1]:
+        for at in range(len(key)):
+            written = key[:at] + key[at : at + 1].upper() + key[at + 1 :]
+            other = b"qwrty.examples x\nzxcvb@qwrty.exampl x"
+            assert look_up(tmp_path, other + b"\n" + written + b" dkim\n", *keys) == (key, "dkim", 3)
+
+
 def test_any_case_of_other_letters(tmp_path: Path) -> None:
     """Keys match in any case, and not the letters of US-ASCII alone."""
-    found = look_up(tmp_path, "BÜCHER.Example x\n".encode(), "bücher.example".encode())
-    assert found == ("bücher.example".encode(), "x", 1)
+    for written in ("BÜCHER.Example", "bÜcher.example"):
+        found = look_up(tmp_path, f"{written} x\n".encode(), "bücher.example".encode())
+        assert found == ("bücher.example".encode(), "x", 1)
 
 
 # Octets of a map; of each line that counts: number, offset, whether it continues an entry, key, value.
