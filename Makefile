@@ -1,7 +1,7 @@
 # make demo   sign a message with a throwaway key and verify it
 # make man    make the man pages again, from dkimpipe/man/*.md and the options of the commands
 # make test   everything: what the tests need, ruff, mypy, the whole test suite
-# make bench  what a message costs, beside other signers: tables, bars, a picture
+# make bench  what a message costs, beside other signers and verifiers: tables, bars, a picture
 # make server  a whole mail server with Dovecot and Roundcube, in a throwaway copy of a fresh Debian
 # make soak   what takes hours: faults, kills, load and fuzzing in their long form; it prints its counts
 
@@ -34,9 +34,12 @@ soak: debian $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[test,soak]'
 	$(VENV)/bin/python -m pytest -o python_files='soak_*.py' -s tests/soak
 
-# ROUNDS=n more or fewer rounds than 15; DKIMPROXY=path the source of DKIMproxy 1.4.1, to be measured, too.
+# ROUNDS=n more or fewer rounds than 15; PARTS=a,b some parts only; DKIMPROXY=path the source of DKIMproxy 1.4.1:
+# the documents compare with it, so they are written only if it and all parts are measured.
 bench: debian $(VENV)/installed
-	$(VENV)/bin/python tests/bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(DKIMPROXY),--dkimproxy $(DKIMPROXY))
+	$(if $(DKIMPROXY),@.ci/debian-packages libnet-server-perl)
+	$(VENV)/bin/python tests/bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS),--parts $(PARTS)) \
+	    $(if $(DKIMPROXY),--dkimproxy $(DKIMPROXY))
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -1,28 +1,56 @@
 """``make bench``: what a message costs with dkimpipe and with what users would take instead.
 
 All is measured side by side, in rounds in which each has its turn, so that ratios hold on a machine that is
-busy, too. It prints tables, and whether the bars are kept; it writes result.json, result.md and result.svg
-beside this file. Root is needed for the private Postfix.
+busy, too. It prints tables, and whether the bars are kept. If all parts are measured, and DKIMproxy, it
+writes result.json, result.md and result.svg, and the figures in README.md and tests/README.md. Root is needed
+for the name server and the private Postfix.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "lab"), str(HERE.parent.parent)]
 
-import mailflow  # noqa: E402
+import documents  # noqa: E402
+import names  # noqa: E402
 import picture  # noqa: E402
 import processes  # noqa: E402
-from figures import Bar, Figures, Table, as_json  # noqa: E402
+import scale  # noqa: E402
+from bars import BARS, DIMENSIONS, TABLES  # noqa: E402
+from figures import Figures, as_json  # noqa: E402
+from processes import Place  # noqa: E402
+from progress import Progress  # noqa: E402
+from ways import Server  # noqa: E402
 
-PARTS = ("message", "sizes", "maps", "postfix")
+# Each part, and of how many rounds one is measured: those that take long have fewer.
+PROCESSES: dict[str, tuple[Callable[[Place, int, Progress], Figures], int]] = {
+    "message": (processes.signing, 1),
+    "verify": (processes.verifying, 1),
+    "sizes": (scale.sizes, 3),
+    "maps": (scale.maps, 1),
+    "signatures": (scale.signatures, 1),
+    "fields": (scale.fields, 1),
+    "recipients": (scale.recipients, 1),
+}
+THROUGH_POSTFIX: dict[str, tuple[Callable[[Server, int], Figures], int]] = {
+    "postfix": (Server.postfix, 3),
+    "inbound": (Server.inbound, 3),
+    "concurrency": (Server.concurrency, 5),
+    "lists": (Server.lists, 5),
+}
+PARTS = (*PROCESSES, *THROUGH_POSTFIX)
+# Those that ask the name server.
+ASKING = {"verify", "sizes", "signatures", "fields", "inbound", "concurrency"}
 
 
 def main() -> int:
@@ -31,32 +59,65 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--parts", default=",".join(PARTS), help="of %(default)s")
     parser.add_argument("--dkimproxy", type=Path, help="the source of DKIMproxy 1.4.1")
-    parser.add_argument("--output", type=Path, default=HERE)
+    parser.add_argument("--output", type=Path, help="a directory for the results of any parts")
     options = parser.parse_args()
     parts = options.parts.split(",")
-    with tempfile.TemporaryDirectory(prefix="dkimpipe-bench-") as name:
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    progress = Progress()
+    figures = _measured(parts, options.rounds, options.dkimproxy, progress)
+    measured = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": _machine(),
+        "rounds": {part: _rounds(options.rounds, part) for part in figures},
+        "seconds": progress.took,
+    }
+    text = _text(figures, str(measured["machine"]))
+    print(text)
+    if options.output:
+        _write(options.output, text, figures, measured)
+    elif set(PARTS) == set(figures) and options.dkimproxy:
+        _write(HERE, text, figures, measured)
+        documents.update(figures, measured)
+    else:
+        print("bench: nothing written: that takes all parts and --dkimproxy, or --output", file=sys.stderr)
+    return int(any(bar.is_kept(figures) is False for bar in BARS if bar.part in figures))
+
+
+def _write(directory: Path, text: str, figures: Figures, measured: Mapping[str, object]) -> None:
+    (directory / "result.md").write_text(text + "\n")
+    (directory / "result.json").write_text(as_json(figures, measured))
+    (directory / "result.svg").write_text(picture.of(figures, DIMENSIONS))
+
+
+def _rounds(rounds: int, part: str) -> int:
+    return max(1, rounds // {**PROCESSES, **THROUGH_POSTFIX}[part][1])
+
+
+def _measured(parts: list[str], rounds: int, dkimproxy: Path | None, progress: Progress) -> Figures:
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory(prefix="dkimpipe-bench-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         directory.chmod(0o755)
-        place = processes.Place(directory)
-        figures: Figures = {}
-        if "message" in parts:
-            figures |= processes.one_message(place, options.rounds)
-        if "sizes" in parts:
-            figures |= processes.sizes(place, max(1, options.rounds // 3))
-        if "maps" in parts:
-            figures |= processes.maps(place, options.rounds)
-        if "postfix" in parts:
-            figures |= mailflow.through_postfix(place, max(1, options.rounds // 3), options.dkimproxy)
-    tables = [table for table in TABLES if table.part in figures]
-    bars = [bar for bar in BARS if bar.part in figures]
-    text = "\n".join(
-        [_machine(), "", *(table.text(figures) for table in tables), *(bar.text(figures) for bar in bars)]
-    )
-    print(text)
-    (options.output / "result.md").write_text(text + "\n")
-    (options.output / "result.json").write_text(as_json(figures))
-    (options.output / "result.svg").write_text(picture.of(figures))
-    return int(any(bar.is_kept(figures) is False for bar in bars))
+        place = Place(directory)
+        if not ASKING.isdisjoint(parts):
+            stack.enter_context(names.answering(directory / "names", place.records))
+        server = Server(place, dkimproxy, progress)
+        for part in filter(parts.__contains__, PARTS):
+            progress.part(part)
+            if part in PROCESSES:
+                figures |= PROCESSES[part][0](place, _rounds(rounds, part), progress)
+            else:
+                figures |= THROUGH_POSTFIX[part][0](server, _rounds(rounds, part))
+        progress.part("")
+    return figures
+
+
+def _text(figures: Figures, machine: str) -> str:
+    tables = [table.text(figures) for table in TABLES if table.part in figures]
+    dimensions = [each.text(figures) for each in DIMENSIONS if each.part in figures]
+    bars = [bar.text(figures) for bar in BARS if bar.part in figures]
+    return "\n".join([machine, "", *tables, *dimensions, *bars])
 
 
 def _machine() -> str:
@@ -64,46 +125,6 @@ def _machine() -> str:
     model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
     cores = len(os.sched_getaffinity(0))
     return f"{cores} cores, {model.strip() or platform.machine()}, Linux, Python {platform.python_version()}"
-
-
-TABLES = [
-    Table(
-        "message",
-        "One small message, whole process",
-        ("cpu", "wall", "memory", "instructions"),
-        "python3 -I -c pass",
-    ),
-    Table("sizes", "Messages of text", ("cpu", "memory"), "dkimpipe, 4 KB"),
-    Table("maps", "Lines in the senders file", ("cpu", "memory"), "1 line"),
-    Table(
-        "postfix",
-        "Through Postfix, 4 KB messages, 4 sessions",
-        ("rate", "cpu", "latency", "others"),
-        "copy and exec",
-    ),
-]
-
-# The figure of one, divided by that of another, is at most (or, below 0, at least) so much.
-BARS = [
-    Bar("message", "cpu", "dkimpipe, RSA-2048", "python3 -I -c pass", at_most=2.0),
-    Bar("message", "cpu", "dkimpy's dkimsign", "dkimpipe, RSA-2048", at_least=6.0),
-    Bar("message", "cpu", "Mail::DKIM", "dkimpipe, RSA-2048", at_least=4.0),
-    Bar("sizes", "cpu", "dkimpipe, 25 MB", "openssl dgst and cat, 25 MB", at_most=4.0),
-    Bar("sizes", "memory", "dkimpipe, 25 MB", "dkimpipe, 4 KB", within=3072),
-    Bar("maps", "cpu", "1,000,000 lines, index", "1 line", at_most=1.5),
-    Bar("postfix", "rate", "dkimpipe", "DKIMproxy, no XFORWARD", at_least=1.0),
-    Bar("postfix", "rate", "dkimpipe", "dkimpy in the filter", at_least=3.0),
-    Bar("postfix", "rate", "dkimpipe", "copy and exec", at_least=0.75),
-    Bar("postfix", "latency", "dkimpipe", "DKIMproxy, no XFORWARD", at_most=1.0),
-    Bar("postfix", "latency", "dkimpipe", "OpenDKIM, milter", at_most=1.0),
-    Bar("postfix", "rate", "dkimpipe, relay", "dkimpipe", at_least=1.35),
-    Bar("postfix", "rate", "dkimpipe, relay", "DKIMproxy", at_least=1.0),
-    Bar("postfix", "rate", "dkimpipe, relay", "DKIMproxy, no XFORWARD", at_least=1.0),
-    Bar("postfix", "rate", "dkimpipe, relay", "DKIMproxy, 20 processes", at_least=1.0),
-    Bar("postfix", "latency", "dkimpipe, relay", "DKIMproxy", at_most=1.0),
-    Bar("postfix", "latency", "dkimpipe, relay", "DKIMproxy, no XFORWARD", at_most=1.0),
-    Bar("postfix", "latency", "dkimpipe, relay", "OpenDKIM, milter", at_most=1.0),
-]
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from statistics import median
 from typing import NamedTuple
 
-# part -> name -> unit -> one figure a round
-Figures = dict[str, dict[str, dict[str, list[float]]]]
+Series = dict[str, list[float]]  # unit -> one figure a round
+Figures = dict[str, dict[str, Series]]  # part -> name -> series
 
 UNITS = {
     "cpu": ("CPU ms", 1000.0),
@@ -21,8 +22,8 @@ UNITS = {
 }
 
 
-def as_json(figures: Figures) -> str:
-    """Return all figures to six places, a line for each series."""
+def as_json(figures: Figures, measured: Mapping[str, object]) -> str:
+    """Return all figures to six places, a line for each series, and where and when they were measured."""
     rounded = {
         part: {
             name: {unit: [round(figure, 6) for figure in series] for unit, series in units.items()}
@@ -30,7 +31,14 @@ def as_json(figures: Figures) -> str:
         }
         for part, names in figures.items()
     }
-    return re.sub(r"\n *([-\d\]])", r" \1", json.dumps(rounded, indent=1)) + "\n"
+    text = json.dumps({"measured": measured, "figures": rounded}, indent=1)
+    return re.sub(r"\n *([-\d\]])", r" \1", text) + "\n"
+
+
+def value(figures: Figures, part: str, name: str, unit: str) -> float | None:
+    """Return a median in the unit that people read, None if it was not measured."""
+    series = figures.get(part, {}).get(name, {}).get(unit)
+    return median(series) * UNITS[unit][1] if series else None
 
 
 def ratio(figures: Figures, part: str, unit: str, name: str, other: str) -> float | None:
@@ -39,6 +47,12 @@ def ratio(figures: Figures, part: str, unit: str, name: str, other: str) -> floa
         return None
     one, two = (figures[part].get(each, {}).get(unit, []) for each in (name, other))
     return median(a / b for a, b in zip(one, two)) if one and two else None
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Return a table: its head, and its lines."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 class Table(NamedTuple):
@@ -52,14 +66,13 @@ class Table(NamedTuple):
     def text(self, figures: Figures) -> str:
         """Return it in Markdown."""
         units = [unit for unit in self.units if any(unit in each for each in figures[self.part].values())]
-        heads = [self.title, *(head for unit in units for head in (UNITS[unit][0], "ratio"))]
-        lines = [heads, ["---"] * len(heads)]
+        rows = [[self.title, *(head for unit in units for head in (UNITS[unit][0], "ratio"))]]
         for name, values in figures[self.part].items():
             cells = [name]
             for unit in units:
                 cells += self._cells(figures, unit, name, values.get(unit, []))
-            lines.append(cells)
-        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+            rows.append(cells)
+        return markdown(rows)
 
     def _cells(self, figures: Figures, unit: str, name: str, values: list[float]) -> list[str]:
         if not values:
@@ -67,6 +80,52 @@ class Table(NamedTuple):
         low, middle, high = (each(values) * UNITS[unit][1] for each in (min, median, max))
         against = ratio(figures, self.part, unit, name, self.reference)
         return [f"{middle:.1f} ({low:.1f} to {high:.1f})", f"{against:.2f}" if against else ""]
+
+    def brief(self, figures: Figures) -> str:
+        """Return it without ranges, and with the ratio of its first unit only."""
+        first, *others = [unit for unit in self.units if unit in ("cpu", "rate", "latency")]
+        rows = [[self.title, UNITS[first][0], "ratio", *(UNITS[unit][0] for unit in others)]]
+        for name in figures[self.part]:
+            against = ratio(figures, self.part, first, name, self.reference)
+            cells = [value(figures, self.part, name, unit) for unit in (first, *others)]
+            texts = ["" if each is None else f"{each:.1f}" for each in cells]
+            rows.append([name, texts[0], f"{against:.2f}" if against else "", *texts[1:]])
+        return markdown(rows)
+
+
+class Dimension(NamedTuple):
+    """Something that grows: its points, each with its label, and what is measured at each of them."""
+
+    part: str
+    title: str
+    unit: str
+    points: dict[int, str]
+    series: tuple[str, ...]
+
+    def name(self, series: str, point: int) -> str:
+        """Return the name of the figures of a point."""
+        return f"{series}, {self.points[point]}"
+
+    def tick(self, point: int) -> str:
+        """Return the label of a point on an axis: a size with its unit, otherwise the number."""
+        return self.points[point] if self.points[point].endswith("B") else f"{point:,}"
+
+    def line(self, figures: Figures, series: str, unit: str = "") -> dict[int, float]:
+        """Return the medians of a series by point, where it was measured."""
+        medians = {
+            point: value(figures, self.part, self.name(series, point), unit or self.unit)
+            for point in self.points
+        }
+        return {point: each for point, each in medians.items() if each is not None}
+
+    def text(self, figures: Figures) -> str:
+        """Return a table in Markdown: medians, a column for each point."""
+        lines = {series: self.line(figures, series) for series in self.series}
+        points = [point for point in self.points if any(point in line for line in lines.values())]
+        rows = [[f"{self.title}: {UNITS[self.unit][0]}", *(self.points[point] for point in points)]]
+        for series, line in filter(lambda item: item[1], lines.items()):
+            rows.append([series, *(f"{line[point]:.1f}" if point in line else "" for point in points)])
+        return markdown(rows)
 
 
 class Bar(NamedTuple):
@@ -100,6 +159,50 @@ class Bar(NamedTuple):
             if self.at_most
             else f"at least {self.at_least:g}"
         )
-        word = {True: "kept", False: "NOT KEPT", None: "not measured"}[self.is_kept(figures)]
         measured = f"{against:.2f}, " if against else ""
-        return f"- {self.unit} of {self.name} / {self.other}: {measured}{wanted}: {word}"
+        return f"- {self.unit} of {self.name} / {self.other}: {measured}{wanted}: {_word(self, figures)}"
+
+
+class Growth(NamedTuple):
+    """The cost must grow no faster than the work.
+
+    ``points``   three of the dimension; from the second to the third a unit of work must not cost more than
+                 ``at_most`` times what it cost from the first to the second
+    """
+
+    dimension: Dimension
+    series: str
+    points: tuple[int, int, int]
+    at_most: float
+
+    @property
+    def part(self) -> str:
+        """The part that has its figures."""
+        return self.dimension.part
+
+    def _measured(self, figures: Figures) -> float | None:
+        line = self.dimension.line(figures, self.series)
+        if not line.keys() >= set(self.points):
+            return None
+        first, second, third = self.points
+        # A difference of less than a twentieth is noise: what is level is not to be compared with nothing.
+        before = max(line[second] - line[first], line[first] / 20) / (second - first)
+        return (line[third] - line[second]) / (third - second) / before
+
+    def is_kept(self, figures: Figures) -> bool | None:
+        """Tell whether it is kept, None if it was not measured."""
+        measured = self._measured(figures)
+        return None if measured is None else measured <= self.at_most
+
+    def text(self, figures: Figures) -> str:
+        """Return it as a line: what is asked, what was measured."""
+        measured = self._measured(figures)
+        labels = [self.dimension.points[point] for point in self.points]
+        what = f"{self.dimension.unit} of {self.series} for more work"
+        span = f"{labels[1]} to {labels[2]} / {labels[0]} to {labels[1]}"
+        shown = "" if measured is None else f"{measured:.2f}, "
+        return f"- {what}, {span}: {shown}at most {self.at_most:g}: {_word(self, figures)}"
+
+
+def _word(bar: Bar | Growth, figures: Figures) -> str:
+    return {True: "kept", False: "NOT KEPT", None: "not measured"}[bar.is_kept(figures)]
