@@ -60,7 +60,7 @@ class Server:
     def lists(self, rounds: int) -> Figures:
         """Measure messages with one recipient to many."""
         ways = self._signers()
-        loads = {f", {label}": Load(8, 2, count, alone=0) for count, label in LISTS.points.items()}
+        loads = {f", {label}": Load(4, 2, count, alone=0) for count, label in LISTS.points.items()}
         return self._measured("lists", {name: ways[name] for name in LISTS.series}, loads, rounds)
 
     def _measured(self, part: str, ways: dict[str, Way], loads: dict[str, Load], rounds: int) -> Figures:

@@ -92,10 +92,10 @@ CEILINGS = {
 }
 
 
-def calls(command: list[str], trace: Path) -> dict[str, int]:
+def calls(command: list[str], trace: Path, message: bytes = MESSAGE) -> dict[str, int]:
     """Return how often a command, given a message, does each of these, counted by strace(1)."""
     strace = ["strace", "-f", "-o", str(trace)]
-    subprocess.run([*strace, *command], input=MESSAGE, capture_output=True, check=True)
+    subprocess.run([*strace, *command], input=message, capture_output=True, check=True)
     lines = [line.partition(" ")[2].strip() for line in trace.read_text().splitlines()]
     return {
         "system calls": sum("(" in line for line in lines),
@@ -226,3 +226,33 @@ def test_small_message_by_relay_against_sendmail(
         measured = ratio(by_relay, [*filter_, f"--sendmail={reads}", *TO_BOB], small, bar=1.1, pairs=9)
     report(f"one small message by relay, CPU time against a sendmail(1) that only reads: {measured:.2f}")
     assert measured <= 1.1
+
+
+# As things grow
+
+RECIPIENTS = [f"bob{number}@example.net" for number in range(1_000)]
+# What there is more of, a message, options and recipients, and system calls beside those of a small message.
+GROWTH: dict[str, tuple[bytes, list[str], int]] = {
+    "5,000 fields": (b"X-Field: short\n" * 5_000 + MESSAGE, [], 16),  # 6: two chunks
+    "1.6 MB": (MESSAGE + b"A line of text.\n" * 100_000, [], 140),  # 106: 25 chunks, and what cat(1) does
+    "1,000 recipients": (MESSAGE, RECIPIENTS, 16),  # 4
+    "1,000 recipients by relay": (MESSAGE, ["relay", *RECIPIENTS], 1_000),  # 180; one by one 2,000
+}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+@pytest.mark.parametrize("name", GROWTH)
+def test_system_calls_of_more_work(one_line: Path, tmp_path: Path, name: str, report: Report) -> None:
+    message, words, most = GROWTH[name]
+    reads = tmp_path / "sendmail"
+    reads.write_text("#!/bin/sh\nexec cat >/dev/null\n")
+    reads.chmod(0o755)
+    with Listener() as listener:
+        by_relay, recipients = words[:1] == ["relay"], [word for word in words if "@" in word]
+        back = f"--relay={listener.address}" if by_relay else f"--sendmail={reads}"
+        command = [*FASTEST, "--sender_map", str(one_line), back, *TO_BOB]
+        calls(command, tmp_path / "compiled")
+        small = calls(command, tmp_path / "small")["system calls"]
+        more = calls([*command, *recipients], tmp_path / "more", message)["system calls"] - small
+    report(f"{name}: {more} system calls more than a small message")
+    assert more <= most
