@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -62,8 +63,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="a directory for the results of any parts")
     options = parser.parse_args()
     parts = options.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if fault := _fault(parts, options.dkimproxy):
+        parser.error(fault)
     progress = Progress()
     figures = _measured(parts, options.rounds, options.dkimproxy, progress)
     measured = {
@@ -82,6 +83,20 @@ def main() -> int:
     else:
         print("bench: nothing written: that takes all parts and --dkimproxy, or --output", file=sys.stderr)
     return int(any(bar.is_kept(figures) is False for bar in BARS if bar.part in figures))
+
+
+def _fault(parts: list[str], dkimproxy: Path | None) -> str:
+    """Return what would end the run after a while, empty if nothing is known to."""
+    if unknown := set(parts) - set(PARTS):
+        return f"no such part: {', '.join(sorted(unknown))}"
+    if os.geteuid() and (needing := [part for part in parts if part in {*ASKING, *THROUGH_POSTFIX}]):
+        return f"only root can measure {', '.join(needing)}"
+    if dkimproxy:
+        command = ["/usr/bin/perl", f"-I{dkimproxy}/lib", "-c", str(dkimproxy / "scripts/dkimproxy.out")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"DKIMproxy cannot be run: {done.stderr.splitlines()[0]}"
+    return ""
 
 
 def _write(directory: Path, text: str, figures: Figures, measured: Mapping[str, object]) -> None:

@@ -60,10 +60,22 @@ def test_verifiers_and_a_line_in_one_round(tmp_path: Path) -> None:
     assert all(len(line.attrib["points"].split()) == 4 for line in lines)
 
 
-def test_no_such_part() -> None:
-    command = [sys.executable, str(BENCH), "--parts=message,masage"]
+# Options, and the error that ends the run at once.
+FAULTS = {
+    "part": ("--parts=message,masage", "no such part: masage"),
+    "DKIMproxy": (
+        "--dkimproxy=/nonexistent",
+        "DKIMproxy cannot be run: Can't open perl script "
+        '"/nonexistent/scripts/dkimproxy.out": No such file or directory',
+    ),
+}
+
+
+@pytest.mark.parametrize(("option", "error"), FAULTS.values(), ids=FAULTS)
+def test_a_run_that_would_fail_does_not_begin(option: str, error: str) -> None:
+    command = [sys.executable, str(BENCH), "--parts=message", option]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "make bench: error: no such part: masage")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"make bench: error: {error}")
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
