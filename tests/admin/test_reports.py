@@ -79,16 +79,40 @@ DIALECTS = {
         [record("192.0.2.1", 7, OURS, SPF)],
     ),
     "mailru": (
-        ("Mail.Ru", "987654321", "example.com", "none", MONDAY, MONDAY + 86400),
-        [record("192.0.2.1", 1, OURS, SPF), record("192.0.2.2", 2, (), SPF, "spf")],
+        ("Mail.Ru", "123456789012345678901793664000", "example.com", "reject", MONDAY, MONDAY + 86400),
+        [
+            record("192.0.2.1", 1, OURS, SPF),
+            record("203.0.113.9", 2, (), ("example.com", "softfail"), "no", disposition="reject"),
+        ],
     ),
     "gmx": (
-        ("GMX", "abc@gmx.net", "example.com", "quarantine", MONDAY, MONDAY + 86400),
+        ("GMX", "0123456789abcdef0123456789abcdef", "example.com", "quarantine", MONDAY, MONDAY + 86399),
         [record("192.0.2.1", 5, OURS, SPF, envelope_from="example.com")],
     ),
     "fastmail": (
-        ("Fastmail Pty Ltd", "55", "example.com", "none", MONDAY, MONDAY + 86400),
-        [record("192.0.2.1", 4, (Dkim("example.com", "", "pass"), Dkim("x.test", "k", "pass")), SPF)],
+        ("FastMail Pty Ltd", "102675056", "example.com", "none", MONDAY, MONDAY + 86399),
+        [record("192.0.2.1", 4, (*OURS, Dkim("x.test", "k", "pass")), SPF, envelope_from="example.com")],
+    ),
+    "amazon": (
+        ("AMAZON-SES", "01234567-89ab-cdef-0123-456789abcdef", "example.com", "none", MONDAY, MONDAY + 86400),
+        [
+            record(
+                "192.0.2.1", 4, (Dkim("amazonses.com", "", "pass"), Dkim("example.com", "", "pass")),
+                ("us-west-2.amazonses.com", "pass"), "dkim", "us-west-2.amazonses.com",
+            )
+        ],
+    ),
+    "aol": (
+        ("AOL", "example.com_1793664000", "example.com", "reject", MONDAY, MONDAY + 86400),
+        [record("192.0.2.1", 6, (Dkim("example.com", "", "pass"),), SPF)],
+    ),
+    "mimecast": (
+        ("Mimecast", "0123456789abcdef" * 4, "example.com", "reject", MONDAY, MONDAY + 86399),
+        [record("192.0.2.1", 1, OURS, SPF)],
+    ),
+    "alphabetical": (
+        ("Mail.Ru", "987654321", "example.com", "none", MONDAY, MONDAY + 86400),
+        [record("192.0.2.1", 1, OURS, SPF), record("192.0.2.2", 2, (), SPF, "spf")],
     ),
     "rspamd": (
         ("Réseau", "r.1", "example.com", "none", MONDAY, MONDAY + 86400),
@@ -121,6 +145,16 @@ def test_utf_16_and_a_prefix() -> None:
     text = text.replace("UTF-8", "UTF-16").replace("<feedback>", '<d:feedback xmlns:d="urn:x">')
     text = text.replace("</feedback>", "</d:feedback>")
     assert len(read(text.encode("utf-16"))[1]) == 1
+
+
+def test_elements_of_extensions_are_ignored() -> None:
+    """They have a prefix of their own, or declare another namespace; RFC 7489's schema has one for the root."""
+    text = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))]).decode()
+    foreign = '<x:row><x:count>9</x:count></x:row><row xmlns="urn:y"><count>9</count></row>'
+    text = text.replace("<feedback>", '<d:feedback xmlns:d="urn:d" xmlns:x="urn:x">')
+    text = text.replace("</feedback>", "</d:feedback>").replace("<policy_published>", '<policy_published xmlns="">')
+    assert read(text.replace("</record>", f"{foreign}</record>").encode())[1] == read(text.encode())[1]
+    assert read(text.encode())[1][0].messages == 1
 
 
 def test_the_domain_of_from_may_be_missing(tmp_path: Path) -> None:
@@ -191,11 +225,26 @@ TLS_DIALECTS = {
                        "summary": {"total-successful-session-count": 4, "total-failure-session-count": 0}}]},
         [("no-policy-found", "example.com", 4, 0, ())],
     ),
-    "microsoft: several policies": (
-        {"policies": [{"policy": {"policy-type": kind, "policy-string": [], "policy-domain": "example.com"},
-                       "summary": {"total-successful-session-count": 1, "total-failure-session-count": 0},
-                       "failure-details": None} for kind in ("sts", "tlsa")]},
+    "microsoft: several policies, TLSA records as JSON in a string": (
+        {"report-id": "133925885310113267+example.com", "policies": [
+            {"policy": {"policy-type": kind, "policy-string": [text], "policy-domain": "example.com"},
+             "summary": {"total-successful-session-count": 1, "total-failure-session-count": 0}}
+            for kind, text in (("sts", "version: STSv1"), ("tlsa", '["3 1 1 6007EEE5","3 1 1 837C773D"]'))]},
         [("sts", "example.com", 1, 0, ()), ("tlsa", "example.com", 1, 0, ())],
+    ),
+    "microsoft: a failure without servers": (
+        {"policies": [{"policy": {"policy-type": "sts", "policy-domain": "example.com"},
+                       "summary": {"total-successful-session-count": 0, "total-failure-session-count": 3},
+                       "failure-details": [{"result-type": "sts-policy-fetch-error",
+                                            "failed-session-count": 3}]}]},
+        [("sts", "example.com", 0, 3, (("sts-policy-fetch-error", "", "", 3),))],
+    ),
+    "nothing where something may be": (
+        {"contact-info": None,
+         "policies": [{"policy": {"policy-type": "sts", "policy-string": None, "policy-domain": "example.com"},
+                       "summary": {"total-successful-session-count": 1, "total-failure-session-count": 0},
+                       "failure-details": None}]},
+        [("sts", "example.com", 1, 0, ())],
     ),
     "counts that are missing": (
         {"policies": [{"policy": {"policy-type": "sts", "policy-domain": "example.com"}, "summary": {}}]},
@@ -254,6 +303,8 @@ SHAPES: dict[str, tuple[bytes, list[bytes]]] = {
     "one part, base64 text/xml": (single(XML, "text/xml"), [XML]),
     "one part, quoted-printable": (single(XML, "text/xml", "quoted-printable"), [XML]),
     "mixed": (packed(XML), [XML]),
+    "mimecast: a line end after gzip": (mail(gzip.compress(XML) + b"\r\n"), [XML]),
+    "two members of gzip, then zeros": (mail(gzip.compress(XML[:9]) + gzip.compress(XML[9:]) + b"\0" * 9), [XML]),
     "mixed, zip": (mail(zipped(XML), "application/x-zip-compressed"), [XML]),
     "several reports": (
         mixed(MIMEApplication(gzip.compress(XML)), MIMEApplication(zipped(XML))).as_bytes(),

@@ -1,8 +1,9 @@
 """DMARC aggregate reports: RFC 9990, RFC 7489 appendix C, and what the senders of reports make of them.
 
 The XML is read by expat in pieces, so memory does not grow with the report. There are no entities to expand:
-a document type declaration is refused, which none of these formats has. Elements may be in any namespace, in
-any order and in any case; unknown ones are ignored, and cost nothing.
+a document type declaration is refused, which none of these formats has. Elements may be in any order and in
+any case. Unknown ones are ignored, and cost nothing: so are those of other namespaces, which extensions use
+(RFC 9990 section 4). The report is in the namespace of its root, whichever that is, or in none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MANY = 100  # signatures, results of SPF, or reasons of one record
 _LONGEST_TAG = 1 << 20  # octets, also of a comment: expat keeps it in memory
 _NAMES = 1000  # of elements and attributes: expat remembers each
 _CHUNK = 1 << 16
-_EARLIEST, _LATEST = 1_300_000_000, 1 << 33  # seconds since 1970: before DMARC; milliseconds
+_EARLIEST, _LATEST = 10**8, 1 << 33  # seconds since 1970; the examples of RFC 9990 are about 1979
 _LONGEST_NAME = 100  # characters of an organisation, which is shown
 _MOST = 1 << 40  # messages
 # Results as receivers write them, by what RFC 8601 calls them.
@@ -44,6 +45,7 @@ _VALUES = {
     "record/identifiers/header_from",
     "record/identifiers/envelope_from",
 }
+_FOREIGN = ":"  # for the name of an element in another namespace
 _IN_LISTS = ("domain", "selector", "result", "type")
 _LISTS = ("record/auth_results/dkim", "record/auth_results/spf", "record/row/policy_evaluated/reason")
 
@@ -98,6 +100,7 @@ class Reader:
         self._values: dict[str, str] = {}
         self._lists: dict[str, list[dict[str, str]]] = {}
         self._names: set[str] = set()
+        self._root = ("", "")  # its prefix, and the namespace that it declares
         self._silence = 0  # octets since the last event
         self._records: list[Record] = []
 
@@ -139,12 +142,16 @@ class Reader:
         self._names.update(attributes)
         if len(self._names) > _NAMES:
             raise Unreadable(f"more than {_NAMES:,} kinds of elements")
-        name = name.rpartition(":")[2].lower()
-        if not self._path and name != "feedback":
-            raise Unreadable(f"XML, but not a report: <{one_line(name[:40])}>")
+        prefix, _, local = name.lower().rpartition(":")
+        namespace = attributes.get("xmlns", "")
+        if not self._path:
+            if local != "feedback":
+                raise Unreadable(f"XML, but not a report: <{one_line(local[:40])}>")
+            self._root = prefix, namespace
         if len(self._path) == _DEEPEST:
             raise Unreadable(f"elements more than {_DEEPEST} deep")
-        self._path.append(name)
+        is_own = prefix in ("", self._root[0]) and namespace in ("", self._root[1])
+        self._path.append(local if is_own else _FOREIGN)
         self._text, self._length = [], 0
         if self._path[1:] == ["record"]:
             self._values, self._lists = {}, {}

@@ -32,6 +32,7 @@ _NESTED = 3  # gzip or zip, one in another
 _MEMBERS = 100  # of a zip file
 _PARTS = 200  # of a mail
 _SHOWN = 100  # characters of a name from outside
+_GZIP = b"\x1f\x8b"
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -275,11 +276,16 @@ def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[byt
 
 
 def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the octets of all members of a gzip file (RFC 1952); zeros after them are padding."""
+    """Yield the octets of all members of a gzip file (RFC 1952).
+
+    What follows them and is not another member is ignored, as gzip(1) does: Mimecast adds a line end.
+    """
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     for chunk in chunks:
-        while chunk.strip(b"\0") if unpacker.eof else chunk:
+        while chunk:
             if unpacker.eof:
+                if not chunk.startswith(_GZIP[:1]):
+                    return
                 unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
             try:
                 octets = unpacker.decompress(chunk, _CHUNK)
@@ -303,7 +309,7 @@ def _kind(first: bytes) -> str:
 
 
 def _is_compressed(first: bytes) -> bool:
-    return first.startswith((b"\x1f\x8b", b"PK\x03\x04"))
+    return first.startswith((_GZIP, b"PK\x03\x04"))
 
 
 def _chunks(first: bytes, file: io.BufferedReader) -> Iterator[bytes]:
