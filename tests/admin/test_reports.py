@@ -152,7 +152,9 @@ def test_elements_of_extensions_are_ignored() -> None:
     text = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))]).decode()
     foreign = '<x:row><x:count>9</x:count></x:row><row xmlns="urn:y"><count>9</count></row>'
     text = text.replace("<feedback>", '<d:feedback xmlns:d="urn:d" xmlns:x="urn:x">')
-    text = text.replace("</feedback>", "</d:feedback>").replace("<policy_published>", '<policy_published xmlns="">')
+    text = text.replace("</feedback>", "</d:feedback>").replace(
+        "<policy_published>", '<policy_published xmlns="">'
+    )
     assert read(text.replace("</record>", f"{foreign}</record>").encode())[1] == read(text.encode())[1]
     assert read(text.encode())[1][0].messages == 1
 
@@ -304,7 +306,10 @@ SHAPES: dict[str, tuple[bytes, list[bytes]]] = {
     "one part, quoted-printable": (single(XML, "text/xml", "quoted-printable"), [XML]),
     "mixed": (packed(XML), [XML]),
     "mimecast: a line end after gzip": (mail(gzip.compress(XML) + b"\r\n"), [XML]),
-    "two members of gzip, then zeros": (mail(gzip.compress(XML[:9]) + gzip.compress(XML[9:]) + b"\0" * 9), [XML]),
+    "two members of gzip, then zeros": (
+        mail(gzip.compress(XML[:9]) + gzip.compress(XML[9:]) + b"\0" * 9),
+        [XML],
+    ),
     "mixed, zip": (mail(zipped(XML), "application/x-zip-compressed"), [XML]),
     "several reports": (
         mixed(MIMEApplication(gzip.compress(XML)), MIMEApplication(zipped(XML))).as_bytes(),

@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 from reporting import MONDAY, Flow, mail, packed, report, zipped
 
+from dkimpipe.admin.reports import store
+from dkimpipe.admin.reports.documents import from_path
+
 XML = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))] * 3)
 # Octets; Python and its modules take 18 MiB. JSON, zip files and mail are kept in memory, XML is not.
 MEMORY = 96 << 20
@@ -184,6 +187,79 @@ def test_one_line_and_nothing_stored(make: Callable[[], bytes], cause: str, tmp_
     assert done.stdout.split()[-1] == b"78"
     assert rows(database) == [0, 0, 0, 0, 1]
     assert_flat(done)
+
+
+def archive(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as found:
+        for name, octets in members.items():
+            found.writestr(name, octets)
+    return file.getvalue()
+
+
+def zips(count: int) -> bytes:
+    octets = XML
+    for _ in range(count):
+        octets = zipped(octets, "r.zip")
+    return octets
+
+
+DOCTYPE = "XML with a document type declaration"
+NUMBER = "is not a number of messages"
+# What a parser might follow, resolve or misread. The octets of a file, and why they are not a report.
+ATTACKS = {
+    "external entity": (
+        b'<!DOCTYPE f [<!ENTITY x SYSTEM "file:///etc/passwd">]><feedback><org_name>&x;</org_name></feedback>',
+        DOCTYPE,
+    ),
+    "parameter entity": (b'<!DOCTYPE f [<!ENTITY % x SYSTEM "http://127.0.0.1/x"> %x;]><feedback/>', DOCTYPE),
+    "external document type": (b'<!DOCTYPE feedback SYSTEM "http://127.0.0.1/x.dtd"><feedback/>', DOCTYPE),
+    "entity that is not declared": (b"<feedback>&x;</feedback>", "XML, line 1: undefined entity"),
+    "UTF-7": (XML.replace(b"UTF-8", b"UTF-7"), "XML: multi-byte encodings are not supported"),
+    "zip in zip in ...": (zips(4), "compressed more than 3 times"),
+    "two documents": (XML + XML, "XML, line 7: junk after document element"),
+    "count with a sign": (XML.replace(b"<count>1<", b"<count>+1<"), f"count '+1' {NUMBER}"),
+    "count in other digits": (
+        XML.replace(b"<count>1<", "<count>\u0661<".encode()),
+        f"count '\u0661' {NUMBER}",
+    ),
+    "count of another namespace": (
+        XML.replace(b"<count>1</count>", b'<x:count xmlns:x="urn:x">1</x:count>'),
+        f"count '' {NUMBER}",
+    ),
+    "XML of another kind": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "XML, but not a report: <svg>"),
+}
+
+
+@pytest.mark.parametrize(("octets", "cause"), ATTACKS.values(), ids=ATTACKS)
+def test_attacks_are_not_reports(octets: bytes, cause: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(octets)
+    with store.Store(store.IN_MEMORY) as base:
+        faults = store.add_all(base, from_path(tmp_path / "file"), MONDAY)
+        assert ([fault.cause for fault in faults], base.latest()) == ([cause], 0)
+
+
+# The octets of a file, and the messages of each report in it.
+HARMLESS = {
+    "zip in zip in zip": (zips(3), [3]),
+    "names that lead elsewhere": (archive(**{"../../x": XML, "/x": XML.replace(b"google", b"b")}), [3, 3]),
+    "garbage after gzip": (gzip.compress(XML) + b"garbage" * 100_000, [3]),
+    "10,000 records of one address": (XML.replace(b"</record>", b"</record>" + b"".join(
+        XML.partition(b"</policy_published>\n")[2].splitlines(keepends=True)[:1]) * 3333, 3), [10_002]),
+    "no records": (report([]), [0]),
+    "text that looks like markup": (XML.replace(b"google.com<", b"<![CDATA[<b>]]><"), [3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("octets", "messages"), HARMLESS.values(), ids=HARMLESS)
+def test_oddities_are_read(octets: bytes, messages: list[int], tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(octets)
+    with store.Store(store.IN_MEMORY) as base:
+        assert store.add_all(base, from_path(tmp_path / "file"), MONDAY) == []
+        for number, count in enumerate(messages):
+            records = base.records(store.Which(number, number + 1, 0))
+            assert sum(each.record.messages for each in records) == count
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def deep() -> bytes:
