@@ -148,7 +148,7 @@ def test_utf_16_and_a_prefix() -> None:
 
 
 def test_elements_of_extensions_are_ignored() -> None:
-    """They have a prefix of their own, or declare another namespace; RFC 7489's schema has one for the root."""
+    """They have a prefix of their own, or declare another namespace."""
     text = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))]).decode()
     foreign = '<x:row><x:count>9</x:count></x:row><row xmlns="urn:y"><count>9</count></row>'
     text = text.replace("<feedback>", '<d:feedback xmlns:d="urn:d" xmlns:x="urn:x">')
@@ -243,7 +243,7 @@ TLS_DIALECTS = {
     ),
     "nothing where something may be": (
         {"contact-info": None,
-         "policies": [{"policy": {"policy-type": "sts", "policy-string": None, "policy-domain": "example.com"},
+         "policies": [{"policy": {"policy-type": "sts", "policy-domain": "example.com", "mx-host": None},
                        "summary": {"total-successful-session-count": 1, "total-failure-session-count": 0},
                        "failure-details": None}]},
         [("sts", "example.com", 1, 0, ())],
