@@ -23,7 +23,7 @@ UNSIGNED = "unsigned"  # from a server of ours, without our signature
 ALTERED = "altered"  # on the way, by a mailing list or a forwarder
 SERVICE = "service"  # from a server that answers for it in another name
 FORGED = "forged"  # from a server with nothing to show for itself
-_NOT_JUDGED = ("permerror", "temperror")  # of a signature: the key was not found, or is not valid
+NOT_JUDGED = ("permerror", "temperror")  # of a signature: the key was not found, or is not valid
 
 
 @dataclass
@@ -148,7 +148,7 @@ def explain(record: Record, own: frozenset[str]) -> tuple[str, str]:
     """Return why a record has no valid, aligned signature, and the name of its source."""
     ours = _ours(record)
     from_us = is_own(record, own)
-    if ours and (from_us or all(each.result in _NOT_JUDGED for each in ours)):
+    if ours and (from_us or all(each.result in NOT_JUDGED for each in ours)):
         return FAILED, ours[0].selector
     if from_us:
         return UNSIGNED, record.ip

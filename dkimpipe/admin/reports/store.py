@@ -18,6 +18,7 @@ from dkimpipe.admin.reports.documents import JSON, Document, Fault, Unreadable
 from dkimpipe.admin.reports.tls import Failure
 from dkimpipe.errors import ConfigError, one_line
 
+DATABASE = Path("/var/lib/dkimpipe/reports.db")
 IN_MEMORY = Path(":memory:")
 _VERSION = 1
 _WAIT = 60.0  # seconds for another process

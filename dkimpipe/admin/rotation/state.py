@@ -44,6 +44,7 @@ class Key:
     ``replaces``   the pair that it replaces when it becomes active
     ``switching``  the replacement is in progress, one map after another
     ``zone``       the zone of its records, if the names of its records are aliases (CNAME) of names in it
+    ``trial``      it signs, but is not final: receivers have yet to report its signatures as valid
     """
 
     selector: str
@@ -56,6 +57,7 @@ class Key:
     replaces: list[str] = field(default_factory=list)
     switching: bool = False
     zone: str = ""
+    trial: bool = False
 
     @property
     def pair(self) -> Pair:
@@ -63,7 +65,8 @@ class Key:
         return Pair(self.selector, self.keyfile)
 
     def enter(self, state: str, now: int) -> None:
-        """Enter another state."""
+        """Enter another state, or the same again."""
+        self.trial = self.trial and state == self.state
         self.state, self.since, self.switching = state, now, False
 
 
@@ -108,8 +111,9 @@ def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
     """Save the keys for the next run, atomically, if they are not saved already. Raises OSError."""
     values = [{**asdict(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
     for each in values:
-        if not each["zone"]:  # as in the files of earlier versions
-            del each["zone"]
+        for name in ("zone", "trial"):
+            if not each[name]:  # as in the files of earlier versions
+                del each[name]
     saved = {"maps": list(map(os.path.abspath, maps)), "keys": values}
     octets = json.dumps(saved, indent=2).encode() + b"\n"
     path, status = directory / NAME, directory.stat()
@@ -130,6 +134,8 @@ def _key(values: dict[str, Any]) -> Key:
         raise ValueError(f"invalid 'replaces': {key.replaces!r}")
     if type(key.wait) is not int or key.wait < 0 or type(key.switching) is not bool:
         raise ValueError(f"invalid 'wait' or 'switching': {key.wait!r}, {key.switching!r}")
+    if type(key.trial) is not bool or (key.trial and not key.replaces):
+        raise ValueError(f"invalid 'trial': {key.trial!r}")
     if key.zone and not is_domain(key.zone.encode()):
         raise ValueError(f"invalid 'zone': {key.zone!r}")
     key.since = calendar.timegm(time.strptime(_string(key.since), _TIME))

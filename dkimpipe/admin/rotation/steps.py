@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Callable, NamedTuple, TextIO
+from typing import Callable, TextIO
 
 from dkimpipe import publickey
 from dkimpipe.admin import atomic, newkey
@@ -17,56 +17,20 @@ from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding
 from dkimpipe.admin.maps import edit, entries
 from dkimpipe.admin.maps.edit import Pair
-from dkimpipe.admin.maps.entries import Use
 from dkimpipe.admin.maps.lint import EntryLint
-from dkimpipe.admin.rotation import selectors, state
+from dkimpipe.admin.reports.own import own_addresses
+from dkimpipe.admin.rotation import selectors, state, trial
 from dkimpipe.admin.rotation.records import KeyRecords, errors
 from dkimpipe.admin.rotation.selectors import NoneFree
 from dkimpipe.admin.rotation.selectors import domain_of as _domain
 from dkimpipe.admin.rotation.selectors import timestamp as _timestamp
 from dkimpipe.admin.rotation.state import WAITING, Key
+from dkimpipe.admin.rotation.trial import Outcome
+from dkimpipe.admin.rotation.uses import Uses, signing_pairs
 from dkimpipe.config import Settings
-from dkimpipe.errors import ConfigError, NotSigned, Trouble, one_line
+from dkimpipe.errors import ConfigError, Trouble, one_line
 from dkimpipe.files import exists, why
 from dkimpipe.keys import read_key
-
-
-class _Use(NamedTuple):
-    """The signatures that use a pair of selector and key file.
-
-    ``signatures``  by the name of the record that they need
-    ``varying``     the reasons why further record names are unknown: they depend on the sender
-    """
-
-    signatures: dict[str, list[Use]]
-    varying: set[str]
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the records that they need."""
-        return set(self.signatures)
-
-
-def _signing_pairs(settings: Settings) -> dict[Pair | None, _Use]:
-    """Return the pairs in the maps; None is for signatures with a selector or key from the conf file.
-
-    Raises ConfigError for the first error: an entry that cannot be parsed may sign as well.
-    """
-    maps = entries.maps(settings)
-    uses: dict[Pair | None, _Use] = {}
-    found_lines = entries.expanded(entries.lines(settings), settings)
-    for line, signature, use in entries.outcomes(found_lines, settings):
-        if isinstance(use, ConfigError):
-            raise use
-        pair = edit.pair(signature) if signature and line.place.path in maps else None
-        found = uses.setdefault(pair, _Use({}, set()))
-        if signature and edit.has_macros(signature):
-            found.varying.add(f"{line.place}: s= or key= has macros: one line, but many keys")
-        if isinstance(use, NotSigned):
-            found.varying.add(str(use))
-        else:
-            found.signatures.setdefault(use.name, []).append(use)
-    return uses
 
 
 class Run:
@@ -77,7 +41,7 @@ class Run:
         self._settings = settings
         self._maps = list(entries.named_maps(settings))
         self._files = entries.files(settings)
-        self._signing = _signing_pairs(settings)
+        self._signing = signing_pairs(settings)
         self._now = now
         self._keys = state.load(options.directory, self._maps)
         self._records = KeyRecords(options)
@@ -110,7 +74,8 @@ class Run:
 
     def _print_states(self) -> None:
         for key in filter(self._is_selected, self._keys):
-            print(f"{key.state:<10} since {_timestamp(key.since)}: {_names(key)}, {key.keyfile}")
+            final = ", on trial" if key.trial else ""
+            print(f"{key.state:<10} since {_timestamp(key.since)}: {_names(key)}, {key.keyfile}{final}")
         for reason in sorted(reason for use in self._signing.values() for reason in use.varying):
             print(f"never       {reason}")
 
@@ -283,34 +248,84 @@ class Run:
         return bool(more)
 
     def _switch(self, key: Key) -> None:
-        """Put a key into the maps, which are read again in case they were edited in the meantime."""
+        """Start signing with a key; with ``--reports`` it is on trial."""
         old = Pair(*key.replaces)
+        self._replace(old, key)
+        key.enter("active", self._now)
+        key.trial = self._options.reports
+        final = "; it is final once receivers report valid signatures" if key.trial else ""
+        print(f"{_names(key)}: signs from now on, replacing s={old.selector}{final}")
+        for other in self._keys:
+            if other.pair == old:
+                other.enter("retiring", self._now)
+
+    def _replace(self, old: Pair, key: Key) -> None:
+        """Put a key into the maps, which are read again in case they were edited in the meantime."""
         before = {path: Path(path).read_bytes() for path in entries.maps(self._settings)}
-        use = _signing_pairs(self._settings).get(old, _Use({}, set()))
+        use = signing_pairs(self._settings).get(old, Uses({}, set()))
         for reason in sorted(use.varying):
             hint = "give it a d=, or a separate selector and key"
             raise ConfigError(f"{_names(key)}: cannot replace s={old.selector}: {reason}", hint)
         if not {publickey.record_name(key.selector, _domain(name)) for name in use.names} <= set(key.names):
             raise ConfigError(f"{self._files}: changed in the meantime", "try again")
         if not self._options.dry_run:
-            key.switching = True
+            key.switching = key.state in WAITING
             self._save()
             for path, octets in before.items():
                 edit.replace(path, octets, old, key.pair)
-        print(f"{_names(key)}: signs from now on, replacing s={old.selector}")
-        key.enter("active", self._now)
-        for other in self._keys:
-            if other.pair == old:
-                other.enter("retiring", self._now)
 
     def _active(self, key: Key) -> None:
         """Save the value of the records, which outlive the key file, and report incorrect records."""
         key.value = publickey.record_value(key.keyfile)
         self._report_errors(errors(self._records.publish(self._needs(key), key.zone)))
+        if key.trial and self._options.reports:
+            self._judge(key, trial.outcome(self._options.database, key, own_addresses()))
+
+    def _judge(self, key: Key, found: Outcome) -> None:
+        """End the trial of a key if receivers report valid signatures, or if none reports anything."""
+        if found.invalid:
+            back = "" if self._options.auto_back else f"\nto return to s={key.replaces[0]}: --auto-back"
+            what = f"{_names(key)}: signatures reported as invalid by {', '.join(found.invalid)}"
+            self._report_errors([Finding(what, f"dkimpipe check --dns{back}")])
+            if self._options.auto_back:
+                self._switch_back(key)
+        elif found.valid >= set(key.names):
+            print(f"{_names(key)}: final: signatures reported as valid by {', '.join(found.by)}")
+            key.trial = False
+        elif self._now - key.since >= self._options.reports_within:
+            silent = ", ".join(name for name in key.names if name not in found.valid)
+            what = f"{silent}: final, although nobody has reported on it since {_timestamp(key.since)}"
+            hint = (
+                "reports come to rua= of the DMARC record, and into the database by dkimpipe reports --store"
+            )
+            _print([Finding(what, hint)])
+            key.trial = False
+
+    def _switch_back(self, key: Key) -> None:
+        """Sign with the key before again, if its records are still in DNS. Raises ConfigError.
+
+        A killed run needs no note: the next one sees which key signs in which map, and the same reports.
+        """
+        selector, keyfile = key.replaces
+        old = next((each for each in self._keys if each.pair == (selector, keyfile)), None)
+        if old is None or old.state == "revoked" or not exists(keyfile) or self._is_file_lost(old):
+            raise ConfigError(f"{_names(key)}: cannot return to s={selector}: its key or record is gone")
+        value = publickey.record_value(keyfile)
+        needs = {
+            publickey.record_name(selector, _domain(name)): [need_of(use, value) for use in uses]
+            for name, uses in self._signing[key.pair].signatures.items()
+        }
+        for error in errors(self._records.faults(needs, old.zone)):
+            raise ConfigError(f"{_names(key)}: cannot return to s={selector}: {error.what}", error.hint)
+        old.names = sorted({*old.names, *needs})
+        self._replace(key.pair, old)
+        key.enter("retiring", self._now)
+        old.enter("active", self._now)
+        print(f"{_names(old)}: signs again, replacing s={key.selector}")
 
     def _retiring(self, key: Key) -> None:
         """Withdraw the records once no mail in transit needs them."""
-        if self._now - key.since < self._options.keep:
+        if self._now - key.since < self._options.keep or self._may_return(key):
             return
         names = [name for name in key.names if not self._is_needed(name, key)]
         if key.zone:  # another key will get these names
@@ -326,6 +341,12 @@ class Run:
         if not remaining:
             print(f"{_names(key)}: revoked{self._note_on_file(key)}")
             key.enter("revoked", self._now)
+
+    def _may_return(self, key: Key) -> bool:
+        """Return whether the key that replaced this one is on trial."""
+        return self._options.reports and any(
+            new.trial and new.state == "active" and new.replaces == list(key.pair) for new in self._keys
+        )
 
     def _is_needed(self, name: str, key: Key) -> bool:
         """Return whether anything else needs the record of a key at this name.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,17 +12,16 @@ from pathlib import Path
 from dkimpipe import log
 from dkimpipe.admin import atomic
 from dkimpipe.admin.findings import ERRORS_FOUND, print_findings
-from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.reports import documents, store
 from dkimpipe.admin.reports.analysis import analyse
 from dkimpipe.admin.reports.concerns import concerns, tls_concerns
 from dkimpipe.admin.reports.documents import Document, Fault
 from dkimpipe.admin.reports.overview import Overview, TlsCount
-from dkimpipe.admin.reports.store import Store, Which
+from dkimpipe.admin.reports.own import own_addresses
+from dkimpipe.admin.reports.store import DATABASE, Store, Which
 from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.options import seconds
 
-DATABASE = Path("/var/lib/dkimpipe/reports.db")
 _SINCE = "28d"
 _KEEP = "400d"
 _TRY_AGAIN = 75  # sysexits(3): for local(8)
@@ -98,7 +96,7 @@ def _documents(files: Iterable[Path]) -> Iterator[Document | Fault]:
 
 
 def _report(options: argparse.Namespace, base: Store, which: Which, now: int, faults: list[Fault]) -> int:
-    own = _own_addresses(options.own)
+    own = own_addresses(options.own)
     results = list(base.tls_results(which))
     domains = analyse(base.records(which), own)
     findings = [*concerns(domains, own, now), *tls_concerns(results, now)]
@@ -128,24 +126,6 @@ def _tls_counts(results: Iterable[store.TlsResult]) -> list[TlsCount]:
         count[0] += result.policy.successful
         count[1] += result.policy.failed
     return [TlsCount(*key, *count) for key, count in sorted(counts.items())]
-
-
-def _own_addresses(given: Iterable[str]) -> frozenset[str]:
-    """Return the addresses that others see mail of this server come from, as far as they are known here."""
-    names = list(given)
-    try:
-        postconf = Postconf(None)
-        names += [postconf.value(name) for name in ("smtp_bind_address", "smtp_bind_address6", "myhostname")]
-        names += postconf.words("proxy_interfaces")
-    except ConfigError:  # reports can be read on any host
-        names.append(socket.getfqdn())
-    found = set()
-    for name in filter(None, names):
-        try:
-            found |= {str(place[4][0]) for place in socket.getaddrinfo(name, None)}
-        except (OSError, UnicodeError):
-            continue
-    return frozenset(found)
 
 
 def _time(text: str) -> int:

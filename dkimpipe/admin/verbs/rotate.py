@@ -15,6 +15,7 @@ from pathlib import Path
 from dkimpipe.admin import newkey
 from dkimpipe.admin.dns import alias, publishing
 from dkimpipe.admin.dns.server_option import FORM, server
+from dkimpipe.admin.reports import store
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.rotation.steps import Run
 from dkimpipe.admin.verbs import filter_files
@@ -23,6 +24,7 @@ from dkimpipe.options import seconds
 
 AGE = "180d"
 KEEP = "30d"  # Postfix gives up after 5 days; people read, and forward, later
+REPORTS_WITHIN = "14d"  # reports are about a day, and come a day or two later; small domains get few
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +70,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ttl", type=publishing.ttl, default=publishing.TTL, metavar="SECONDS", help="(%(default)s)"
     )
     group.add_argument("--revoke", action="store_true", help="at the end, leave a record with an empty p=")
+    _add_reports(parser.add_argument_group("reports of receivers"))
+
+
+def _add_reports(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--reports", action="store_true", help="a new key is final once receivers report valid signatures")
+    add("--auto-back", action="store_true", help="sign with the old key again if they report the opposite")
+    words = "final after this long if there are no reports (%(default)s)"
+    add("--reports-within", type=_time, default=REPORTS_WITHIN, metavar="TIME", help=words)
+    words = "of dkimpipe reports (%(default)s)"
+    add("--database", metavar="FILE", type=Path, default=store.DATABASE, help=words)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,6 +94,7 @@ def rotate(options: argparse.Namespace, now: int) -> int:
     for wrong, words in (
         *publishing.conflicts(options, options.publish, "--publish"),
         (options.revoke and not options.publish, "--revoke requires --publish"),
+        (options.auto_back and not options.reports, "--auto-back requires --reports"),
     ):
         if wrong:
             options.fail(words)

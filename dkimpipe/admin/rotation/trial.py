@@ -1,0 +1,114 @@
+"""A new key on trial: what receivers report of its signatures (DMARC aggregate reports, RFC 9990).
+
+For each record and receiver the latest report decides, so that what has been fixed is forgotten. Few failures
+are normal: some mail is always altered on the way. A receiver to which the signatures of the key before were
+invalid as well has no say: not all of them verify Ed25519.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe import publickey
+from dkimpipe.admin.reports.aggregate import Dkim, Record
+from dkimpipe.admin.reports.analysis import NOT_JUDGED, is_own
+from dkimpipe.admin.reports.store import Store, Which
+from dkimpipe.admin.rotation.selectors import domain_of
+from dkimpipe.admin.rotation.state import Key
+
+_NORMAL = 0.05  # of the messages
+_BEFORE = 30 * 86400  # seconds for which reports on the key before are read
+_NOT_VERIFIED = ("none", "")
+
+
+class Outcome(NamedTuple):
+    """What receivers report of a key.
+
+    ``valid``    the names of its records with which signatures were valid
+    ``by``       the receivers that reported this
+    ``invalid``  the receivers that reported the opposite, with the number of messages
+    """
+
+    valid: frozenset[str]
+    by: tuple[str, ...]
+    invalid: tuple[str, ...]
+
+
+@dataclass
+class _Latest:
+    """The latest report of a receiver on the signatures with one record."""
+
+    begin: int = 0
+    messages: int = 0
+    failed: int = 0
+    results: set[str] = field(default_factory=set)
+
+    def add(self, begin: int, messages: int, result: str) -> None:
+        """Count messages of a report; reports come in the order of their beginnings."""
+        if begin != self.begin:
+            self.begin, self.messages, self.failed, self.results = begin, 0, 0, set()
+        self.messages += messages
+        if result != "pass":
+            self.failed += messages
+            self.results.add(result)
+
+    @property
+    def is_bad(self) -> bool:
+        return self.failed > self.messages * _NORMAL
+
+    def __str__(self) -> str:
+        return f"{self.failed:,} of {self.messages:,} ({', '.join(sorted(self.results))})"
+
+
+_Reports = Mapping[tuple[str, str], _Latest]  # by the name of the record and the receiver
+
+
+def outcome(database: Path, key: Key, own: frozenset[str]) -> Outcome:
+    """Return what receivers report of an active key; nothing if there is no database yet.
+
+    ``own`` are the addresses of this server. Raises ConfigError if the database cannot be read, OSError.
+    """
+    if not database.exists():
+        return Outcome(frozenset(), (), ())
+    before = {publickey.record_name(key.replaces[0], domain_of(name)): name for name in key.names}
+    with Store(database, "ro") as base:
+        reports = _latest(base, Which(0, base.latest(), key.since), {name: name for name in key.names}, own)
+        earlier = _latest(base, Which(0, base.latest(), key.since - _BEFORE), before, own, key.since)
+    judged = {
+        place: each for place, each in reports.items() if not (place in earlier and earlier[place].is_bad)
+    }
+    bad = [f"{receiver}: {each}" for (_, receiver), each in judged.items() if each.is_bad]
+    good = [place for place, each in judged.items() if not each.is_bad]
+    receivers = tuple(dict.fromkeys(receiver for _, receiver in good))
+    return Outcome(frozenset(name for name, _ in good), receivers, tuple(bad))
+
+
+def _latest(
+    base: Store, which: Which, names: Mapping[str, str], own: frozenset[str], before: int = 1 << 62
+) -> _Reports:
+    """Return the latest reports on records that begin before a time, by what their names stand for."""
+    found: dict[tuple[str, str], _Latest] = {}
+    for reported in base.records(which):
+        for name, signature in _by_name(reported.record.signatures) if reported.begin < before else ():
+            if name in names and _tells(reported.record, signature, own):
+                place = names[name], reported.organisation
+                found.setdefault(place, _Latest()).add(
+                    reported.begin, reported.record.messages, signature.result
+                )
+    return found
+
+
+def _by_name(signatures: Iterable[Dkim]) -> Iterable[tuple[str, Dkim]]:
+    """Return one signature for each record; a valid one if there is one."""
+    ordered = sorted(signatures, key=lambda each: each.result == "pass")
+    return {publickey.record_name(each.selector, each.domain): each for each in ordered}.items()
+
+
+def _tells(record: Record, signature: Dkim, own: frozenset[str]) -> bool:
+    """Return whether a result tells about the key: others may have altered or forged a message."""
+    if signature.result in _NOT_VERIFIED:
+        return False
+    return signature.result == "pass" or signature.result in NOT_JUDGED or is_own(record, own)
