@@ -49,6 +49,7 @@ class Source:
     ``delivered``  messages that the receiver neither rejected nor treated as spam
     ``addresses``  that they came from
     ``own``        messages from our own servers
+    ``latest``     the number of the latest report on them
     """
 
     messages: int = 0
@@ -58,6 +59,7 @@ class Source:
     delivered: int = 0
     addresses: set[str] = field(default_factory=set)
     own: int = 0
+    latest: int = 0
 
     def merge(self, other: Source) -> None:
         """Count the messages of another source, too."""
@@ -68,6 +70,7 @@ class Source:
         self.delivered += other.delivered
         self.addresses |= other.addresses
         self.own += other.own
+        self.latest = max(self.latest, other.latest)
 
 
 @dataclass
@@ -122,6 +125,7 @@ class DomainReport:
         source.own += record.messages * is_own(record, own)
         source.messages += record.messages
         source.since = min(source.since, reported.begin)
+        source.latest = max(source.latest, reported.number)
         source.receivers[reported.organisation] += record.messages
         source.addresses.add(record.ip)
         source.delivered += record.messages * (record.disposition in ("none", "pass", ""))

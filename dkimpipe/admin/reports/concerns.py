@@ -13,32 +13,72 @@ from dkimpipe.admin.reports.store import TlsResult
 _FEW = 10  # messages of a service; spam, too, is often signed with some other domain
 _GLITCH = 0.05  # of the messages: fewer temporary errors are nothing to look into
 _SHOWN = 3  # receivers
+_MANY_TIMES = 10
 
 
-def concerns(domains: Mapping[str, DomainReport], own: frozenset[str], now: int) -> list[Finding]:
+class Concern(NamedTuple):
+    """What calls for action.
+
+    ``topic``     what it is about, the same in every run
+    ``messages``  or TLS sessions
+    ``latest``    the number of the latest report on it
+    """
+
+    topic: str
+    messages: int
+    latest: int
+    finding: Finding
+
+
+def concerns(domains: Mapping[str, DomainReport], own: frozenset[str], now: int) -> list[Concern]:
     """Return what calls for action for these domains; ``now`` in seconds since 1970."""
-    found: list[Finding] = []
+    found = []
     for kind, describe in _KINDS.items():
         for name, domain in domains.items():
             about = _About(name, domain, own, now)
-            found += describe(about, {key[1]: each for key, each in domain.sources.items() if key[0] == kind})
+            sources = {key[1]: each for key, each in domain.sources.items() if key[0] == kind}
+            for source, total, finding in describe(about, sources):
+                topic = f"{kind} {name} {source}".rstrip()
+                found.append(Concern(topic, total.messages, total.latest, finding))
     return found
 
 
-def tls_concerns(results: Iterable[TlsResult], now: int) -> list[Finding]:
+def tls_concerns(results: Iterable[TlsResult], now: int) -> list[Concern]:
     """Return where others could not deliver to us by TLS, by domain, reason and server."""
     counts: dict[tuple[str, str, str], list[int]] = {}
     for result in results:
         for failure in result.policy.failures:
-            entry = counts.setdefault((result.policy.domain, failure.result, failure.mx), [0, result.begin])
+            entry = counts.setdefault(
+                (result.policy.domain, failure.result, failure.mx), [0, result.begin, 0]
+            )
             entry[0] += failure.sessions
             entry[1] = min(entry[1], result.begin)
+            entry[2] = max(entry[2], result.number)
     return [
-        Finding(f"{domain}: {_number(sessions, 'TLS session')} with {mx or 'the MX'} failed"
-                f" since {_day(since, now)}: {reason}", "see RFC 8460 section 4.3; check the certificate"
-                " of that MX, its MTA-STS policy and TLSA records")
-        for (domain, reason, mx), (sessions, since) in sorted(counts.items()) if sessions
+        Concern(f"tls {domain} {reason} {mx}", sessions, latest, Finding(
+            f"{domain}: {number(sessions, 'TLS session')} with {mx or 'the MX'} failed"
+            f" since {_day(since, now)}: {reason}", "see RFC 8460 section 4.3; check the certificate"
+            " of that MX, its MTA-STS policy and TLSA records"))
+        for (domain, reason, mx), (sessions, since, latest) in sorted(counts.items()) if sessions
     ]  # fmt: skip
+
+
+def unsaid(found: Iterable[Concern], after: int, said: Mapping[str, int]) -> list[Concern]:
+    """Return what the administrator does not know yet.
+
+    That is what reports after number ``after`` are about. Of these, warnings are left out if they were said
+    in the last days, with ``said`` messages by topic, unless the messages are many times as many now.
+    """
+    return [
+        each
+        for each in found
+        if each.latest > after
+        and (
+            each.finding.level == "error"
+            or each.topic not in said
+            or each.messages >= said[each.topic] * _MANY_TIMES
+        )
+    ]
 
 
 class _About(NamedTuple):
@@ -49,9 +89,10 @@ class _About(NamedTuple):
 
 
 _Sources = Mapping[str, Source]
+_Described = Iterator[tuple[str, Source, Finding]]  # the name of a source, its messages
 
 
-def _failed(about: _About, sources: _Sources) -> Iterator[Finding]:
+def _failed(about: _About, sources: _Sources) -> _Described:
     for selector, source in sources.items():
         counts = []
         for receiver, failed in source.receivers.most_common():
@@ -62,10 +103,8 @@ def _failed(about: _About, sources: _Sources) -> Iterator[Finding]:
             which = f"selector {selector}" if selector else "a signature"
             results = ", ".join(sorted(source.results))
             since = _day(source.since, about.now)
-            yield Finding(
-                f"{which} of {about.name} failed at {', '.join(counts)} since {since} ({results})",
-                f"dkimpipe check --dns\n{_WHY_FAILED}",
-            )
+            what = f"{which} of {about.name} failed at {', '.join(counts)} since {since} ({results})"
+            yield selector, source, Finding(what, f"dkimpipe check --dns\n{_WHY_FAILED}")
 
 
 _WHY_FAILED = (
@@ -74,62 +113,58 @@ _WHY_FAILED = (
 )
 
 
-def _unsigned(about: _About, sources: _Sources) -> Iterator[Finding]:
+def _unsigned(about: _About, sources: _Sources) -> _Described:
     for address, source in sources.items():
         since = _day(source.since, about.now)
-        what = f"{about.name}: {_number(source.messages, 'message')} from {address} unsigned since {since}"
+        what = f"{about.name}: {number(source.messages, 'message')} from {address} unsigned since {since}"
         if address in about.own:
-            yield Finding(f"{what}: this server", "dkimpipe audit")
+            finding = Finding(f"{what}: this server", "dkimpipe audit")
         else:
-            yield Finding(
-                f"{what}: a server that its SPF record authorises",
-                "have that server sign, or take it out of the SPF record",
-            )
+            hint = "have that server sign, or take it out of the SPF record"
+            finding = Finding(f"{what}: a server that its SPF record authorises", hint)
+        yield address, source, finding
 
 
-def _altered(about: _About, sources: _Sources) -> Iterator[Finding]:
+def _altered(about: _About, sources: _Sources) -> _Described:
     for name, source in sources.items():
-        yield Finding(
-            f"{about.name}: {_number(source.messages, 'message')} altered by {name}, a mailing list or"
-            f" forwarder, since {_day(source.since, about.now)}; reported by {_receivers(source)}",
-            "have the list leave subject and text unchanged, or put its own address into From",
-            level="warning",
+        what = (
+            f"{about.name}: {number(source.messages, 'message')} altered by {name}, a mailing list or"
+            f" forwarder, since {_day(source.since, about.now)}; reported by {_receivers(source)}"
         )
+        hint = "have the list leave subject and text unchanged, or put its own address into From"
+        yield name, source, Finding(what, hint, level="warning")
 
 
-def _service(about: _About, sources: _Sources) -> Iterator[Finding]:
+def _service(about: _About, sources: _Sources) -> _Described:
     for name, source in sources.items():
         if source.messages >= _FEW:
-            yield Finding(
-                f"{about.name}: {_number(source.messages, 'message')} sent by {name} without a signature of"
-                f" {about.name} since {_day(source.since, about.now)}",
-                f"if it sends for you, have it sign with d={about.name} and a selector of its own",
-                level="warning",
+            what = (
+                f"{about.name}: {number(source.messages, 'message')} sent by {name} without a signature of"
+                f" {about.name} since {_day(source.since, about.now)}"
             )
+            hint = f"if it sends for you, have it sign with d={about.name} and a selector of its own"
+            yield name, source, Finding(what, hint, level="warning")
 
 
-def _forged(about: _About, sources: _Sources) -> Iterator[Finding]:
+def _forged(about: _About, sources: _Sources) -> _Described:
     few = [
         source
         for (kind, _), source in about.domain.sources.items()
         if kind == SERVICE and source.messages < _FEW
     ]
-    all_of_them = [*sources.values(), *few]
-    delivered = sum(source.delivered for source in all_of_them)
-    if not delivered:
+    total = Source()
+    for each in (*sources.values(), *few):
+        total.merge(each)
+    if not total.delivered:
         return
-    messages = sum(source.messages for source in all_of_them)
-    addresses = len(set().union(*(source.addresses for source in all_of_them)))
-    since = _day(min(source.since for source in all_of_them), about.now)
     policy = about.domain.policy or "none"
-    yield Finding(
-        f"{about.name}: {_number(messages, 'message')} forged since {since}, from"
-        f" {_number(addresses, 'address', 'es')}; {delivered:,} of them delivered (p={policy})",
-        "once all your own mail is signed, publish p=quarantine: dkimpipe dns --dmarc"
-        if policy == "none"
-        else "",
-        level="warning",
+    what = (
+        f"{about.name}: {number(total.messages, 'message')} forged since {_day(total.since, about.now)},"
+        f" from {number(len(total.addresses), 'address', 'es')}; {total.delivered:,} of them delivered"
+        f" (p={policy})"
     )
+    hint = "once all your own mail is signed, publish p=quarantine: dkimpipe dns --dmarc"
+    yield "", total, Finding(what, hint if policy == "none" else "", level="warning")
 
 
 _KINDS = {FAILED: _failed, UNSIGNED: _unsigned, ALTERED: _altered, SERVICE: _service, FORGED: _forged}
@@ -141,7 +176,8 @@ def _receivers(source: Source) -> str:
     return ", ".join(names) + (f" and {more} more" if more else "")
 
 
-def _number(count: int, word: str, plural: str = "s") -> str:
+def number(count: int, word: str, plural: str = "s") -> str:
+    """Return a count and what is counted, in the plural if necessary."""
     return f"{count:,} {word}{'' if count == 1 else plural}"
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.reports.analysis import DomainReport, Share
+from dkimpipe.admin.reports.concerns import Concern, number
 from dkimpipe.admin.reports.documents import Fault
 from dkimpipe.errors import one_line
 
@@ -29,6 +30,7 @@ class Overview(NamedTuple):
     """All that the reports of a period say.
 
     ``begin``     of the period, ``end`` of the latest report, seconds since 1970; 0 if there are no reports
+    ``latest``    the number of the last report
     ``domains``   by domain of From
     ``concerns``  what calls for action
     ``faults``    what came and was not a report
@@ -36,10 +38,16 @@ class Overview(NamedTuple):
 
     begin: int
     end: int
+    latest: int
     domains: Mapping[str, DomainReport]
     tls: Sequence[TlsCount]
-    concerns: Sequence[Finding]
+    concerns: Sequence[Concern]
     faults: Sequence[Fault]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What calls for action, for people."""
+        return [concern.finding for concern in self.concerns]
 
     def text(self) -> list[str]:
         """Return the lines for a terminal."""
@@ -53,7 +61,7 @@ class Overview(NamedTuple):
         for name, domain in self.domains.items():
             yield ""
             valid = percent(domain.total)
-            yield f"{name}: {domain.total.messages:,} messages, {valid} with a valid signature of it"
+            yield f"{name}: {number(domain.total.messages, 'message')}, {valid} with a valid signature of it"
             yield from _selectors(domain)
             yield from _weeks(domain)
         for count in self.tls:
@@ -63,7 +71,7 @@ class Overview(NamedTuple):
         yield from self._findings()
 
     def _findings(self) -> Iterator[str]:
-        for finding in self.concerns:
+        for finding in self.findings:
             yield ""
             yield f"{finding.level}: {finding.what}"
             yield from (f"hint: {line}" for line in finding.hint.splitlines())
@@ -77,7 +85,7 @@ class Overview(NamedTuple):
             "end": self.end,
             "domains": {name: _domain(domain) for name, domain in self.domains.items()},
             "tls": [count._asdict() for count in self.tls],
-            "concerns": [finding._asdict() for finding in self.concerns],
+            "concerns": [finding._asdict() for finding in self.findings],
             "unreadable": [fault._asdict() for fault in self.faults],
         }
         return json.dumps(found, indent=2)

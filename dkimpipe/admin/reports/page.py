@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from dkimpipe.admin.reports.analysis import DomainReport
+from dkimpipe.admin.reports.concerns import number
 from dkimpipe.admin.reports.overview import Overview, day, percent
 
 _WIDTH, _HEIGHT, _GAP = 640, 120, 4  # of a chart, in its own units
@@ -52,9 +53,9 @@ def _body(overview: Overview) -> Iterator[str]:
         yield f"<p>Mail of {day(overview.begin)} to {day(overview.end)}.</p>"
     else:
         yield f"<p>No reports since {day(overview.begin)}.</p>"
-    if overview.concerns:
+    if overview.findings:
         yield "<h2>What needs attention</h2>\n<ul>"
-        for finding in overview.concerns:
+        for finding in overview.findings:
             hint = f'<div class="hint">{escape(finding.hint)}</div>' if finding.hint else ""
             yield f'<li class="{escape(finding.level)}">{escape(finding.what)}{hint}</li>'
         yield "</ul>"
@@ -73,8 +74,8 @@ def _body(overview: Overview) -> Iterator[str]:
 def _domain(domain: DomainReport) -> Iterator[str]:
     policy = f" Policy: p={escape(domain.policy)}." if domain.policy else ""
     yield (
-        f"<p>{domain.total.messages:,} messages; {percent(domain.total)} have a valid signature of this"
-        f" domain.{policy}</p>"
+        f"<p>{number(domain.total.messages, 'message')}; {percent(domain.total)} have a valid signature of"
+        f" this domain.{policy}</p>"
     )
     yield _chart(domain)
     yield _table(
@@ -102,14 +103,14 @@ def _chart(domain: DomainReport) -> str:
     most = max([share.messages for _, share in weeks] + [1])
     step = _WIDTH / max(len(weeks), 4)
     parts = []
-    for number, (week, share) in enumerate(weeks):
-        left = number * step
+    for place, (week, share) in enumerate(weeks):
+        left = place * step
         passed = _HEIGHT * share.passed / most
         rest = _HEIGHT * (share.messages - share.passed) / most
         title = f"<title>week of {day(week)}: {share.messages:,} messages, {percent(share)}</title>"
         parts.append(f"<g>{title}{_bar('good', left, step, _HEIGHT - passed, passed)}")
         parts.append(f"{_bar('bad', left, step, _HEIGHT - passed - rest, rest)}</g>")
-        if number % (1 + len(weeks) // 8) == 0:
+        if place % (1 + len(weeks) // 8) == 0:
             parts.append(f'<text x="{left:.1f}" y="{_HEIGHT + 18}">{day(week)[5:]}</text>')
     label = f"messages by week, at most {most:,}; green: with a valid signature"
     return (

@@ -8,7 +8,7 @@ import itertools
 import os
 import sqlite3
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +20,12 @@ from dkimpipe.errors import ConfigError, one_line
 
 DATABASE = Path("/var/lib/dkimpipe/reports.db")
 IN_MEMORY = Path(":memory:")
-_VERSION = 1
 _WAIT = 60.0  # seconds for another process
 _SKEW = 2 * 86400  # seconds that a report may end in the future
 _HOW_TO_BEGIN = "store reports first: see dkimpipe-reports(1)"
-_SCHEMA = """
+# By version; each one adds to those before.
+_SCHEMAS = (
+    """
 CREATE TABLE report (
     id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,
     organisation TEXT NOT NULL, report_id TEXT NOT NULL, domain TEXT NOT NULL, policy TEXT NOT NULL,
@@ -55,12 +56,17 @@ CREATE INDEX record_report ON record (report);
 CREATE INDEX signature_record ON signature (record);
 CREATE INDEX tls_policy_report ON tls_policy (report);
 CREATE INDEX tls_failure_policy ON tls_failure (policy);
-"""
+""",
+    """
+CREATE TABLE said (topic TEXT NOT NULL UNIQUE, messages INTEGER NOT NULL, time INTEGER NOT NULL);
+""",
+)
 
 
 class Reported(NamedTuple):
     """A record and the report that it is from; times in seconds since 1970."""
 
+    number: int
     organisation: str
     policy: str
     begin: int
@@ -69,11 +75,11 @@ class Reported(NamedTuple):
 
 
 class TlsResult(NamedTuple):
-    """One policy of a TLS report."""
+    """One policy of a TLS report, which has this number."""
 
+    number: int
     organisation: str
     begin: int
-    end: int
     policy: tls.Policy
 
 
@@ -93,6 +99,7 @@ class Store:
 
     def __init__(self, path: Path, mode: str = "rwc") -> None:
         self._path = path
+        self._mode = mode
         if path == IN_MEMORY:
             address = path.name
         else:
@@ -161,16 +168,16 @@ class Store:
         """Yield the policies of TLS reports, the oldest report first."""
         with self._errors():
             rows = self._base.execute(
-                'SELECT report.organisation, report.begin, report."end", tls_policy.*'
+                "SELECT report.organisation, report.begin, tls_policy.*"
                 " FROM report JOIN tls_policy ON tls_policy.report = report.id"
                 ' WHERE report.id > ? AND report.id <= ? AND report."end" >= ?'
                 " ORDER BY report.begin, tls_policy.id",
                 which,
             )
-            for organisation, begun, ended, number, _, *values in rows:
+            for organisation, begun, number, report, *values in rows:
                 query = "SELECT result, mx, ip, sessions FROM tls_failure WHERE policy = ?"
                 failures = tuple(Failure(*row) for row in self._base.execute(query, (number,)))
-                yield TlsResult(organisation, begun, ended, tls.Policy._make((*values, failures)))
+                yield TlsResult(report, organisation, begun, tls.Policy._make((*values, failures)))
 
     def unreadable(self, received: int) -> list[Fault]:
         """Return what came since then and is not a report."""
@@ -183,29 +190,39 @@ class Store:
         with self._transaction():
             self._base.execute("DELETE FROM report WHERE received < ?", (before,))
             self._base.execute("DELETE FROM unreadable WHERE received < ?", (before,))
+            self._base.execute("DELETE FROM said WHERE time < ?", (before,))
 
     def last_cron(self) -> int:
-        """Return what ``set_last_cron`` was last called with, otherwise 0."""
+        """Return the number of the last report that the administrator has been informed of."""
         with self._errors():
             row = self._base.execute("SELECT coalesce(max(last_report), 0) FROM cron").fetchone()
             return int(row[0])
 
-    def set_last_cron(self, latest: int) -> None:
-        """Remember up to which report the administrator has been informed."""
+    def said(self, since: int) -> dict[str, int]:
+        """Return the messages by topic of what the administrator has been informed of since then."""
+        with self._errors():
+            return dict(self._base.execute("SELECT topic, messages FROM said WHERE time > ?", (since,)))
+
+    def remember(self, latest: int, said: Mapping[str, int], now: int) -> None:
+        """Remember that the administrator has been informed, up to which report, and of what."""
         with self._transaction():
             self._base.execute("DELETE FROM cron")
             self._base.execute("INSERT INTO cron VALUES (?)", (latest,))
+            rows = [(topic, messages, now) for topic, messages in said.items()]
+            self._base.executemany("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", rows)
 
     def _prepare(self) -> None:
+        """Create what is missing; a file of an earlier version can be read without it."""
+        newest = len(_SCHEMAS)
         (version,) = self._base.execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
+        if version > newest:
             raise ConfigError(f"{self._path}: written by a newer version of dkimpipe")
-        if version < _VERSION:
+        if version < newest and not (version and self._mode == "ro"):
             with self._transaction():
                 (version,) = self._base.execute("PRAGMA user_version").fetchone()  # by another process
-                for statement in _SCHEMA.split(";") if version < _VERSION else ():
+                for statement in itertools.chain(*(each.split(";") for each in _SCHEMAS[version:])):
                     self._base.execute(statement)
-                self._base.execute(f"PRAGMA user_version = {_VERSION}")
+                self._base.execute(f"PRAGMA user_version = {newest}")
 
     def _add_aggregate(self, document: Document, now: int) -> None:
         """Store the records as they are read; what the report is about may follow them."""
@@ -270,9 +287,10 @@ def add_all(store: Store, found: Iterable[Document | Fault], now: int) -> list[F
 
 
 def _reported(row: tuple[Any, ...], signatures: tuple[Dkim, ...]) -> Reported:
-    organisation, policy, begin, end, _, _, *first, dkim, spf, reasons, spf_domain, spf_result = row[:-3]
+    organisation, policy, begin, end, _, number, *first, dkim, spf, reasons, spf_domain, spf_result = row[:-3]
     aligned = bool(dkim), bool(spf)
     return Reported(
+        number,
         organisation,
         policy,
         begin,

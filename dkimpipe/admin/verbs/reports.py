@@ -11,10 +11,10 @@ from pathlib import Path
 
 from dkimpipe import log
 from dkimpipe.admin import atomic
-from dkimpipe.admin.findings import ERRORS_FOUND, print_findings
+from dkimpipe.admin.findings import ERRORS_FOUND, Finding, print_findings
 from dkimpipe.admin.reports import documents, store
 from dkimpipe.admin.reports.analysis import analyse
-from dkimpipe.admin.reports.concerns import concerns, tls_concerns
+from dkimpipe.admin.reports.concerns import concerns, tls_concerns, unsaid
 from dkimpipe.admin.reports.documents import Document, Fault
 from dkimpipe.admin.reports.overview import Overview, TlsCount
 from dkimpipe.admin.reports.own import own_addresses
@@ -24,6 +24,7 @@ from dkimpipe.options import seconds
 
 _SINCE = "28d"
 _KEEP = "400d"
+_AGAIN = 7 * 86400  # seconds after which a warning is repeated
 _TRY_AGAIN = 75  # sysexits(3): for local(8)
 _STANDARD_INPUT = "standard input"
 
@@ -46,23 +47,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Store reports, or print what they say. Return 0, or 78 if something calls for action."""
-    now = int(time.time())
+    return report(options, int(time.time()))
+
+
+def report(options: argparse.Namespace, now: int) -> int:
+    """Do it at a time, in seconds since 1970."""
     if options.store:
         return _store(options, now)
     begin = 0 if options.files and not options.since else now - (options.since or seconds(_SINCE))
     if options.files:
         with Store(store.IN_MEMORY) as base:
             faults = store.add_all(base, _documents(options.files), now)
-            status = _report(options, base, Which(0, base.latest(), begin), now, faults)
+            status = _print(options, _overview(options, base, begin, now)._replace(faults=faults))
         return status or (ERRORS_FOUND if faults else 0)
     with Store(options.database, "rw" if options.cron else "ro") as base:
-        if not options.cron:
-            return _report(options, base, Which(0, base.latest(), begin), now, base.unreadable(begin))
-        latest = base.latest()
-        status = _report(options, base, Which(base.last_cron(), latest, begin), now, [])
-        sys.stdout.flush()
-        base.set_last_cron(latest)  # unless that failed: then the next run reports the same
-        return status
+        return (_cron if options.cron else _show)(options, base, begin, now)
+
+
+def _show(options: argparse.Namespace, base: Store, begin: int, now: int) -> int:
+    return _print(options, _overview(options, base, begin, now)._replace(faults=base.unreadable(begin)))
+
+
+def _cron(options: argparse.Namespace, base: Store, begin: int, now: int) -> int:
+    """Print what is new, and remember it, unless that fails: then the next run prints it."""
+    overview = _overview(options, base, begin, now)
+    found = unsaid(overview.concerns, base.last_cron(), base.said(now - _AGAIN))
+    findings = [each.finding for each in found]
+    if findings:
+        print_findings(findings, "")
+    sys.stdout.flush()
+    base.remember(overview.latest, {each.topic: each.messages for each in found}, now)
+    return _status(findings)
 
 
 def _store(options: argparse.Namespace, now: int) -> int:
@@ -95,14 +110,15 @@ def _documents(files: Iterable[Path]) -> Iterator[Document | Fault]:
             yield from documents.from_path(path)
 
 
-def _report(options: argparse.Namespace, base: Store, which: Which, now: int, faults: list[Fault]) -> int:
+def _overview(options: argparse.Namespace, base: Store, begin: int, now: int) -> Overview:
+    """Return what the reports say about the time since then."""
     own = own_addresses(options.own)
+    which = Which(0, base.latest(), begin)
     results = list(base.tls_results(which))
     domains = analyse(base.records(which), own)
-    findings = [*concerns(domains, own, now), *tls_concerns(results, now)]
-    begin, end = base.period(which)
-    overview = Overview(begin or which.begin, end, domains, _tls_counts(results), findings, faults)
-    return _print(options, overview)
+    found = [*concerns(domains, own, now), *tls_concerns(results, now)]
+    first, end = base.period(which)
+    return Overview(first or begin, end, which.upto, domains, _tls_counts(results), found, [])
 
 
 def _print(options: argparse.Namespace, overview: Overview) -> int:
@@ -114,9 +130,13 @@ def _print(options: argparse.Namespace, overview: Overview) -> int:
         print(overview.json())
     elif not options.cron:
         print(*overview.text(), sep="\n")
-    elif overview.concerns:
-        print_findings(overview.concerns, "")
-    return ERRORS_FOUND if any(finding.level == "error" for finding in overview.concerns) else 0
+    elif overview.findings:
+        print_findings(overview.findings, "")
+    return _status(overview.findings)
+
+
+def _status(findings: Iterable[Finding]) -> int:
+    return ERRORS_FOUND if any(finding.level == "error" for finding in findings) else 0
 
 
 def _tls_counts(results: Iterable[store.TlsResult]) -> list[TlsCount]:
