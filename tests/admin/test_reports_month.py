@@ -15,6 +15,10 @@ import pytest
 from conftest import MAIN, Done
 from reporting import DAY, Flow, packed, report
 
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.reports.concerns import Concern, unsaid
+from dkimpipe.admin.reports.store import Store
+
 TODAY = int(time.time()) // DAY * DAY
 DOMAINS = ("example.com", "example.net", "example.org")
 OWN = {"example.com": "192.0.2.1", "example.net": "192.0.2.1", "example.org": "2001:db8::1"}
@@ -111,6 +115,45 @@ def test_cron_says_what_is_wrong_and_then_is_silent(stored: Path) -> None:
     assert done.stdout.startswith(
         b"dkimpipe: error: selector s1 of example.com failed at google.com: 5 of 2,890 "
     )
+
+
+WARNING = Finding("altered", level="warning")
+UNSAID = {
+    "a new warning": (Concern("a", 1, 8, WARNING), True),
+    "a warning of this week": (Concern("said", 19, 8, WARNING), False),
+    "ten times as many messages": (Concern("said", 20, 8, WARNING), True),
+    "an error of this week": (Concern("said", 3, 8, Finding("failed")), True),
+    "no new report": (Concern("b", 1, 7, Finding("failed")), False),
+}
+
+
+@pytest.mark.parametrize(("concern", "is_said"), UNSAID.values(), ids=UNSAID)
+def test_what_cron_repeats(concern: Concern, is_said: bool) -> None:
+    assert unsaid([concern], 7, {"said": 2}) == ([concern] if is_said else [])
+
+
+def test_a_warning_is_repeated_after_a_week(tmp_path: Path) -> None:
+    with Store(tmp_path / "reports.db") as base:
+        base.remember(1, {"a": 5}, 1000)
+        assert [base.said(since) for since in (999, 1000)] == [{"a": 5}, {}]
+        base.remember(2, {"b": 7}, 2000)
+        base.remember(3, {"a": 6}, 3000)
+        assert (base.said(0), base.said(2500), base.last_cron()) == ({"a": 6, "b": 7}, {"a": 6}, 3)
+
+
+def test_a_database_of_the_first_version(tmp_path: Path) -> None:
+    """It can be read as it is; what is missing is added when it is written to."""
+    path = tmp_path / "reports.db"
+    reports("--store", "--database", path, octets=one())
+    base = sqlite3.connect(path)
+    base.executescript("DROP TABLE said; PRAGMA user_version = 1;")
+    base.close()
+    before = path.read_bytes()
+    assert counts(reports("--database", path).stdout) == [b"1"]
+    assert path.read_bytes() == before
+    assert reports("--cron", "--database", path) == Done(0, b"", "")
+    reports("--store", "--database", path, octets=one(4, "2"))
+    assert counts(reports("--database", path).stdout) == [b"5"]
 
 
 def counts(output: bytes) -> list[bytes]:

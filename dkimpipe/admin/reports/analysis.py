@@ -48,6 +48,7 @@ class Source:
     ``results``    of our signatures
     ``delivered``  messages that the receiver neither rejected nor treated as spam
     ``addresses``  that they came from
+    ``selectors``  of our signatures
     ``own``        messages from our own servers
     ``latest``     the number of the latest report on them
     """
@@ -58,6 +59,7 @@ class Source:
     results: Counter[str] = field(default_factory=Counter)
     delivered: int = 0
     addresses: set[str] = field(default_factory=set)
+    selectors: set[str] = field(default_factory=set)
     own: int = 0
     latest: int = 0
 
@@ -69,6 +71,7 @@ class Source:
         self.results += other.results
         self.delivered += other.delivered
         self.addresses |= other.addresses
+        self.selectors |= other.selectors
         self.own += other.own
         self.latest = max(self.latest, other.latest)
 
@@ -113,12 +116,20 @@ class DomainReport:
 
     def finish(self) -> None:
         """Count as forged what names a selector that is reported for nothing else: anyone can write that."""
-        for kind, selector in list(self.sources):
-            source = self.sources[kind, selector]
-            if kind != FAILED or source.own or any(each.passed for each in self.selectors[selector].values()):
-                continue
-            del self.selectors[selector], self.sources[kind, selector]
-            self.sources[FORGED, min(source.addresses)].merge(source)
+        unknown = {
+            selector
+            for selector, receivers in self.selectors.items()
+            if not any(share.passed for share in receivers.values())
+        }
+        for key, source in list(self.sources.items()):
+            kind, name = key
+            has_no_name = kind == FAILED or (kind == ALTERED and name in source.addresses)
+            if has_no_name and not source.own and source.selectors <= unknown:
+                del self.sources[key]
+                self.sources[FORGED, min(source.addresses)].merge(source)
+        others = (source.selectors for (kind, _), source in self.sources.items() if kind != FORGED)
+        for selector in unknown.difference(*others):
+            del self.selectors[selector]
 
     def _add_source(self, source: Source, reported: Reported, own: frozenset[str]) -> None:
         record = reported.record
@@ -129,6 +140,7 @@ class DomainReport:
         source.receivers[reported.organisation] += record.messages
         source.addresses.add(record.ip)
         source.delivered += record.messages * (record.disposition in ("none", "pass", ""))
+        source.selectors |= {signature.selector for signature in _ours(record)}
         for result in {signature.result for signature in _ours(record)}:
             source.results[result] += record.messages
 
