@@ -24,6 +24,7 @@ import arrivals  # noqa: E402
 import house  # noqa: E402
 import roots  # noqa: E402
 from clients import CLIENTS, Client, send  # noqa: E402
+from reporting import DAY, MONDAY, Flow, report  # noqa: E402
 from throwaway import Machine  # noqa: E402
 from witness import Records  # noqa: E402
 
@@ -34,6 +35,8 @@ SOURCE = "/root/dkimpipe"
 PICTURES = "/tmp/pictures"
 CACHE = PROJECT / ".cache/server"
 CRON = 90  # seconds: it runs once a minute
+LONG = f"{'a' * 50}.{'b' * 60}.example"
+MARKUP = "&lt;script>alert(1)&lt;/script>&#x202e;"
 # What Roundcube sends: text in the message, the number of recipients, and text that must be in it.
 FROM_ROUNDCUBE = {
     "roundcube: Grüße": (3, "text/html"),
@@ -78,10 +81,17 @@ def main() -> int:
         with Machine(installed, network=True, base=base) as machine:
             records = build(story, machine)
             browse(story, machine, records, options.artefacts)
+            look_at_reports(story, machine, options.artefacts)
             first, second = (use_clients(story, machine, records, kinds) for kinds in (INITIAL, KINDS))
     lines = table(first, second)
     (options.artefacts / "clients.md").write_text("".join(f"{line}\n" for line in lines))
-    print("", *lines, "", f"in {options.artefacts}: this table, and pictures of Roundcube", sep="\n")
+    print(
+        "",
+        *lines,
+        "",
+        f"in {options.artefacts}: this table, and pictures of Roundcube and of the reports",
+        sep="\n",
+    )
     return 1 if story.faults else 0
 
 
@@ -160,6 +170,30 @@ def browse(story: Story, machine: Machine, records: Records, artefacts: Path) ->
             story.expect(text.encode() in each.octets, f"{subject}: no {text}")
             story.expect("Bcc" not in each.message, f"{subject}: Bcc")
     story.done(f"{len(FROM_ROUNDCUBE)} messages from Roundcube, in a browser")
+
+
+def look_at_reports(story: Story, machine: Machine, artefacts: Path) -> None:
+    """Open the page of ``dkimpipe reports`` on six weeks, with names as long and hostile as can be."""
+    directory = machine.root / "tmp/reports"
+    directory.mkdir()
+    for week in range(6):
+        for receiver, domain in (("google.com", "example.com"), (MARKUP, "example.net"), ("x" * 90, LONG)):
+            flows = [
+                Flow("192.0.2.1", 1000 * week + 9, domain, ((domain, "s1", "pass"),), (domain, "pass"), True),
+                Flow("192.0.2.1", 14, domain, ((domain, "y" * 63, "permerror"),), (domain, "pass"), True),
+                Flow("2001:db8:1234:5678:9abc:def0:1234:5678", 20, domain, (), ("service.test", "pass")),
+                Flow("203.0.113.9", 20, domain, (), ("", "none")),
+            ]
+            octets = report(flows, receiver, domain, MONDAY - 7 * week * DAY)
+            (directory / f"{week}{len(receiver)}.xml").write_bytes(octets)
+    (directory / f"{LONG}.xml").write_bytes(b"<rss/>")
+    machine.run(DKIMPIPE, "reports", "--html", "/tmp/reports.html", "/tmp/reports")
+    shutil.copy(HERE / "page.py", machine.root / "root/page.py")
+    words = ["python3", "/root/page.py", "/tmp/reports.html", PICTURES]
+    done = machine.run(*words, environment={"HOME": "/root", "LANG": "C.UTF-8"}, timeout=300)
+    shutil.copytree(machine.root / PICTURES[1:], artefacts, dirs_exist_ok=True)
+    story.expect(done.status == 0, f"the page of reports: {done.stderr}")
+    story.done("the page of dkimpipe reports, in a browser, 360 and 1200 pixels wide")
 
 
 def use_clients(

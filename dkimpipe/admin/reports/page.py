@@ -8,6 +8,7 @@ from html import escape
 from dkimpipe.admin.reports.analysis import DomainReport
 from dkimpipe.admin.reports.concerns import number
 from dkimpipe.admin.reports.overview import Overview, day, percent
+from dkimpipe.errors import one_line
 
 _WIDTH, _HEIGHT, _GAP = 640, 120, 4  # of a chart, in its own units
 _SOURCES = 50  # rows
@@ -48,6 +49,11 @@ def page(overview: Overview) -> str:
     return _HEAD + "\n".join(_body(overview)) + "\n</body>\n</html>\n"
 
 
+def _text(text: str) -> str:
+    """Return a text for people; what cannot be printed is shown, such as marks that reverse the rest."""
+    return escape(one_line(text))
+
+
 def _body(overview: Overview) -> Iterator[str]:
     if overview.end:
         yield f"<p>Mail of {day(overview.begin)} to {day(overview.end)}.</p>"
@@ -56,11 +62,12 @@ def _body(overview: Overview) -> Iterator[str]:
     if overview.findings:
         yield "<h2>What needs attention</h2>\n<ul>"
         for finding in overview.findings:
-            hint = f'<div class="hint">{escape(finding.hint)}</div>' if finding.hint else ""
-            yield f'<li class="{escape(finding.level)}">{escape(finding.what)}{hint}</li>'
+            lines = "\n".join(map(_text, finding.hint.splitlines()))
+            hint = f'<div class="hint">{lines}</div>' if lines else ""
+            yield f'<li class="{_text(finding.level)}">{_text(finding.what)}{hint}</li>'
         yield "</ul>"
     for name, domain in overview.domains.items():
-        yield f"<h2>{escape(name)}</h2>"
+        yield f"<h2>{_text(name)}</h2>"
         yield from _domain(domain)
     if overview.tls:
         rows = [(each.domain, each.type, f"{each.successful:,}", f"{each.failed:,}") for each in overview.tls]
@@ -72,7 +79,7 @@ def _body(overview: Overview) -> Iterator[str]:
 
 
 def _domain(domain: DomainReport) -> Iterator[str]:
-    policy = f" Policy: p={escape(domain.policy)}." if domain.policy else ""
+    policy = f" Policy: p={_text(domain.policy)}." if domain.policy else ""
     yield (
         f"<p>{number(domain.total.messages, 'message')}; {percent(domain.total)} have a valid signature of"
         f" this domain.{policy}</p>"
@@ -129,9 +136,9 @@ def _bar(name: str, left: float, step: float, top: float, height: float) -> str:
 def _table(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table; a name that begins with # is that of a column of numbers."""
     marks = [' class="number"' if name.startswith("#") else "" for name in names]
-    head = "".join(f"<th{mark}>{escape(name.lstrip('#'))}</th>" for name, mark in zip(names, marks))
+    head = "".join(f"<th{mark}>{_text(name.lstrip('#'))}</th>" for name, mark in zip(names, marks))
     body = "".join(
-        "<tr>" + "".join(f"<td{mark}>{escape(text)}</td>" for text, mark in zip(row, marks)) + "</tr>\n"
+        "<tr>" + "".join(f"<td{mark}>{_text(text)}</td>" for text, mark in zip(row, marks)) + "</tr>\n"
         for row in rows
     )
     return f'<div class="scroll"><table><tr>{head}</tr>\n{body}</table></div>'
