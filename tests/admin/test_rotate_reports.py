@@ -120,6 +120,19 @@ def test_each_domain_is_waited_for(keys: Keys, tmp_path: Path, zone: Zone) -> No
     assert house.after(14)[0].startswith(silent)
 
 
+def test_the_domain_that_fails_is_named(keys: Keys, tmp_path: Path, zone: Zone) -> None:
+    both = ONE + ONE.replace("example.com", "example.org")
+    house = Reported(tmp_path, keys, zone, both)
+    house.receive(0, "pass")
+    house.receive(0, "permerror", domain="example.org")
+    assert "invalid by google.com: 10 of 10 (permerror) for example.org\n" in house.after(2)[1]
+
+
+def test_a_domain_in_capitals(house: Reported) -> None:
+    house.receive(0, "pass", domain="EXAMPLE.com")
+    assert "final" in house.after(2)[0]
+
+
 def test_failures_are_reported_until_they_end(house: Reported) -> None:
     house.receive(0, "pass", 3)
     house.receive(0, "permerror", 14)
@@ -135,6 +148,7 @@ def test_failures_are_reported_until_they_end(house: Reported) -> None:
 NOT_FAILURES = {
     "altered by others": {"result": "fail", "ip": "198.51.100.9"},
     "not verified": {"result": "none"},
+    "not for the moment": {"result": "temperror"},
     "the key before": {"result": "permerror", "selector": "old"},
     "another domain": {"result": "permerror", "domain": "example.org"},
     "before the key signed": {"result": "permerror", "days": -1},

@@ -21,7 +21,7 @@ from dkimpipe.admin.rotation.state import Key
 
 _NORMAL = 0.05  # of the messages
 _BEFORE = 30 * 86400  # seconds for which reports on the key before are read
-_NOT_VERIFIED = ("none", "")
+_UNDECIDED = ("none", "temperror", "")
 
 
 class Outcome(NamedTuple):
@@ -73,14 +73,19 @@ def outcome(database: Path, key: Key, own: frozenset[str]) -> Outcome:
     """
     if not database.exists():
         return Outcome(frozenset(), (), ())
-    before = {publickey.record_name(key.replaces[0], domain_of(name)): name for name in key.names}
+    names = {name.lower(): name for name in key.names}
+    before = {publickey.record_name(key.replaces[0], domain_of(name)).lower(): name for name in key.names}
     with Store(database, "ro") as base:
-        reports = _latest(base, Which(0, base.latest(), key.since), {name: name for name in key.names}, own)
+        reports = _latest(base, Which(0, base.latest(), key.since), names, own)
         earlier = _latest(base, Which(0, base.latest(), key.since - _BEFORE), before, own, key.since)
     judged = {
         place: each for place, each in reports.items() if not (place in earlier and earlier[place].is_bad)
     }
-    bad = [f"{receiver}: {each}" for (_, receiver), each in judged.items() if each.is_bad]
+    bad = [
+        f"{receiver}: {each}{f' for {domain_of(name)}' if len(names) > 1 else ''}"
+        for (name, receiver), each in judged.items()
+        if each.is_bad
+    ]
     good = [place for place, each in judged.items() if not each.is_bad]
     receivers = tuple(dict.fromkeys(receiver for _, receiver in good))
     return Outcome(frozenset(name for name, _ in good), receivers, tuple(bad))
@@ -102,13 +107,13 @@ def _latest(
 
 
 def _by_name(signatures: Iterable[Dkim]) -> Iterable[tuple[str, Dkim]]:
-    """Return one signature for each record; a valid one if there is one."""
+    """Return one signature for each record, in lower case as they are read; a valid one if there is one."""
     ordered = sorted(signatures, key=lambda each: each.result == "pass")
     return {publickey.record_name(each.selector, each.domain): each for each in ordered}.items()
 
 
 def _tells(record: Record, signature: Dkim, own: frozenset[str]) -> bool:
     """Return whether a result tells about the key: others may have altered or forged a message."""
-    if signature.result in _NOT_VERIFIED:
+    if signature.result in _UNDECIDED:
         return False
     return signature.result == "pass" or signature.result in NOT_JUDGED or is_own(record, own)
