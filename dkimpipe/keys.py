@@ -92,7 +92,9 @@ class PrivateKey:
             from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
             from cryptography.hazmat.primitives.serialization import load_der_private_key
         except (ImportError, OSError):
-            hint = "install the OpenSSL library (libssl3) or the Python package cryptography"
+            from dkimpipe.distribution import install_command
+
+            hint = f"{install_command('libcrypto')}, or install the Python package cryptography"
             raise SigningError(f"cannot sign with libcrypto: {fault}", hint) from None
         try:
             if self.type == "ed25519":

@@ -850,7 +850,7 @@ MISSING = {
     ),
     "zstd": (
         ["PATH/log.zst"],
-        "PATH/log.zst: cannot run zstd: No such file or directory\nhint: install zstd\n",
+        "PATH/log.zst: cannot run zstd: No such file or directory\nhint: apt install zstd\n",
     ),
 }
 

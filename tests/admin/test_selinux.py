@@ -140,6 +140,7 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.policy = Policy(ALLOW, BECOME)
+        self.semanage = "sh"  # a program that is there
         self.keys: tuple[str, ...] = KEYS
         self.garble: Callable[[str, str], str] = lambda _, answer: answer
         for path in FILES:
@@ -190,7 +191,8 @@ class Site:
         postconf = Postconf(self.root / "postfix")
         keys = list(map(self.real, self.keys))
         system = System(
-            *(str(self.root / each) for each in ("selinux", "proc", "var/tmp", "bin/matchpathcon"))
+            *(str(self.root / each) for each in ("selinux", "proc", "var/tmp", "bin/matchpathcon")),
+            semanage=self.semanage,
         )
         with Selinuxfs(self.root / "selinux", self.policy, self.garble) as stand_in:
             os.seteuid(effective_user)
@@ -208,6 +210,18 @@ def site() -> Iterator[Site]:
     with shared_directory() as directory:
         (directory / "root").mkdir()
         yield Site(directory / "root")
+
+
+def test_the_package_of_a_missing_semanage_is_named(site: Site) -> None:
+    senders("ROOT/root/senders")(site)
+    site.semanage = "no-such-program"
+    assert [each.hint.splitlines() for each in site.findings()] == [
+        [
+            "apt install policycoreutils-python-utils",
+            "semanage fcontext -a -t etc_t ROOT/root/senders",
+            "restorecon -v ROOT/root/senders",
+        ]
+    ]
 
 
 def error(what: str, *hint: str) -> Finding:

@@ -378,7 +378,7 @@ def test_without_library_and_package_it_defers_and_tells_in_words(place: Place) 
     assert done.stderr == (
         "4.3.0 dkimpipe: cannot sign with libcrypto: no-such-library.so: cannot open shared object file: "
         "No such file or directory\n"
-        "hint: install the OpenSSL library (libssl3) or the Python package cryptography\n"
+        "hint: apt install openssl, or install the Python package cryptography\n"
     )
 
 

@@ -16,7 +16,8 @@ REFUSED = {
     "no Postfix": (
         ["env", "PATH=/nonexistent"],
         ["example.com"],
-        "dkimpipe: cannot run postconf: No such file or directory\nhint: is Postfix installed?\n",
+        "dkimpipe: cannot run postconf: No such file or directory\n"
+        "hint: PATH=/usr/sbin:/usr/local/sbin:$PATH\n",
     ),
     "no domain": ([], [], "dkimpipe: no domain given\nhint: dkimpipe setup example.com\n"),
     **{

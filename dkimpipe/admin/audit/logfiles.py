@@ -24,6 +24,7 @@ from typing import IO, Callable, NamedTuple, Protocol
 
 from dkimpipe.admin.audit.events import first_stamp
 from dkimpipe.admin.audit.timestamps import Clock
+from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import why
 
@@ -187,7 +188,8 @@ def _output(command: list[str], name: str, stdin: IO[bytes] | None = None) -> It
                 command, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
             )
         except OSError as error:
-            raise ConfigError(f"{name}: cannot run {command[0]}: {why(error)}", missing) from None
+            hint = missing or install_command(command[0])
+            raise ConfigError(f"{name}: cannot run {command[0]}: {why(error)}", hint) from None
         with child:
             try:
                 yield from _whole_lines(name, child.stdout or io.BytesIO())
@@ -200,13 +202,13 @@ def _output(command: list[str], name: str, stdin: IO[bytes] | None = None) -> It
             raise ConfigError(f"{name}: {said or f'{command[0]} failed'}", refused)
 
 
-# Of a program: what to do if it is missing, and if it fails.
+# Of a program: what to do if it is missing, unless it is to be installed, and if it fails.
 _HINTS = {
     "journalctl": (
         "name the log: dkimpipe audit FILE",
         "run it as root, or as a user in the group systemd-journal",
     ),
-    "zstd": ("install zstd", ""),
+    "zstd": ("", ""),
 }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
 SOCKET = "private/auth"  # below the queue directory, so that it can be reached from a chroot
@@ -179,13 +180,8 @@ def _use_dovecot(postconf: Postconf) -> str:
 
 def _start_dovecot(postconf: Postconf) -> str:
     """Return the commands by which Dovecot answers where smtpd(8) can ask it."""
-    install = "" if has_dovecot() else f"{install_command()}\n"
+    install = "" if has_dovecot() else f"{install_command('dovecot')}\n"
     return f"{install}{listener_command(postconf)}"
-
-
-def install_command() -> str:
-    """Return the command that installs Dovecot here."""
-    return "dnf install dovecot" if shutil.which("dnf") else "apt install dovecot-imapd"
 
 
 def listener_command(postconf: Postconf) -> str:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.findings import Finding
+from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
 FILE = "file"
+_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")  # of postconf(1), and not in the PATH of each user
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -186,7 +188,9 @@ class Postconf:
         try:
             return subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
         except OSError as error:
-            raise ConfigError(f"cannot run {program}: {error.strerror}", "is Postfix installed?") from None
+            is_there = any(Path(each, program).exists() for each in _DIRECTORIES)
+            hint = f"PATH={':'.join(_DIRECTORIES)}:$PATH" if is_there else install_command("postfix")
+            raise ConfigError(f"cannot run {program}: {error.strerror}", hint) from None
 
     def edit(self, changes: Sequence[Change], directory: Path | None = None) -> None:
         """Make edits in the files, or in copies in another directory. This object does not change."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ from dkimpipe.admin.selinux import hints
 from dkimpipe.admin.selinux.hints import CODE, CONFIG, PROGRAM, SHIPPED, Refusal, Types, Use
 from dkimpipe.admin.selinux.kernel import Kernel, type_of, with_type
 from dkimpipe.config import SENDMAIL
+from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError, Trouble
 
 _ALL = "all mail stays in the queue"
@@ -53,6 +55,7 @@ class System(NamedTuple):
     proc: str = "/proc"
     temporary: str = "/var/tmp"  # noqa: S108 - nothing is written there
     matchpathcon: str = "matchpathcon"
+    semanage: str = "semanage"
 
 
 SYSTEM = System()
@@ -187,6 +190,8 @@ class _Survey:
         default = functools.partial(hints.default_type, self._system.matchpathcon)
         types = Types(functools.partial(self._would_do, refusal), default)
         hint = hints.lines(refusal, paths, types)
+        if any(line.startswith("semanage ") for line in hint) and not shutil.which(self._system.semanage):
+            hint.insert(0, install_command("semanage"))
         return Finding(f"{who} may not {what}", "\n".join(hint), "warning" if permissive else "error")
 
     def _would_do(self, refusal: Refusal, name: str) -> bool:

@@ -11,6 +11,7 @@ import grp
 import os
 import pwd
 import shlex
+import shutil
 import stat
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import held_back, postfix, setup_steps
 from dkimpipe.config import SENDER_MAP, Settings, read_settings
+from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import complete, macros
 
@@ -221,7 +223,8 @@ def _print_records(domain: str, settings: Settings) -> None:
 def _print_record(owner: str, value: str) -> None:
     print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
     print(f"In a web form, the name is {owner}, the type TXT, and the value\n\n    {value}\n")
-    print(f"Test it:\n\n    dig +short TXT {owner}")
+    install = "" if shutil.which("dig") else f"    {install_command('dig')}\n"
+    print(f"Test it:\n\n{install}    dig +short TXT {owner}")
 
 
 def _senders(settings: Settings) -> Path:

@@ -25,6 +25,7 @@ from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.verbs import held_back
 from dkimpipe.config import SENDER_MAP
+from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
 DIRECTORY = Path(SENDER_MAP).parent
@@ -225,6 +226,7 @@ def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     except OSError as error:
-        raise ConfigError(f"cannot run {command[0]}: {error.strerror}") from None
+        hint = install_command(command[0]) if command[0] == "useradd" else ""
+        raise ConfigError(f"cannot run {command[0]}: {error.strerror}", hint) from None
     if done.returncode:
         raise ConfigError(f"{shlex.join(command)}: {done.stderr.strip() or done.returncode}")

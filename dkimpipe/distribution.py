@@ -1,0 +1,81 @@
+"""The packages that hints name: each family of distributions has its own names, and its own command."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")  # os-release(5)
+_FAMILIES = {
+    "debian": "debian",
+    "ubuntu": "debian",
+    "rhel": "rhel",
+    "centos": "rhel",
+    "fedora": "rhel",
+    "amzn": "rhel",
+    "suse": "suse",
+    "opensuse": "suse",
+    "sles": "suse",
+    "arch": "arch",
+    "alpine": "alpine",
+}
+_COMMANDS = {
+    "debian": "apt install",
+    "rhel": "dnf install",
+    "suse": "zypper install",
+    "arch": "pacman -S",
+    "alpine": "apk add",
+}
+# Program or library: its package in each family. Where a family is missing, there is no package.
+_PACKAGES = {
+    "dig": {
+        "debian": "bind9-dnsutils",
+        "rhel": "bind-utils",
+        "suse": "bind-utils",
+        "arch": "bind",
+        "alpine": "bind-tools",
+    },
+    "dovecot": {**dict.fromkeys(_COMMANDS, "dovecot"), "debian": "dovecot-imapd"},
+    "libcrypto": {
+        "debian": "openssl",  # the library's own package is named differently in each release
+        "rhel": "openssl-libs",
+        "suse": "libopenssl3",
+        "arch": "openssl",
+        "alpine": "libcrypto3",
+    },
+    "postfix": dict.fromkeys(_COMMANDS, "postfix"),
+    "restorecon": dict.fromkeys(("debian", "rhel", "suse"), "policycoreutils"),
+    "semanage": dict.fromkeys(("debian", "rhel", "suse"), "policycoreutils-python-utils"),
+    "semodule": dict.fromkeys(("debian", "rhel", "suse"), "policycoreutils"),
+    "useradd": {
+        "debian": "passwd",
+        "rhel": "shadow-utils",
+        "suse": "shadow",
+        "arch": "shadow",
+        "alpine": "shadow",
+    },
+    "zstd": dict.fromkeys(_COMMANDS, "zstd"),
+}
+
+
+def install_command(what: str, os_release: "Iterable[str]" = _OS_RELEASE) -> str:
+    """Return the command that installs a program or library here; ``install WHAT`` if it is not known."""
+    family = _family(os_release)
+    package = _PACKAGES[what].get(family)
+    return f"{_COMMANDS[family]} {package}" if package else f"install {what}"
+
+
+def _family(os_release: "Iterable[str]") -> str:
+    """Return the family of this distribution by the first of these files that exists; empty if not known."""
+    fields = {}
+    for path in os_release:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                fields = {
+                    name: value.strip("\"'")
+                    for name, _, value in (line.strip().partition("=") for line in file)
+                }
+        except OSError:
+            continue
+        break
+    names = f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace("-", " ").split()
+    return next((_FAMILIES[name] for name in names if name in _FAMILIES), "")
