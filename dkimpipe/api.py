@@ -23,7 +23,8 @@ DESCRIPTION
     the correction in ``hint``:
 
         ConfigError       a setting, the conf file, a map or its entry is wrong
-        PrivateKeyError   a key file is missing, unsafe or damaged; a subclass of ConfigError
+        PrivateKeyError   a key file is missing, unsafe or damaged, or OpenSSL's configuration does not allow
+                          its use; a subclass of ConfigError
         HeaderError       the header of the message exceeds 1 MiB
         InputError        the message cannot be read
         SpoolError        there is no space for a large message

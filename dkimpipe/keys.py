@@ -51,10 +51,11 @@ class PrivateKey:
     def sign(self, digest: bytes, hash_name: str) -> bytes:
         """Return the signature of a digest: RSASSA-PKCS1-v1_5 (RFC 8017), or PureEdDSA over it (RFC 8463).
 
-        Raises PrivateKeyError if OpenSSL fails, or if the key's public half does not verify the signature.
+        Raises PrivateKeyError if OpenSSL fails, or if the key's public half does not verify the signature,
+        and SigningError without OpenSSL.
         """
         try:
-            signature, fault = self._sign_by_libcrypto(digest, hash_name), "the operation failed"
+            signature, fault = self._sign_by_libcrypto(digest, hash_name), "its signature is wrong"
         except (ImportError, OSError, AttributeError, TypeError) as error:  # _ctypes is internal to CPython
             signature, fault = b"", str(error)
         if not self._fits(signature, digest):
@@ -75,37 +76,66 @@ class PrivateKey:
         return opened.to_bytes(self.bits // 8 + 1, "big").endswith(digest)
 
     def _sign_by_libcrypto(self, digest: bytes, hash_name: str) -> bytes:
-        """Return the signature made by OpenSSL's library; empty if it refuses.
+        """Return the signature made by OpenSSL's library.
 
-        Raises ImportError and OSError, and AttributeError and TypeError if _ctypes is not as expected.
+        Raises OSError if it refuses, with its reason; ImportError and OSError if there is no library, and
+        AttributeError and TypeError if _ctypes is not as expected.
         """
         from dkimpipe.libcrypto import Library
 
+        library = Library()
         if self.type == "ed25519":
-            return Library().sign_ed25519(self.secret, digest)
-        return Library().sign_rsa(self.secret, digest, hash_name)
+            signature = library.sign_ed25519(self.secret, digest)
+        else:
+            signature = library.sign_rsa(self.secret, digest, hash_name)
+        if not signature:
+            raise OSError(library.reason())
+        return signature
 
     def _sign_by_package(self, digest: bytes, hash_name: str, fault: str) -> bytes:
         """Return the same, made by the cryptography package; ``fault`` is why the library is not usable."""
-        try:
-            from cryptography.hazmat.primitives import hashes
-            from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
-            from cryptography.hazmat.primitives.serialization import load_der_private_key
-        except (ImportError, OSError):
-            from dkimpipe.distribution import install_command
+        from dkimpipe import cryptopolicy
 
-            hint = f"{install_command('libcrypto')}, or install the Python package cryptography"
-            raise SigningError(f"cannot sign with libcrypto: {fault}", hint) from None
         try:
-            if self.type == "ed25519":
-                return ed25519.Ed25519PrivateKey.from_private_bytes(self.secret).sign(digest)
-            key = load_der_private_key(self.secret, None, unsafe_skip_rsa_key_validation=True)
-            if not isinstance(key, rsa.RSAPrivateKey):
-                raise ValueError("the key type does not match its structure")
-            algorithm = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}[hash_name]()
-            return key.sign(digest, padding.PKCS1v15(), utils.Prehashed(algorithm))
+            from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+
+            return self._signed_by_package(digest, hash_name)
+        except (ImportError, OSError, TypeError) as error:  # TypeError: of a version that is too old
+            if not cryptopolicy.is_cause(fault):
+                raise _no_openssl(fault, error) from None
         except ValueError:
-            raise PrivateKeyError(f"key file {self.path} is damaged: OpenSSL rejects it", _NEW_KEY) from None
+            if self.type == "rsa" and not cryptopolicy.is_cause(fault):  # of Ed25519, any 32 octets are a key
+                raise PrivateKeyError(
+                    f"key file {self.path} is damaged: OpenSSL rejects it", _NEW_KEY
+                ) from None
+        except (InternalError, UnsupportedAlgorithm):  # InternalError: it finds no reason
+            fault = fault if cryptopolicy.is_cause(fault) else "unsupported"
+        algorithm = f"{self.type}-{hash_name}"
+        raise cryptopolicy.refusal(algorithm, self.bits, self.path, fault)
+
+    def _signed_by_package(self, digest: bytes, hash_name: str) -> bytes:
+        """Return the signature. Raises ValueError for a damaged key, and the errors of the package."""
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
+        from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+        if self.type == "ed25519":
+            return ed25519.Ed25519PrivateKey.from_private_bytes(self.secret).sign(digest)
+        key = load_der_private_key(self.secret, None, unsafe_skip_rsa_key_validation=True)
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise ValueError("the key type does not match its structure")
+        algorithm = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}[hash_name]()
+        return key.sign(digest, padding.PKCS1v15(), utils.Prehashed(algorithm))
+
+
+def _no_openssl(fault: str, error: Exception) -> SigningError:
+    """Return the error where neither OpenSSL's library nor the package can be used, each for its reason."""
+    if isinstance(error, TypeError):
+        return SigningError(f"the Python package cryptography is too old: {error}")
+    from dkimpipe.distribution import install_command
+
+    hint = f"{install_command('libcrypto')}, or install the Python package cryptography"
+    return SigningError(f"cannot sign with libcrypto: {fault or 'the operation failed'}", hint)
 
 
 def read_key(path: str) -> PrivateKey:

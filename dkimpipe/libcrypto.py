@@ -67,6 +67,7 @@ class Library:
         if "hashlib" in sys.modules:  # a program that uses OpenSSL itself: its settings must stay as they are
             try:
                 self._handle = _load(_FLAGS | _LOADED)
+                self._int("ERR_clear_error")  # of what that program did
                 return
             except OSError:
                 pass
@@ -93,6 +94,19 @@ class Library:
         done = rsa.value and self._int("RSA_sign", _HASHES[hash_name], digest, len(digest), *outputs, rsa)
         self._int("RSA_free", rsa)
         return signature.raw[: length.value] if done == 1 else b""
+
+    def reason(self) -> str:
+        """Return OpenSSL's words for why an operation failed, empty without any; forget all errors."""
+
+        class Text(_ctypes.CFuncPtr):
+            _flags_ = _ctypes.FUNCFLAG_CDECL
+            _restype_ = _Octets
+
+        codes = list(iter(lambda: self._pointer("ERR_get_error").value, 0))
+        if not codes:
+            return ""
+        words: bytes | None = Text(_ctypes.dlsym(self._handle, "ERR_reason_error_string"))(_Long(codes[0]))
+        return (words or b"").decode()
 
     def sign_ed25519(self, seed: bytes, text: bytes) -> bytes:
         """Return the Ed25519 signature (RFC 8032) of a text, empty if OpenSSL refuses.

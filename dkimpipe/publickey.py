@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from dkimpipe.cryptopolicy import RefusedKeyError
 from dkimpipe.errors import ConfigError, PrivateKeyError
 from dkimpipe.keys import PrivateKey, read_key
 
@@ -70,7 +71,13 @@ def _private(key: PrivateKey, check: bool = False) -> RSAPrivateKey | Ed25519Pri
         loaded = load_der_private_key(key.secret, None, unsafe_skip_rsa_key_validation=not check)
         if isinstance(loaded, RSAPrivateKey):
             return loaded
-    except (ValueError, UnsupportedAlgorithm):
+    except (InternalError, UnsupportedAlgorithm, ValueError):
+        pass
+    try:
+        key.sign(bytes(32), "sha256")
+    except RefusedKeyError:
+        raise
+    except PrivateKeyError:
         pass
     raise PrivateKeyError(f"key file {key.path} is damaged: {fault}", _NEW_KEY)
 

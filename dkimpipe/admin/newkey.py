@@ -9,9 +9,11 @@ import re
 import time
 from pathlib import Path
 
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from dkimpipe import cryptopolicy
 from dkimpipe.address import is_domain, selector_in, to_a_labels
 from dkimpipe.admin import atomic
 from dkimpipe.errors import ConfigError, one_line
@@ -123,6 +125,12 @@ def _for_group(group: str, uid: int) -> tuple[int, int, int]:
 
 
 def new_key(kind: str, bits: int) -> bytes:
-    """Return a new private key, rsa or ed25519, as PKCS#8 PEM (RFC 5208)."""
-    key = rsa.generate_private_key(65537, bits) if kind == "rsa" else ed25519.Ed25519PrivateKey.generate()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    """Return a new private key, rsa or ed25519, as PKCS#8 PEM (RFC 5208). Raises ConfigError."""
+    try:
+        key = rsa.generate_private_key(65537, bits) if kind == "rsa" else ed25519.Ed25519PrivateKey.generate()
+        return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    except (InternalError, UnsupportedAlgorithm, ValueError):
+        name = f"{bits}-bit RSA" if kind == "rsa" else "Ed25519"
+        what = f"OpenSSL refuses to generate a key of type {name}{cryptopolicy.policy()}"
+        hint = "openssl list -providers shows what it has" if kind == "rsa" else "use an RSA key: --type rsa"
+        raise ConfigError(what, hint) from None

@@ -191,9 +191,8 @@ class Site:
         postconf = Postconf(self.root / "postfix")
         keys = list(map(self.real, self.keys))
         system = System(
-            *(str(self.root / each) for each in ("selinux", "proc", "var/tmp", "bin/matchpathcon")),
-            semanage=self.semanage,
-        )
+            *(str(self.root / each) for each in ("selinux", "proc", "var/tmp", "bin/matchpathcon"))
+        )._replace(semanage=self.semanage)
         with Selinuxfs(self.root / "selinux", self.policy, self.garble) as stand_in:
             os.seteuid(effective_user)
             try:
