@@ -1,4 +1,4 @@
-"""A test run of the filter as pipe(8) would run it, to find unreadable files beforehand."""
+"""Test runs of the filter, to find beforehand what it cannot read, and what OpenSSL does not sign."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ import grp
 import os
 import pwd
 import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.maps.entries import Use
 from dkimpipe.admin.postfix import filter_service
+from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Service
+from dkimpipe.errors import ConfigError
+from dkimpipe.keys import read_key
 
 NOBODY = "dkimpipe-check@invalid"  # RFC 2606; only an entry for all senders matches it
+# A process such as the filter's. The one that checks has read OpenSSL's configuration, which may differ.
+_SIGN = """
+import sys
+sys.path.append(sys.argv[1])
+from dkimpipe.errors import Trouble
+from dkimpipe.keys import read_key
+try:
+    read_key(sys.argv[2]).sign(bytes(int(sys.argv[4])), sys.argv[3])
+except Trouble as error:
+    print(error, error.hint, sep="\\n")
+"""
+_SIZES = {"sha1": "20", "sha256": "32"}  # octets
 
 
 def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Finding]:
@@ -48,3 +66,23 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
             )
         ]
     return []
+
+
+def refusals(uses: Iterable[Use], interpreter: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield what OpenSSL does not sign for the filter: each algorithm is tried, with each length of key."""
+    filter_interpreter, flags, main = filter_service.installed_command(SIGN)
+    command = [*(interpreter or [filter_interpreter]), flags, "-c", _SIGN, str(Path(main).parent.parent)]
+    kinds: dict[tuple[str, int, str], Use] = {}
+    for use in uses:
+        is_sha1 = use.options.type == "domainkeys" or use.options.algorithm == "rsa-sha1"
+        try:
+            key = read_key(use.options.keyfile)
+        except ConfigError:
+            continue  # reported elsewhere
+        kinds.setdefault((key.type, key.bits, "sha1" if is_sha1 else "sha256"), use)
+    for (_, _, hash_name), use in kinds.items():
+        words = [*command, use.options.keyfile, hash_name, _SIZES[hash_name]]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+        cause, _, hint = (done.stdout or done.stderr).strip().partition("\n")
+        if cause or done.returncode:
+            yield Finding(f"{use.options.place}: {cause or f'exit status {done.returncode}'}", hint)

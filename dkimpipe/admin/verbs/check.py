@@ -11,7 +11,7 @@ from dkimpipe import relay
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import NOTE, Finding, print_findings
 from dkimpipe.admin.maps import exposure, permissions
-from dkimpipe.admin.postfix import doctor, filter_service, filter_user
+from dkimpipe.admin.postfix import doctor, filter_service, filter_user, selftest
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
 from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.admin.selinux import survey
@@ -96,7 +96,7 @@ def _files(lint: Lint, user: str, postconf: Postconf | None) -> list[Finding]:
     findings = [*lint.findings, *exposure.exposed(read, user or SIGN.name, lint.keyfiles)]
     if user or filter_user.exists(SIGN.name):
         findings += permissions.unreadable(files, user or SIGN.name)
-    findings += _verifier(postconf)
+    findings += [*selftest.refusals(lint.uses), *_verifier(postconf)]
     if postconf:
         findings += survey.findings(postconf, SIGN, files)
     return findings
