@@ -7,6 +7,8 @@ written.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -262,10 +264,22 @@ def _exposure(postconf: Postconf, job: Job) -> Iterable[Finding]:
 def _sendmail(postconf: Postconf, settings: Settings) -> Iterator[Finding]:
     ours, theirs = settings.get("sendmail", SENDMAIL), postconf.value("sendmail_path")
     if os.path.realpath(ours) != os.path.realpath(theirs):
-        yield Finding(
-            f"{ours} is not this Postfix's sendmail(1)",
-            f"use --sendmail={theirs}, or sendmail in {Path(settings.conf_file).name}",
-        )
+        hint = f"use --sendmail={theirs}, or sendmail in {Path(settings.conf_file).name}"
+        command = alternative(ours, theirs)
+        what = f"{ours} is {os.path.realpath(ours)}, not" if command else f"{ours} is not"
+        yield Finding(f"{what} this Postfix's sendmail(1)", f"{command}\nor {hint}" if command else hint)
+    elif command := alternative(SENDMAIL, theirs):
+        what = f"{SENDMAIL} is {os.path.realpath(SENDMAIL)}: local programs do not send by this Postfix"
+        yield Finding(what, command, "warning")
+
+
+def alternative(link: str, program: str) -> str:
+    """Return the command that leads a link of alternatives(8) to a program; empty if it does, or is none."""
+    target = Path(os.readlink(link)) if os.path.islink(link) else Path()
+    if target.parent.name != "alternatives" or os.path.realpath(link) == os.path.realpath(program):
+        return ""
+    command = "alternatives" if shutil.which("alternatives") else "update-alternatives"
+    return shlex.join([command, "--set", target.name, program])
 
 
 def _queue_and_transports(postconf: Postconf, job: Job) -> Iterator[Finding]:

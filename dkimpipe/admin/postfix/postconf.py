@@ -143,6 +143,13 @@ class Postconf:
             found[service][parameter] = value
         return found
 
+    @property
+    def smtp_chroot(self) -> str:
+        """The chroot column of a new smtpd(8): that of the one for mail from outside, or of another."""
+        others = (each for each in self.services.values() if each.command in ("smtpd", "smtp"))
+        service = self.services.get("smtp/inet") or next(others, None)
+        return service.chroot if service else "n"
+
     def assuming(self, changes: Sequence[Change]) -> Postconf:
         """Return this configuration as it will be after these edits. Raises ConfigError."""
         if not changes:

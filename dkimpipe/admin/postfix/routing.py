@@ -53,7 +53,7 @@ def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
         if planning.kinds_in_use(postconf):
             return Finding(f"submission/inet: {why}", hint, NOTE)
         return Finding(f"submission/inet: {why}, so nothing is signed", hint)
-    hint = postconf.command(Change("-M", "smtp/inet=smtp inet n - y - - smtpd", ""))
+    hint = postconf.command(Change("-M", f"smtp/inet=smtp inet n - {postconf.smtp_chroot} - - smtpd", ""))
     why = "there is no service for mail from outside, so nothing is verified"
     return Finding(f"smtp/inet: {why}", f"{hint}\n{_apply_command(postconf, job)}")
 

@@ -45,8 +45,6 @@ def _exists(postconf: Postconf, ports: tuple[str, ...]) -> bool:
 
 def _change(postconf: Postconf, port: int, sasl: dict[str, str]) -> Change:
     name = next(_known(port), str(port))
-    public = postconf.services.get("smtp/inet")
-    chroot = public.chroot if public else "n"
     settings = [
         f"syslog_name=postfix/{_NAMES[port][0]}",
         _TLS[port],
@@ -60,7 +58,7 @@ def _change(postconf: Postconf, port: int, sasl: dict[str, str]) -> Change:
     if strangers.relay_list(postconf) == strangers.RECIPIENT:
         settings.remove("smtpd_recipient_restrictions=")
     options = "".join(f" -o {setting}" for setting in settings)
-    return Change("-M", f"{name}/inet={name} inet n - {chroot} - - smtpd{options}", _WHY[port])
+    return Change("-M", f"{name}/inet={name} inet n - {postconf.smtp_chroot} - - smtpd{options}", _WHY[port])
 
 
 def _known(port: int) -> Iterator[str]:
