@@ -20,7 +20,7 @@ from dkimpipe.verify import taglist
 from dkimpipe.verify.authres import METHODS
 from dkimpipe.verify.keyrecord import MAX_RSA_BITS, MIN_RSA_BITS, KeyRecord
 from dkimpipe.verify.signature import OF_DKIM, Signature
-from dkimpipe.verify.verdict import PermanentError, TemporaryError, Unacceptable
+from dkimpipe.verify.verdict import Neutral, PermanentError, TemporaryError, Unacceptable
 from dkimpipe.verify.verificationkey import VerificationKey, encoded
 
 TYPE_CHECKING = False
@@ -85,7 +85,10 @@ def vouching(check: Check, resolver: Resolver, now: int) -> bytes:
         octets = signature.signature
         if record.type == "rsa":
             octets = octets.lstrip(b"\0").rjust((record.bits + 7) // 8, b"\0")
-        if _may_sign(check, record) and record.verifies(octets, digest, signature.hash_name):
+        try:
+            if _may_sign(check, record) and record.verifies(octets, digest, signature.hash_name):
+                return signature.domain
+        except Neutral:
             return signature.domain
     return b""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dkimpipe.libcrypto import _ED25519, _HASHES, Library, _address, _Long, _Octets, _Signature
+from dkimpipe.verify.verdict import REFUSED, Neutral
 
 _PKCS1_PADDING = 1
+_OF_SIGNATURES = ("bad signature", "invalid padding", "padding check failed", "wrong signature length")
 
 
 class PublicLibrary(Library):
@@ -19,7 +21,7 @@ class PublicLibrary(Library):
         inputs = digest, len(digest), signature, len(signature)
         done = rsa.value and self._int("RSA_verify", _HASHES[hash_name], *inputs, rsa)
         self._int("RSA_free", rsa)
-        return bool(done == 1)
+        return bool(done == 1) or self._is_allowed()
 
     def made_rsa(self, key: bytes, signature: bytes) -> bool:
         """Return whether a key made such a signature, of any data."""
@@ -41,7 +43,17 @@ class PublicLibrary(Library):
         )
         self._int("EVP_MD_CTX_free", context)
         self._int("EVP_PKEY_free", public)
-        return done == 1
+        return done == 1 or self._is_allowed()
+
+    def _is_allowed(self) -> bool:
+        """Return False; raise Neutral if a policy is the reason, and not the signature."""
+        reason = self.reason()
+        if reason and reason not in _OF_SIGNATURES:
+            from dkimpipe import cryptopolicy
+
+            if cryptopolicy.is_cause(reason):
+                raise Neutral(REFUSED)
+        return False
 
     def _rsa(self, key: bytes) -> _Long:
         return self._pointer("d2i_RSAPublicKey", None, _address(_Octets(key)), _Long(len(key)))

@@ -5,16 +5,18 @@ It costs three times as much as OpenSSL's library, and is for systems without th
 
 from __future__ import annotations
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from dkimpipe.verify.verdict import REFUSED, Neutral
 
 _HASHES = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
 
 
 class PublicPackage:
-    """The same methods as PublicLibrary has."""
+    """The same methods as PublicLibrary has. Those that verify raise Neutral if OpenSSL does not allow it."""
 
     def verifies_rsa(self, key: bytes, signature: bytes, digest: bytes, hash_name: str) -> bool:
         """Return whether a key, RSAPublicKey in DER, made the signature of a digest."""
@@ -23,6 +25,8 @@ class PublicPackage:
             _rsa(key).verify(signature, digest, padding.PKCS1v15(), algorithm)
         except (InvalidSignature, ValueError):
             return False
+        except (InternalError, UnsupportedAlgorithm):
+            raise Neutral(REFUSED) from None
         return True
 
     def made_rsa(self, key: bytes, signature: bytes) -> bool:
@@ -39,6 +43,8 @@ class PublicPackage:
             ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, text)
         except (InvalidSignature, ValueError):
             return False
+        except (InternalError, UnsupportedAlgorithm):
+            raise Neutral(REFUSED) from None
         return True
 
 

@@ -77,14 +77,15 @@ def explain_header(message: Message, resolver: Resolver) -> Iterator[str]:
             parsed = signature.parse(field)
             check = DkimCheck(parsed, message, BodyHashes(large=False))
             keys = [keyrecord.parse(text) for text in resolver.texts(parsed.key_name).texts]
+            hash_value = check.digest()
+            matches = any(key.verifies(parsed.signature, hash_value, parsed.hash_name) for key in keys)
         except Verdict as verdict:
             yield f"dkim-signature: {verdict.result}: {verdict}"
             continue
         who = f"    d={parsed.domain.decode()} s={parsed.selector.decode()} a={parsed.algorithm}"
-        hash_value = check.digest()
         if not keys:
             yield from ("dkim-signature: permerror: no key", who)
-        elif any(key.verifies(parsed.signature, hash_value, parsed.hash_name) for key in keys):
+        elif matches:
             yield from ("dkim-signature: the header is unchanged", who)
         else:
             yield from ("dkim-signature: the header was altered, or signed with another key", who)

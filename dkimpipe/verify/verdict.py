@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+REFUSED = "OpenSSL does not allow this algorithm, or a key of this length, on this system"
+
 
 class Verdict(Exception):
     """The verdict on a signature: ``result`` is permerror, temperror, fail, policy or neutral."""

@@ -18,7 +18,7 @@ import pytest
 from conftest import INTERPRETER, MESSAGE, PROJECT, run_filter, write_key
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from dkimpipe import cryptopolicy, libcrypto
 from dkimpipe.admin.findings import Finding
@@ -27,6 +27,11 @@ from dkimpipe.admin.postfix import selftest
 from dkimpipe.cryptopolicy import RefusedKeyError
 from dkimpipe.errors import PrivateKeyError, SigningError
 from dkimpipe.keys import PrivateKey
+from dkimpipe.verify import opensslpackage
+from dkimpipe.verify.openssl import PublicLibrary
+from dkimpipe.verify.opensslpackage import PublicPackage
+from dkimpipe.verify.verdict import Neutral
+from dkimpipe.verify.verificationkey import VerificationKey
 
 KEYS: dict[str, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey] = {
     "rsa1024": rsa.generate_private_key(65537, 1024),
@@ -36,6 +41,8 @@ KEYS: dict[str, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey] = {
 DIGESTS = {"sha1": bytes(20), "sha256": bytes(32)}
 LIBRARY = libcrypto._NAMES[0]
 RSA, EVP = 4, 6  # of openssl/err.h: ERR_LIB_...
+
+FUNCTIONS = ("RSA_sign", "EVP_DigestSign", "RSA_verify", "EVP_DigestVerify")
 
 TO_SHA256 = "sign with rsa-sha256: remove a=rsa-sha1 and domainkeys(...) from the entry"
 TO_2048 = "use a key of 2048 bits: dkimpipe genkey"
@@ -64,7 +71,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, st
 
 @contextlib.contextmanager
 def refusing(library: int, reason: int) -> Iterator[None]:
-    """Have OpenSSL's functions that sign fail, and leave an error in its queue; none if it is 0."""
+    """Have OpenSSL's functions fail, and leave an error in its queue; none if the reason is 0."""
     real = ctypes.CDLL(LIBRARY)
 
     def fail(*_: object) -> int:
@@ -78,7 +85,7 @@ def refusing(library: int, reason: int) -> Iterator[None]:
     find = libcrypto._ctypes.dlsym
 
     def dlsym(handle: int, name: str) -> object:
-        return address if name in ("RSA_sign", "EVP_DigestSign") else find(handle, name)
+        return address if name in FUNCTIONS else find(handle, name)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(libcrypto._ctypes, "dlsym", dlsym)
@@ -101,7 +108,7 @@ class Refused(NamedTuple):
 
 
 REFUSED = {
-    "RHEL 8 in FIPS mode: a short key": Refused(
+    "a short key in FIPS mode": Refused(
         "rsa1024", "sha256", (RSA, 120), ("1", "FIPS"),
         "OpenSSL refuses rsa-sha256 (FIPS mode) with key file KEY: key size too small", TO_2048,
     ),
@@ -355,3 +362,41 @@ def test_check_says_how_such_a_process_failed(tmp_path: Path) -> None:
     assert list(selftest.refusals(uses, ["/bin/false"])) == [
         Finding(f"{tmp_path}/senders, line 1: exit status 1")
     ]
+
+
+# What the verifier makes of it: a signature that OpenSSL does not look at is not a failed one.
+
+
+@pytest.mark.parametrize("openssl", [PublicLibrary, PublicPackage])
+@pytest.mark.parametrize("name", KEYS)
+def test_a_signature_that_may_not_be_verified_is_neutral(
+    name: str, openssl: type[PublicLibrary | PublicPackage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise UnsupportedAlgorithm("not supported")
+
+    monkeypatch.setattr(opensslpackage, "_rsa", unsupported)
+    monkeypatch.setattr(ed25519.Ed25519PublicKey, "from_public_bytes", unsupported)
+    key = VerificationKey("rsa" if name.startswith("rsa") else name, public(name))
+    with refusing(EVP, 0x8010C), pytest.raises(Neutral, match="OpenSSL does not allow this algorithm"):
+        monkeypatch.setattr("dkimpipe.verify.verificationkey._libraries", [openssl()])
+        key.verifies(bytes(len(public(name))), DIGESTS["sha256"], "sha256")
+
+
+@pytest.mark.parametrize("reason", [104, 0], ids=["bad signature", "no reason"])
+@pytest.mark.parametrize("name", KEYS)
+def test_any_other_reason_is_the_signature(
+    name: str, reason: int, system: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system("1", "FIPS")
+    key = VerificationKey("rsa" if name.startswith("rsa") else name, public(name))
+    with refusing(RSA, reason):
+        monkeypatch.setattr("dkimpipe.verify.verificationkey._libraries", [PublicLibrary()])
+        assert not key.verifies(bytes(64), DIGESTS["sha256"], "sha256")
+
+
+def public(name: str) -> bytes:
+    half = KEYS[name].public_key()
+    if isinstance(half, ed25519.Ed25519PublicKey):
+        return half.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return half.public_bytes(Encoding.DER, PublicFormat.PKCS1)
