@@ -43,6 +43,10 @@ _PACKAGES = {
         "alpine": "libcrypto3",
     },
     "postfix": dict.fromkeys(_COMMANDS, "postfix"),
+    **{
+        f"postfix-{kind}": dict.fromkeys(("debian", "rhel", "alpine"), f"postfix-{kind}")
+        for kind in ("cdb", "ldap", "lmdb", "mysql", "pcre", "pgsql", "sqlite")
+    },
     "restorecon": dict.fromkeys(("debian", "rhel", "suse"), "policycoreutils"),
     "semanage": dict.fromkeys(("debian", "rhel", "suse"), "policycoreutils-python-utils"),
     "semodule": dict.fromkeys(("debian", "rhel", "suse"), "policycoreutils"),
@@ -60,7 +64,7 @@ _PACKAGES = {
 def install_command(what: str, os_release: "Iterable[str]" = _OS_RELEASE) -> str:
     """Return the command that installs a program or library here; ``install WHAT`` if it is not known."""
     family = _family(os_release)
-    package = _PACKAGES[what].get(family)
+    package = _PACKAGES.get(what, {}).get(family)
     return f"{_COMMANDS[family]} {package}" if package else f"install {what}"
 
 

@@ -248,6 +248,8 @@ def site() -> Iterator[Path]:
             "some.cidr": "192.0.2.0/28 OK\n",
             "none.cidr": "192.0.2.0/28 REJECT\n",
             "long-lines.conf": "sender_map SITE/senders\nnormalize no\n",
+            "nothing": "# nothing\n",
+            "networks": "10.0.0.0/8\n",
             "submitters": "root\nnobody, cron\n",
             "status.regexp": "# status codes\n/^5(\\.3\\..*)/ 4$1\n",
             "bin/dkimpipe": INSTALLED,

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from diagnosis import GOOD, MAIN, MASTER, check, edit, error, fill, run, warning, write
+from diagnosis import GOOD, MAIN, MASTER, check, edit, error, fill, fix, run, warning, write
 
 MISSING = "cannot open file: No such file or directory"
 # Lines of main.cf, Postfix's message, and the setting to be removed.
@@ -123,7 +123,10 @@ def test_a_fatal_error_of_postconf_is_shown(
     main = MAIN.replace("compatibility_level = 3.6\n", "")
     directory = write(tmp_path / "postfix", f"{main}{line}\n", MASTER, words)
     assert check(directory) == (78, "")
-    assert capsys.readouterr().err == f"dkimpipe: postconf -c {directory} -n: {message}\n"
+    hint = f"postconf -c {directory} -X {line.partition(' = ')[0]}"
+    assert capsys.readouterr().err == f"dkimpipe: postconf -c {directory} -n: {message}\nhint: {hint}\n"
+    fix(directory, f"hint: {hint}\n")
+    assert check(directory) == GOOD
 
 
 # A table, where it is, and Postfix's message.
@@ -157,8 +160,11 @@ def test_a_table_that_cannot_be_read_is_the_finding_and_nothing_derived_from_it(
 ) -> None:
     line, table, message = BROKEN[name]
     directory = write(tmp_path / "postfix", f"{MAIN}{line.replace('TABLE', table)}\n", MASTER, words)
-    output = error(f"{table}: Postfix cannot look it up: postmap: fatal: {message}")
-    assert check(directory) == (78, output)
+    parameter = line.partition(" = ")[0]
+    what = f"{parameter}: {table}: Postfix cannot read it: {message}"
+    status, output = check(directory)
+    assert (status, output.splitlines()[0]) == (78, error(what).rstrip())
+    assert [each for each in output.splitlines() if each.startswith("dkimpipe:")] == [error(what).rstrip()]
 
 
 def test_a_table_behind_a_program_that_does_not_run_is_a_warning(
@@ -166,7 +172,7 @@ def test_a_table_behind_a_program_that_does_not_run_is_a_warning(
 ) -> None:
     main = f"{MAIN}authorized_submit_users = socketmap:inet:127.0.0.1:1:x\n"
     output = warning(
-        "socketmap:inet:127.0.0.1:1:x: Postfix cannot look it up: postmap: fatal: table"
+        "authorized_submit_users: socketmap:inet:127.0.0.1:1:x: Postfix cannot read it: table"
         " socketmap:inet:127.0.0.1:1:x: query error: Connection refused"
     )
     assert check(write(tmp_path / "postfix", main, MASTER, words)) == (0, output)

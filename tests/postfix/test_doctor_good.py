@@ -164,7 +164,7 @@ header_size_limit = 1048576
         MAIN,
         MASTER.replace("dkimpipe-cleanup", "subcleanup").replace(
             "-o always_add_missing_headers=yes",
-            "-o header_checks=regexp:/etc/postfix/checks -o { always_add_missing_headers = yes }",
+            "-o header_checks=regexp:SITE/nothing -o { always_add_missing_headers = yes }",
         ),
     ),
     "a cleanup service for all mail, with another name": (
@@ -248,24 +248,24 @@ dnsblog   unix  -       -       y       -       0       dnsblog
     "header and body checks": (
         f"""{MAIN}
 header_checks = regexp:{{{{/^X-Mailer:/ IGNORE}}}}
-mime_header_checks = regexp:/etc/postfix/mime_header_checks
+mime_header_checks = regexp:SITE/nothing
 nested_header_checks =
-body_checks = pcre:/etc/postfix/body_checks
+body_checks = regexp:SITE/nothing
 smtp_header_checks =
 """,
         MASTER,
     ),
     "envelope addresses are rewritten": (
         f"""{MAIN}
-canonical_maps = hash:/etc/postfix/canonical
+canonical_maps = texthash:SITE/nothing
 canonical_classes = envelope_sender
-sender_canonical_maps = hash:/etc/postfix/sender_canonical
+sender_canonical_maps = texthash:SITE/nothing
 sender_canonical_classes = envelope_sender
-recipient_canonical_maps = hash:/etc/postfix/recipient_canonical
+recipient_canonical_maps = texthash:SITE/nothing
 recipient_canonical_classes = envelope_recipient
 masquerade_domains = example.com
 masquerade_classes = envelope_sender, envelope_recipient
-virtual_alias_maps = hash:/etc/postfix/virtual
+virtual_alias_maps = texthash:SITE/nothing
 always_bcc = archive@example.com
 """,
         MASTER,
@@ -274,7 +274,7 @@ always_bcc = archive@example.com
         f"""{MAIN}
 relayhost = [smtp.example.net]:submission
 smtp_sasl_auth_enable = yes
-smtp_sasl_password_maps = hash:/etc/postfix/sasl_passwd
+smtp_sasl_password_maps = texthash:SITE/nothing
 smtp_tls_security_level = encrypt
 inet_interfaces = loopback-only
 mydestination =

@@ -19,21 +19,26 @@ REDIRECTED = {
     "in a file": ("header_checks = regexp:FILE", "header_checks: regexp:FILE"),
     "of bodies": ("body_checks = regexp:FILE", "body_checks: regexp:FILE"),
     "of MIME headers": ("mime_header_checks = regexp:FILE", "mime_header_checks: regexp:FILE"),
-    "of attached messages": ("nested_header_checks = pcre:FILE", "nested_header_checks: pcre:FILE"),
+    "of attached messages": ("nested_header_checks = regexp:FILE", "nested_header_checks: regexp:FILE"),
     "among others": ("header_checks = regexp:{{/^X:/ IGNORE}}, regexp:FILE", "header_checks: regexp:FILE"),
 }
 NOT_REDIRECTED = {
     "to our own filter": "header_checks = regexp:{{/^X-Spam:/ FILTER dkimpipe:dummy}}",
     "in a comment": "header_checks = regexp:COMMENT",
     "after the way out": "smtp_header_checks =",
-    "an indexed table": "body_checks = hash:/nowhere",
+    "an indexed table": "body_checks = texthash:INDEXED",
     "no such action": "header_checks = regexp:{{/^X-FILTER: spam:x/ IGNORE}}",
 }
 
 
 def _written(directory: Path, line: str, words: dict[str, str]) -> dict[str, str]:
-    files = {"FILE": directory / "redirecting", "COMMENT": directory / "comment"}
+    files = {
+        "FILE": directory / "redirecting",
+        "COMMENT": directory / "comment",
+        "INDEXED": directory / "indexed",
+    }
     files["FILE"].write_text("/^X-Spam: yes/\n    FILTER spam:dummy\n")
+    files["INDEXED"].write_text("spam FILTER spam:dummy\n")
     files["COMMENT"].write_text("# /^X-Spam: yes/ FILTER spam:dummy\n/^X:/ IGNORE\n")
     return {**words, **{name: str(path) for name, path in files.items()}}
 

@@ -98,7 +98,7 @@ FAULTS: dict[str, Fault] = {
         warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
     ),
     "mynetworks in a file, which the filter may not read": (
-        "-e mynetworks=127.0.0.0/8,/etc/postfix/networks",
+        "-e mynetworks=127.0.0.0/8,SITE/networks",
         warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
     ),
     "mynetworks in a table in line": (

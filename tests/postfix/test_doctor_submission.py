@@ -139,7 +139,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "the cleanup service was edited": (
         "-PX dkimpipe-cleanup/unix/always_add_missing_headers\n"
-        "-P dkimpipe-cleanup/unix/header_checks=regexp:/x",
+        "-P dkimpipe-cleanup/unix/header_checks=regexp:SITE/nothing",
         error(f"dkimpipe-cleanup/unix/always_add_missing_headers: {INCOMPLETE}", ADD),
     ),
     "the cleanup service is gone": (
@@ -228,7 +228,7 @@ FAULTS: dict[str, Fault] = {
             "permit_mynetworks,static:all",
             "permit_inet_interfaces,permit_sasl_authenticated",
             "permit_mynetworks",
-            "check_address_map,hash:/etc/postfix/clients",
+            "check_address_map,texthash:SITE/nothing",
         )
     },
     "rewritten for all in main.cf": (

@@ -250,7 +250,7 @@ FAULTS: dict[str, Fault] = {
     ),
     **{
         parameter: (
-            f"-e {parameter}=regexp:/etc/postfix/{parameter}",
+            f"-e {parameter}=regexp:SITE/nothing",
             error(f"{parameter}: {CHANGES}", f"postconf -c DIR -X {parameter}"),
         )
         for parameter in (
@@ -261,13 +261,13 @@ FAULTS: dict[str, Fault] = {
     },
     **{
         parameter: (
-            f"-e {parameter}=regexp:/etc/postfix/{parameter}",
+            f"-e {parameter}=regexp:SITE/nothing",
             warning(f"{parameter}: {MAY_CHANGE}", f"postconf -c DIR -X {parameter}"),
         )
         for parameter in ("smtp_header_checks", "smtp_mime_header_checks")
     },
     "smtp_header_checks of one service": (
-        "-P relay/unix/smtp_header_checks=regexp:/etc/postfix/relay_checks",
+        "-P relay/unix/smtp_header_checks=regexp:SITE/nothing",
         warning(
             f"relay/unix/smtp_header_checks: {MAY_CHANGE}",
             "postconf -c DIR -PX relay/unix/smtp_header_checks",
@@ -289,7 +289,7 @@ FAULTS: dict[str, Fault] = {
     ),
     **{
         f"{parameter} for header fields": (
-            f"-e {parameter}=example.com",
+            f"-e {parameter}={'example.com' if 'domains' in parameter else 'static:x'}",
             warning(f"{parameter}: {KEEPS}", REWRITE),
         )
         for parameter in (

@@ -33,7 +33,7 @@ from dkimpipe.admin.postfix import (
     sources,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for, real_table
 from dkimpipe.config import SENDMAIL, Settings
 from dkimpipe.errors import Trouble
 
@@ -103,6 +103,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield Finding(f"{sources.PICKUP}: {why}")
         return
     user = _user(postconf, job)
+    yield from filter_user.unreadable_configuration(postconf, user)
     why = f"the filter's user {user} may not submit mail with sendmail(1)"
     parameter = "authorized_submit_users"
     if not _matches(postconf, user, postconf.words(parameter)) and not _is_broken(postconf, parameter):
@@ -122,7 +123,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _is_broken(postconf: Postconf, parameter: str) -> bool:
     """Return whether a table of a list could not be looked up: that is reported instead."""
-    return not postconf.broken_tables.keys().isdisjoint(postconf.words(parameter))
+    return not postconf.broken_tables.keys().isdisjoint(map(real_table, postconf.words(parameter)))
 
 
 def _matches(postconf: Postconf, user: str, words: list[str]) -> bool:

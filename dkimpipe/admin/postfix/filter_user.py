@@ -52,12 +52,30 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _may_search(directory: Path, user: int, group: int) -> bool:
     """Return whether a user and group may search a directory; True if it does not exist."""
+    return _permits(directory, user, group, 1)
+
+
+def _permits(path: Path, user: int, group: int, bit: int) -> bool:
+    """Return whether a place grants a user or group this bit of its mode; True if it does not exist."""
     try:
-        status = directory.stat()
+        status = path.stat()
     except FileNotFoundError:
         return True
-    bit = 0o100 if status.st_uid == user else 0o010 if status.st_gid == group else 0o001
-    return bool(status.st_mode & bit)
+    place = 6 if status.st_uid == user else 3 if status.st_gid == group else 0
+    return bool(status.st_mode & bit << place)
+
+
+def unreadable_configuration(postconf: Postconf, name: str) -> Iterator[Finding]:
+    """Yield a finding if sendmail(1), which the filter's user runs, cannot read main.cf."""
+    path = postconf.directory / "main.cf"
+    if not exists(name):
+        return
+    user = pwd.getpwnam(name)
+    places = ((path.parent, 1, "0755"), (path, 4, "0644"))
+    for place, bit, mode in places:
+        if not _permits(place, user.pw_uid, user.pw_gid, bit):
+            what = f"{place}: user {name} cannot read it, so sendmail(1) fails and the mail stays queued"
+            yield Finding(what, f"chmod {mode} {place}")
 
 
 def exists(name: str) -> bool:

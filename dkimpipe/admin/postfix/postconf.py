@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import grp
+import os
+import pwd
 import re
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.distribution import install_command
@@ -19,6 +23,8 @@ from dkimpipe.errors import ConfigError
 
 FILE = "file"
 _DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")  # of postconf(1), and not in the PATH of each user
+_SHORT = 3  # characters; a value of so few may be a word of any message
+_TABLE_LIMIT = 10  # seconds in which a table has to be opened
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -117,8 +123,9 @@ class Postconf:
         self.broken_tables: dict[str, str] = {}
         self.assumed: list[Change] = []
         self._directory_options = ["-c", str(Path(directory).absolute())] if directory else []
-        # Ask postconf(1) only if necessary: the answer of 3.11 is wrong while main.cf is new.
-        self.directory = Path(directory or self.run("-h", "config_directory").strip()).absolute()
+        self.directory = Path(directory or "/etc/postfix").absolute()
+        if not directory:  # the answer of 3.11 is wrong while main.cf is new
+            self.directory = Path(self.run("-h", "config_directory").strip()).absolute()
         self.version = tuple(map(int, re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]))
         self.explicit = _parameters(self.run("-n"))
         self.effective = _parameters(self.run("-x"))
@@ -163,25 +170,45 @@ class Postconf:
         after.assumed = [*self.assumed, *changes]
         return after
 
+    @functools.cached_property
+    def table_types(self) -> list[str]:
+        """The types of tables that this Postfix supports."""
+        return self.run("-m").split()
+
     def lookup(self, table: str, key: str) -> str:
         """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails.
 
         Tables that fail are in ``broken_tables``.
         """
+        table = real_table(table)
         # Each lookup is a process, and those that fail take a second.
         if (table, key) not in self._lookups and table not in self.broken_tables:
             done = self._run("postmap", "-q", key, table)
             self._lookups[table, key] = done.stdout.decode(errors="surrogateescape").strip()
             if b"fatal: " in done.stderr:
-                self.broken_tables[table] = _message(done)
+                self.broken_tables[table] = _message(done).partition("fatal: ")[2]
         return self._lookups.get((table, key), "")
+
+    def open_table(self, table: str, reader: str = "") -> tuple[str, str]:
+        """Return with which error a table cannot be opened, and what Postfix warns of; empty without.
+
+        ``reader``  ``USER`` or ``USER:GROUP`` that opens it, if this is root; empty for root itself
+        """
+        try:
+            done = self._run("postmap", "-q", "x", table, **_identity(reader), timeout=_TABLE_LIMIT)
+        except subprocess.TimeoutExpired:
+            return f"no answer within {_TABLE_LIMIT} s", ""
+        lines = done.stderr.decode(errors="backslashreplace").splitlines()
+        fatal = [line.partition("fatal: ")[2] for line in lines if "fatal: " in line]
+        warnings = [line.partition("warning: ")[2] for line in lines if "warning: " in line]
+        return "; ".join(fatal), "".join(warnings[:1])
 
     def run(self, *arguments: str) -> str:
         """Return the output of postconf(1). Raises ConfigError with its message if it fails."""
         done = self._run("postconf", *arguments)
         if done.returncode:
             command = " ".join(["postconf", *self._directory_options, *arguments])
-            raise ConfigError(f"{command}: {_message(done)}")
+            raise ConfigError(f"{command}: {_message(done)}", fatal_hint(self.directory, _message(done)))
         return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
 
     def failure_of(self, program: str, *arguments: str) -> str:
@@ -189,11 +216,11 @@ class Postconf:
         done = self._run(program, *arguments)
         return _message(done) if done.returncode else ""
 
-    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, program: str, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[bytes]:
         """Run a program of Postfix on this configuration. Raises ConfigError if there is no such program."""
         command = [program, *self._directory_options, *arguments]
         try:
-            return subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
+            return subprocess.run(command, capture_output=True, check=False, **settings)  # noqa: S603 - no shell
         except OSError as error:
             is_there = any(Path(each, program).exists() for each in _DIRECTORIES)
             hint = f"PATH={':'.join(_DIRECTORIES)}:$PATH" if is_there else install_command("postfix")
@@ -262,6 +289,32 @@ def finding_for(postconf: Postconf, option: str, argument: str, why: str, level:
     return Finding(f"{change.what}: {why}", postconf.command(change), level)
 
 
+def list_command(postconf: Postconf, service: str, parameter: str, words: Sequence[str]) -> str:
+    """Return the command that sets a list in main.cf, or of a service; empty if postconf(1) cannot."""
+    if not service:
+        return postconf.command(Change("-e", f"{parameter}={', '.join(words)}", ""))
+    if any(any(map(str.isspace, word)) for word in words):  # postconf -P takes no spaces
+        return ""
+    return postconf.command(Change("-P", f"{service}/{parameter}={','.join(words)}", ""))
+
+
+def real_table(table: str) -> str:
+    """Return the table that proxymap(8) opens for others."""
+    while table.startswith("proxy:"):
+        table = table[len("proxy:") :]
+    return table
+
+
+def _identity(reader: str) -> dict[str, Any]:
+    """Return the settings with which subprocess runs a program as ``USER`` or ``USER:GROUP``."""
+    user, _, group = reader.partition(":")
+    if not user or os.geteuid() != 0:
+        return {}
+    account = pwd.getpwnam(user)
+    number = grp.getgrnam(group).gr_gid if group else account.pw_gid
+    return {"user": account.pw_uid, "group": number, "extra_groups": [], "cwd": "/"}
+
+
 def split(text: str, separators: str = "") -> list[str]:
     """Return the words, separated by white space and separators except within braces."""
     words, depth = [""], 0
@@ -280,8 +333,55 @@ def _message(done: subprocess.CompletedProcess[bytes]) -> str:
     It is the last line: a fatal error, and the one before it if it names no cause.
     """
     lines = done.stderr.decode(errors="backslashreplace").strip().splitlines()
-    has_cause = bool(lines) and lines[-1].partition("fatal: ")[2] != "macro processing error"
+    has_cause = bool(lines) and not lines[-1].endswith("macro processing error")
     return "; ".join(lines[-1:] if has_cause else lines[-2:]) or f"exit status {done.returncode}"
+
+
+def fatal_hint(directory: Path, message: str, settings: Mapping[str, str] | None = None) -> str:
+    """Return the command that removes the cause of a fatal error in main.cf; empty if it is not known.
+
+    It is a setting that the message names, or one whose value it shows, or the line that it names.
+
+    ``settings``  those of main.cf, with macros expanded; without them, they are read as written
+    """
+    if "Permission denied" in message and os.geteuid() != 0:
+        return "run it as root"
+    if found := re.search(r"(main|master)\.cf[,:] line (\d+): (missing|bad field)", message):
+        return _without_line(directory / f"{found[1]}.cf", int(found[2]))
+    if settings is None:
+        settings = _parameters(
+            "\n".join(line for line in _lines(directory / "main.cf") if line[:1].isalpha())
+        )
+    text = re.sub(r"^\w+: (fatal|warning): ", "", message)
+    words = [word.rstrip(":.") for word in re.findall(r"[\w./:-]+", text)]
+    quoted = re.findall(r'"([^"]+)"', text)
+    named = [name for name in settings if name in words]
+    shown = [name for name, value in settings.items() if _is_shown(value, words, quoted)]
+    command = ["postconf", "-c", str(directory), "-X"]
+    return shlex.join([*command, (named or shown)[0]]) if named or shown else ""
+
+
+def _is_shown(value: str, words: list[str], quoted: list[str]) -> bool:
+    """Return whether a message has a value: as a word, if it is no short one, or in quotes; or its macro."""
+    if value in quoted or (value in words and len(value) > _SHORT):
+        return True
+    return any("$" in each and each in value for each in quoted)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _without_line(path: Path, number: int) -> str:
+    """Return the command that turns a line into a comment, if no other line continues it."""
+    lines = _lines(path)
+    following = lines[number] if number < len(lines) else ""
+    if following[:1].isspace():
+        return f"correct line {number} of {path}"
+    return f"sed -i '{number}s/^/# /' {shlex.quote(str(path))}"
 
 
 def _parameters(text: str) -> dict[str, str]:

@@ -43,6 +43,7 @@ _REJECTING = ("REJECT", "DEFER", "DISCARD", "HANGUP")
 _REPLY = re.compile(r"[45]\d\d\s.*")
 _PATTERNS = ("regexp", "pcre", "cidr", "tcp")  # these are given only the whole key
 _MAY_PERMIT = re.compile(r"\b(ok|relay|permit\w*)\b|\s\d+\s*$", re.IGNORECASE | re.MULTILINE)
+_NETWORK = re.compile(r"\[?([\da-fA-F.:]+)\]?/(\S*)")
 _DEPTH = 50  # of nested classes and tables
 
 
@@ -281,6 +282,40 @@ def network(pattern: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | Non
         return ipaddress.ip_network(pattern.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
         return None
+
+
+def takes_argument(name: str) -> bool:
+    """Return whether a restriction is followed by a table, a domain, a policy server or a number."""
+    return bool(_WITH_ARGUMENT.fullmatch(name.lower()))
+
+
+def fault_of_network(word: str) -> str:
+    """Return what is wrong with a pattern that is meant as a network; empty if it is good, or another kind.
+
+    Unlike ipaddress, Postfix wants brackets around an IPv6 address, and no host bits. A fault that ends with
+    a network can be corrected by that.
+    """
+    if not (found := _NETWORK.fullmatch(word)):
+        return ""
+    try:
+        address = ipaddress.ip_address(found[1])
+        right = ipaddress.ip_network(f"{found[1]}/{found[2]}", strict=False)
+    except ValueError:
+        return "not an address and a prefix length"
+    written = str(right) if right.version == 4 else f"[{right.network_address}]/{right.prefixlen}"
+    if not found[2].isdigit():
+        return f"no prefix length; the network is {written}"
+    if right.network_address != address:
+        return f"it has host bits set; the network is {written}"
+    if right.version == 6 and not word.startswith("["):
+        return f"an IPv6 address needs brackets: {written}"
+    return ""
+
+
+def is_list(postconf: Postconf, parameter: str) -> bool:
+    """Return whether a parameter is a list of restrictions of smtpd(8)."""
+    is_ours = parameter.startswith("smtpd_") and parameter.endswith("_restrictions")
+    return is_ours or parameter in postconf.words("smtpd_restriction_classes")
 
 
 def _words_in_file(path: str) -> list[str]:

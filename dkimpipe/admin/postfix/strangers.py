@@ -18,6 +18,7 @@ from dkimpipe.admin.postfix.restrictions import (
     UNAUTH_DESTINATION,
     Restrictions,
     Session,
+    fault_of_network,
     network,
     split_restrictions,
 )
@@ -87,7 +88,8 @@ def _is_network(pattern: str) -> bool:
     pipe(8) does not pass host names, and the filter's user may be unable to read files and tables: the mail
     would be deferred.
     """
-    return network(pattern.lstrip("!")) is not None
+    word = pattern.lstrip("!")
+    return network(word) is not None or bool(fault_of_network(word))  # which is reported as such
 
 
 def is_local_only(postconf: Postconf, service: Service) -> bool:

@@ -15,8 +15,10 @@ from dkimpipe.admin.postfix import (
     kinds,
     milter_lists,
     planning,
+    restriction_names,
     sources,
     submission,
+    tables,
 )
 from dkimpipe.admin.postfix.apply import apply, reload, revert
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
@@ -136,15 +138,16 @@ def findings(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> list[Fi
     Without jobs, those that are set up, at least in part, are checked.
     """
     fatal.refuse(postconf)
-    everything: list[Finding] = []
+    everything = [*tables.findings(postconf), *restriction_names.findings(postconf)]
+    broken = dict(postconf.broken_tables)
     for job in jobs or sources.in_use(postconf):
         known = set(map(_same, everything))
         found = doctor.findings(postconf, user or job.name, job)
         service = filter_service.find(postconf, job)
         found += trial(service) if service else []
         found += survey.findings(postconf, job)
-        found += fatal.tables(postconf)
         everything += [each for each in found if _same(each) not in known]
+    everything += tables.others(postconf, broken)
     return everything
 
 
