@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from diagnosis import GOOD, MAIN, MASTER, PORT_25, check, edit, write
 
-from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import milters
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.milters import Files
@@ -92,6 +92,11 @@ BY_CONF = {
 
 
 def found(directory: Path, files: Files) -> list[Finding]:
+    """Return the milters that sign, without the notes of those that may do so."""
+    return [each for each in everything(directory, files) if each.level != NOTE]
+
+
+def everything(directory: Path, files: Files) -> list[Finding]:
     return list(milters.findings(Postconf(directory), SIGN, files))
 
 

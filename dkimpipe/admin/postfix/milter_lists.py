@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dkimpipe.admin.postfix.postconf import Change, Postconf, split
+from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command, split
 from dkimpipe.errors import ConfigError
 
 PARAMETERS = ("smtpd_milters", "non_smtpd_milters")
 _MACRO = re.compile(r"\$(?:\((\w+)\)|\{(\w+)\}|(\w+))")
+_ANY_MACRO = re.compile(r"\$[({]?(\w+)")
 _LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 _MAX_DEPTH = 9  # of macros in macros
 
@@ -34,20 +35,38 @@ class Use(NamedTuple):
 
 
 def uses(postconf: Postconf, milters: Sequence[str]) -> list[Use]:
-    """Return where these milters are used. Raises ConfigError if a word stands for others, too."""
+    """Return where these milters are used. Raises ConfigError if one cannot be taken out alone."""
     wanted = {spelling for milter in milters for each in _milters(postconf, milter) for spelling in each}
     found = []
     for service, parameter, value in _lists(postconf):
         for word in split(value, ","):
-            if not set(PARAMETERS).isdisjoint(_macros(word)):
+            if not set(PARAMETERS).isdisjoint(_ANY_MACRO.findall(word)):
                 continue  # it follows the other list
             use = Use(service, parameter, word)
+            if "$" in _MACRO.sub("", word):
+                expanded = postconf.words(parameter, service)
+                if any(not wanted.isdisjoint(each) for each in _all_milters(postconf, expanded)):
+                    text = f"{use.where}: {word} has conditions, which cannot be edited"
+                    raise ConfigError(text, _by_hand(postconf, use, wanted))
+                continue
             are_wanted = [not wanted.isdisjoint(each) for each in _milters(postconf, word)]
             if any(are_wanted) and not all(are_wanted):
                 text = f"{use.where}: {word} stands for several milters"
-                raise ConfigError(text, "write the milters in its place")
+                raise ConfigError(text, _by_hand(postconf, use, wanted))
             found += [use] if any(are_wanted) else []
     return found
+
+
+def _all_milters(postconf: Postconf, words: Sequence[str]) -> Iterator[set[tuple[str, str]]]:
+    for word in words:
+        yield from _milters(postconf, word)
+
+
+def _by_hand(postconf: Postconf, use: Use, wanted: set[tuple[str, str]]) -> str:
+    """Return the command that sets a list to the other milters, each written out."""
+    words = postconf.words(use.parameter, use.service)
+    left = [each for each in words if all(map(wanted.isdisjoint, _milters(postconf, each)))]
+    return list_command(postconf, use.service, use.parameter, left) or "write the milters in its place"
 
 
 def for_local_mail(postconf: Postconf, found: Sequence[Use]) -> bool:

@@ -1,22 +1,23 @@
 """Milters that sign mail as well, or did so until the filter took their place.
 
 They are recognised by the names and the ports that they usually have, and by the sockets in the conf files of
-OpenDKIM, dkimpy-milter and rspamd.
+OpenDKIM, dkimpy-milter and rspamd. Others are asked whether they may add header fields: a note names those.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import kinds, networks, planning, sources
+from dkimpipe.admin.findings import NOTE, Finding
+from dkimpipe.admin.postfix import kinds, milter_actions, networks, planning, sources
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
-from dkimpipe.admin.postfix.postconf import Postconf, Service, finding_for, split
+from dkimpipe.admin.postfix.postconf import Postconf, Service, finding_for, real_table, split
 
 _RSPAMD_FILES = tuple(
     Path(directory, name)
@@ -49,6 +50,12 @@ class Files(NamedTuple):
 
 _RSPAMD = re.compile(r"rspamd|:11332\b")
 _DKIM = re.compile(r"dkim|:8891\b|:12301\b|:12345\b")
+# Milters for other purposes, by the names and the ports that they usually have.
+_OTHER = re.compile(
+    r"clamav|clamd|spamass|spamd|opendmarc|openarc|grey|milter-regex|milter-manager|policyd|spf|srs|virus"
+    r"|:8893\b|:7357\b"
+)
+_ADDRESS = re.compile(r"\b(?:inet6?|unix|local):[^\s,{}]+")
 _SOCKET = re.compile(r"^\s*(?:Socket\s+|SOCKET=)[\"']?([^\s\"'#]+)", re.MULTILINE)
 _BIND_SOCKET = re.compile(r"^\s*bind_socket\s*=\s*[\"']?([^\s\"';]+)", re.MULTILINE)
 _VERIFIES = re.compile(r"^\s*Mode\s+v\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
@@ -77,6 +84,52 @@ def findings(postconf: Postconf, job: Job, files: Files | None = None) -> Iterat
     if job is SIGN:
         yield from _of_networks(postconf, files)
         yield from _of_local_mail(postconf, files)
+        yield from _of_some_clients(postconf, files)
+        yield from _unidentified(postconf, files)
+
+
+def _of_some_clients(postconf: Postconf, files: Files) -> Iterator[Finding]:
+    """Yield the milters that a table gives to some clients in place of smtpd_milters (Postfix 3.2)."""
+    for service in sources.submission_services(postconf):
+        for table in postconf.words("smtpd_milter_maps", service.id):
+            kind, _, rest = real_table(table).partition(":")
+            text = rest if "{" in rest or kind == "static" else _text((Path(rest),))
+            same = [each for each in _ADDRESS.findall(text) if _may_sign(postconf, each, files, False)]
+            place = f"{service.id}/smtpd_milter_maps: {table}"
+            if same:
+                what = f"{place}: {', '.join(same)} may sign as well; remove the domain there"
+                yield Finding(f"{what}, or let it verify only", "", "warning")
+            else:
+                what = f"{place}: some clients have milters of their own, which are not checked"
+                yield Finding(what, "see whether one of them signs mail from users", NOTE)
+
+
+def _unidentified(postconf: Postconf, files: Files) -> Iterator[Finding]:
+    """Yield a note of each milter for mail from users that may sign, as far as anyone can tell."""
+    places: dict[str, list[str]] = {}
+    for service in sources.submission_services(postconf):
+        options = map(str.lower, postconf.words("receive_override_options", service.id))
+        for milter in postconf.words("smtpd_milters", service.id) if "no_milters" not in options else ():
+            places.setdefault(endpoint(milter), []).append(f"{service.id}/smtpd_milters")
+    for address, where in places.items():
+        if _may_sign(postconf, address, files, verifies=True) or _OTHER.search(address):
+            continue
+        try:
+            if not milter_actions.may_add_fields(address, postconf.value("queue_directory")):
+                continue
+            why = "it can add header fields"
+        except (OSError, ValueError) as error:
+            why = f"asked, it does not answer: {getattr(error, 'strerror', '') or error}"
+        what = f"{', '.join(where)}: the milter {address} is unknown here, and may sign as well: {why}"
+        yield Finding(what, _who_listens(address), NOTE)
+
+
+def _who_listens(address: str) -> str:
+    """Return the command that shows which program a milter is."""
+    kind, _, rest = address.partition(":")
+    if kind in ("unix", "local"):
+        return f"see which program it is: ss -lxp | grep {shlex.quote(os.path.basename(rest))}"
+    return f"see which program it is: ss -ltnp 'sport = :{rest.rpartition(':')[2]}'"
 
 
 def _of_networks(postconf: Postconf, files: Files) -> Iterator[Finding]:
