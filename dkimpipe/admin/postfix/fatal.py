@@ -14,7 +14,6 @@ _DIRECTORIES = (
     "queue_directory",
     "daemon_directory",
     "command_directory",
-    "data_directory",
     "meta_directory",
 )
 

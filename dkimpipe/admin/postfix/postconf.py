@@ -175,6 +175,11 @@ class Postconf:
         """The types of tables that this Postfix supports."""
         return self.run("-m").split()
 
+    @functools.cached_property
+    def built_in(self) -> set[str]:
+        """The names of all parameters of this Postfix, without those of one's own."""
+        return set(_parameters(self.run("-d")))
+
     def lookup(self, table: str, key: str) -> str:
         """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails.
 

@@ -36,13 +36,18 @@ def _of_list(postconf: Postconf, service: str, parameter: str, program: bytes) -
     words = split((postconf.overrides[service] if service else postconf.explicit)[parameter], ",")
     restrictions = list(split_restrictions(postconf.words(parameter, service)))
     classes = postconf.words("smtpd_restriction_classes", service)
+    unknown = ""
     for *_, name, argument in restrictions:
         new: list[str] = []
+        if unknown and not _FORM.fullmatch(name.lower()) and name not in classes:
+            continue  # it may be the argument
+        unknown = ""
         if takes_argument(name) and not argument:
             what = f"{place}: {name} lacks its argument"
             hint = "# add it, or leave the restriction out:\n"
             new = [word for word in words if word != name]
         elif name and name not in classes and not _is_known(name.lower(), program):
+            unknown = name
             what, hint = f"{place}: {name} is not a restriction of this Postfix", ""
             close = difflib.get_close_matches(name.lower(), _names(program, classes), 1, 0.75)
             new = [close[0] if word == name else word for word in words] if close else []

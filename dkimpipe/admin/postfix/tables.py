@@ -31,7 +31,7 @@ _PROPER = ("environ", "fail", "internal", "nis", "nisplus", "unix")
 _INDEXED = {"hash": ".db", "btree": ".db", "cdb": ".cdb", "lmdb": ".lmdb", "sdbm": ".pag", "dbm": ".pag"}
 # Tables behind another program, which may merely not be running now.
 _SERVED = ("tcp:", "socketmap:", "memcache:", "ldap:", "mongodb:", "mysql:", "pgsql:")
-_BY_POSTDROP = ("authorized_submit_users", "local_login_sender_maps")  # which runs as the user of sendmail(1)
+_BY_SENDMAIL = ("authorized_submit_users", "local_login_sender_maps")  # as any user, and as postdrop(1)
 _ALIASES = ("alias_maps", "alias_database")
 _NEEDED = ("smtp_sasl_password_maps",)  # without it smtp(8) does not start
 _WORKERS = 16  # each failure takes a second
@@ -80,7 +80,7 @@ def _open(postconf: Postconf, table: str, reader: str) -> tuple[str, str]:
     if ":" not in table:
         return "it has no type, TYPE:NAME", ""
     fault, advice = postconf.open_table(table, reader)
-    if reader and str(postconf.directory) in fault:
+    if reader and str(postconf.directory / "main.cf") in fault:
         return postconf.open_table(table)
     return fault, advice
 
@@ -96,7 +96,7 @@ def _uses(postconf: Postconf) -> Iterator[Use]:
     """Yield the words of all lists that are set."""
     for service, settings in {"": postconf.explicit, **postconf.overrides}.items():
         for parameter in settings:
-            is_known = parameter in postconf.effective or is_list(postconf, parameter)
+            is_known = parameter in postconf.built_in or is_list(postconf, parameter)
             if is_known and not _NOT_READ.fullmatch(parameter):
                 for word in split(postconf.own(parameter, service), ","):
                     yield Use(service, parameter, word)
@@ -127,9 +127,8 @@ def _reader(postconf: Postconf, use: Use) -> str:
     """Return the user and group that open a table, ``USER:GROUP``; empty for root."""
     if use.word.lstrip("!").startswith("proxy:"):
         return postconf.value("mail_owner")
-    if use.parameter in _BY_POSTDROP and (service := filter_service.find(postconf)):
-        user = (service.attribute("user") or "").partition(":")[0]
-        return f"{user}:{postconf.value('setgid_group')}" if user else ""
+    if use.parameter in _BY_SENDMAIL and (service := filter_service.find(postconf)):
+        return service.attribute("user") or ""
     return ""
 
 
@@ -154,13 +153,11 @@ def _pattern(postconf: Postconf, use: Use) -> Iterator[Finding]:
             yield Finding(f"{use.where}: {word}: {cause}", hint)
     elif fault := fault_of_network(word):
         right = re.findall(r"\S+/\d+$", fault)
-        words = (
-            [each.replace(word, right[0]) if each == use.word else each for each in _words(postconf, use)]
-            if right
-            else []
-        )
-        hint = _set(postconf, use, words) if right else ""
-        hint = hint or _leave_out(postconf, use.word, [use], f"correct {word}")
+        hint = _leave_out(postconf, use.word, [use], f"correct {word}")
+        if right:
+            words = _words(postconf, use)
+            new = [each.replace(word, right[0]) if each == use.word else each for each in words]
+            hint = _set(postconf, use, new) or hint
         yield Finding(f"{use.where}: {word}: {fault}", hint)
 
 
@@ -171,6 +168,8 @@ def _broken(postconf: Postconf, table: str, reader: str, fault: str, uses: list[
         path = table.partition(":")[2] + _INDEXED.get(table.partition(":")[0], "")
         quoted, group = shlex.quote(path), group or user
         hint = f"chgrp {group} {quoted} && chmod g+r {quoted}"
+        if any(use.parameter in _BY_SENDMAIL for use in uses):
+            hint = f"chmod a+r {quoted}"
         hint += f"\n# what else prevents access: namei -l {quoted}"
         return Finding(f"{_places(uses)}: {table}: user {user} cannot read it: {fault}", hint)
     what = f"{_places(uses)}: {table}: Postfix cannot read it: {fault}"
