@@ -1,4 +1,4 @@
-"""``dkimpipe check --postfix``: tables, networks and restrictions that Postfix cannot read; unknown milters."""
+"""``check --postfix``: tables, networks and restrictions that Postfix cannot read; unknown milters."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ TABLES = {
         f"hash:/nowhere/b: Postfix cannot read it: open database /nowhere/b.db: {NO_FILE}",
         "# restore /nowhere/b, or leave it out:\npostconf -c DIR -e recipient_bcc_maps=static:x@example.com",
     ),
-    "smtpd_helo_restrictions = permit_mynetworks, check_helo_access hash:/nowhere/h, reject_invalid_helo_hostname": (
+    "smtpd_helo_restrictions = permit, check_helo_access hash:/nowhere/h, reject_invalid_hostname": (
         f"hash:/nowhere/h: Postfix cannot read it: open database /nowhere/h.db: {NO_FILE}",
         "# restore /nowhere/h, or leave it out:\npostconf -c DIR -e"
-        " 'smtpd_helo_restrictions=permit_mynetworks, reject_invalid_helo_hostname'",
+        " 'smtpd_helo_restrictions=permit, reject_invalid_hostname'",
     ),
     "authorized_submit_users = root, nobody, texthash:MAPS/secret": (
         "texthash:MAPS/secret: user nobody cannot read it: open database MAPS/secret: Permission denied",
@@ -185,7 +185,7 @@ NETWORKS = {
 @pytest.mark.parametrize("word", NETWORKS)
 def test_a_network_is_judged_as_postfix_does(word: str, tmp_path: Path) -> None:
     assert fault_of_network(word) == NETWORKS[word]
-    if "/" not in word or word.startswith("/") or word.startswith("hash:"):
+    if "/" not in word or word.startswith(("/", "hash:")):
         return
     table = tmp_path / "networks"
     table.write_text(f"{word} yes\n")
@@ -292,7 +292,7 @@ def test_a_file_that_only_root_can_read_is_named(file: str, maps: Path, words: d
     directory = write(maps / "postfix", MAIN, MASTER, words)
     (directory / file).chmod(0o600)
     code = (
-        "import os, sys; os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "import os\nos.setgroups([]), os.setresgid(*[65534] * 3), os.setresuid(*[65534] * 3)\n"
         "from dkimpipe.admin.postfix.postconf import Postconf\nfrom dkimpipe.errors import ConfigError\n"
         f"try: Postconf({str(directory)!r})\nexcept ConfigError as error: print(error, error.hint, sep='|')"
     )

@@ -1,4 +1,4 @@
-"""Faults of Postfix's configuration on a real server: what mail shows of each, and the check's commands fix it."""
+"""Faults of Postfix's configuration on a real server: what mail shows, and the check's commands fix it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ postconf -e myhostname=mx.example.com mydestination=local.test inet_protocols=ip
     'relayhost=[127.0.0.1]:SINK' alias_maps= local_recipient_maps= compatibility_level=3.6 \\
     minimal_backoff_time=600s queue_run_delay=600s
 ip addr add 203.0.113.5/24 dev lo
-postconf -P submission/inet/smtpd_authorized_xclient_hosts=127.0.0.1 submission/inet/smtpd_sasl_auth_enable=yes
+postconf -P submission/inet/smtpd_authorized_xclient_hosts=127.0.0.1
+postconf -P submission/inet/smtpd_sasl_auth_enable=yes
 postconf -M 'amavis/unix=amavis unix - - n - 2 smtp -o smtp_send_xforward_command=yes'
 """
 # OpenDKIM signs with the same key, on a port that only its conf file names.
 OPENDKIM = """\
 cp /etc/dkimpipe/keys/example.com.s1.pem /root/od.pem; chmod 600 /root/od.pem
-printf '%s\\n' 'Domain example.com' 'Selector s1' 'KeyFile /root/od.pem' 'Socket inet:9123@127.0.0.1' 'Mode s' \\
-    'InternalHosts 198.51.100.0/24' 'UserID root' 'RequireSafeKeys no' 'Background yes' >/etc/opendkim.conf
+printf '%s\\n' 'Domain example.com' 'Selector s1' 'KeyFile /root/od.pem' 'Socket inet:9123@127.0.0.1' \\
+    'Mode s' 'InternalHosts 198.51.100.0/24' 'UserID root' 'RequireSafeKeys no' >/etc/opendkim.conf
 opendkim -x /etc/opendkim.conf
 """
 AS_ALICE = "--xclient 'ADDR=198.51.100.7 LOGIN=alice'"
@@ -86,7 +87,8 @@ FAULTS = {
         "/etc/postfix/main.cf: user dkimpipe cannot read it",
     ),
     "a restriction with a typing error": Fault(
-        "postconf -P submission/inet/smtpd_relay_restrictions=permit_mynetwork,permit_sasl_authenticated,reject",
+        "postconf -P submission/inet/smtpd_relay_restrictions="
+        "permit_mynetwork,permit_sasl_authenticated,reject",
         SERVER_ERROR,
         "submission/inet/smtpd_relay_restrictions: permit_mynetwork is not a restriction of this Postfix",
     ),
