@@ -155,15 +155,20 @@ class Server(NamedTuple):
         ]
         return "".join([self.log(), *messages])
 
+    def wait_for(self, pattern: str, name: str, output: str = "") -> None:
+        """Wait until output, log or messages show a pattern. After a reload, qmgr(8) may need a push."""
+        end = time.monotonic() + 20
+        while not re.search(pattern, shown := output + self.all_of(name)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"no {pattern} of {name}:\n{shown}")
+            time.sleep(0.2)
+            self.shell("postqueue -f")
+
     def arrived(self, name: str) -> Message:
         """Return the message with this subject, once it is there."""
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            for message in self.sink.messages:
-                if f"\nSubject: {name}\r".encode() in message.data:
-                    return message
-            time.sleep(0.05)
-        raise TimeoutError(f"no message {name}:\n{self.log()[-3000:]}")
+        self.wait_for(f"Subject: {name}\r", name)
+        subject = f"Subject: {name}\r".encode()
+        return next(each for each in self.sink.messages if subject in each.data)
 
     def hints(self, what: str) -> str:
         """Return the commands with which the check fixes this."""
@@ -194,10 +199,7 @@ def test_mail_shows_the_fault_and_the_commands_fix_it(name: str, server: Server)
         + fault.shell.replace("SINK", str(server.sink.port))
     )
     output = server.shell(f"{RELOAD}; timeout 5 {SWAKS} before-{subject} {AS_ALICE}; postqueue -p")
-    end = time.monotonic() + 20
-    while not re.search(fault.shows, shown := output + server.all_of(f"before-{subject}")):
-        assert time.monotonic() < end, shown
-        time.sleep(0.05)
+    server.wait_for(fault.shows, f"before-{subject}", output)
     server.machine.shell(server.hints(fault.finding))
     done = dkimpipe(server.machine, "check", "--postfix")
     assert fault.finding not in done.stdout + done.stderr
