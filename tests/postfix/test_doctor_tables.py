@@ -287,19 +287,35 @@ def test_milters_of_some_clients_are_named(table: str, level: str, maps: Path, w
     assert (finding.level, finding.what.partition(":")[0]) == (level, "submission/inet/smtpd_milter_maps")
 
 
+def as_nobody(code: str, words: dict[str, str]) -> str:
+    """Return what Python code prints as user nobody."""
+    become = "import os\nos.setgroups([]), os.setresgid(*[65534] * 3), os.setresuid(*[65534] * 3)\n"
+    imports = (
+        "from dkimpipe.admin.postfix import tables\n"
+        "from dkimpipe.admin.postfix.postconf import Postconf\nfrom dkimpipe.errors import ConfigError\n"
+    )
+    command = ["/usr/bin/python3", "-c", become + imports + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=words["SITE"])
+    assert done.stderr == ""
+    return done.stdout
+
+
 @pytest.mark.parametrize("file", ["main.cf", "master.cf"])
 def test_a_file_that_only_root_can_read_is_named(file: str, maps: Path, words: dict[str, str]) -> None:
     directory = write(maps / "postfix", MAIN, MASTER, words)
     (directory / file).chmod(0o600)
     code = (
-        "import os\nos.setgroups([]), os.setresgid(*[65534] * 3), os.setresuid(*[65534] * 3)\n"
-        "from dkimpipe.admin.postfix.postconf import Postconf\nfrom dkimpipe.errors import ConfigError\n"
         f"try: Postconf({str(directory)!r})\nexcept ConfigError as error: print(error, error.hint, sep='|')"
     )
-    said = subprocess.run(
-        ["/usr/bin/python3", "-c", code], capture_output=True, text=True, check=False, cwd=words["SITE"]
-    )
-    assert said.stdout.endswith(f"{directory}/{file}: Permission denied|run it as root\n"), said
+    assert as_nobody(code, words).endswith(f"{directory}/{file}: Permission denied|run it as root\n")
+
+
+def test_a_table_that_only_root_can_read_is_no_error_for_others(maps: Path, words: dict[str, str]) -> None:
+    main = f"{MAIN}smtp_sasl_password_maps = texthash:{maps}/secret\n"
+    directory = write(maps / "postfix", main, MASTER, words)
+    code = f"for each in tables.findings(Postconf({str(directory)!r})): print(each.level, each.hint, sep='|')"
+    assert as_nobody(code, words) == "warning|run it as root\n"
+    assert list(tables.findings(Postconf(directory))) == []
 
 
 BROKEN = {

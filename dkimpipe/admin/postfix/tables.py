@@ -188,6 +188,8 @@ def _places(uses: list[Use]) -> str:
 
 def _hint(postconf: Postconf, table: str, fault: str, uses: list[Use]) -> str:
     """Return the commands with which Postfix can read a table, or does without it."""
+    if os.geteuid() != 0 and "denied" in fault:
+        return "run it as root"
     kind, colon, path = table.partition(":")
     if not colon and Path(table).exists():
         return _replaced(postconf, table, f"{postconf.value('default_database_type')}:{table}", uses)
