@@ -40,7 +40,7 @@ SLOWEST = (
     *("test_rotate_records", "test_check_dns", "test_setup", "test_apply_verifier", "test_setup_mail"),
     *("test_inbound", "test_man", "test_keys", "test_strangers", "test_verify_hostile", "test_octets"),
     *("test_migration", "test_setup_refused", "test_load", "test_faults", "test_import_opendkim"),
-    *("test_import_mail", "test_replace_milter"),
+    *("test_import_mail", "test_replace_milter", "test_faults_mail"),
 )
 
 

@@ -65,9 +65,9 @@ TABLES = {
         "/nowhere/domains: No such file",
         "# restore /nowhere/domains, or leave it out:\npostconf -c DIR -e relay_domains=example.org",
     ),
-    "mynetworks = 127.0.0.0/8, 10.1.2.3/8": (
+    "mynetworks = 127.0.0.0/8, !10.1.2.3/8": (
         "10.1.2.3/8: it has host bits set; the network is 10.0.0.0/8",
-        "postconf -c DIR -e 'mynetworks=127.0.0.0/8, 10.0.0.0/8'",
+        "postconf -c DIR -e 'mynetworks=127.0.0.0/8, !10.0.0.0/8'",
     ),
     "smtpd_sasl_exceptions_networks = 127.0.0.0/33": (
         "127.0.0.0/33: not an address and a prefix length",
@@ -212,6 +212,10 @@ RESTRICTIONS = {
     "permit_mynetworks, mynetworks": ("mynetworks is not a restriction", ""),
     "permit_mynetworks, check_client_access": ("check_client_access lacks its argument", "permit_mynetworks"),
     "permit, reject, defer, sleep 1": ("", ""),
+    "permit_mynetwork, permit_tls_clientcert, trusted": (
+        "permit_",
+        "permit_mynetworks, permit_tls_clientcerts, trusted",
+    ),
     "static:ok, trusted, PERMIT_MYNETWORKS": ("", ""),
 }
 
@@ -223,9 +227,8 @@ def test_a_word_that_smtpd_does_not_know_is_named(value: str, tmp_path: Path, wo
     main = f"{MAIN}{classes}smtpd_relay_restrictions = {value}\n"
     directory = write(tmp_path / "postfix", main, MASTER, words)
     found = list(restriction_names.findings(Postconf(directory)))
-    assert [each.what.startswith(f"smtpd_relay_restrictions: {what}") for each in found] == [True] * bool(
-        what
-    )
+    assert bool(found) == bool(what)
+    assert all(each.what.startswith(f"smtpd_relay_restrictions: {what}") for each in found)
     for finding in found if right else ():
         fix(directory, "".join(f"hint: {line}\n" for line in finding.hint.splitlines()))
         postconf = Postconf(directory)

@@ -34,29 +34,36 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
 def _of_list(postconf: Postconf, service: str, parameter: str, program: bytes) -> Iterator[Finding]:
     place = f"{service}/{parameter}" if service else parameter
     words = split((postconf.overrides[service] if service else postconf.explicit)[parameter], ",")
-    restrictions = list(split_restrictions(postconf.words(parameter, service)))
     classes = postconf.words("smtpd_restriction_classes", service)
-    unknown = ""
-    for *_, name, argument in restrictions:
-        new: list[str] = []
-        if unknown and not _FORM.fullmatch(name.lower()) and name not in classes:
+    unknown, lacking = _faults(postconf.words(parameter, service), classes, program)
+    names = _names(program, classes)
+    similar = {name: difflib.get_close_matches(name.lower(), names, 1, 0.75) for name in unknown}
+    new = [(similar.get(word) or [word])[0] for word in words]
+    hint = list_command(postconf, service, parameter, new) if new != words else ""
+    for name in unknown:
+        what = f"{place}: {name} is not a restriction of this Postfix: smtpd(8) defers mail that reaches it"
+        yield Finding(what, hint if similar[name] else "")
+    for name in lacking:
+        kept = [word for word in words if word != name]
+        change = Change("-PX" if service else "-X", place, "")
+        hint = list_command(postconf, service, parameter, kept) if kept else postconf.command(change)
+        what = f"{place}: {name} lacks its argument: smtpd(8) defers mail that reaches it"
+        yield Finding(what, f"# add it, or leave the restriction out:\n{hint}")
+
+
+def _faults(words: list[str], classes: list[str], program: bytes) -> tuple[list[str], list[str]]:
+    """Return the names that smtpd(8) does not know, and those that lack their argument."""
+    unknown: list[str] = []
+    lacking, after_unknown = [], False
+    for *_, name, argument in split_restrictions(words):
+        if after_unknown and name not in classes and not _FORM.fullmatch(name.lower()):
             continue  # it may be the argument
-        unknown = ""
+        after_unknown = bool(name) and name not in classes and not _is_known(name.lower(), program)
         if takes_argument(name) and not argument:
-            what = f"{place}: {name} lacks its argument"
-            hint = "# add it, or leave the restriction out:\n"
-            new = [word for word in words if word != name]
-        elif name and name not in classes and not _is_known(name.lower(), program):
-            unknown = name
-            what, hint = f"{place}: {name} is not a restriction of this Postfix", ""
-            close = difflib.get_close_matches(name.lower(), _names(program, classes), 1, 0.75)
-            new = [close[0] if word == name else word for word in words] if close else []
-        else:
-            continue
-        command = list_command(postconf, service, parameter, new) if new and new != words else ""
-        if hint and not new:
-            command = postconf.command(Change("-PX" if service else "-X", place, ""))
-        yield Finding(f"{what}: smtpd(8) defers mail that reaches it", (hint + command) * bool(command))
+            lacking.append(name)
+        elif after_unknown:
+            unknown.append(name)
+    return unknown, lacking
 
 
 def _is_known(name: str, program: bytes) -> bool:

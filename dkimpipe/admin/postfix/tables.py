@@ -152,13 +152,17 @@ def _pattern(postconf: Postconf, use: Use) -> Iterator[Finding]:
             hint = _leave_out(postconf, word, [use], f"restore {word}")
             yield Finding(f"{use.where}: {word}: {cause}", hint)
     elif fault := fault_of_network(word):
-        right = re.findall(r"\S+/\d+$", fault)
-        hint = _leave_out(postconf, use.word, [use], f"correct {word}")
-        if right:
-            words = _words(postconf, use)
-            new = [each.replace(word, right[0]) if each == use.word else each for each in words]
-            hint = _set(postconf, use, new) or hint
+        words = _words(postconf, use)
+        hint = _set(postconf, use, list(map(_corrected, words))) if _corrected(use.word) != use.word else ""
+        hint = hint or _leave_out(postconf, use.word, [use], f"correct {word}")
         yield Finding(f"{use.where}: {word}: {fault}", hint)
+
+
+def _corrected(word: str) -> str:
+    """Return a word with the network as Postfix wants it, if its fault shows that."""
+    network = word.lstrip("!")
+    right = re.findall(r"\S+/\d+$", fault_of_network(network))
+    return word.replace(network, right[0]) if right else word
 
 
 def _broken(postconf: Postconf, table: str, reader: str, fault: str, uses: list[Use]) -> Finding:
