@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,3 +150,37 @@ def test_a_word_for_several_milters_is_an_error(tmp_path: Path) -> None:
     hint = f"postconf -c {directory} -e smtpd_milters=inet:localhost:9"
     said = f"dkimpipe: smtpd_milters: ${{both}} stands for several milters\nhint: {hint}\n"
     assert (done.status, done.stderr) == (78, said)
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("${yes?{inet:localhost:8891}}, inet:localhost:9", "${yes?{inet:localhost:8891}} has conditions"),
+        ("inet:localhost:9 ${no:{inet:localhost:8891}}", "${no:{inet:localhost:8891}} has conditions"),
+        ("$both", "$both stands for several milters"),
+    ],
+)
+@pytest.mark.parametrize("place", ["main.cf", "master.cf"])
+def test_of_a_list_that_cannot_be_edited_the_command_is_printed(
+    tmp_path: Path, value: str, word: str, place: str
+) -> None:
+    main = {"yes": "1", "both": f"{INET} inet:localhost:9"}
+    if place == "main.cf":
+        main["smtpd_milters"] = value
+    directory = written(tmp_path, Case(main, {}, INET, {}))
+    parameter = "smtpd_milters"
+    if place == "master.cf":
+        parameter = "smtp/inet/smtpd_milters"
+        path = directory / "master.cf"
+        line = re.compile(r"^(smtp +inet .*)", re.MULTILINE)
+        path.write_text(
+            line.sub(lambda found: f"{found[1]}\n  -o {{ smtpd_milters = {value} }}", path.read_text())
+        )
+    done = verb(directory, "--apply", "--replace-milter", INET, "--user", "daemon")
+    option = "-P" if place == "master.cf" else "-e"
+    hint = f"postconf -c {directory} {option} {parameter}=inet:localhost:9"
+    assert (done.status, done.stderr.splitlines()[1]) == (78, f"hint: {hint}")
+    assert done.stderr.startswith(f"dkimpipe: {parameter}: {word}")
+    subprocess.run(["sh", "-c", hint], check=True)
+    assert verb(directory, "--apply", "--replace-milter", INET, "--user", "daemon").status == 0
+    assert INET not in "".join(lists(directory).values())
