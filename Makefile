@@ -11,7 +11,8 @@ VENV = .venv
 # Many tests wait: for Postfix, for timers, for a name server that is silent.
 WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
-           bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules acl rspamd
+           bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules acl rspamd \
+           putty-tools unzip
 
 .PHONY: demo man test server soak bench lint clean debian
 

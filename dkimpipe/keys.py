@@ -15,8 +15,6 @@ from dkimpipe.files import open_file, why
 MAX_FILE = 65536
 MIN_RSA_BITS = 1024  # RFC 8301 section 3.2
 
-_NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
-
 _EXPOSED = ((0o004, "readable by others"), (0o002, "writable by others"), (0o020, "writable by the group"))
 
 _RSA = bytes.fromhex("2a864886f70d010101")  # RFC 8017 appendix C
@@ -45,7 +43,7 @@ class PrivateKey:
         try:
             self.type, self.secret, self.modulus, self.exponent = _read(path, octets)
         except _RefusedError as refused:
-            raise PrivateKeyError(f"key file {path} {refused}", _NEW_KEY) from None
+            raise _error(path, str(refused)) from None
         self.bits = self.modulus.bit_length() if self.type == "rsa" else 256
 
     def sign(self, digest: bytes, hash_name: str) -> bytes:
@@ -61,9 +59,7 @@ class PrivateKey:
         if not self._fits(signature, digest):
             signature = self._sign_by_package(digest, hash_name, fault)
         if not self._fits(signature, digest):
-            raise PrivateKeyError(
-                f"key file {self.path} is damaged: its public key does not verify its signatures", _NEW_KEY
-            )
+            raise _error(self.path, "is damaged: its public key does not verify its signatures")
         return signature
 
     def _fits(self, signature: bytes, digest: bytes) -> bool:
@@ -105,9 +101,7 @@ class PrivateKey:
                 raise _no_openssl(fault, error) from None
         except ValueError:
             if self.type == "rsa" and not cryptopolicy.is_cause(fault):  # of Ed25519, any 32 octets are a key
-                raise PrivateKeyError(
-                    f"key file {self.path} is damaged: OpenSSL rejects it", _NEW_KEY
-                ) from None
+                raise _error(self.path, "is damaged: OpenSSL rejects it") from None
         except (InternalError, UnsupportedAlgorithm):  # InternalError: it finds no reason
             fault = fault if cryptopolicy.is_cause(fault) else "unsupported"
         algorithm = f"{self.type}-{hash_name}"
@@ -163,6 +157,13 @@ class _RefusedError(Exception):
     """A fault of a key, in words that complete a sentence beginning with its file."""
 
 
+def _error(path: str, fault: str) -> PrivateKeyError:
+    """Return the error for a fault of a key, with its hint."""
+    from dkimpipe.keyhints import hint
+
+    return PrivateKeyError(f"key file {path} {fault}", hint(fault))
+
+
 def _read(path: str, octets: bytes) -> "tuple[str, bytes, int, int]":
     """Return key type, key, modulus and public exponent of a key file: see ``_parse``."""
     try:
@@ -192,6 +193,8 @@ def _parse(der: bytes) -> "tuple[str, bytes, int, int]":
     The key is RSAPrivateKey in DER, or the 32 octets of Ed25519 (RFC 8032 section 5.1.5).
     """
     at, end = _element(der, 0, len(der), _SEQUENCE)
+    if end != len(der):  # base64 with characters inserted: the key may be another one
+        raise _RefusedError("is damaged: bytes after the key structure")
     _, after = _element(der, at, end, _INTEGER)  # the version, in both
     if (
         der[after : after + 1] == b"\x30"

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 _ORDER = "vkhsgtnp"  # v= must be first
-_NEW_KEY = "generate a new key: dkimpipe genkey"
 
 
 def record_name(selector: str, domain: str) -> str:
@@ -79,7 +78,9 @@ def _private(key: PrivateKey, check: bool = False) -> RSAPrivateKey | Ed25519Pri
         raise
     except PrivateKeyError:
         pass
-    raise PrivateKeyError(f"key file {key.path} is damaged: {fault}", _NEW_KEY)
+    from dkimpipe.keyhints import RESTORE
+
+    raise PrivateKeyError(f"key file {key.path} is damaged: {fault}", RESTORE)
 
 
 def public_key_file(path: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checking import CONF_FAULTS, FAULTS, GOOD, KEY, KEY_FAULTS, checked, findings, verb
+from checking import CONF_FAULTS, FAULTS, GOOD, KEY, KEY_FAULTS, RESTORE, checked, findings, verb
 from conftest import MAIN, Done, Keys, run_filter, write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -354,7 +354,7 @@ def test_a_key_whose_numbers_are_damaged(keys: Keys) -> None:
     assert checked(keys, "example.com dkim(s=a,key=KEYS/broken.pem)\n") == (
         78,
         "dkimpipe: error: SENDERS, line 1: key file KEYS/broken.pem is damaged: its components are "
-        "inconsistent\nhint: generate a new key: dkimpipe genkey\n",
+        f"inconsistent\nhint: {RESTORE}\n",
     )
 
 

@@ -104,7 +104,7 @@ def test_keys_of_rspamadm(tmp_path: Path, kind: str) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "two keys in one": (lambda path: halves(path)[:32] + bytes(32), "is damaged: its public half belongs to"),
     "text": (lambda path: b"p=MIGfMA0\n", "contains no PEM block"),
-    "nothing": (lambda path: b"", "contains no PEM block"),
+    "nothing": (lambda path: b"", "is empty"),
     "DER that is cut off": (lambda path: der(path.read_bytes())[:40], "is damaged: OpenSSL rejects it"),
     "DER with a passphrase": (
         lambda path: openssl(

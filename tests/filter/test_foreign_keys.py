@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import base64
+import bz2
+import gzip
+import io
+import json
+import lzma
 import os
 import pty
+import quopri
 import re
 import select
+import shutil
 import subprocess
+import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Union
+from urllib.parse import quote, quote_plus
 
 import pytest
-from conftest import write_key
+from conftest import MAIN, write_key
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PublicFormat
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from test_keys import (
     DIGESTS,
@@ -42,7 +53,15 @@ from dkimpipe.errors import PrivateKeyError
 from dkimpipe.keys import PrivateKey, read_key
 
 AnyKey = Union[rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey]
-NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
+RESTORE = (
+    "restore the key of the published record from a backup, or export it again; "
+    "a new key needs a new record: dkimpipe genkey DOMAIN"
+)
+OTHER_FILE = (
+    "name the file with the key of the published record, RSA or Ed25519; "
+    "a new key needs a new record: dkimpipe genkey DOMAIN"
+)
+REPLACE = "replace it: dkimpipe genkey DOMAIN writes a new key, and the record to publish"
 
 
 def spki(key: AnyKey) -> bytes:
@@ -115,11 +134,168 @@ SHAPES: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
     "label of PKCS#1": (relabelled("RSA PRIVATE KEY"), True),
     "label of PKCS#8": (relabelled("PRIVATE KEY"), True),
     "label of its own": (relabelled("DKIM PRIVATE KEY"), False),
+    # Under a label that says something else: what is in it decides.
+    "label of OpenSSH": (relabelled("OPENSSH PRIVATE KEY"), False),
+    "label of EC": (relabelled("EC PRIVATE KEY"), False),
+    "label of DSA": (relabelled("DSA PRIVATE KEY"), False),
+    "label of an encrypted key": (relabelled("ENCRYPTED PRIVATE KEY"), True),
+    "label of a public key": (relabelled("PUBLIC KEY"), True),
+    "label of a certificate": (relabelled("CERTIFICATE"), False),
+    "label of parameters": (relabelled("DH PARAMETERS"), False),
+    "END of another": (lambda text: re.sub(rb"END [A-Z ]*-", b"END CERTIFICATE-", text), False),
+    # Armour.
+    "no END": (lambda text: text.partition(b"-----END")[0], False),
+    "no END, no line end": (lambda text: text.partition(b"\n-----END")[0], False),
+    "no END, one line": (lambda text: text.partition(b"-----END")[0].replace(b"\n", b""), False),
+    "half of END": (lambda text: text[:-9], False),
+    "no BEGIN": (lambda text: text.partition(b"\n")[2], False),
+    "four dashes": (lambda text: text.replace(b"-----", b"----"), False),
+    "six dashes": (lambda text: text.replace(b"-----", b"------"), False),
+    "four dashes in front": (lambda text: text[1:], False),
+    "no dashes": (lambda text: text.replace(b"-", b""), False),
+    "no dashes, one line": (lambda text: text.replace(b"-", b"").replace(b"\n", b""), False),
+    "a space between the dashes and BEGIN": (lambda text: text.replace(b"-----BEGIN", b"----- BEGIN"), False),
+    "armour in lower case": (
+        lambda text: re.sub(rb"-----[^-]*-----", lambda found: found[0].lower(), text),
+        False,
+    ),
+    "en dashes": (lambda text: text.replace(b"--", "\u2013".encode()), False),
+    "em dashes": (lambda text: text.replace(b"-----", "\u2014\u2014-".encode()), False),
+    "no-break spaces": (lambda text: text.replace(b" ", "\u00a0".encode()), False),
+    "zero-width spaces": (lambda text: text.replace(b"\n", "\u200b\n".encode()), False),
+    "underscores in the label": (lambda text: text.replace(b" ", b"_"), False),
+    # In front of each line.
+    "quoted twice in mail": (lambda text: prefixed(text, b">> "), False),
+    "comment": (lambda text: prefixed(text, b"# "), False),
+    "comment of C": (lambda text: prefixed(text, b"// "), False),
+    "patch": (lambda text: b"@@ -0,0 +1,4 @@\n" + prefixed(text, b"+"), False),
+    "log": (lambda text: prefixed(text, b"Nov 27 12:00:00 mail key[1234]: "), False),
+    "line numbers": (lambda text: numbered(text, b"%6d\t"), False),
+    "line numbers with a colon": (lambda text: numbered(text, b"%d:"), False),
+    "line numbers with a dot": (lambda text: numbered(text, b" %2d. "), False),
+    "line numbers with a bar": (lambda text: numbered(text, b"%d | "), False),
+    # Encodings of the web, of mail, and of configuration files.
+    "percent": (lambda text: quote(text).encode(), False),
+    "percent, only what must be": (
+        lambda text: text.replace(b"+", b"%2B").replace(b"/", b"%2F").replace(b"=", b"%3D"),
+        False,
+    ),
+    "form": (lambda text: quote_plus(text).encode(), False),
+    "form, with its name": (lambda text: b"a=b&key=" + quote_plus(text).encode() + b"&c=d", False),
+    "plus signs lost to spaces": (lambda text: swapped(text, b"+", b" "), False),
+    "entities": (lambda text: swapped(text, b"+", b"&#43;").replace(b"=", b"&#x3D;"), False),
+    "entities by name": (
+        lambda text: swapped(swapped(text, b"+", b"&plus;"), b"/", b"&sol;").replace(b"=", b"&equals;"),
+        False,
+    ),
+    "<br>": (lambda text: text.replace(b"\n", b"<br>"), False),
+    "<br />, with line ends": (lambda text: text.replace(b"\n", b"<br />\n"), False),
+    "HTML": (
+        lambda text: b"<html><body><pre class='key'>" + text.replace(b"\n", b"<br>") + b"</pre></body>",
+        False,
+    ),
+    "XML of a panel": (lambda text: b"<?xml version='1.0'?><dkim><pk>" + text + b"</pk></dkim>", False),
+    "quoted-printable": (quopri.encodestring, False),
+    "quoted-printable, one line": (lambda text: quopri.encodestring(text.replace(b"\n", b" ")), False),
+    "JSON of Go": (lambda text: json_of(text).replace(b"+", b"\\u002b").replace(b"=", b"\\u003d"), False),
+    "JSON of PHP": (lambda text: json_of(text).replace(b"/", b"\\/"), False),
+    "JSON in JSON": (lambda text: json.dumps(json_of(text).decode()).encode(), False),
+    "JSON of base64": (lambda text: json_of(base64.b64encode(text)), False),
+    "JSON of the body": (lambda text: json_of(split(text)[1]), False),
+    "JSON of the body, one line": (lambda text: json_of(split(text)[1].replace(b"\n", b"")), False),
+    "YAML, folded": (lambda text: b"key: >-\n  " + text.replace(b"\n", b"\n\n  "), False),
+    "YAML of the body": (lambda text: b"dkim:\n  key: " + split(text)[1].replace(b"\n", b"") + b"\n", False),
+    "secret of Kubernetes": (
+        lambda text: (
+            b"kind: Secret\ndata:\n  crt: %b\n  key: %b\n"
+            % (base64.b64encode(certificate()), base64.b64encode(text))
+        ),
+        False,
+    ),
+    "TOML": (lambda text: b'[signature."rsa"]\nprivate-key = """\n' + text + b'"""\nselector = "r"\n', False),
+    "Lua": (lambda text: b"key = [[\n" + text + b"]]\n", False),
+    "environment": (lambda text: b"export DKIM='" + text.replace(b"\n", b"\\n") + b"'\n", False),
+    "shell, with line ends escaped": (lambda text: b'K="' + text.replace(b"\n", b"\\n\\\n") + b'"\n', False),
+    "UTF-16 LE, one line": (lambda text: text.replace(b"\n", b" ").decode().encode("utf-16"), False),
+    "UTF-16 LE, no armour": (lambda text: split(text)[1].decode().encode("utf-16"), False),
+    "UTF-16 BE, no mark": (lambda text: text.decode().encode("utf-16-be"), False),
+    "UTF-16 LE, certificate first": (
+        lambda text: (certificate() + text).decode().encode("utf-16"),
+        False,
+    ),
+    # base64 and hexadecimal digits.
+    "base64url": (lambda text: split(text)[1].translate(bytes.maketrans(b"+/", b"-_")), False),
+    "base64url, no padding": (
+        lambda text: split(text)[1].translate(bytes.maketrans(b"+/", b"-_")).rstrip(b"="),
+        False,
+    ),
+    "base64url in armour": (lambda text: armour_around(text, bytes.maketrans(b"+/", b"-_")), False),
+    "no padding": (lambda text: split(text)[1].rstrip(b"="), False),
+    "no padding, in armour": (lambda text: text.replace(b"=", b""), False),
+    "base64 of the body": (lambda text: base64.b64encode(split(text)[1]), False),
+    "base64 of the body, twice": (lambda text: base64.b64encode(base64.encodebytes(split(text)[1])), False),
+    "base64 twice": (lambda text: base64.b64encode(base64.b64encode(text)), False),
+    "hexadecimal": (lambda text: base64.b64decode(split(text)[1]).hex().encode(), False),
+    "hexadecimal, in lines": (lambda text: wrapped(base64.b64decode(split(text)[1]).hex(), 60), False),
+    "hexadecimal, capitals and colons": (
+        lambda text: base64.b64decode(split(text)[1]).hex(":").upper().encode(),
+        False,
+    ),
+    "hexadecimal of PEM": (lambda text: text.hex().encode(), False),
+    "octet string around it": (lambda text: in_octet_string(text), False),
+    "an encrypted key first": (lambda text: pem(SMALL, PKCS8, SECRET) + text, False),
 }
+
+
+def prefixed(text: bytes, prefix: bytes) -> bytes:
+    """Return lines with the same in front of each."""
+    return b"".join([prefix + line for line in text.splitlines(keepends=True)])
+
+
+def numbered(text: bytes, form: bytes) -> bytes:
+    return b"".join([form % number + line for number, line in enumerate(text.splitlines(keepends=True), 1)])
+
+
+def wrapped(text: str, width: int) -> bytes:
+    return "\n".join([text[at : at + width] for at in range(0, len(text), width)]).encode()
+
+
+def swapped(text: bytes, old: bytes, new: bytes) -> bytes:
+    """Return PEM with another character in its body."""
+    begin, body, end = split(text)
+    return b"\n".join([begin, body.replace(old, new), end, b""])
+
+
+def armour_around(text: bytes, table: bytes) -> bytes:
+    begin, body, end = split(text)
+    return b"\n".join([begin, body.translate(table), end, b""])
+
+
+def json_of(text: bytes) -> bytes:
+    """Return a secret as AWS and others write it."""
+    return json.dumps({"DomainSigningSelector": "s1", "DomainSigningPrivateKey": text.decode()}).encode()
+
+
+def in_octet_string(text: bytes) -> bytes:
+    octets = base64.b64decode(split(text)[1])
+    length = bytes([len(octets)]) if len(octets) < 128 else b"\x82" + len(octets).to_bytes(2, "big")
+    return block("PRIVATE KEY", b"\x04" + length + octets)
+
+
+ELLIPTIC = ec.generate_private_key(ec.SECP256R1())
+
+
+def full_of_signs() -> ed25519.Ed25519PrivateKey:
+    """Return a key with + and / in its base64. It has no redundancy: a wrong character is a wrong key."""
+    made = (ed25519.Ed25519PrivateKey.from_private_bytes(sha256(bytes([n])).digest()) for n in range(256))
+    return next(key for key in made if min(pem(key).count(b"+"), pem(key).count(b"/")) > 1)
+
+
+SIGNS = full_of_signs()
 KEYS: dict[str, tuple[AnyKey, bytes]] = {
     "pkcs1": (RSA, pem(RSA, PKCS1)),
     "pkcs8": (RSA, pem(RSA)),
-    "ed25519": (ED25519, pem(ED25519)),
+    "ed25519": (SIGNS, pem(SIGNS)),
 }
 
 
@@ -138,6 +314,9 @@ def test_a_key_in_another_shape_is_read(shape: str, name: str, tmp_path: Path) -
 # Ed25519 keys without ASN.1: what the file contains, all of the key SEED.
 MADE = ed25519.Ed25519PrivateKey.from_private_bytes(SEED)
 PAIR = base64.b64encode(SEED + PUBLIC_HALF)
+RSPAMD_RECORD = (
+    b'mail._domainkey IN TXT ( "v=DKIM1; k=ed25519; "\n\t"p=' + base64.b64encode(PUBLIC_HALF) + b'" ) ;\n'
+)
 ED25519_FORMS = {
     "dkimpy": base64.b64encode(SEED) + b"\n",  # dknewkey --ktype ed25519
     "dkimpy, no line end": base64.b64encode(SEED),
@@ -148,6 +327,19 @@ ED25519_FORMS = {
     "rspamd, line end": PAIR + b"\n",
     "rspamd, in lines": base64.encodebytes(SEED + PUBLIC_HALF),
     "rspamd, CRLF": base64.encodebytes(SEED + PUBLIC_HALF).replace(b"\n", b"\r\n"),
+    "base64url, no padding": base64.urlsafe_b64encode(SEED).rstrip(b"="),  # as WildDuck takes it
+    "rspamd, with its record": PAIR + b"\n" + RSPAMD_RECORD,  # rspamadm dkim_keygen without -k
+    "rspamd, with its record, CRLF": (PAIR + b"\n" + RSPAMD_RECORD).replace(b"\n", b"\r\n"),
+    "rspamd's seed, with its record": base64.b64encode(SEED) + b"\n" + RSPAMD_RECORD,  # -t ed25519-seed
+    "dkimpy, in quotes": b'"' + base64.b64encode(SEED) + b'"\n',
+    "rspamd, in JSON": json.dumps({"key": PAIR.decode()}).encode(),
+    "both halves in JSON": json.dumps(
+        {"private": base64.b64encode(SEED).decode(), "public": base64.b64encode(PUBLIC_HALF).decode()}
+    ).encode(),
+    "JWK": (
+        b'{"kty":"OKP","crv":"Ed25519","x":"%b","d":"%b"}'
+        % tuple(base64.urlsafe_b64encode(half).rstrip(b"=") for half in (PUBLIC_HALF, SEED))
+    ),
     "OpenSSH": pem(MADE, OPENSSH),
     "OpenSSH, CRLF": pem(MADE, OPENSSH).replace(b"\n", b"\r\n"),
     "OpenSSH, one line": pem(MADE, OPENSSH).replace(b"\n", b" "),
@@ -168,6 +360,56 @@ def test_an_ed25519_key_without_asn1_is_read(
     assert openssl_reads(path) in (b"", spki(MADE))
 
 
+def numbers(key: rsa.RSAPrivateKey) -> list[bytes]:
+    """Return the numbers of a key, in the order of RFC 8017 appendix A.1.2."""
+    own = key.private_numbers()
+    public = own.public_numbers
+    found = (public.n, public.e, own.d, own.p, own.q, own.dmp1, own.dmq1, own.iqmp)
+    return [number.to_bytes((number.bit_length() + 7) // 8, "big") for number in found]
+
+
+def pss(key: rsa.RSAPrivateKey) -> bytes:
+    """Return PKCS#8 of which the algorithm is RSASSA-PSS (RFC 4055), as openssl genpkey writes it."""
+    inner = der(key, PKCS1)
+    content = bytes.fromhex("020100300b06092a864886f70d01010a0482") + len(inner).to_bytes(2, "big") + inner
+    return b"\x30\x82" + len(content).to_bytes(2, "big") + content
+
+
+def jwk(key: rsa.RSAPrivateKey) -> bytes:
+    names = ("n", "e", "d", "p", "q", "dp", "dq", "qi")
+    values = [base64.urlsafe_b64encode(number).decode().rstrip("=") for number in numbers(key)]
+    return json.dumps({"kty": "RSA", "kid": "mail", **dict(zip(names, values))}, indent=1).encode()
+
+
+def xml(key: rsa.RSAPrivateKey) -> bytes:
+    names = ("Modulus", "Exponent", "D", "P", "Q", "DP", "DQ", "InverseQ")
+    values = [base64.b64encode(number).decode() for number in numbers(key)]
+    return f"<RSAKeyValue>{''.join(f'<{n}>{v}</{n}>' for n, v in zip(names, values))}</RSAKeyValue>".encode()
+
+
+STRUCTURES: dict[str, bytes] = {
+    "JWK": jwk(RSA),
+    "JWK in a set": b'{"keys": [' + jwk(RSA) + b"]}",
+    "XML of .NET": xml(RSA),  # as dkim-exchange keeps it
+    "XML of .NET, in UTF-16": xml(RSA).decode().encode("utf-16"),
+    "for RSASSA-PSS": block("PRIVATE KEY", pss(RSA)),
+    "for RSASSA-PSS, no armour": base64.b64encode(pss(RSA)),
+    "with bytes behind it": block("PRIVATE KEY", der(RSA) + b"\0\0"),
+    "behind an EC key": pem(ELLIPTIC) + pem(RSA),
+    "behind an EC key, SEC 1": pem(ELLIPTIC, PKCS1) + pem(RSA, PKCS1),
+    "behind an encrypted EC key": pem(ELLIPTIC, PKCS8, SECRET) + pem(RSA),
+    "behind half a key": pem(SMALL)[:200] + b"\n" + pem(RSA),
+}
+
+
+@pytest.mark.parametrize("octets", STRUCTURES.values(), ids=STRUCTURES)
+def test_an_rsa_key_in_another_structure_is_read(octets: bytes, tmp_path: Path) -> None:
+    path = write_key(tmp_path / "key", octets)
+    assert verifies(RSA, read_key(str(path)).sign(DIGESTS["sha256"], "sha256"), "sha256")
+    assert publickey.public(str(path))[1] == p_of(RSA)
+    publickey.sound(str(path))
+
+
 def test_the_public_half_of_rspamd_must_be_that_of_the_key() -> None:
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", base64.b64encode(SEED + bytes(32)))
@@ -178,7 +420,7 @@ def test_the_public_half_of_rspamd_must_be_that_of_the_key() -> None:
 def test_base64_of_another_length_is_no_key(length: int) -> None:
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", base64.b64encode(b"x" * length))
-    assert (str(raised.value), raised.value.hint) == ("key file KEY contains no PEM block", NEW_KEY)
+    assert (str(raised.value), raised.value.hint) == ("key file KEY contains no PEM block", RESTORE)
 
 
 # What cannot be read: the file, the fault, and a hint whose command writes NEWFILE.
@@ -206,9 +448,40 @@ NO_PASSPHRASE = "openssl pkey -in PATH -out NEWFILE writes a copy without a pass
 FROM_DER = "openssl pkey -inform DER -in PATH -out NEWFILE converts it to PEM"
 FROM_PKCS12 = "openssl pkcs12 -in PATH -nodes -nocerts -out NEWFILE extracts the key"
 SSH_KEYGEN = "install -m 600 PATH NEWFILE && ssh-keygen -p -N '' -m PEM -f NEWFILE "
-NO_END = "(umask 077; (awk '/BEGIN/||!/^-/' PATH; echo '-----END {}-----') >NEWFILE) adds it"
-NO_BEGIN = "(umask 077; (echo '-----BEGIN {}-----'; cat PATH) >NEWFILE) adds it"
-TRUNCATED = "is truncated: no END line"
+REWRAP = (
+    "(echo '-----BEGIN ENCRYPTED PRIVATE KEY-----'; tr -d '\\n\\r\\t >\"' <PATH "
+    "| sed 's/.*-BEGIN[^-]*-----//;s/-----END.*//;s/\\\\[nr]//g' | fold -w 64; echo; "
+    "echo '-----END ENCRYPTED PRIVATE KEY-----') "
+    "| openssl pkey -out NEWFILE writes a copy without a passphrase"
+)
+ENCRYPTED = pem(RSA, PKCS8, SECRET)
+
+
+def by_openssl(*arguments: str) -> bytes:
+    """Return the RSA key as openssl rsa writes it."""
+    return subprocess.run(
+        ["openssl", "rsa", *arguments], input=pem(RSA), capture_output=True, check=True
+    ).stdout
+
+
+def putty() -> bytes:
+    """Return the RSA key as PuTTY saves it."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = write_key(Path(directory) / "key", pem(RSA, PKCS1))
+        command = ["puttygen", str(path), "-O", "private", "-o", f"{path}.ppk"]
+        subprocess.run(command, capture_output=True, check=True)
+        return Path(f"{path}.ppk").read_bytes()
+
+
+PUTTYGEN = "puttygen PATH -O private-openssh -o NEWFILE converts it"
+
+
+def zipped(octets: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mail.private", octets)
+    return file.getvalue()
+
 
 CONVERTED: dict[str, tuple[AnyKey, bytes, str, str]] = {
     "DER of PKCS#8": (RSA, der(RSA), "is in DER", FROM_DER),
@@ -258,34 +531,82 @@ CONVERTED: dict[str, tuple[AnyKey, bytes, str, str]] = {
         "is encrypted, in OpenSSH format",
         SSH_KEYGEN + "writes a copy without a passphrase",
     ),
-    "no END": (RSA, pem(RSA).partition(b"-----END")[0], TRUNCATED, NO_END.format("PRIVATE KEY")),
-    "no END, no line end": (
+    "DER in an octet string": (
         RSA,
-        pem(RSA, PKCS1).partition(b"\n-----END")[0],
-        TRUNCATED,
-        NO_END.format("RSA PRIVATE KEY"),
+        b"\x04\x82" + len(der(RSA)).to_bytes(2, "big") + der(RSA),
+        "is in DER, in an octet string",
+        "tail -c +5 PATH | openssl pkey -inform DER -out NEWFILE converts it to PEM",
     ),
-    "half of END": (ED25519, pem(ED25519)[:-9], TRUNCATED, NO_END.format("PRIVATE KEY")),
-    "END of another": (
+    "DER for RSASSA-PSS": (RSA, pss(RSA), "is in DER", FROM_DER),
+    "Microsoft key BLOB": (
         RSA,
-        pem(RSA).replace(b"END PRIVATE", b"END RSA PRIVATE"),
-        TRUNCATED,
-        NO_END.format("PRIVATE KEY"),
+        by_openssl("-outform", "MSBLOB"),
+        "is a Microsoft key BLOB",
+        "openssl pkey -inform MSBLOB -in PATH -out NEWFILE converts it to PEM",
     ),
-    "no BEGIN": (
+    "PVK": (
         RSA,
-        pem(RSA).partition(b"\n")[2],
-        "is damaged: no BEGIN line",
-        NO_BEGIN.format("PRIVATE KEY"),
+        by_openssl("-outform", "PVK", "-pvk-none"),
+        "is in PVK format",
+        "openssl pkey -inform PVK -in PATH -out NEWFILE converts it to PEM",
     ),
-    "no BEGIN, PKCS#1": (
+    "PKCS #12 in PEM": (
         RSA,
-        pem(RSA, PKCS1).partition(b"\n")[2],
-        "is damaged: no BEGIN line",
-        NO_BEGIN.format("RSA PRIVATE KEY"),
+        block("PKCS12", pkcs12(RSA)),
+        "is in PKCS #12 format",
+        "sed '/-BEGIN/,/-END/!d;/^-/d' PATH | base64 -d | openssl pkcs12 -nodes -nocerts -out NEWFILE "
+        "extracts the key",
     ),
+    "PKCS #12 in base64": (
+        RSA,
+        base64.encodebytes(pkcs12(RSA)),
+        "is in PKCS #12 format",
+        "base64 -d PATH | openssl pkcs12 -nodes -nocerts -out NEWFILE extracts the key",
+    ),
+    **({"PuTTY": (RSA, putty(), "is in PuTTY format", PUTTYGEN)} if shutil.which("puttygen") else {}),
+    "gzip": (
+        RSA,
+        gzip.compress(pem(RSA)),
+        "is compressed by gzip",
+        "(umask 077; gzip -dc <PATH >NEWFILE) decompresses it",
+    ),
+    "bzip2": (
+        RSA,
+        bz2.compress(pem(RSA)),
+        "is compressed by bzip2",
+        "(umask 077; bzip2 -dc <PATH >NEWFILE) decompresses it",
+    ),
+    "xz": (
+        RSA,
+        lzma.compress(pem(RSA)),
+        "is compressed by xz",
+        "(umask 077; xz -dc <PATH >NEWFILE) decompresses it",
+    ),
+    "zip": (
+        RSA,
+        zipped(pem(RSA)),
+        "is a ZIP archive",
+        "(umask 077; unzip -p PATH >NEWFILE) extracts its files, one after another",
+    ),
+    "encrypted, one line": (RSA, ENCRYPTED.replace(b"\n", b""), "is encrypted", REWRAP),
+    "encrypted, lines joined by spaces": (RSA, ENCRYPTED.replace(b"\n", b" "), "is encrypted", REWRAP),
+    "encrypted, literal \\n": (RSA, ENCRYPTED.replace(b"\n", b"\\n"), "is encrypted", REWRAP),
+    "encrypted, CR only": (RSA, ENCRYPTED.replace(b"\n", b"\r"), "is encrypted", REWRAP),
+    "encrypted, YAML": (
+        RSA,
+        b"key: |\n  " + ENCRYPTED.replace(b"\n", b"\n  "),
+        "is encrypted",
+        REWRAP,
+    ),
+    "encrypted, JSON": (
+        RSA,
+        b'{"a": "b", "key": "' + ENCRYPTED.replace(b"\n", b"\\n") + b'", "c": "d"}\n',
+        "is encrypted",
+        REWRAP,
+    ),
+    "encrypted, CRLF": (RSA, ENCRYPTED.replace(b"\n", b"\r\n"), "is encrypted", NO_PASSPHRASE),
 }
-_WORDS = r" (converts it|converts it to PEM|extracts .*|adds it|writes a copy .*)$"
+_WORDS = r" (converts it|converts it to PEM|extracts .*|decompresses it|writes a copy .*)$"
 
 
 @pytest.mark.parametrize("name", ["key", "the key of O'Brien; $(false)"], ids=["plain", "quoted"])
@@ -307,7 +628,8 @@ def test_the_hint_converts(case: str, name: str, tmp_path: Path) -> None:
     assert verifies(key, read_key(str(new)).sign(DIGESTS["sha256"], "sha256"), "sha256")
     assert publickey.public(str(new))[1] == p_of(key)
     stays_openssh = case == "OpenSSH, encrypted Ed25519"  # there is no other format of ssh-keygen for it
-    assert openssl_reads(new) == (b"" if stays_openssh else spki(key))
+    assert (openssl_reads(new) == b"") is stays_openssh
+    assert stays_openssh or openssl_reads(new).endswith(spki(key)[24:])  # the algorithm is before
     assert path.read_bytes() == octets
 
 
@@ -338,6 +660,19 @@ def read_terminal(terminal: int) -> bytes:
 # What holds no private key, or none for DKIM: nothing is there to convert.
 PUBLIC = "give the private key file; the public key belongs in DNS"
 CERTIFICATE = "give the private key file; a certificate contains only the public key"
+
+
+def request(*arguments: str) -> bytes:
+    """Return a certificate request for the RSA key."""
+    command = ["openssl", "req", "-new", "-key", "/dev/stdin", "-subj", "/CN=x", *arguments]
+    return subprocess.run(command, input=pem(RSA), capture_output=True, check=True).stdout
+
+
+def pkcs7(*arguments: str) -> bytes:
+    command = ["openssl", "crl2pkcs7", "-nocrl", "-certfile", "/dev/stdin", *arguments]
+    return subprocess.run(command, input=certificate(), capture_output=True, check=True).stdout
+
+
 NO_PRIVATE_KEY = {
     "public": (public_pem(RSA), "contains a public key", PUBLIC),
     "public in DER": (spki(RSA), "contains a public key", PUBLIC),
@@ -349,6 +684,46 @@ NO_PRIVATE_KEY = {
     "public in DER, Ed25519": (spki(ED25519), "contains a public key", PUBLIC),
     "public in base64, as in p=": (base64.b64encode(spki(RSA)), "contains a public key", PUBLIC),
     "public in one line": (public_pem(RSA).replace(b"\n", b""), "contains a public key", PUBLIC),
+    "public, for ssh": (
+        RSA.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b" root@mail\n",
+        "contains a public key",
+        PUBLIC,
+    ),
+    "public, for ssh, Ed25519": (
+        ED25519.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        "contains a public key",
+        PUBLIC,
+    ),
+    "public, labelled as private": (
+        block("PRIVATE KEY", spki(RSA)),
+        "contains a public key",
+        PUBLIC,
+    ),
+    "record of opendkim-genkey": (
+        b'mail._domainkey\tIN\tTXT\t( "v=DKIM1; h=sha256; k=rsa; "\n\t  "p=' + p_of(RSA).encode() + b'" )\n',
+        "contains a DKIM record",
+        "give the private key file; the record belongs in DNS",
+    ),
+    "certificate, labelled as private": (
+        block("RSA PRIVATE KEY", base64.b64decode(split(certificate())[1])),
+        "contains a certificate",
+        CERTIFICATE,
+    ),
+    "request": (
+        request("-outform", "PEM"),
+        "contains a certificate request",
+        "give the private key file; a request contains only the public key",
+    ),
+    "PKCS #7": (
+        pkcs7("-outform", "PEM"),
+        "is in PKCS #7 format",
+        "give the private key file; PKCS #7 contains only certificates",
+    ),
+    "PKCS #7 in DER": (
+        pkcs7("-outform", "DER"),
+        "is in PKCS #7 format",
+        "give the private key file; PKCS #7 contains only certificates",
+    ),
     "certificate": (certificate(), "contains a certificate", CERTIFICATE),
     "certificate and public": (certificate() + public_pem(RSA), "contains a certificate", CERTIFICATE),
     "certificate in DER": (
@@ -373,26 +748,57 @@ def test_a_file_without_a_private_key(octets: bytes, fault: str, hint: str, tmp_
     assert openssl_reads(path) == b""
 
 
-# Damaged beyond repair, or of a type that DKIM does not have: only a new key helps.
-NOTHING_TO_CONVERT = {
-    "empty": b"",
-    "text": b"hello\n",
-    "half": pem(RSA)[: len(pem(RSA)) // 2],
-    "damaged": pem(RSA).replace(b"\nM", b"\n=", 1),
-    "of elliptic curves": ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+# Damaged beyond repair, or of a type that DKIM does not have. The record of the right key is published all
+# the same, so the hint asks for that key first.
+NOTHING_TO_CONVERT: dict[str, tuple[bytes, str, str]] = {
+    "empty": (b"", "is empty", RESTORE),
+    "white space": (b"\n \n", "is empty", RESTORE),
+    "text": (b"hello\n", "contains no PEM block", RESTORE),
+    "half": (pem(RSA)[: len(pem(RSA)) // 2], "is truncated: no END line", RESTORE),
+    "damaged": (pem(RSA).replace(b"\nM", b"\n=", 1), "is damaged: invalid base64", RESTORE),
+    "a line lost": (
+        b"".join(pem(RSA).splitlines(keepends=True)[:5] + pem(RSA).splitlines(keepends=True)[6:]),
+        "is truncated",
+        RESTORE,
     ),
-    "too short": subprocess.run(["openssl", "genrsa", "1008"], capture_output=True, check=True).stdout,
+    "bytes behind an Ed25519 key": (
+        block("PRIVATE KEY", der(ED25519) + b"\0\0\0"),
+        "is damaged: bytes after the key structure",
+        RESTORE,
+    ),
+    "of elliptic curves": (pem(ELLIPTIC), "contains an EC key", OTHER_FILE),
+    "of elliptic curves, SEC 1": (pem(ELLIPTIC, PKCS1), "contains an EC key", OTHER_FILE),
+    "of elliptic curves, in DER": (der(ELLIPTIC, PKCS1), "contains an EC key", OTHER_FILE),
+    "of OpenPGP": (
+        b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQVYBGT=\n-----END PGP PRIVATE KEY BLOCK-----\n",
+        "contains an OpenPGP key or message",
+        OTHER_FILE,
+    ),
+    "Java": (b"\xfe\xed\xfe\xed\0\0\0\2", "is a Java keystore", RESTORE),
+    "too short": (
+        subprocess.run(["openssl", "genrsa", "1008"], capture_output=True, check=True).stdout,
+        "contains an RSA key of 1008 bits; verifiers reject keys below 1024",
+        REPLACE,
+    ),
 }
 
 
-@pytest.mark.parametrize("octets", NOTHING_TO_CONVERT.values(), ids=NOTHING_TO_CONVERT)
-def test_a_new_key_is_the_hint_only_where_none_can_be_converted(octets: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("octets", "fault", "hint"), NOTHING_TO_CONVERT.values(), ids=NOTHING_TO_CONVERT)
+def test_a_new_key_is_the_last_resort(octets: bytes, fault: str, hint: str, tmp_path: Path) -> None:
     path = write_key(tmp_path / "key", octets)
     with pytest.raises(PrivateKeyError) as raised:
         read_key(str(path))
-    assert raised.value.hint == NEW_KEY
-    command = NEW_KEY.partition(": ")[2].replace("NEWFILE", str(path))
-    subprocess.run(["sh", "-ec", f"umask 077; {command}"], check=True, capture_output=True)
+    assert (str(raised.value), raised.value.hint) == (f"key file {path} {fault}", hint)
+
+
+@pytest.mark.parametrize("hint", [RESTORE, OTHER_FILE, REPLACE])
+def test_the_last_resort_is_a_key_with_its_record(hint: str, tmp_path: Path) -> None:
+    found = re.search("dkimpipe (genkey DOMAIN)", hint)
+    assert found
+    command = f"{sys.executable} {MAIN} {found[1]} --group root --directory {tmp_path}".replace(
+        "DOMAIN", "example.com"
+    )
+    done = subprocess.run(["sh", "-ec", command], check=True, capture_output=True)
+    (path,) = tmp_path.iterdir()
     assert read_key(str(path)).bits == 2048
-    assert openssl_reads(path) != b""
+    assert publickey.public(str(path))[1][:200].encode() in done.stdout

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 
 from dkimpipe import libcrypto, publickey
@@ -48,13 +49,20 @@ FORMS = {"pkcs1": PKCS1, "pkcs8": PKCS8}
 DIGESTS = {"sha1": sha1(b"text").digest(), "sha256": sha256(b"text").digest()}
 SECRET = b"correct horse"
 
-NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
+RESTORE = (
+    "restore the key of the published record from a backup, or export it again; "
+    "a new key needs a new record: dkimpipe genkey DOMAIN"
+)
+OTHER_FILE = (
+    "name the file with the key of the published record, RSA or Ed25519; "
+    "a new key needs a new record: dkimpipe genkey DOMAIN"
+)
+REPLACE = "replace it: dkimpipe genkey DOMAIN writes a new key, and the record to publish"
 NO_PASSPHRASE = "openssl pkey -in PATH -out NEWFILE writes a copy without a passphrase"
 OPENSSH_HINT = "install -m 600 PATH NEWFILE && ssh-keygen -p -N '' -m PEM -f NEWFILE converts it"
 PUBLIC = "give the private key file; the public key belongs in DNS"
 CERTIFICATE = "give the private key file; a certificate contains only the public key"
 FROM_DER = "openssl pkey -inform DER -in PATH -out NEWFILE converts it to PEM"
-NO_END = "(umask 077; (awk '/BEGIN/||!/^-/' PATH; echo '-----END {}-----') >NEWFILE) adds it"
 
 RSA = rsa.generate_private_key(65537, 2048)
 SMALL = rsa.generate_private_key(65537, 1024)
@@ -114,7 +122,22 @@ def verifies(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, signature: byte
 # Forms that can sign.
 
 Signer = tuple[Union[rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey], bytes]
+
+
+def rsa_pss() -> Signer:
+    """Return a key for RSASSA-PSS, of which the numbers are the same as of any RSA key."""
+    done = subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:1024"],
+        capture_output=True,
+        check=True,
+    )
+    made = load_pem_private_key(done.stdout, None)
+    assert isinstance(made, rsa.RSAPrivateKey)
+    return made, done.stdout
+
+
 SIGNERS: dict[str, Signer] = {
+    "rsa-pss": rsa_pss(),
     "rsa2048-pkcs1": (RSA, pem(RSA, PKCS1)),
     "rsa2048-pkcs8": (RSA, pem(RSA)),
     "rsa1024-pkcs1": (SMALL, pem(SMALL, PKCS1)),
@@ -220,28 +243,19 @@ def rsa_512() -> bytes:
     return subprocess.run(["openssl", "genrsa", "512"], capture_output=True, check=True).stdout
 
 
-def rsa_pss() -> bytes:
-    done = subprocess.run(
-        ["openssl", "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:1024"],
-        capture_output=True,
-        check=True,
-    )
-    return done.stdout
-
-
 EC = ec.generate_private_key(ec.SECP256R1())
 TRUNCATED = "is truncated: no END line"
 UNKNOWN = "contains a key type that DKIM does not support"
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
-    "empty": (lambda: b"", "contains no PEM block", NEW_KEY),
-    "line-end": (lambda: b"\n", "contains no PEM block", NEW_KEY),
-    "text": (lambda: b"password = secret\n", "contains no PEM block", NEW_KEY),
-    "junk": (lambda: random.Random(1).randbytes(4000), "contains no PEM block", NEW_KEY),
+    "empty": (lambda: b"", "is empty", RESTORE),
+    "line-end": (lambda: b"\n", "is empty", RESTORE),
+    "text": (lambda: b"password = secret\n", "contains no PEM block", RESTORE),
+    "junk": (lambda: random.Random(1).randbytes(4000), "contains no PEM block", RESTORE),
     "der": (lambda: der(SMALL), "is in DER", FROM_DER),
-    "der-cut": (lambda: der(SMALL)[:-1], "contains no PEM block", NEW_KEY),
-    "begin-only": (lambda: b"-----BEGIN nothing", "contains no private key", NEW_KEY),
-    "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "contains no PEM block", NEW_KEY),
+    "der-cut": (lambda: der(SMALL)[:-1], "contains no PEM block", RESTORE),
+    "begin-only": (lambda: b"-----BEGIN nothing", "contains no private key", RESTORE),
+    "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "contains no PEM block", RESTORE),
     "encrypted-pkcs8": (lambda: pem(SMALL, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
     "encrypted-ed25519": (lambda: pem(ED25519, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
     "encrypted-pkcs1": (encrypted_pkcs1, "is encrypted", NO_PASSPHRASE),
@@ -258,14 +272,13 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         PUBLIC,
     ),
     "certificate": (certificate, "contains a certificate", CERTIFICATE),
-    "ec-pkcs8": (lambda: pem(EC), "contains an EC key", NEW_KEY),
-    "ec-sec1": (lambda: pem(EC, PKCS1), "contains an EC key", NEW_KEY),
-    "ec-behind-parameters": (ec_with_parameters, "contains an EC key", NEW_KEY),
-    "dsa-pkcs8": (lambda: pem(dsa.generate_private_key(1024)), "contains a DSA key", NEW_KEY),
-    "dsa-traditional": (lambda: pem(dsa.generate_private_key(1024), PKCS1), "contains a DSA key", NEW_KEY),
-    "ed448": (lambda: pem(ed448.Ed448PrivateKey.generate()), UNKNOWN, NEW_KEY),
-    "x25519": (lambda: pem(x25519.X25519PrivateKey.generate()), UNKNOWN, NEW_KEY),
-    "rsa-pss": (rsa_pss, UNKNOWN, NEW_KEY),
+    "ec-pkcs8": (lambda: pem(EC), "contains an EC key", OTHER_FILE),
+    "ec-sec1": (lambda: pem(EC, PKCS1), "contains an EC key", OTHER_FILE),
+    "ec-behind-parameters": (ec_with_parameters, "contains an EC key", OTHER_FILE),
+    "dsa-pkcs8": (lambda: pem(dsa.generate_private_key(1024)), "contains a DSA key", OTHER_FILE),
+    "dsa-traditional": (lambda: pem(dsa.generate_private_key(1024), PKCS1), "contains a DSA key", OTHER_FILE),
+    "ed448": (lambda: pem(ed448.Ed448PrivateKey.generate()), UNKNOWN, OTHER_FILE),
+    "x25519": (lambda: pem(x25519.X25519PrivateKey.generate()), UNKNOWN, OTHER_FILE),
     "openssh-rsa": (
         lambda: pem(SMALL, OPENSSH),
         "is in OpenSSH format",
@@ -276,50 +289,46 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "is in OpenSSH format",
         OPENSSH_HINT,
     ),
-    "rsa-512": (rsa_512, "contains an RSA key of 512 bits; verifiers reject keys below 1024", NEW_KEY),
-    "another-label": (lambda: block("DH PARAMETERS", der(SMALL)), "contains no private key", NEW_KEY),
-    "no-end": (lambda: pem(SMALL).partition(b"-----END")[0], TRUNCATED, NO_END.format("PRIVATE KEY")),
-    "no-end-pkcs1": (
-        lambda: pem(SMALL, PKCS1).partition(b"-----END")[0],
-        TRUNCATED,
-        NO_END.format("RSA PRIVATE KEY"),
-    ),
+    "rsa-512": (rsa_512, "contains an RSA key of 512 bits; verifiers reject keys below 1024", REPLACE),
+    "another-label": (lambda: block("DH PARAMETERS", der(EC)), "contains no private key", RESTORE),
+    "no-end": (lambda: pem(EC).partition(b"-----END")[0], TRUNCATED, RESTORE),
     "no-end-in-one-line": (
-        lambda: pem(SMALL).partition(b"-----END")[0].replace(b"\n", b""),
+        lambda: pem(SMALL).partition(b"-----END")[0].replace(b"\n", b"")[:-9],
         TRUNCATED,
-        NEW_KEY,
+        RESTORE,
     ),
-    "cut-in-the-middle": (lambda: pem(SMALL)[:400], TRUNCATED, NEW_KEY),
     "end-of-another": (
-        lambda: pem(SMALL).replace(b"END PRIVATE", b"END RSA PRIVATE"),
+        lambda: pem(EC).replace(b"END PRIVATE", b"END RSA PRIVATE"),
         TRUNCATED,
-        NO_END.format("PRIVATE KEY"),
+        RESTORE,
     ),
+    "no-begin": (lambda: pem(EC).partition(b"\n")[2], "contains no PEM block", RESTORE),
+    "cut-in-the-middle": (lambda: pem(SMALL)[:400], TRUNCATED, RESTORE),
     "base64": (
         lambda: pem(SMALL).replace(b"\nMII", b"\nMI"),
         "is damaged: invalid base64",
-        NEW_KEY,
+        RESTORE,
     ),
     "no-structure": (
         lambda: block("PRIVATE KEY", b"this is no structure"),
         "is truncated",
-        NEW_KEY,
+        RESTORE,
     ),
     "wrong-structure": (
         lambda: block("PRIVATE KEY", b"\x04\x82" + der(SMALL)[2:]),
         "is damaged: not a key structure",
-        NEW_KEY,
+        RESTORE,
     ),
-    "empty-structure": (lambda: block("PRIVATE KEY", b""), "is truncated", NEW_KEY),
+    "empty-structure": (lambda: block("PRIVATE KEY", b""), "is truncated", RESTORE),
     "structure-of-another-label": (
         lambda: block("RSA PRIVATE KEY", b"\x04\x82" + der(SMALL)[2:]),
         "is damaged: not a key structure",
-        NEW_KEY,
+        RESTORE,
     ),
     "pkcs8-of-nothing": (
         lambda: block("PRIVATE KEY", bytes.fromhex("3012020100300d06092a864886f70d0101010500")),
         "is truncated",
-        NEW_KEY,
+        RESTORE,
     ),
 }
 
@@ -475,10 +484,13 @@ def test_structure_cut_anywhere(label: str, octets: bytes) -> None:
     assert usable == []
 
 
-@pytest.mark.parametrize("length", [*range(0, 900, 50), *range(870, 890)])
-def test_file_cut_anywhere(length: int) -> None:
+@pytest.mark.parametrize("cut", [*range(1, 21), *range(50, 900, 50)])
+def test_file_cut_anywhere(cut: int) -> None:
+    """As long as all base64 is there, the key is; padding and the END line add nothing."""
+    text = pem(SMALL).partition(b"\n-----END")[0].rstrip(b"=")
+    assert PrivateKey("KEY", text).modulus == SMALL.private_numbers().public_numbers.n
     with pytest.raises(PrivateKeyError):
-        PrivateKey("KEY", pem(SMALL)[:length])
+        PrivateKey("KEY", text[:-cut])
 
 
 def damaged(octets: bytes, count: int) -> list[tuple[int, int]]:
@@ -546,7 +558,7 @@ def test_public_half_of_another_key() -> None:
         PrivateKey("KEY", block("RSA PRIVATE KEY", swapped_modulus())).sign(DIGESTS["sha256"], "sha256")
     assert (str(raised.value), raised.value.hint) == (
         "key file KEY is damaged: its public key does not verify its signatures",
-        NEW_KEY,
+        RESTORE,
     )
 
 
@@ -556,8 +568,19 @@ def test_structure_without_the_octets_of_the_key() -> None:
         PrivateKey("KEY", block("PRIVATE KEY", octets.replace(b"\x04\x20", b"\x05\x20")))
     assert (str(raised.value), raised.value.hint) == (
         "key file KEY is damaged: not a key structure",
-        NEW_KEY,
+        RESTORE,
     )
+
+
+CUT_SHORT: list[Callable[[bytes], bytes]] = [
+    lambda text: text.partition(b"-----END")[0][:-9],
+    lambda text: b"\n".join(text.split(b"\n")[2:]),
+    lambda text: text.partition(b"-----END")[0].replace(b"\n", b"")[:-9],
+    lambda text: b"".join(text.split(b"\n")[2:]),
+    lambda text: text[:-60].replace(b"\n", b" "),
+    lambda text: text[:-60].replace(b"\n", b"<br>"),
+    lambda text: text[:-60].hex().encode(),
+]
 
 
 def test_no_message_shows_key_material(tmp_path: Path) -> None:
@@ -567,14 +590,11 @@ def test_no_message_shows_key_material(tmp_path: Path) -> None:
     pieces = {secret[at : at + 8] for at in range(40, len(secret) - 8)}
     lines = text.split(b"\n")
     faulty = [
-        text.partition(b"-----END")[0],
-        b"\n".join(lines[1:]),
+        *(change(text) for change in CUT_SHORT),
         b"\n".join([*lines[:3], b"*", *lines[4:]]),
-        text.partition(b"-----END")[0].replace(b"\n", b""),
         b"\n".join([lines[0], *lines[2:]]),
-        b"".join(lines[1:]),
         b"".join(lines[1:-3]),
-        b"\\n".join(lines[:-2]),
+        b"\\n".join(lines[:-3]),
         base64.b64encode(b"\n".join(lines[:-3])),
         der(SMALL),
         pem(SMALL, OPENSSH),

@@ -265,7 +265,14 @@ FAULTS = {
 }
 
 
-NEW_KEY = "generate a new key: openssl genrsa -out NEWFILE 2048"
+RESTORE = (
+    "restore the key of the published record from a backup, or export it again; "
+    "a new key needs a new record: dkimpipe genkey DOMAIN"
+)
+OTHER_FILE = (
+    "name the file with the key of the published record, RSA or Ed25519; "
+    "a new key needs a new record: dkimpipe genkey DOMAIN"
+)
 
 
 def pem(label: str, der: bytes = b"") -> bytes:
@@ -278,26 +285,26 @@ NO_OCTET_STRING = bytes.fromhex("302e020100300506032b657004220520") + bytes(32)
 
 # What is done to a good key file, and what is then said of it, with its hint.
 KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "empty": (lambda path: path.write_bytes(b""), "contains no PEM block", NEW_KEY),
+    "empty": (lambda path: path.write_bytes(b""), "is empty", RESTORE),
     "truncated": (
         lambda path: path.write_bytes(path.read_bytes()[:400]),
         "is truncated: no END line",
-        NEW_KEY,
+        RESTORE,
     ),
     "cut within": (
         lambda path: path.write_bytes(pem("PRIVATE KEY", b"0\x82\x04\xbe\x02\x01\x00")),
         "is truncated",
-        NEW_KEY,
+        RESTORE,
     ),
     "no base64": (
         lambda path: path.write_bytes(path.read_bytes().replace(b"\nM", b"\n=", 1)),
         "is damaged: invalid base64",
-        NEW_KEY,
+        RESTORE,
     ),
     "no numbers": (
         lambda path: path.write_bytes(pem("RSA PRIVATE KEY", b"\x04\x02ab")),
         "is damaged: not a key structure",
-        NEW_KEY,
+        RESTORE,
     ),
     "encrypted": (
         lambda path: path.write_bytes(pem("ENCRYPTED PRIVATE KEY")),
@@ -314,7 +321,7 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "contains a certificate",
         "give the private key file; a certificate contains only the public key",
     ),
-    "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "contains an EC key", NEW_KEY),
+    "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "contains an EC key", OTHER_FILE),
     "OpenSSH": (
         lambda path: path.write_bytes(pem("OPENSSH PRIVATE KEY")),
         "is in OpenSSH format",
@@ -328,7 +335,7 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no key structure": (
         lambda path: path.write_bytes(pem("PRIVATE KEY", NO_OCTET_STRING)),
         "is damaged: not a key structure",
-        NEW_KEY,
+        RESTORE,
     ),
 }
 

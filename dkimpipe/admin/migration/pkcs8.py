@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dkimpipe.errors import PrivateKeyError
-from dkimpipe.keyforms import NEW_KEY, structure
+from dkimpipe.keyforms import structure
+from dkimpipe.keyhints import RESTORE
 from dkimpipe.keys import PrivateKey
 
 _SEQUENCE = b"\x30"
@@ -32,7 +33,7 @@ def pkcs8(path: str, octets: bytes) -> bytes:
         key = load_der_private_key(der, None)
     except (ValueError, TypeError) as error:
         fault = "is encrypted" if isinstance(error, TypeError) else "is damaged: OpenSSL rejects it"
-        raise PrivateKeyError(f"key file {path} {fault}", NEW_KEY) from None
+        raise PrivateKeyError(f"key file {path} {fault}", RESTORE) from None
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     PrivateKey(path, pem)
     return pem

@@ -1,0 +1,127 @@
+"""The text of a key, without what editors, web forms and configuration files have done to it.
+
+It is loaded only for a file in which ``keyforms`` finds no key. Nothing here can yield another key: a
+structure in DER contains its own length, and the halves of a key must belong together.
+"""
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "utf-8"}
+_PERCENT = re.compile("%([0-9A-Fa-f]{2})")
+_FORM = re.compile(r"(?:BEGIN|END)\+[A-Z+]*KEY")  # with spaces as a web form sends them
+_TAG = re.compile("<[^<>]*>")
+_ESCAPES = (  # of JSON, YAML and shells; the backslash may be escaped itself
+    (re.compile(r"\\+(?:u00|x)([0-9A-Fa-f]{2})"), lambda found: chr(int(found[1], 16))),
+    (re.compile(r"\\+[nrt]"), "\n"),
+    (re.compile(r"\\+"), ""),
+)
+_QUOTED_PRINTABLE = ((re.compile("=3[Dd]"), "="), (re.compile(r"(?m)^(.{71,75})=\n"), r"\1"))
+_DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
+_SPACES = re.compile("[\u00a0\u2000-\u200d\u2028\u2029\u202f\u3000\ufeff\u00ad]")
+_ARMOUR = re.compile(r"-*[ \t]*(BEGIN|END)[ \t_]+([A-Z0-9 _]*?KEY|CERTIFICATE|PKCS7|PKCS12)[ \t]*-*", re.I)
+_NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:.)|\]][ \t]*|[ \t]+)(?=\S)")
+_HEX = re.compile(rb"(?:[0-9a-f]{2})+", re.I)
+_RUN = re.compile(rb"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/_-]{40,}\s+)*[A-Za-z0-9+/_-]+={0,2}")
+_JWK = re.compile(rb'"(n|e|d|p|q|dp|dq|qi|x)"\s*:\s*"([\w-]+)"')
+_XML = re.compile(rb"<(Modulus|Exponent|D|P|Q|DP|DQ|InverseQ)>([^<]+)</")
+_NAMES = (  # in the order of RFC 8017 appendix A.1.2
+    (_JWK, (b"n", b"e", b"d", b"p", b"q", b"dp", b"dq", b"qi")),  # RFC 7518 section 6.3
+    (_XML, (b"Modulus", b"Exponent", b"D", b"P", b"Q", b"DP", b"DQ", b"InverseQ")),
+    (_JWK, (b"d", b"x")),  # RFC 8037
+)
+_LONG = 40  # characters: the shortest key, of Ed25519, has 43
+_DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_STANDARD = bytes.maketrans(b"-_", b"+/")  # from base64url (RFC 4648 section 5)
+
+
+def plain(octets: bytes) -> bytes:
+    """Return a text in US-ASCII, its line ends LF, with PEM as RFC 7468 has it, as far as it can be told.
+
+    Undone are UTF-16, percent encoding, HTML, the escapes of JSON and of quoted-printable, typographic
+    dashes and spaces, line numbers, and any text in front of each line.
+    """
+    text = _characters(octets)
+    if _PERCENT.search(text):
+        text = (
+            text.replace("BEGIN+", "BEGIN ").replace("END+", "END ").replace("+PRIVATE+KEY", " PRIVATE KEY")
+        )
+        text = _PERCENT.sub(lambda found: chr(int(found[1], 16)), text)
+    if "&" in text or "<" in text:
+        from html import unescape
+
+        text = unescape(_TAG.sub("\n", text))
+    for pattern, instead in _ESCAPES:
+        text = pattern.sub(instead, text)
+    text = _SPACES.sub(" ", _DASHES.sub("-", text)).replace("\r\n", "\n").replace("\r", "\n")
+    text = _without_prefixes(text)
+    for pattern, restored in _QUOTED_PRINTABLE:
+        text = pattern.sub(restored, text)
+    text = _ARMOUR.sub(_armour, text)
+    return text.encode("ascii", "ignore")
+
+
+def from_hex(text: bytes) -> bytes:
+    """Return the octets of a text that is nothing but hexadecimal digits, otherwise nothing."""
+    digits = b"".join(text.replace(b":", b" ").split())
+    return bytes.fromhex(digits.decode()) if _HEX.fullmatch(digits) else b""
+
+
+def decoded(text: bytes) -> bytes:
+    """Return the octets of base64 or base64url, with or without padding; nothing if it is neither."""
+    digits = b"".join(text.translate(_STANDARD).split()).rstrip(b"=")
+    try:
+        return b"" if digits.translate(None, _DIGITS) else a2b_base64(digits + b"=" * (-len(digits) % 4))
+    except Base64Error:
+        return b""
+
+
+def runs(text: bytes) -> "list[bytes]":
+    """Return the octets of all base64 in a text that is long enough for a key, in their order.
+
+    A space within a line may have been a plus sign: that is how a web form sends it.
+    """
+    found = []
+    for part in re.split(rb"-----[^-\n]*-----", text):
+        found += [decoded(run) for run in _RUN.findall(part) if len(run) >= _LONG]
+        found.append(decoded(part.replace(b" ", b"+")))
+    return [octets for octets in found if octets]
+
+
+def numbers(octets: bytes) -> "list[bytes]":
+    """Return the numbers of a key in JWK or in .NET's XML: those of RSA, or the halves of Ed25519."""
+    text = _characters(octets).encode()
+    for pattern, names in _NAMES:
+        found = dict(pattern.findall(text))
+        if found.keys() >= set(names):
+            return [decoded(found[name]) for name in names]
+    return []
+
+
+def _characters(octets: bytes) -> str:
+    for mark, codec in _BYTE_ORDER_MARKS.items():
+        if octets.startswith(mark):
+            return octets[len(mark) :].decode(codec, "replace")
+    return octets.replace(b"\0", b"").decode("utf-8", "replace")
+
+
+def _armour(found: "re.Match[str]") -> str:
+    label = found[2].replace("_", " ").upper()
+    return f"\n-----{found[1].upper()} {label}-----\n"
+
+
+def _without_prefixes(text: str) -> str:
+    """Return text without line numbers, and without what its armour has in front in the same line."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    numbers = [_NUMBER.match(line) for line in lines]
+    if len(lines) > 2 and all(numbers):
+        counted = [int(number[1]) for number in numbers if number]
+        if counted == list(range(counted[0], counted[0] + len(lines))):
+            lines = [line[number.end() :] for line, number in zip(lines, numbers) if number]
+    begin = next((line for line in lines if _ARMOUR.search(line)), "")
+    found = _ARMOUR.search(begin)
+    prefix = begin[: found.start()] if found else ""
+    if prefix and sum(line.startswith(prefix) for line in lines) > 2:
+        lines = [line.removeprefix(prefix) for line in lines]
+    return "\n".join(lines)
