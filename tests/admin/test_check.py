@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import grp
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from dkimpipe.admin.maps import permissions
 from postfix import shared_directory
 
 GOOD_MAPS = {
@@ -280,24 +283,101 @@ def test_a_key_that_the_filter_looks_for(keys: Keys, key: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
 def test_files_are_tried_as_the_filters_user(keys: Keys) -> None:
-    path = keys.senders(GOOD, "checked")
-    done = verb(f"--sender_map={path}", "--user", "nobody")
-    assert done.status == 78
-    key = keys.path("rsa2048")
-    hints = [
-        f"hint: {line}"
-        for each in (path, key)
-        for line in (
-            f"chgrp nogroup {each} && chmod g+r {each}",
-            f"namei -l {each} shows what else prevents access",
-        )
-    ]
-    assert done.stdout.decode().splitlines() == [
-        f"dkimpipe: error: {path}: user nobody cannot read it",
-        *hints[:2],
-        f"dkimpipe: error: {path}, line 1: key file {key}: user nobody cannot read it",
-        *hints[2:],
-    ]
+    with shared_directory() as top:
+        key = write_key(top / "rsa.pem", keys.path("rsa2048").read_bytes())
+        path = write_key(top / "senders", f"example.com dkim(s=a,key={key})\n".encode())
+        done = verb(f"--sender_map={path}", "--user", "nobody")
+        assert done.status == 78
+        assert done.stdout.decode().splitlines() == [
+            f"dkimpipe: error: {path}: user nobody cannot read it",
+            f"hint: chgrp nogroup {path} && chmod g+r {path}",
+            f"dkimpipe: error: {path}, line 1: key file {key}: user nobody cannot read it",
+            f"hint: chgrp nogroup {key} && chmod g+r {key}",
+        ]
+
+
+# What is done to TOP/a b/c/senders, and the hint. The filter's user is nobody, its group daemon.
+BLOCKED: dict[str, tuple[Callable[[Path, int], object], str]] = {
+    "the file": (
+        lambda top, group: (top / "a b/c/senders").chmod(0o600),
+        "chgrp daemon 'TOP/a b/c/senders' && chmod g+r 'TOP/a b/c/senders'",
+    ),
+    "the file, of its group": (
+        lambda top, group: mode(top / "a b/c/senders", 0o600, group),
+        "chmod g+r 'TOP/a b/c/senders'",
+    ),
+    "the file, its own": (
+        lambda top, group: mode(top / "a b/c/senders", 0o044, 0, pwd.getpwnam("nobody").pw_uid),
+        "chmod u+r 'TOP/a b/c/senders'",
+    ),
+    "the directory": (
+        lambda top, group: (top / "a b/c").chmod(0o700),
+        "chgrp daemon 'TOP/a b/c' && chmod g+x 'TOP/a b/c'",
+    ),
+    "the directory, of its group": (
+        lambda top, group: mode(top / "a b/c", 0o700, group),
+        "chmod g+x 'TOP/a b/c'",
+    ),
+    "a directory above": (
+        lambda top, group: (top / "a b").chmod(0o744),
+        "chgrp daemon 'TOP/a b' && chmod g+x 'TOP/a b'",
+    ),
+    "all of them": (
+        lambda top, group: [
+            mode(each, 0o600) for each in (top / "a b/c/senders", top / "a b/c", top / "a b")
+        ],
+        "chgrp daemon 'TOP/a b' && chmod g+x 'TOP/a b'\n"
+        "chgrp daemon 'TOP/a b/c' && chmod g+x 'TOP/a b/c'\n"
+        "chgrp daemon 'TOP/a b/c/senders' && chmod g+r 'TOP/a b/c/senders'",
+    ),
+    "the directory of another group, which keeps it": (
+        lambda top, group: mode(top / "a b/c", 0o750, grp.getgrnam("staff").gr_gid),
+        "chmod o+x 'TOP/a b/c'",
+    ),
+    "behind a link": (
+        lambda top, group: [
+            (top / "a b").rename(top / "d"),
+            (top / "a b").symlink_to("d"),
+            (top / "d").chmod(0o700),
+        ],
+        "chgrp daemon TOP/d && chmod g+x TOP/d",
+    ),
+    "more maps": (
+        lambda top, group: (top / "a b/c/senders.d").mkdir(0o700),
+        "chgrp daemon 'TOP/a b/c/senders.d' && chmod g+rx 'TOP/a b/c/senders.d'",
+    ),
+}
+
+
+def mode(path: Path, bits: int, group: int = 0, user: int = 0) -> None:
+    os.chown(path, user, group)
+    path.chmod(bits)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+@pytest.mark.parametrize(("block", "hint"), BLOCKED.values(), ids=BLOCKED)
+def test_the_hint_lets_the_filters_user_in(block: Callable[[Path, int], object], hint: str) -> None:
+    with shared_directory() as top:
+        path = top / "a b/c/senders"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        block(top, grp.getgrnam("daemon").gr_gid)
+        files = [str(each) for each in (path, top / "a b/c/senders.d")]
+        found = list(permissions.unreadable(dict.fromkeys(files), "nobody:daemon"))
+        assert [each.hint.replace(str(top), "TOP") for each in found] == [hint]
+        subprocess.run(["sh", "-euc", found[0].hint], check=True)
+        assert list(permissions.unreadable(dict.fromkeys(files), "nobody:daemon")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+def test_a_home_directory_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with shared_directory() as top:
+        path = write_key(top / "senders", b"")
+        top.chmod(0o700)
+        root = pwd.getpwuid(0)
+        monkeypatch.setattr(pwd, "getpwuid", lambda number: pwd.struct_passwd((*root[:5], str(top), root[6])))
+        (found,) = permissions.unreadable({str(path): None}, "nobody")
+        assert found.hint == "move the files to a directory that user nobody can enter, such as /etc/dkimpipe"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")

@@ -197,6 +197,16 @@ FAULTS: dict[str, tuple[Callable[[House], object], str, str]] = {
         "TOP/$keys/b/one.pem: owned by user games",
         "chown root 'TOP/$keys/b/one.pem'",
     ),
+    "key, ACL to read for a user": (
+        lambda house: acl_of(house.key, "u:games:r", "u:root:r"),
+        "TOP/$keys/b/one.pem: readable by user games (ACL)",
+        "setfacl -x u:5 'TOP/$keys/b/one.pem'",
+    ),
+    "key, ACL to read for groups": (
+        lambda house: acl_of(house.key, "g:staff:r", f"g:{UNKNOWN}:rx", "u:games:x"),
+        "TOP/$keys/b/one.pem: readable by group staff and group ID 4711 (ACL)",
+        "setfacl -x g:50,g:4711 'TOP/$keys/b/one.pem'",
+    ),
     "directory of keys": (
         lambda house: mode(house.keys, 0o2775, STAFF),
         "TOP/$keys/b: writable by group staff (mode 2775)",
@@ -262,6 +272,8 @@ GOOD: dict[str, Callable[[House], object]] = {
     "ACL that gives root a right": lambda house: acl_of(house.senders, "u:root:rw", "g:root:rw"),
     "ACL for its own group, root's": lambda house: acl_of(house.senders, "u:games:r", "g::rw"),
     "ACL to read": lambda house: acl_of(house.senders, "u:games:r", "g:staff:rx"),
+    "ACL to read a key, limited by its mask": lambda house: acl_of(house.key, "u:games:r", "m::-"),
+    "ACL that lets root read a key": lambda house: acl_of(house.key, "u:root:r", "g:root:r"),
     "ACL limited by its mask": lambda house: acl_of(house.senders, "u:games:rw", "g:staff:rw", "m::r"),
     "ACL for new files": lambda house: subprocess.run(
         ["setfacl", "-dm", "u:games:rwx", house.keys], check=True
@@ -312,6 +324,29 @@ def test_the_filters_user_may_own_its_files(house: House) -> None:
         acl_of(path, "u:games:rwx")
     assert exposure.exposed([str(house.senders), str(house.key)], "games:staff") == []
     assert len(exposure.exposed([str(house.senders), str(house.key)], "daemon")) == 3
+
+
+def test_the_filters_user_and_its_group_may_read_keys_by_an_acl(house: House) -> None:
+    acl_of(house.key, "u:games:r", "g:staff:r")
+    files = [str(house.key)]
+    assert exposure.exposed(files, "games:staff", files) == []
+    found = [exposure.exposed(files, user, files)[0].what for user in ("games", "daemon:staff", "nosuchuser")]
+    assert [what.partition(": ")[2] for what in found] == [
+        "readable by group staff (ACL)",
+        "readable by user games (ACL)",
+        "readable by user games and group staff (ACL)",
+    ]
+
+
+def test_a_directory_for_keys_that_is_empty_yet(house: House) -> None:
+    directory = house.top / "new"
+    directory.mkdir(0o755)
+    with house.senders.open("a") as file:
+        file.write(f". dkim(s=a,key={directory}/$senderdomain.pem)\n")
+    (none,) = house.findings()
+    assert none[0] == "warning: TOP/maps/senders, line 2: there is no key file TOP/new/*.pem"
+    directory.chmod(0o777)
+    assert house.findings()[1:] == [("error: TOP/new: writable by others (mode 0777)", "chmod o-w TOP/new")]
 
 
 def test_the_calling_user_may_own_them(house: House) -> None:
@@ -405,7 +440,7 @@ PARSED: dict[str, tuple[bytes, list[acl.Entry] | None]] = {
 
 @pytest.mark.parametrize(("octets", "expected"), PARSED.values(), ids=PARSED)
 def test_the_binary_form(octets: bytes, expected: list[acl.Entry] | None) -> None:
-    assert acl.parse(octets) == expected
+    assert acl.parse(octets, acl.WRITE) == expected
 
 
 def test_a_directory_in_which_others_could_create_a_map(house: House) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 USER, GROUP_OBJ, GROUP = 0x02, 0x04, 0x08
-WRITE = 0o2
+READ, WRITE = 0o4, 0o2
 _MASK = 0x10
 _NAME = "system.posix_acl_access"
 _VERSION = 2
@@ -31,24 +31,26 @@ class Entry(NamedTuple):
     id: int
 
 
-def writers(path: str) -> list[Entry] | None:
-    """Return the users and groups that can write a file; None if it has no ACL."""
+def holders(path: str, permission: int) -> list[Entry] | None:
+    """Return the users and groups that can read or write a file; None if it has no ACL."""
     try:
         octets = os.getxattr(path, _NAME)
     except (OSError, AttributeError):  # AttributeError: not on this system
         return None
-    return parse(octets)
+    return parse(octets, permission)
 
 
-def parse(octets: bytes) -> list[Entry] | None:
-    """Return the users and groups that can write according to an ACL; None if it is of an unknown version."""
+def parse(octets: bytes, permission: int) -> list[Entry] | None:
+    """Return those that have a permission according to an ACL; None if it is of an unknown version."""
     if len(octets) < _HEADER.size or _HEADER.unpack_from(octets) != (_VERSION,):
         return None
     entries = list(_entries(octets))
-    mask = next((each.permissions for each in entries if each.tag == _MASK), WRITE)
-    if not mask & WRITE:
+    mask = next((each.permissions for each in entries if each.tag == _MASK), permission)
+    if not mask & permission:
         return []
-    return [each for each in entries if each.tag in (USER, GROUP_OBJ, GROUP) and each.permissions & WRITE]
+    return [
+        each for each in entries if each.tag in (USER, GROUP_OBJ, GROUP) and each.permissions & permission
+    ]
 
 
 def _entries(octets: bytes) -> Iterator[Entry]:

@@ -12,7 +12,7 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from dkimpipe import choose, mapindex, senders
@@ -29,7 +29,7 @@ _ALL_IDS = ["0", "0", "4294967295"]  # the map outside containers: user_namespac
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is created there
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """A directory or link on the way to a file, or the file itself, or the name of a missing one.
 
     ``directory``  the step before
@@ -58,7 +58,7 @@ def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
     more = senders.directory_of(choose.sender_map(settings))
     if os.path.isdir(more):
         found.append(f"{more}/NEW.conf")
-    return [*found, *keyfiles]
+    return [*found, *_template_directories(settings), *keyfiles]
 
 
 def keyfiles(settings: Settings) -> list[str]:
@@ -76,19 +76,31 @@ def keyfiles(settings: Settings) -> list[str]:
 def exposed(paths: Iterable[str], user: str = "", checked: Collection[str] = ()) -> list[Finding]:
     """Return who else can change a file, or a directory or link on the way to it: one finding for each.
 
-    Files come first. ``user``: the filter's, as in user= of pipe(8). ``checked``: those of the files whose
-    mode the filter itself checks.
+    Files come first. ``user``: the filter's, as in user= of pipe(8). ``checked``: those of the files that are
+    secret, and whose mode the filter itself checks: ACLs that let others read them are reported, too.
     """
     trusted = _trusted(user)
+    groups = _trusted_groups(user)
     found: dict[str, tuple[bool, Finding | None]] = {}
     for path in dict.fromkeys(paths):
-        for step in reversed(_way(os.path.join(os.getcwd(), path))):
+        for step in reversed(way(os.path.join(os.getcwd(), path))):
             if not step.status:
                 found[step.path] = True, _creation(step, trusted)
             elif step.path not in found:
                 is_directory = stat.S_ISDIR(step.status.st_mode)
-                found[step.path] = is_directory, _fault(step, trusted, path in checked and not is_directory)
+                is_secret = path in checked and stat.S_ISREG(step.status.st_mode)
+                readers = _readers(step.path, trusted, groups) if is_secret else []
+                found[step.path] = is_directory, _fault(step, trusted, readers, is_secret)
     return [fault for _, fault in sorted(found.values(), key=lambda each: each[0]) if fault]
+
+
+def _template_directories(settings: Settings) -> Iterator[str]:
+    """Yield the directories of the keys that macros choose: there may be none yet."""
+    with contextlib.suppress(ConfigError):  # reported when they are read
+        for line in entries.lines(settings):
+            for template in entries.templates(line, settings):
+                if os.path.isdir(template.directory):
+                    yield template.directory
 
 
 def _trusted(user: str) -> set[int]:
@@ -100,12 +112,28 @@ def _trusted(user: str) -> set[int]:
     return trusted
 
 
-def _way(path: str) -> list[_Step]:
+def _trusted_groups(user: str) -> set[int]:
+    """Return root's group and that of the filter's user: the one that pipe(8) leaves."""
+    name, _, group = user.partition(":")
+    try:
+        return {0, grp.getgrnam(group).gr_gid if group else pwd.getpwnam(name).pw_gid}
+    except KeyError:
+        return {0}
+
+
+def _readers(path: str, trusted: set[int], groups: set[int]) -> list[acl.Entry]:
+    """Return the entries of a file's ACL that let others read it."""
+    found = acl.holders(path, acl.READ) or []
+    may = {acl.USER: trusted, acl.GROUP: groups}
+    return [each for each in found if each.tag in may and each.id not in may[each.tag]]
+
+
+def way(path: str) -> list[Step]:
     """Return the steps from / to a file, in the order of the kernel; the last is the file, or a missing one.
 
     It ends early where this user cannot look: the filter's own code reports that.
     """
-    steps = [_Step("/", "/", os.lstat("/"))]
+    steps = [Step("/", "/", os.lstat("/"))]
     here, names, links = "/", path.split("/"), 0
     while names:
         name = names.pop(0)
@@ -118,10 +146,10 @@ def _way(path: str) -> list[_Step]:
         try:
             status = os.lstat(there)
         except FileNotFoundError:
-            return [*steps, _Step(there, here, None)]
+            return [*steps, Step(there, here, None)]
         except OSError:
             return steps
-        steps.append(_Step(there, here, status))
+        steps.append(Step(there, here, status))
         if not stat.S_ISLNK(status.st_mode):
             here = there
         elif links < _MAX_LINKS:
@@ -149,7 +177,7 @@ def _writers(path: str, status: os.stat_result, trusted: set[int]) -> _Writers:
     """Return them, whether or not a sticky bit limits what they can do. A link's mode has no meaning."""
     if stat.S_ISLNK(status.st_mode):
         return _Writers([], [])
-    entries = acl.writers(path)
+    entries = acl.holders(path, acl.WRITE)
     groups = [f"group {_group(status.st_gid)}"]
     by_mode = groups if status.st_mode & stat.S_IWGRP and status.st_gid else []
     if entries is not None:
@@ -165,8 +193,10 @@ def _may(entry: acl.Entry, trusted: set[int]) -> bool:
     return entry.id in trusted if entry.tag == acl.USER else not entry.id
 
 
-def _fault(step: _Step, trusted: set[int], mode_is_checked: bool = False) -> Finding | None:
-    """Return who can change this file, directory or link; None if nobody else can."""
+def _fault(
+    step: Step, trusted: set[int], readers: list[acl.Entry], mode_is_checked: bool = False
+) -> Finding | None:
+    """Return who can change this file, directory or link, or read a secret; None if nobody else can."""
     path, directory, status = step
     if not status:
         return None
@@ -181,10 +211,10 @@ def _fault(step: _Step, trusted: set[int], mode_is_checked: bool = False) -> Fin
     ):  # its owner cannot change it, only replace it where sticky
         above = os.stat(directory)
         is_foreign = bool(above.st_mode & stat.S_ISVTX) and any(_writers(directory, above, trusted))
-    return _finding(path, status, is_foreign, writers)
+    return _finding(path, status, is_foreign, writers, readers)
 
 
-def _creation(step: _Step, trusted: set[int]) -> Finding | None:
+def _creation(step: Step, trusted: set[int]) -> Finding | None:
     """Return who could create a file that the filter would read, in a sticky directory."""
     status = os.stat(step.directory)
     writers = _writers(step.directory, status, trusted)
@@ -195,7 +225,9 @@ def _creation(step: _Step, trusted: set[int]) -> Finding | None:
     return Finding(what, "move the files to a directory that only root can write, such as /etc/dkimpipe")
 
 
-def _finding(path: str, status: os.stat_result, is_foreign: bool, writers: _Writers) -> Finding | None:
+def _finding(
+    path: str, status: os.stat_result, is_foreign: bool, writers: _Writers, readers: list[acl.Entry]
+) -> Finding | None:
     mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
     faults = []
     if is_foreign:
@@ -204,6 +236,9 @@ def _finding(path: str, status: os.stat_result, is_foreign: bool, writers: _Writ
         faults.append(f"writable by {' and '.join(writers.words)} ({mode})")
     if writers.entries:
         faults.append(f"writable by {' and '.join(map(_name, writers.entries))} (ACL)")
+    if readers:
+        faults.append(f"readable by {' and '.join(map(_name, readers))} (ACL)")
+        writers = writers._replace(entries=list(dict.fromkeys([*writers.entries, *readers])))
     if not faults:
         return None
     what = f"{path}: {', '.join(faults)}"
@@ -217,7 +252,7 @@ def _finding(path: str, status: os.stat_result, is_foreign: bool, writers: _Writ
 def _fix(path: str, status: os.stat_result, is_foreign: bool, writers: _Writers) -> str:
     """Return the command after which nobody else can write."""
     quoted = shlex.quote(path)
-    if is_foreign and _is_home(path, status.st_uid):
+    if is_foreign and is_home(path, status.st_uid):
         return "move the files to a directory that only root can write, such as /etc/dkimpipe"
     commands = []
     if is_foreign:
@@ -256,7 +291,7 @@ def _group(number: int) -> str:
         return f"ID {number}"
 
 
-def _is_home(path: str, user: int) -> bool:
+def is_home(path: str, user: int) -> bool:
     """Return whether this is the home directory of a user, which must stay theirs."""
     try:
         return os.path.samefile(pwd.getpwuid(user).pw_dir, path)

@@ -6,9 +6,12 @@ import grp
 import os
 import pwd
 import shlex
+import stat
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.maps import exposure
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
 
@@ -31,13 +34,57 @@ def unreadable(files: Mapping[str, Place | None], user: str) -> Iterator[Finding
         what = f"whether user {name} can read the files was not checked: only root can"
         yield Finding(what, "sudo dkimpipe check", "warning")
         return
-    for path in _unreadable(there, account.pw_uid, number):
+    reader = _Reader(name, account.pw_uid, group, number)
+    for path in _unreadable(there, reader.user, reader.group):
         where = f"{files[path]}: key file " if files[path] else ""
-        quoted = shlex.quote(path)
-        hint = (
-            f"chgrp {group} {quoted} && chmod g+r {quoted}\nnamei -l {quoted} shows what else prevents access"
-        )
-        yield Finding(f"{where}{path}: user {name} cannot read it", hint)
+        yield Finding(f"{where}{path}: user {name} cannot read it", _fix(path, reader))
+
+
+class _Reader(NamedTuple):
+    """A user with the one group that pipe(8) leaves."""
+
+    name: str
+    user: int
+    group_name: str
+    group: int
+
+
+def _fix(path: str, reader: _Reader) -> str:
+    """Return the commands that let a user through each directory to a file, and read it."""
+    commands = []
+    for step in exposure.way(os.path.join(os.getcwd(), path)):
+        status = step.status
+        if not status or stat.S_ISLNK(status.st_mode):
+            continue
+        is_directory = stat.S_ISDIR(status.st_mode)
+        access = "x" if is_directory else "r"
+        if is_directory and step.path == os.path.realpath(path):
+            access = "rx"
+        if _may(status, access, reader):
+            continue
+        if is_directory and exposure.is_home(step.path, status.st_uid):
+            return f"move the files to a directory that user {reader.name} can enter, such as /etc/dkimpipe"
+        commands.append(_command(step.path, status, access, reader))
+    return "\n".join(commands) or f"namei -l {shlex.quote(path)} shows what prevents access"
+
+
+def _may(status: os.stat_result, access: str, reader: _Reader) -> bool:
+    """Return whether a mode gives a user access: r, x or rx."""
+    shift = 6 if status.st_uid == reader.user else 3 if status.st_gid == reader.group else 0
+    wanted = sum({"r": 4, "x": 1}[letter] for letter in access)
+    return reader.user == 0 or status.st_mode >> shift & wanted == wanted
+
+
+def _command(path: str, status: os.stat_result, access: str, reader: _Reader) -> str:
+    """Return what gives a user access, and takes it from nobody else."""
+    quoted = shlex.quote(path)
+    if status.st_uid == reader.user:
+        return f"chmod u+{access} {quoted}"
+    if status.st_gid == reader.group:
+        return f"chmod g+{access} {quoted}"
+    if stat.S_ISDIR(status.st_mode) and status.st_gid and status.st_mode & stat.S_IXGRP:
+        return f"chmod o+{access} {quoted}"  # another group needs it, and a file has permissions of its own
+    return f"chgrp {reader.group_name} {quoted} && chmod g+{access} {quoted}"
 
 
 def _unreadable(paths: list[str], user: int, group: int) -> list[str]:
