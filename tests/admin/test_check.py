@@ -323,9 +323,7 @@ BLOCKED: dict[str, tuple[Callable[[Path, int], object], str]] = {
         "chgrp daemon 'TOP/a b' && chmod g+x 'TOP/a b'",
     ),
     "all of them": (
-        lambda top, group: [
-            mode(each, 0o600) for each in (top / "a b/c/senders", top / "a b/c", top / "a b")
-        ],
+        lambda top, group: closed(top / "a b/c/senders", top / "a b/c", top / "a b"),
         "chgrp daemon 'TOP/a b' && chmod g+x 'TOP/a b'\n"
         "chgrp daemon 'TOP/a b/c' && chmod g+x 'TOP/a b/c'\n"
         "chgrp daemon 'TOP/a b/c/senders' && chmod g+r 'TOP/a b/c/senders'",
@@ -335,11 +333,7 @@ BLOCKED: dict[str, tuple[Callable[[Path, int], object], str]] = {
         "chmod o+x 'TOP/a b/c'",
     ),
     "behind a link": (
-        lambda top, group: [
-            (top / "a b").rename(top / "d"),
-            (top / "a b").symlink_to("d"),
-            (top / "d").chmod(0o700),
-        ],
+        lambda top, group: behind_link(top / "a b", top / "d"),
         "chgrp daemon TOP/d && chmod g+x TOP/d",
     ),
     "more maps": (
@@ -347,6 +341,18 @@ BLOCKED: dict[str, tuple[Callable[[Path, int], object], str]] = {
         "chgrp daemon 'TOP/a b/c/senders.d' && chmod g+rx 'TOP/a b/c/senders.d'",
     ),
 }
+
+
+def closed(*paths: Path) -> None:
+    for path in paths:
+        path.chmod(0o600)
+
+
+def behind_link(path: Path, target: Path) -> None:
+    """Make a directory a link to a closed one."""
+    path.rename(target)
+    path.symlink_to(target.name)
+    target.chmod(0o700)
 
 
 def mode(path: Path, bits: int, group: int = 0, user: int = 0) -> None:

@@ -178,7 +178,23 @@ def without_null(octets: bytes) -> bytes:
     return short[:2] + (len(short) - 4).to_bytes(2, "big") + short[4:]
 
 
+def modulus(octets: bytes) -> bytes:
+    """Return the modulus of an RSA key, as ``openssl rsa -modulus`` prints it."""
+    key = load_der_public_key(octets)
+    assert isinstance(key, rsa.RSAPublicKey)
+    return key.public_numbers().n.to_bytes(key.key_size // 8, "big")
+
+
+def for_ssh(key: bytes) -> bytes:
+    """Return base64 of a key as in authorized_keys."""
+    octets = base64.b64decode(key)
+    is_short = len(octets) == 32
+    made = ed25519.Ed25519PublicKey.from_public_bytes(octets) if is_short else load_der_public_key(octets)
+    return made.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
+
 S = Sample
+HEX = "p= is in hexadecimal digits, not in base64"
 SPKI = "p= has 12 bytes too many (SubjectPublicKeyInfo); right: p={p}"
 PRIVATE = "p= is a private key, which is public now: stop signing with it"
 NBSP, ZERO_WIDTH = "\u00a0".encode(), "\u200b".encode()
@@ -585,7 +601,41 @@ SAMPLES: dict[str, Sample] = {
     "pem begin in p": S(
         p(lambda k: b"-----BEGIN PUBLIC KEY-----" + k), "p= contains the BEGIN line of a key file"
     ),
-    "base64 twice": S(p(base64.b64encode), "p= is not a valid key"),
+    "base64 twice": S(p(base64.b64encode), "p= is base64 twice"),
+    "base64 twice, line end": S(p(lambda k: base64.b64encode(k + b"\n")), "p= is base64 twice"),
+    "base64 of PEM": S(
+        p(lambda k: base64.b64encode(armored(k, b"\n") + b"\n")), "p= is base64 of the key file"
+    ),
+    "hex": S(p(lambda k: base64.b64decode(k).hex().encode()), HEX),
+    "hex, capitals": S(p(lambda k: base64.b64decode(k).hex().upper().encode()), HEX),
+    "hex, colons": S(p(lambda k: base64.b64decode(k).hex(":").encode()), HEX),
+    "base32": S(p(lambda k: base64.b32encode(base64.b64decode(k))), "p= is base32, not base64"),
+    "base32, small": S(
+        p(lambda k: base64.b32encode(base64.b64decode(k)).lower().rstrip(b"=")), "p= is base32, not base64"
+    ),
+    "modulus": S(der(modulus), "p= is the bare modulus"),
+    "modulus, with its sign": S(der(lambda d: b"\0" + modulus(d)), "p= is the bare modulus"),
+    "modulus, hex": S(
+        p(lambda k: modulus(base64.b64decode(k)).hex().encode()),
+        "p= is the bare modulus, in hexadecimal digits",
+    ),
+    "ssh": S(p(for_ssh), "p= is a public key for ssh (ssh-rsa)"),
+    "ssh, value": S(p(lambda k: for_ssh(k).split()[1]), "p= is a public key for ssh (ssh-rsa)"),
+    "ssh, comment": S(p(lambda k: for_ssh(k) + b" root@mail"), "p= is a public key for ssh (ssh-rsa)"),
+    "ed ssh": S(p(for_ssh), "p= is a public key for ssh (ssh-ed25519)", key="ed25519"),
+    "ed hex": S(p(lambda k: base64.b64decode(k).hex().encode()), HEX, key="ed25519"),
+    "ed base32": S(
+        p(lambda k: base64.b32encode(base64.b64decode(k))), "p= is base32, not base64", key="ed25519"
+    ),
+    "ed base64 twice": S(p(base64.b64encode), "p= is base64 twice", key="ed25519"),  # rspamadm 3.6
+    "&#43;": S(p(lambda k: k.replace(b"+", b"&#43;")), "p= contains HTML entities such as '&#43;'"),
+    "&#x2F;": S(p(lambda k: k.replace(b"/", b"&#x2F;")), "p= contains HTML entities such as '&#x2F;'"),
+    "&plus;": S(p(lambda k: k.replace(b"+", b"&plus;")), "p= contains HTML entities such as '&plus;'"),
+    "&#61;": S(
+        p(lambda k: k.replace(b"=", b"&#61;")), "p= contains HTML entities such as '&#61;'", key="ed25519"
+    ),
+    "\\/": S(p(lambda k: k.replace(b"/", b"\\/")), "p= has a backslash before each /, as in JSON"),
+    "\\u002b": S(p(lambda k: k.replace(b"+", b"\\u002b")), "p= contains '\\u002b', as in JSON"),
     "der trailing": S(der(lambda d: d + b"\0\0\0"), "text after the key in p=: 'AAAA'"),
     "der trailing 1": S(der(lambda d: d + b"\0"), "text after the key in p=: 'AA=='"),
     "der cut": S(der(lambda d: d[:-3]), "p= is truncated: 388 of 392 characters are present"),

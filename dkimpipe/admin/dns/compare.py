@@ -214,6 +214,8 @@ def _describe(error: KeyRecordError, text: bytes, wanted: bytes) -> str:
         if mark in text:
             return name
     if isinstance(error.__cause__, TagListError):
+        if entities := mangled.entities(text):
+            return entities
         return typographic_quotes(error.__cause__.piece) or _describe_tag_list_error(error.__cause__, text)
     if str(error) == keyrecord.REVOKED:
         return "the key is revoked: p= is empty"

@@ -5,12 +5,15 @@ For messages only: whether a record is valid is decided elsewhere.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
+from html import unescape
 from urllib.parse import unquote_to_bytes
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from dkimpipe.errors import printable, shown
 from dkimpipe.verify import taglist
@@ -24,6 +27,9 @@ _TYPOGRAPHIC = re.compile("[\u2018-\u201f\u00ab\u00bb\u2039\u203a]")
 _AT_THE_END = {b".": "full stop", b",": "comma", b")": "parenthesis", b"'": "quote", b"`": "backquote"}
 # The start of a version 3 certificate (RFC 5280 section 4.1): loading one may print warnings.
 _CERTIFICATE = re.compile(rb"(?s)\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02")
+_UNICODE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
+_ENTITY = re.compile(rb"&(?:#0*(?:43|47|61)|#[xX]0*(?:2[bB]|2[fF]|3[dD])|plus|sol|equals)(?=;|$)")
+_SSH = {"ssh-rsa": b"AAAAB3NzaC1yc2E", "ssh-ed25519": b"AAAAC3NzaC1lZDI1NTE5"}
 _ED25519 = 32  # bytes of a key
 _ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")  # of its SubjectPublicKeyInfo (RFC 8410)
 _SAME = 0.9  # of the characters, in a key that was altered in one place
@@ -56,8 +62,10 @@ def describe(value: bytes, wanted: bytes) -> str:
 
 def _guesses(value: bytes, key: bytes, wanted: bytes) -> Iterator[str]:
     """Yield what may have happened, the most certain first; empty where it did not."""
+    yield _escaped(key, wanted)
     if key.translate(None, SPLIT_MARKS) == wanted:
         yield "the value contains quotes or backslashes where it was split"
+    yield _for_ssh(value)
     yield typographic_quotes(value)
     yield reencoded(value, wanted)
     if key[:-1] == wanted and key[-1:] in _AT_THE_END:
@@ -76,6 +84,9 @@ def _guesses(value: bytes, key: bytes, wanted: bytes) -> Iterator[str]:
 def reencoded(value: bytes, wanted: bytes) -> str:
     """Return how the characters of the right key were changed throughout; empty if they were not."""
     key = taglist.unfolded(value)
+    for what, form in _forms(wanted):
+        if key.rstrip(b"=").lower() == form.rstrip(b"=").lower():
+            return f"p= is {what}"
     if key.rstrip(b"=") == wanted.rstrip(b"="):
         return "the padding at the end of p= (=) is wrong"
     if key.translate(bytes.maketrans(b"-_", b"+/")) in (wanted, wanted.rstrip(b"=")):
@@ -89,6 +100,60 @@ def reencoded(value: bytes, wanted: bytes) -> str:
     if key.lower() == wanted.lower():
         return "letters in p= have changed between upper and lower case"
     return _line_ends(key, wanted)
+
+
+def _escaped(key: bytes, wanted: bytes) -> str:
+    """Return how characters of the right key were escaped; empty if they were not."""
+    if key.replace(b"\\/", b"/") == wanted:
+        return "p= has a backslash before each /, as in JSON"
+    if (found := _UNICODE.search(key)) and _UNICODE.sub(
+        lambda each: bytes.fromhex(each[1].decode()), key
+    ) == wanted:
+        return f"p= contains '{quoted(found[0])}', as in JSON"
+    return entities(key) if unescape(key.decode("ascii", "replace")).encode() == wanted else ""
+
+
+def entities(text: bytes) -> str:
+    """Return a message about HTML entities in place of characters of base64; empty if there are none."""
+    found = _ENTITY.search(text)
+    return f"p= contains HTML entities such as '{quoted(found[0])};'" if found else ""
+
+
+def _for_ssh(value: bytes) -> str:
+    """Return a message if a key is in the format of OpenSSH (RFC 4253 section 6.6, RFC 8709)."""
+    found = next((name for name, begin in _SSH.items() if begin in value), "")
+    return f"p= is a public key for ssh ({found})" if found else ""
+
+
+def _forms(wanted: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield other encodings of the right key, with what they are."""
+    try:
+        octets = taglist.base64(wanted)
+    except ValueError:
+        return
+    yield "base64 twice", base64.b64encode(wanted)
+    yield "base64 twice", base64.b64encode(wanted + b"\n")
+    for each in (octets, _ED25519_PREFIX + octets):
+        yield "base64 of the key file", base64.b64encode(_pem(each))
+    yield "in hexadecimal digits, not in base64", octets.hex().encode()
+    yield "in hexadecimal digits, not in base64", octets.hex(":").encode()
+    yield "base32, not base64", base64.b32encode(octets)
+    try:
+        numbers = load_der_public_key(octets)
+    except (ValueError, UnsupportedAlgorithm, InternalError):
+        return
+    if isinstance(numbers, RSAPublicKey):
+        modulus = numbers.public_numbers().n
+        bare = modulus.to_bytes((modulus.bit_length() + 7) // 8, "big")
+        yield "the bare modulus", base64.b64encode(bare)
+        yield "the bare modulus", base64.b64encode(b"\0" + bare)
+        yield "the bare modulus, in hexadecimal digits", bare.hex().encode()
+
+
+def _pem(octets: bytes) -> bytes:
+    body = base64.b64encode(octets)
+    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
+    return b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b""])
 
 
 def _line_ends(key: bytes, wanted: bytes) -> str:
