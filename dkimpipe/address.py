@@ -91,6 +91,14 @@ def selector_in(name: bytes) -> bytes:
     return b".".join(labels[: labels.index(b"_domainkey")]) if b"_domainkey" in labels else name
 
 
+def domain_in(name: bytes) -> bytes:
+    """Return the part of a record's name after ``_domainkey``; the name itself if it is only a domain."""
+    labels = to_lower(name).split(b".")
+    while b"_domainkey" in labels:
+        labels = labels[labels.index(b"_domainkey") + 1 :]
+    return b".".join(labels)
+
+
 def to_lower(octets: bytes) -> bytes:
     """Return octets in lower case: all letters in UTF-8, only US-ASCII letters in anything else."""
     if octets.isascii():

@@ -238,6 +238,11 @@ def _domain(signature: "Signature", values: "dict[str, bytes]") -> bytes:
     if not expanded:
         raise ConfigError(f"{signature.place}: {signature.type} without d=")
     domain = address.as_a_labels(expanded)
+    if b"_domainkey" in domain and "$" not in text and domain != (meant := address.domain_in(domain)):
+        raise ConfigError(
+            f"{signature.place}: d={text} is the name of a record, not a domain",
+            f"d={meant.decode()}" if meant else "d= is what comes after ._domainkey",
+        )
     if address.is_domain(domain):
         return domain
     if "$" in text:

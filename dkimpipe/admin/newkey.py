@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from dkimpipe import cryptopolicy
-from dkimpipe.address import is_domain, selector_in, to_a_labels
+from dkimpipe.address import domain_in, is_domain, selector_in, to_a_labels
 from dkimpipe.admin import atomic
 from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.keys import MIN_RSA_BITS
@@ -36,6 +36,12 @@ def to_domain(text: str) -> str:
     is_address = labels[-1].isdigit()
     if not is_domain(domain) or len(labels) < 2 or is_address or any(map(_HYPHENS.search, labels)):
         raise ConfigError(f"'{one_line(text)}' is not a valid domain", "such as example.com")
+    meant = domain_in(domain)
+    if meant != domain:
+        raise ConfigError(
+            f"'{one_line(text)}' is the name of a record, not a domain",
+            f"such as {meant.decode() or 'example.com'}",
+        )
     return domain.decode()
 
 

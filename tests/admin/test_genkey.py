@@ -192,6 +192,11 @@ def test_openssl_and_the_filter_accept_it(tmp_path: Path, options: list[str]) ->
         (["x-.example"], "dkimpipe: 'x-.example' is not a valid domain\nhint: such as example.com\n"),
         (["\x1b.example"], "dkimpipe: '\\x1b.example' is not a valid domain\nhint: such as example.com\n"),
         (
+            ["mail._domainkey.Example.com"],
+            "dkimpipe: 'mail._domainkey.Example.com' is the name of a record, not a domain\n"
+            "hint: such as example.com\n",
+        ),
+        (
             ["example.com", "--selector=mail._domainkey"],
             "dkimpipe: 'mail._domainkey' is the name of a record, not a selector\nhint: such as mail\n",
         ),
@@ -257,7 +262,8 @@ def test_show_finds_a_damaged_key(tmp_path: Path) -> None:
         78,
         b"",
         f"dkimpipe: key file {broken} is damaged: its components are inconsistent\n"
-        "hint: generate a new key: dkimpipe genkey\n",
+        "hint: restore the key of the published record from a backup, or export it again; "
+        "a new key needs a new record: dkimpipe genkey DOMAIN\n",
     )
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from conftest import MESSAGE, Keys
 
+from dkimpipe.address import Mailbox
 from dkimpipe.body import BodyHashes
-from dkimpipe.config import read_command_line
+from dkimpipe.config import Settings, read_command_line
 from dkimpipe.dkim import DkimSignature
 from dkimpipe.domainkeys import DomainKeysSignature
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
 from dkimpipe.keys import read_key
 from dkimpipe.message import Message
-from dkimpipe.options import ALWAYS, AS_IT_OCCURS, OVERSIGNED, RECOMMENDED, SignatureOptions
+from dkimpipe.options import ALWAYS, AS_IT_OCCURS, OVERSIGNED, RECOMMENDED, SignatureOptions, complete, macros
 from dkimpipe.senders import parse
 
 GIVEN = "s=mail,key=/key.pem"
@@ -26,6 +27,12 @@ def options(entry: str, *arguments: str) -> SignatureOptions:
     """Return the options of an entry's only signature, completed by a command line."""
     (signature,) = parse(entry, Place("HERE"))
     return SignatureOptions(signature, read_command_line(list(arguments)))
+
+
+def completed(entry: str) -> SignatureOptions:
+    """Return an entry with its domain, for a sender."""
+    (signature,) = parse(entry, Place("HERE"))
+    return complete(signature, Settings(), macros(Mailbox(b"a", b"example.com"), b"example.com"))
 
 
 def cause(entry: str, *arguments: str) -> str:
@@ -344,6 +351,37 @@ def test_a_record_name_is_not_a_selector(kind: str, name: str, hint: str) -> Non
         f"HERE: s={name} is the name of a record, not a selector",
         hint,
     )
+
+
+# The same in place of a domain.
+RECORD_NAMES_AS_DOMAINS = {
+    "mail._domainkey.example.com": "d=example.com",
+    "Mail._DomainKey.Example.com": "d=example.com",
+    "_domainkey.example.com": "d=example.com",
+    "2026.mail._domainkey.mail.example.com": "d=mail.example.com",
+    "mail._domainkey._domainkey.example.com": "d=example.com",
+    "mail._domainkey": "d= is what comes after ._domainkey",
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), RECORD_NAMES_AS_DOMAINS.items(), ids=list(RECORD_NAMES_AS_DOMAINS))
+@pytest.mark.parametrize("kind", ["dkim", "domainkeys"])
+def test_a_record_name_is_not_a_domain(kind: str, name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        completed(f"{kind}(d={name},s=mail,key=/a)")
+    assert (str(raised.value), raised.value.hint) == (
+        f"HERE: d={name} is the name of a record, not a domain",
+        hint,
+    )
+    if hint.startswith("d=e"):
+        assert completed(f"{kind}({hint},s=mail,key=/a)").domain == hint[2:].encode()
+
+
+@pytest.mark.parametrize(
+    "domain", ["domainkey.example.com", "_domainkeys.example.com", "x_domainkey.example"]
+)
+def test_a_domain_that_resembles_a_record_name(domain: str) -> None:
+    assert completed(f"dkim(d={domain},s=mail,key=/a)").domain == domain.encode()
 
 
 @pytest.mark.parametrize("selector", ["domainkey", "_domainkeys", "x_domainkey", "mail.domainkey", "_dkim"])

@@ -217,6 +217,17 @@ FAULTS = {
         f"example.com. dkim(s=a,{KEY})",
         ["error: SENDERS, line 1: no address matches example.com."],
     ),
+    "key that is the name of a record": (
+        f"mail._domainkey.example.com dkim(s=a,{KEY})\n*@a._domainkey.example.com dkim(s=a,{KEY})",
+        [
+            "error: SENDERS, line 1: mail._domainkey.example.com is the name of a record, not a domain",
+            "error: SENDERS, line 2: *@a._domainkey.example.com is the name of a record, not a domain",
+        ],
+    ),
+    "record's name as domain": (
+        f"example.com dkim(d=a._domainkey.example.com,s=a,{KEY})",
+        ["error: SENDERS, line 1: d=a._domainkey.example.com is the name of a record, not a domain"],
+    ),
     "key with a star": (
         f"info@*.example.com dkim(s=a,{KEY})\n*.example.com dkim(s=a,{KEY})",
         [

@@ -11,7 +11,7 @@ import os
 import re
 
 from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
-from dkimpipe.address import Mailbox, first_mailbox, is_domain, spellings, to_lower
+from dkimpipe.address import Mailbox, domain_in, first_mailbox, is_domain, spellings, to_lower
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import dkimproxy, domains, entries, index
 from dkimpipe.admin.maps.entries import BY_LIST, BY_SENDER, Line, Use
@@ -172,6 +172,11 @@ class Lint:
 
     def _can_match(self, line: Line, key: bytes) -> bool:
         """Return whether anything can match a key; it is an error if not."""
+        meant = domain_in(key.rpartition(b"@")[2])
+        if b"_domainkey" in key and meant != key.rpartition(b"@")[2]:
+            hint = f"{meant.decode()} matches the domain of the record" if meant else ""
+            self._error(ConfigError(f"{line.place}: {line.key} is the name of a record, not a domain", hint))
+            return False
         if key == b"." or (b"@" not in key and is_domain(key) and _lower(line.key) in spellings(key)):
             return True
         if b"@" in key and line.by == BY_LIST:
