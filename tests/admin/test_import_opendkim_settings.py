@@ -426,7 +426,8 @@ KEY_FAULTS = {
     "missing": (lambda path: path.unlink(), "key: KEY: No such file or directory"),
     "empty": (
         lambda path: path.write_text(""),
-        "key: key file KEY contains no PEM block; generate a new key: openssl genrsa -out NEWFILE 2048",
+        "key: key file KEY is empty; restore the key of the published record from a backup, "
+        "or export it again; a new key needs a new record: dkimpipe genkey DOMAIN",
     ),
 }
 

@@ -367,8 +367,9 @@ KEY_FILES = {
         "empty.pem",
         b"",
         0o600,
-        " contains no PEM block",
-        "generate a new key: openssl genrsa -out NEWFILE 2048",
+        " is empty",
+        "restore the key of the published record from a backup, or export it again; "
+        "a new key needs a new record: dkimpipe genkey DOMAIN",
     ),
 }
 
