@@ -117,9 +117,10 @@ def _restored(octets: bytes, depth: int) -> "Iterator[bytes]":
         yield _encoded(_SEQUENCE, b"".join(map(_integer, (b"", *numbers))))
     text = keytext.plain(octets)
     whole = keytext.decoded(text.strip(b" \n\"'"))
-    if len(whole) == 32:
-        yield _ED25519 + whole
-    found = [text, keytext.from_hex(text), *keytext.runs(text)]
+    for each in (whole, b"" if octets.isascii() else octets):
+        if len(each) == 32:
+            yield _ED25519 + each
+    found = [octets if len(octets) == 64 else b"", text, keytext.from_hex(text), *keytext.runs(text)]
     halves = [each for each in found if len(each) == 32]
     for each in (*found, b"".join(numbers), *map(b"".join, zip(halves, halves[1:]))):
         if _is_key(each):

@@ -23,6 +23,7 @@ _SPACES = re.compile("[\u00a0\u2000-\u200d\u2028\u2029\u202f\u3000\ufeff\u00ad]"
 _ARMOUR = re.compile(r"-*[ \t]*(BEGIN|END)[ \t_]+([A-Z0-9 _]*?KEY|CERTIFICATE|PKCS7|PKCS12)[ \t]*-*", re.I)
 _NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:.)|\]][ \t]*|[ \t]+)(?=\S)")
 _HEX = re.compile(rb"(?:[0-9a-f]{2})+", re.I)
+_NOT_HEX = re.compile(rb"\b0[xX]|[:,]")
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/_-]{40,}\s+)*[A-Za-z0-9+/_-]+={0,2}")
 _JWK = re.compile(rb'"(n|e|d|p|q|dp|dq|qi|x)"\s*:\s*"([\w-]+)"')
 _XML = re.compile(rb"<(Modulus|Exponent|D|P|Q|DP|DQ|InverseQ)>([^<]+)</")
@@ -64,7 +65,7 @@ def plain(octets: bytes) -> bytes:
 
 def from_hex(text: bytes) -> bytes:
     """Return the octets of a text that is nothing but hexadecimal digits, otherwise nothing."""
-    digits = b"".join(text.replace(b":", b" ").split())
+    digits = b"".join(_NOT_HEX.sub(b"", text).split())
     return bytes.fromhex(digits.decode()) if _HEX.fullmatch(digits) else b""
 
 

@@ -241,6 +241,10 @@ SHAPES: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
         lambda text: base64.b64decode(split(text)[1]).hex(":").upper().encode(),
         False,
     ),
+    "hexadecimal, of C": (
+        lambda text: ", ".join(f"0x{octet:02x}" for octet in base64.b64decode(split(text)[1])).encode(),
+        False,
+    ),
     "hexadecimal of PEM": (lambda text: text.hex().encode(), False),
     "octet string around it": (lambda text: in_octet_string(text), False),
     "an encrypted key first": (lambda text: pem(SMALL, PKCS8, SECRET) + text, False),
@@ -331,6 +335,7 @@ ED25519_FORMS = {
     "rspamd, with its record": PAIR + b"\n" + RSPAMD_RECORD,  # rspamadm dkim_keygen without -k
     "rspamd, with its record, CRLF": (PAIR + b"\n" + RSPAMD_RECORD).replace(b"\n", b"\r\n"),
     "rspamd's seed, with its record": base64.b64encode(SEED) + b"\n" + RSPAMD_RECORD,  # -t ed25519-seed
+    "octets of both halves": SEED + PUBLIC_HALF,
     "dkimpy, in quotes": b'"' + base64.b64encode(SEED) + b'"\n',
     "rspamd, in JSON": json.dumps({"key": PAIR.decode()}).encode(),
     "both halves in JSON": json.dumps(
