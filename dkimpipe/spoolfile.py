@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _DIRECTORIES = ("/var/tmp", "/tmp")  # noqa: S108 - nobody can tamper with an unnamed file
+_MEMORY = "memory"
+_ENOSPC, _EDQUOT = 28, 122  # errno(3); the module is not among those that the filter loads
 # The interpreter may have been built with headers older than this kernel, and lack the constant.
 _O_TMPFILE = getattr(posix, "O_TMPFILE", posix.O_DIRECTORY | 0o20000000)
 
@@ -96,10 +98,12 @@ def _file_without_name() -> "tuple[int, str]":
         except OSError:
             continue
     try:
-        return posix.memfd_create("dkimpipe", posix.MFD_CLOEXEC), "memory"
+        return posix.memfd_create("dkimpipe", posix.MFD_CLOEXEC), _MEMORY
     except (OSError, AttributeError) as error:
-        _fail(error, "memory")
+        _fail(error, _MEMORY)
 
 
 def _fail(error: Exception, place: str) -> "NoReturn":
-    raise SpoolError(f"cannot spool the message in {place}: {why(error)}") from None
+    is_full = getattr(error, "errno", 0) in (_ENOSPC, _EDQUOT) and place != _MEMORY
+    hint = f"free space there (df -h {place}), then run postqueue -f" if is_full else ""
+    raise SpoolError(f"cannot spool the message in {place}: {why(error)}", hint) from None

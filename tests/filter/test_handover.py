@@ -209,13 +209,17 @@ def _namespaces() -> bool:
     return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-FULL = "4.3.1 dkimpipe: cannot spool the message in /var/tmp: No space left on device\n"
+FULL = (
+    "4.3.1 dkimpipe: cannot spool the message in /var/tmp: No space left on device\n"
+    "hint: free space there (df -h /var/tmp), then run postqueue -f\n"
+)
 DISKS = {
     "read-only": ("mount -t tmpfs -o ro none /var/tmp", "/tmp/#"),
     "noexec": ("mount -t tmpfs -o noexec,nosuid,nodev none /var/tmp", "/var/tmp/#"),
     "missing": ("mount -t tmpfs none /var", "/tmp/#"),
     "not writable": ("mount -t tmpfs -o mode=0,ro none /var/tmp", "/tmp/#"),
     "full": ("mount -t tmpfs -o size=64k none /var/tmp", ""),
+    "no inodes": ("mount -t tmpfs -o nr_inodes=1 none /var/tmp", "/tmp/#"),
     "no file without a name": ("mount -t proc none /var/tmp", "/tmp/#"),
 }
 

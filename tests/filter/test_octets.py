@@ -277,7 +277,10 @@ def test_a_full_disk_defers(place: Place, sendmail: FakeSendmail, options: tuple
         command=("unshare", "-m", "sh", "-c", script, "sh", *command),
     )
     assert_deferred(done)
-    assert done.stderr == (f"4.3.1 dkimpipe: cannot spool the message in {disk}: No space left on device\n")
+    assert done.stderr == (
+        f"4.3.1 dkimpipe: cannot spool the message in {disk}: No space left on device\n"
+        f"hint: free space there (df -h {disk}), then run postqueue -f\n"
+    )
     assert not sendmail.ran
 
 
