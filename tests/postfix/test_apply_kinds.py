@@ -492,3 +492,56 @@ def test_a_table_that_is_still_used_stays_but_signs_nothing(tmp_path: Path) -> N
         ["postmap", "-c", str(directory), "-q", "127.0.0.1", table], capture_output=True, check=False
     )
     assert (found.stdout, found.stderr) == (b"", b"")
+
+
+# SMTPUTF8: the EHLO keywords withheld before, and after ``--relay``; nothing if check and apply leave them.
+
+DISCARDED = "submission/inet/smtpd_discard_ehlo_keywords"
+WITHHELD = {
+    "what apply wrote": ("dsn,smtputf8,silent-discard", "dsn,silent-discard"),
+    "with words of the administrator": (
+        "chunking,dsn,smtputf8,silent-discard",
+        "chunking,dsn,silent-discard",
+    ),
+    "the administrator's": ("smtputf8,dsn", ""),
+    "nothing": ("silent-discard", "silent-discard,dsn"),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), WITHHELD.values(), ids=WITHHELD)
+def test_with_a_relay_smtputf8_is_offered(before: str, after: str, tmp_path: Path) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    apply(directory, "--relay")
+    assert f"{DISCARDED} = chunking,dsn,silent-discard" in overrides(directory)
+    edit(directory, ["-P", f"{DISCARDED}={before}"])
+    hint = f"hint: postconf -c {directory} -P {DISCARDED}={after}\n"
+    assert (hint in verb(directory, "--check")[1]) == bool(after)
+    apply(directory)
+    assert f"{DISCARDED} = {after or before}" in overrides(directory)
+
+
+ELSEWHERE = {
+    "a relay on another host": ([["-P", "submission/inet/syslog_name=x"]], "192.0.2.1:25"),
+    "a listener without SMTPUTF8": ([["-P", "127.0.0.1:PORT/inet/smtputf8_enable=no"]], ""),
+    "no SMTPUTF8 in main.cf": ([["-e", "smtputf8_enable=no"]], ""),
+}
+
+
+@pytest.mark.parametrize(("edits", "other"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_what_a_relay_does_not_take_is_not_offered(
+    edits: list[list[str]], other: str, tmp_path: Path
+) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    apply(directory)
+    apply(directory, "--relay")
+    own = (directory / "master.cf").read_text().partition("--relay=")[2].split()[0]
+    edit(directory, *([option, text.replace("PORT", own.rpartition(":")[2])] for option, text in edits))
+    if other:
+        master = directory / "master.cf"
+        master.write_text(master.read_text().replace(f"--relay={own}", f"--relay={other}"))
+        edit(directory, ["-MX", f"{own}/inet"])
+    edit(directory, ["-P", f"{DISCARDED}=chunking"])
+    apply(directory)
+    line = next(each for each in overrides(directory) if each.startswith(DISCARDED))
+    expected = "chunking,dsn,silent-discard" if "main.cf" in str(edits) or edits[0][0] == "-e" else ""
+    assert line == f"{DISCARDED} = {expected or 'chunking,dsn,smtputf8,silent-discard'}"

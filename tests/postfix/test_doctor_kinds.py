@@ -303,7 +303,7 @@ FAULTS: dict[str, Fault] = {
 # Good configurations, written by hand: main.cf, and master.cf.
 INLINE = "inline:{{127.0.0.1=FILTER dkimpipe:dummy}}"
 SMALLER = "  -o message_size_limit=10223616\n"
-BY_RELAY = MASTER.replace("TOLD", f"TOLD {TRACE} --relay=127.0.0.1:10026")
+BY_RELAY = MASTER.replace("TOLD", f"TOLD {TRACE} --relay=127.0.0.1:10026").replace("dsn,smtputf8,", "dsn,")
 OWN_LISTENER = """
 127.0.0.1:10026 inet n - n - 10 smtpd
   -o content_filter=

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import signal
+import smtplib
 import socket
 import sys
 import termios
@@ -293,3 +294,56 @@ def test_half_a_message_stays_when_pipe_is_killed(way: Way, has_begun: bool) -> 
     way.postfix.flush()
     (message,) = way.arrived()
     assert signed(message, LARGE)
+
+
+# SMTPUTF8, with the settings that dkimpipe writes
+
+IDN = "j\u00f6rg@b\u00fccher.example"
+IN_UTF8 = MESSAGE.replace(b"From: Alice <alice@", "From: J\u00f6rg <j\u00f6rg@".encode())
+# Sender, recipients, and whether the next hop is asked for SMTPUTF8.
+ENVELOPES = {
+    "a recipient": (SENDER, (IDN,), True),
+    "a sender": (IDN, (RECIPIENT,), True),
+    "one of two recipients": (SENDER, (RECIPIENT, IDN), True),
+    "the null sender": ("", (IDN,), True),
+    "a domain": (SENDER, ("info@b\u00fccher.example",), True),
+    "none: a header alone can do without": (SENDER, (RECIPIENT,), False),
+}
+
+
+@pytest.fixture(scope="module")
+def applied(keys: Keys) -> Iterator[Way]:
+    """Postfix as ``dkimpipe postfix --apply --relay`` sets it up."""
+    with contextlib.ExitStack() as stack:
+        fragments, directory = (stack.enter_context(shared_directory()) for _ in range(2))
+        apply(fragments, "--relay")
+        found = re.search(r"--relay=127\.0\.0\.1:(\d+)", (fragments / "master.cf").read_text())
+        assert found
+        argv = [*stack.enter_context(site(keys)), *options(int(found[1]))]
+        sink = stack.enter_context(Sink())
+        postfix = stack.enter_context(Postfix(directory, argv, sink.port, fragments=fragments))
+        yield Way(postfix, sink, int(found[1]), argv)
+
+
+@pytest.mark.parametrize(("sender", "recipients", "is_asked"), ENVELOPES.values(), ids=ENVELOPES)
+def test_smtputf8_comes_back(applied: Way, sender: str, recipients: tuple[str, ...], is_asked: bool) -> None:
+    applied.postfix.submit(sender, recipients, IN_UTF8, ["SMTPUTF8"])
+    (message,) = applied.arrived()
+    assert (message.sender, {*message.recipients}) == (sender, {*recipients})
+    assert ("SMTPUTF8" in message.options) == is_asked
+    assert signed(message, IN_UTF8)
+
+
+def test_a_host_without_smtputf8_gets_what_needs_none(applied: Way) -> None:
+    applied.sink.smtputf8 = False
+    try:
+        applied.postfix.submit(SENDER, [RECIPIENT], IN_UTF8, ["SMTPUTF8"])
+        (message,) = applied.arrived()
+    finally:
+        applied.sink.smtputf8 = True
+    assert signed(message, IN_UTF8)
+
+
+def test_requests_for_notifications_do_not_come_back(applied: Way) -> None:
+    with pytest.raises(smtplib.SMTPResponseException, match="DSN support is disabled"):
+        applied.postfix.submit(SENDER, [RECIPIENT], MESSAGE, ["RET=HDRS"])

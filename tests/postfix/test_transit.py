@@ -343,15 +343,15 @@ def site(keys: Keys) -> Iterator[list[str]]:
         yield [PYTHON, "-IS", str(package / "__main__.py"), *maps]
 
 
-def apply(directory: Path) -> None:
-    """Write main.cf and master.cf as ``dkimpipe postfix --apply`` completes bare ones."""
+def apply(directory: Path, *options: str) -> None:
+    """Write main.cf and master.cf as ``dkimpipe postfix --apply OPTIONS`` completes bare ones."""
     (directory / "main.cf").write_text("")
     (directory / "master.cf").write_text(
         "submission inet n - n - - smtpd\n"
         "  -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject\n"
         "pickup unix n - n 60 1 pickup\n"
     )
-    command = [sys.executable, str(MAIN), "postfix", "-c", str(directory), "--apply"]
+    command = [sys.executable, str(MAIN), "postfix", "-c", str(directory), "--apply", *options]
     subprocess.run(command, check=True, capture_output=True)
 
 

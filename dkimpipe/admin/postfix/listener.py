@@ -204,6 +204,19 @@ def _is_enough(needed: str, value: str) -> bool:
     return int(value) == 0 or int(value) >= int(needed) - SIZE_MARGIN // 4 * 3
 
 
+def offers_smtputf8(postconf: Postconf, address: str) -> bool:
+    """Return whether a relay is a listener of this Postfix with SMTPUTF8, or will be one.
+
+    One that is on another host, or of another instance, is not asked.
+    """
+    if not address:
+        return False
+    if service := find(postconf, address):
+        return "no" not in (postconf.own("smtputf8_enable", service.id), postconf.own("smtputf8_enable"))
+    host, _ = relay.address(address, "relay")
+    return strangers.is_loopback(host.decode()) and bool(answering.fault(address))
+
+
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield what is wrong with the listener, and cannot be fixed by an override."""
     address = relay_of(postconf, job)

@@ -27,15 +27,19 @@ from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
 
 _REPLACED = "DKIMproxy gets this mail, and dkimpipe replaces it"
+_LOST = "senders request notifications that get lost"
+_DISCARDED = "smtpd_discard_ehlo_keywords"
+_BY_SENDMAIL = "smtputf8,silent-discard"  # the end of what it is set to where mail comes back by sendmail(1)
 RECIPIENTS = 1000  # per message; the default smtpd_recipient_limit
 
 
 class Setting(NamedTuple):
-    """The value that a parameter should have, and the problem without it."""
+    """The value that a parameter should have, the problem without it, and its level."""
 
     name: str
     value: str
     why: str
+    level: str = "error"
 
 
 def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None = None) -> list[Change]:
@@ -53,7 +57,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
         changes += listener.missing(postconf, relay, is_mapped)
     first = sources.before_another_filter(postconf, job)
     for service in sources.of(postconf, job):
-        changes += _overrides(service.id, _before_filter(postconf, service.id, job))
+        changes += _overrides(service.id, _before_filter(postconf, service.id, job, relay))
         if first and service.port not in (*sources.SUBMISSION_PORTS, *PUBLIC_PORTS):
             changes += _without_limit(postconf, service.id, first)
         else:
@@ -107,7 +111,7 @@ def _local(postconf: Postconf, service: str) -> Iterator[Setting]:
     yield from _words(postconf, service, "receive_override_options", ["no_address_mappings"], why)
 
 
-def _before_filter(postconf: Postconf, service: str, job: Job) -> Iterator[Setting]:
+def _before_filter(postconf: Postconf, service: str, job: Job, relay: str) -> Iterator[Setting]:
     """Yield the settings that a service needs to pass its mail to a filter."""
     name, content_filter = filter_service.name(postconf, job), postconf.value("content_filter", service)
     if not sources.passes_to(postconf, service, name):
@@ -128,10 +132,9 @@ def _before_filter(postconf: Postconf, service: str, job: Job) -> Iterator[Setti
     if dkimproxy.is_replaced(postconf, postconf.value("smtpd_proxy_filter", service), job):
         yield Setting("smtpd_proxy_filter", "", _REPLACED)
     if job is SIGN:
-        yield from _submission(postconf, service)
+        yield from _submission(postconf, service, relay)
     else:
-        why = "senders request notifications that get lost"
-        yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", ["dsn"], why, ["silent-discard"])
+        yield from _words(postconf, service, _DISCARDED, ["dsn"], _LOST, ["silent-discard"])
 
 
 def _size_limit(postconf: Postconf, service: str, job: Job) -> Iterator[Setting]:
@@ -158,11 +161,22 @@ def _without_limit(postconf: Postconf, service: str, first: list[Service]) -> It
         yield Change("-PX", f"{service}/message_size_limit", why)
 
 
-def _submission(postconf: Postconf, service: str) -> Iterator[Setting]:
-    """Yield the EHLO keywords that a service for mail from users should not offer."""
-    words = ["dsn", "smtputf8"] if _smtputf8(postconf, service) else ["dsn"]
-    why = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
-    yield from _words(postconf, service, "smtpd_discard_ehlo_keywords", words, why, ["silent-discard"])
+def _submission(postconf: Postconf, service: str, relay: str) -> Iterator[Setting]:
+    """Yield the EHLO keywords that a service for mail from users should not offer.
+
+    SMTPUTF8 is offered where the way back can request it again. What withholds it there from the days of
+    sendmail(1) is removed, but not a list of the administrator's own.
+    """
+    is_offered = listener.offers_smtputf8(postconf, relay)
+    value = postconf.overrides.get(service, {}).get(_DISCARDED, "")
+    if is_offered and value.endswith(_BY_SENDMAIL):
+        why = "addresses that are not ASCII are refused, although the way back by SMTP takes them"
+        yield Setting(_DISCARDED, value.replace(_BY_SENDMAIL, "silent-discard"), why, "warning")
+    elif is_offered or not _smtputf8(postconf, service):
+        yield from _words(postconf, service, _DISCARDED, ["dsn"], _LOST, ["silent-discard"])
+    else:
+        why = f"{_LOST}, and SMTPUTF8, which few hosts accept"
+        yield from _words(postconf, service, _DISCARDED, ["dsn", "smtputf8"], why, ["silent-discard"])
 
 
 def _smtputf8(postconf: Postconf, service: str) -> bool:
@@ -233,4 +247,4 @@ def _words(
 
 
 def _overrides(service: str, settings: Iterator[Setting]) -> list[Change]:
-    return [Change("-P", f"{service}/{setting.name}={setting.value}", setting.why) for setting in settings]
+    return [Change("-P", f"{service}/{each.name}={each.value}", each.why, each.level) for each in settings]
