@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from applying import LOGINS, VERIFY, content, edit, overrides, write
 from configurations import CONFIGURATIONS, postconf_of
-from conftest import settled
+from conftest import PROJECT, settled
 
 from dkimpipe.admin.cli import run_verb
 from dkimpipe.admin.postfix.kinds import KINDS
@@ -545,3 +545,21 @@ def test_what_a_relay_does_not_take_is_not_offered(
     line = next(each for each in overrides(directory) if each.startswith(DISCARDED))
     expected = "chunking,dsn,silent-discard" if "main.cf" in str(edits) or edits[0][0] == "-e" else ""
     assert line == f"{DISCARDED} = {expected or 'chunking,dsn,smtputf8,silent-discard'}"
+
+
+def test_the_fragment_for_the_relay_says_the_same(tmp_path: Path) -> None:
+    """Apart from what apply adds for many recipients, and the port."""
+    directory, fragment = write(tmp_path / "postfix", "submission"), tmp_path / "fragment"
+    edit(directory, ["-e", "always_bcc=a@example.com"], ["-X", "message_size_limit"], ["-PX", DISCARDED])
+    apply(directory, "--sign", "all")
+    fragment.mkdir()
+    (fragment / "main.cf").touch()
+    shutil.copy(PROJECT / "postfix" / "relay.master.cf", fragment / "master.cf")
+    port = (directory / "master.cf").read_text().partition("--relay=127.0.0.1:")[2].split()[0]
+    services = (f"127.0.0.1:{port}/", "pickup/", "submission/")
+    theirs = {line.replace("127.0.0.1:10028/", f"127.0.0.1:{port}/") for line in overrides(fragment)}
+    ours = {line for line in overrides(directory) if line.startswith(services)}
+    assert {line for line in theirs if line.startswith(services)} - ours == set()
+    assert {line for line in ours - theirs if line.startswith(services[0])} == {
+        f"127.0.0.1:{port}/inet/smtpd_recipient_limit = 1000000"
+    }
