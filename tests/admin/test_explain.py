@@ -67,7 +67,7 @@ def test_the_whole_of_it(keys: Keys) -> None:
         "           DMARC: aligned with From",
     ]
     assert lines[6].startswith("field:     DKIM-Signature: v=1; a=rsa-sha256; ")
-    assert lines[-1] == "result:    signed d=example.com s=a a=rsa-sha256; from=Alice <alice@example.com>"
+    assert "result:    signed d=example.com s=a a=rsa-sha256; from=Alice <alice@example.com>" in lines
 
 
 def test_an_address_instead_of_a_message(keys: Keys) -> None:
@@ -92,7 +92,7 @@ def test_a_syntax_error_in_from(keys: Keys) -> None:
         "address:   bob@example.com; looked up as"
         " bob@example.com, *@example.com, example.com, *@*.com, com, .",
     ]
-    assert lines[-1] == f"result:    signed d=example.com s=a a=rsa-sha256; from={author}"
+    assert f"result:    signed d=example.com s=a a=rsa-sha256; from={author}" in lines
 
 
 def test_relative_h(keys: Keys) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from applying import LOGINS, VERIFY, content, edit, overrides, write
 from configurations import CONFIGURATIONS, postconf_of
-from conftest import PROJECT, settled
+from conftest import PROJECT, Keys, settled
 
 from dkimpipe.admin.cli import run_verb
-from dkimpipe.admin.postfix.kinds import KINDS
+from dkimpipe.admin.postfix.kinds import KINDS, MEANING
 
 pytestmark = pytest.mark.skipif(not shutil.which("postconf"), reason="needs Debian's package postfix")
 
@@ -563,3 +563,44 @@ def test_the_fragment_for_the_relay_says_the_same(tmp_path: Path) -> None:
     assert {line for line in ours - theirs if line.startswith(services[0])} == {
         f"127.0.0.1:{port}/inet/smtpd_recipient_limit = 1000000"
     }
+
+
+# What explain says of an address: the options of apply, and the lines after the result.
+NOT = {kind: f"not signed: {kind}: {MEANING[kind]}" for kind in KINDS}
+EXPLAINED = {
+    "not set up": (None, ["but DIR/master.cf passes no mail to the filter: dkimpipe check --postfix"]),
+    "as in a new installation": ([], ["if it is sent by: submission, networks, bounces", NOT["local"]]),
+    "local only": (
+        ["--sign", "local"],
+        ["if it is sent by: submission, local", NOT["networks"], NOT["bounces"]],
+    ),
+    "all": (["--sign", "all"], ["if it is sent by: submission, networks, bounces, local"]),
+}
+
+
+@pytest.mark.parametrize(("options", "expected"), EXPLAINED.values(), ids=EXPLAINED)
+def test_explain_says_of_which_kinds_mail_is_signed(
+    options: list[str] | None, expected: list[str], keys: Keys, tmp_path: Path
+) -> None:
+    directory = write(tmp_path / "postfix", "submission")
+    if options is not None:
+        apply(directory, *options)
+    assert explained(directory, keys) == [line.replace("DIR", str(directory)) for line in expected]
+
+
+def test_explain_without_postfix_says_what_it_depends_on(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    text = "that depends on the kind of mail, submission, networks, bounces, local; Postfix was not read: "
+    assert explained(tmp_path, keys) == [f"{text}cannot run postconf: No such file or directory"]
+
+
+def explained(directory: Path, keys: Keys) -> list[str]:
+    """Return what ``explain`` says of a signed address after the result, without indentation."""
+    senders = keys.senders("example.com dkim(s=a,key=KEYS/rsa2048.pem)\n", "kinds")
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        options = [f"--sender_map={senders}", f"--conf_file={senders.with_name('none')}"]
+        senders.with_name("none").touch()
+        assert run_verb(["explain", "-c", str(directory), *options, "shop@example.com"]) == 0
+    return [line.strip() for line in output.getvalue().partition("\nresult: ")[2].splitlines()[1:]]

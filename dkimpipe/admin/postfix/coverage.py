@@ -38,9 +38,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:
     """Return a note of the mail that is not signed by choice, with the command that changes it."""
-    left = [kind for kind in kinds.KINDS if kind not in (*signed, kinds.SUBMISSION)]
-    if not networks.services(postconf):
-        left = [kind for kind in left if kind != kinds.NETWORKS]  # there is none, or all of it is signed
+    left = [kind for kind in left_out(postconf, signed) if kind != kinds.SUBMISSION]
     if not left:
         return None
     obstacles = {kind: planning.obstacle(postconf, kind) for kind in left}
@@ -50,6 +48,14 @@ def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:
     for kind, (cause, hint) in obstacles.items():
         hints += [f"{kind}: {cause}" + f"; {hint}" * bool(hint)] if cause else []
     return Finding(f"not signed: {what}", "\n".join(hints), NOTE)
+
+
+def left_out(postconf: Postconf, signed: Sequence[str]) -> list[str]:
+    """Return the kinds of mail that do not pass to the filter, without those of which there is none."""
+    left = [kind for kind in kinds.KINDS if kind not in signed]
+    if not networks.services(postconf):
+        left = [kind for kind in left if kind != kinds.NETWORKS]  # there is none, or all of it is signed
+    return left
 
 
 def _redirected(postconf: Postconf) -> Iterator[Finding]:

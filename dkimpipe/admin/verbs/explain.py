@@ -6,6 +6,7 @@ The message is processed by the filter's own code, and the result of each step i
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterator
 from typing import Callable
@@ -14,12 +15,15 @@ from dkimpipe import publickey
 from dkimpipe.address import Mailbox, first_mailbox, is_at_or_below
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.maps import exposure
+from dkimpipe.admin.postfix import coverage, planning
 from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.postfix.kinds import KINDS, MEANING
+from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import filter_files
 from dkimpipe.body import BodyHashes
 from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
-from dkimpipe.errors import NoKey, NotAllowed, NotSigned, Trouble, one_line, printable, shown
+from dkimpipe.errors import ConfigError, NoKey, NotAllowed, NotSigned, Trouble, one_line, printable, shown
 from dkimpipe.keys import PrivateKey
 from dkimpipe.message import Message, read_standard_input
 from dkimpipe.options import SignatureOptions
@@ -37,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", dest="sender", metavar="SENDER", help="the envelope sender")
     parser.add_argument("--login", metavar="LOGIN", help="the SASL login, '' for none")
     parser.add_argument("--client", metavar="ADDRESS", help="the address of the SMTP client")
+    text = "configuration directory of Postfix, for another instance"
+    parser.add_argument(
+        "-c", dest="directory", metavar="DIR", default=os.environ.get("MAIL_CONFIG"), help=text
+    )
     parser.add_argument("--dns", action="store_true", help="also check the records in DNS")
     text = "query only this name server, not all of the domain's"
     parser.add_argument("--server", type=server, metavar=FORM, help=text)
@@ -55,9 +63,25 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings([*named, *(["-f", options.sender] if options.sender is not None else [])])
     state = _state(options.server) if options.dns else None
     message = Message(_reader(options.address) if options.address else read_standard_input)
-    for line in explain(message, settings, int(time.time()), state):
+    for line in explain(message, settings, int(time.time()), state, lambda: kinds(options.directory)):
         print(one_line(line))
     return 0
+
+
+def kinds(directory: str | None) -> Iterator[str]:
+    """Yield which kinds of mail pass to the filter in this instance of Postfix."""
+    try:
+        postconf = Postconf(directory)
+        signed = planning.kinds_in_use(postconf)
+    except ConfigError as error:
+        yield f"that depends on the kind of mail, {', '.join(KINDS)}; Postfix was not read: {error}"
+        return
+    if not signed:
+        yield f"but {postconf.directory / 'master.cf'} passes no mail to the filter: dkimpipe check --postfix"
+        return
+    yield f"if it is sent by: {', '.join(signed)}"
+    for kind in coverage.left_out(postconf, signed):
+        yield f"not signed: {kind}: {MEANING[kind]}"
 
 
 def _state(only: Server | None) -> State:
@@ -83,10 +107,17 @@ def _reader(address: str) -> Callable[[int], bytes]:
     return lambda size: next(parts, b"")
 
 
-def explain(message: Message, settings: Settings, now: int, state: State | None = None) -> Iterator[str]:
+def explain(
+    message: Message,
+    settings: Settings,
+    now: int,
+    state: State | None = None,
+    condition: Callable[[], Iterator[str]] | None = None,
+) -> Iterator[str]:
     """Yield the result of each step, one line each; ``now`` is the time in seconds since 1970.
 
-    ``state`` yields the state of a signature's record in DNS. Raises Trouble as the filter does.
+    ``state`` yields the state of a signature's record in DNS, and ``condition`` which mail the filter gets.
+    Raises Trouble as the filter does.
     """
     for name in (b"from", b"sender", b"list-id"):
         for field in message.by_name.get(name, []):
@@ -128,6 +159,8 @@ def explain(message: Message, settings: Settings, now: int, state: State | None 
     for text in signatures.fields(now).decode("ascii", "replace").splitlines():
         yield f"{'field:':<10} {text}"
     yield f"{'result:':<10} {signatures.report.result}{signatures.report.origin}"
+    for text in condition() if condition and signatures.report.result.startswith("signed ") else ():
+        yield f"{'':<10} {text}"
 
 
 def _is_readable(value: bytes) -> bool:
