@@ -47,16 +47,20 @@ class Dovecot:
                 client, _ = self._server.accept()
             except OSError:
                 return
-            with client:
-                client.settimeout(5)
-                said = b""
-                while said.count(b"\n") < 2 and (octets := client.recv(1000)):
-                    said += octets
-                if said.startswith(b"VERSION\t1\t") and b"\nCPID\t" in said:
-                    client.sendall(self._answer)
-                with contextlib.suppress(OSError):
-                    while client.recv(1000):
-                        pass
+            threading.Thread(target=self._greet, args=(client,), daemon=True).start()
+
+    def _greet(self, client: socket.socket) -> None:
+        """Answer to a handshake, and keep the connection, as smtpd(8) does."""
+        with client, contextlib.suppress(OSError):
+            client.settimeout(5)
+            said = b""
+            while said.count(b"\n") < 2 and (octets := client.recv(1000)):
+                said += octets
+            if said.startswith(b"VERSION\t1\t") and b"\nCPID\t" in said:
+                client.sendall(self._answer)
+            client.settimeout(None)
+            while client.recv(1000):
+                pass
 
 
 def certificate(subject: str, issuer: str) -> bytes:

@@ -1,8 +1,9 @@
-"""Whether an SMTP server answers at an address, and whether Postfix is running."""
+"""Whether an SMTP server answers at an address, what it offers, and whether Postfix is running."""
 
 from __future__ import annotations
 
 import smtplib
+import ssl
 from pathlib import Path
 
 from dkimpipe import relay
@@ -20,14 +21,47 @@ def fault(address: str, time_limit: float = TIME_LIMIT) -> str:
             code, reply = client.ehlo()
     except ConfigError as error:
         return str(error)
-    except smtplib.SMTPServerDisconnected as error:
+    except OSError as error:
+        return _cause(error, time_limit)
+    return "" if code == 250 else f"it replies {code} {reply.decode(errors='replace')} to EHLO"
+
+
+def offered(host: str, port: int, has_tls: bool, time_limit: float = TIME_LIMIT) -> dict[str, str]:
+    """Return the keywords of EHLO in lower case, each with its parameters, within TLS if that is offered.
+
+    ``has_tls``  the connection begins with TLS. The certificate does not matter. Raises OSError:
+    ConnectionAbortedError if the server or TLS fails, and TimeoutError, both with the cause, or another.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            smtplib.SMTP_SSL(host, port, "localhost", timeout=time_limit, context=context)
+            if has_tls
+            else smtplib.SMTP(host, port, "localhost", time_limit)
+        ) as client:
+            client.ehlo()
+            keywords = dict(client.esmtp_features)
+            if not has_tls and "starttls" in keywords:
+                client.starttls(context=context)
+                client.ehlo()
+                keywords = {"starttls": "", **client.esmtp_features}
+            return keywords
+    except smtplib.SMTPConnectError:
+        raise
+    except (smtplib.SMTPException, ssl.SSLError, ConnectionResetError, TimeoutError) as error:
+        is_late = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+        what = f"no reply within {time_limit:g} s" if is_late else _cause(error, time_limit)
+        raise (TimeoutError if is_late else ConnectionAbortedError)(0, what) from None
+
+
+def _cause(error: OSError, time_limit: float) -> str:
+    if isinstance(error, (smtplib.SMTPServerDisconnected, ConnectionResetError, ssl.SSLEOFError)):
         is_late = isinstance(error.__context__, TimeoutError)
         return f"no reply within {time_limit:g} s" if is_late else "it closes the connection"
-    except smtplib.SMTPResponseException as error:
+    if isinstance(error, smtplib.SMTPResponseException):
         return f"it replies {error.smtp_code}"
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return "" if code == 250 else f"it replies {code} {reply.decode(errors='replace')} to EHLO"
+    return (error.strerror or str(error)).lower()
 
 
 def is_running(postconf: Postconf) -> bool:

@@ -23,7 +23,7 @@ _SYSLOG_NAME = "postfix/dkimpipe"
 FIRST_PORT = 10028  # where DKIMproxy has it
 RETURN = "dkimpipe-return"
 SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
-_ANY_OF_BOTH = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+ANY_OF_BOTH = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 # With none of these, no recipient is added before the filter and again after it.
 _MAPPINGS = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps", "virtual_alias_maps")
 _WORDS = ("no_unknown_recipient_checks", "no_header_body_checks", "no_milters")
@@ -83,9 +83,9 @@ def find(postconf: Postconf, address: str) -> Service | None:
         host, port = relay.address(address, "relay")
     except ConfigError:
         return None
-    names = {host.decode(), "", _ANY_OF_BOTH[":" in host.decode()]}
+    names = {host.decode(), "", ANY_OF_BOTH[":" in host.decode()]}
     if host in (b"127.0.0.1", b"::1", b"localhost"):
-        names |= {"localhost"} if host != b"localhost" else {"127.0.0.1", "::1", *_ANY_OF_BOTH}
+        names |= {"localhost"} if host != b"localhost" else {"127.0.0.1", "::1", *ANY_OF_BOTH}
     for service in postconf.running("smtpd"):
         listens, _, number = service.name.rpartition(":")
         if service.id.endswith("/inet") and number == str(port) and listens.strip("[]") in names:

@@ -1,4 +1,5 @@
-"""Logins at smtpd(8): which SASL server answers, with which mechanisms, and how to connect one.
+"""Logins at smtpd(8): which SASL server answers, with which mechanisms, what clients see of it, and how to
+connect one.
 
 Dovecot is asked as smtpd(8) asks it (Dovecot's authentication protocol, version 1): a handshake without a
 login. Cyrus SASL runs within smtpd(8), so only its configuration can be looked for.
@@ -12,11 +13,12 @@ import pwd
 import shlex
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.admin.postfix import answering, certificate, listener, sources
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
 from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
@@ -25,20 +27,32 @@ TIME_LIMIT = 3.0  # seconds for each step of the handshake
 _LIMIT = 65536  # octets; an answer is much shorter
 _CYRUS_DIRECTORIES = ("/etc/postfix/sasl", "/etc/sasl2", "/usr/lib/sasl2", "/usr/lib64/sasl2", "/etc/sasl")
 _CYRUS_PASSWORDS = "/etc/sasldb2"
+_PORTS = {"submission": 587, "submissions": 465, "smtps": 465}
+# With one of these, what this host is offered says little about other clients.
+_DEPENDING = (
+    "smtpd_sasl_exceptions_networks",
+    "smtpd_discard_ehlo_keyword_address_maps",
+    "smtpd_upstream_proxy_protocol",
+    "smtpd_tls_req_ccert",
+)
+_LOG = "see the log: warning: and fatal: in the lines of smtpd"
 _DOVECOT = Path("/etc/dovecot")
 _DOVECOT_FILE = _DOVECOT / "conf.d/99-postfix.conf"
 
 
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield why nobody can log in at services that offer it, once for services with one cause."""
-    causes: dict[tuple[str, str], list[str]] = {}
+    causes: dict[tuple[str, str, str], list[str]] = {}
+    is_running = answering.is_running(postconf)
     for service in postconf.running("smtpd"):
         if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
-            cause, hint = obstacle(postconf, service)
+            cause, hint, level = (*obstacle(postconf, service), "error")
+            if not cause and is_running and service.port in sources.SUBMISSION_PORTS:
+                cause, hint, level = refusal(postconf, service)
             if cause:
-                causes.setdefault((cause, hint), []).append(service.id)
-    for (cause, hint), services in causes.items():
-        yield Finding(f"{', '.join(services)}: nobody can log in: {cause}", hint)
+                causes.setdefault((cause, hint, level), []).append(service.id)
+    for (cause, hint, level), services in causes.items():
+        yield Finding(f"{', '.join(services)}: nobody can log in: {cause}", hint, level)
 
 
 def obstacle(postconf: Postconf, service: Service) -> tuple[str, str]:
@@ -66,6 +80,57 @@ def obstacle(postconf: Postconf, service: Service) -> tuple[str, str]:
     if not offered:
         return f"{path} offers no mechanism", "set auth_mechanisms = plain login in Dovecot's configuration"
     return "", ""
+
+
+def refusal(postconf: Postconf, service: Service) -> tuple[str, str, str]:
+    """Return why a running service does not offer AUTH, a hint, and the level; empty strings if it does.
+
+    A service that does not listen, or not to this host, is not judged.
+    """
+    if any(postconf.value(name, service.id) not in ("", "no") for name in _DEPENDING):
+        return "", "", ""
+    has_tls = postconf.value("smtpd_tls_wrappermode", service.id) == "yes"
+    try:
+        keywords = answering.offered(*_address(postconf, service), has_tls, TIME_LIMIT)
+    except (ConnectionAbortedError, TimeoutError) as error:
+        level = "warning" if isinstance(error, TimeoutError) else "error"  # it may just be busy
+        return error.strerror or str(error), _LOG, level
+    except OSError:
+        return "", "", ""
+    return (*_unoffered(postconf, service, keywords), "error") if "auth" not in keywords else ("", "", "")
+
+
+def _unoffered(postconf: Postconf, service: Service, keywords: Mapping[str, str]) -> tuple[str, str]:
+    """Return why AUTH is not among the keywords of EHLO, and a hint."""
+    words = postconf.words("smtpd_discard_ehlo_keywords", service.id)
+    kept = [word for word in words if word.lower() != "auth"]
+    if kept != words:
+        change = Change("-P", f"{service.id}/smtpd_discard_ehlo_keywords={','.join(kept)}", "")
+        return "smtpd_discard_ehlo_keywords withholds AUTH", postconf.command(change)
+    has_tls = postconf.value("smtpd_tls_wrappermode", service.id) == "yes"
+    if not has_tls and "starttls" not in keywords and _wants_tls(postconf, service):
+        return "STARTTLS is not offered, and AUTH only after it", certificate.command(postconf)
+    return "the reply to EHLO has no AUTH", "postfix reload, if the settings are new; otherwise see the log"
+
+
+def _wants_tls(postconf: Postconf, service: Service) -> bool:
+    """Return whether AUTH is offered within TLS only."""
+    level = postconf.value("smtpd_tls_security_level", service.id)
+    return level == "encrypt" or postconf.value("smtpd_tls_auth_only", service.id) == "yes"
+
+
+def _address(postconf: Postconf, service: Service) -> tuple[str, int]:
+    """Return where a service listens: on loopback, if it listens there as well. Raises OSError."""
+    host, _, port = service.name.rpartition(":")
+    names = [host] if host else postconf.words("inet_interfaces")
+    is_ipv6 = postconf.words("inet_protocols") == ["ipv6"]
+    loopback = "::1" if is_ipv6 else "127.0.0.1"
+    if {"all", "loopback-only", "localhost", loopback, *listener.ANY_OF_BOTH} & {
+        each.strip("[]") for each in names
+    }:
+        host = loopback
+    number = int(port) if port.isdigit() else _PORTS.get(port) or socket.getservbyname(port)
+    return (host or names[0]).strip("[]"), number
 
 
 def ask(postconf: Postconf, path: str, in_chroot: bool = False) -> list[tuple[str, list[str]]]:
