@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from installing import DKIMPIPE, NO_WAIT, setup
+from nameserver import NameServer
 from throwaway import Done, Machine
 
+from dkimpipe import publickey
 from postfix import Sink
 
 
@@ -99,3 +101,80 @@ def test_without_postfix(machine: Machine) -> None:
     machine.shell("postfix start")
     assert done.status == 78
     assert done.stderr.startswith("dkimpipe: localhost, port 25: ")
+
+
+# Without an address: to a mailbox on this host, and verified there
+
+
+@pytest.fixture(scope="module")
+def dns(machine: Machine) -> Iterator[NameServer]:
+    """A name server in the copy that has the record."""
+    (key,) = (machine.root / "etc/dkimpipe/keys").glob("*.pem")
+    name = f"{key.name.split('.')[2]}._domainkey.example.com"
+    record = publickey.record_value(str(key)).encode()
+    with contextlib.ExitStack() as stack:
+        with machine.network():
+            server = stack.enter_context(NameServer({name: [record]}))
+        yield server
+
+
+def verified(machine: Machine, dns: NameServer, *options: str, user: str = "") -> Done:
+    environment = {"SUDO_USER": user} if user else {}
+    words = ["--dns-server", f"127.0.0.1#{dns.port}", *options]
+    return machine.run(DKIMPIPE, "test", *words, environment=environment)
+
+
+@pytest.mark.parametrize("user", ["", "nobody"], ids=["root", "by sudo"])
+def test_without_an_address_it_goes_to_ones_own_mailbox(machine: Machine, dns: NameServer, user: str) -> None:
+    done = verified(machine, dns, user=user)
+    name = user or "root"
+    assert (done.status, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith(f"from root@example.com to {name}@localhost, by smtp")
+    at = lines.index(f"verified in /var/mail/{name}:")
+    assert re.fullmatch(r"dkimpipe: signed d=example\.com s=\w+ a=rsa-sha256, and delivered", lines[at - 1])
+    assert re.fullmatch(r"dkim: pass \(\w+\._domainkey\.example\.com\)", lines[at + 1])
+    assert at + 2 == len(lines)
+
+
+def test_in_a_maildir(machine: Machine, dns: NameServer) -> None:
+    machine.shell(f"postconf -e home_mailbox=Maildir/; {NO_WAIT}; postfix reload")
+    done = verified(machine, dns)
+    machine.shell(f"postconf -X home_mailbox; {NO_WAIT}; postfix reload")
+    assert (done.status, done.stderr) == (0, "")
+    assert "\nverified in /root/Maildir/new/" in done.stdout
+
+
+def test_without_a_record_it_is_not_valid(machine: Machine, dns: NameServer) -> None:
+    records = dict(dns.records)
+    dns.records.clear()
+    try:
+        done = verified(machine, dns)
+    finally:
+        dns.records.update(records)
+    assert done.status == 78
+    assert "\ndkim: permerror: no key (" in done.stdout
+    assert done.stdout.endswith("\ndkimpipe: error: not valid\nhint: dkimpipe check --dns\n")
+
+
+def test_a_mailbox_that_is_elsewhere(machine: Machine, dns: NameServer) -> None:
+    machine.shell(
+        "echo 'root bob@example.net' > /etc/aliases.test\n"
+        f"postconf -e alias_maps=texthash:/etc/aliases.test; {NO_WAIT}; postfix reload"
+    )
+    done = verified(machine, dns)
+    machine.shell(f"postconf -X alias_maps; {NO_WAIT}; postfix reload")
+    assert done.status == 78
+    assert done.stdout.endswith(
+        ", and delivered\n"
+        "dkimpipe: error: not verified: the message is in no mailbox of root that can be read here\n"
+        "hint: send it to a mailbox that shows the results: dkimpipe test ADDRESS\n"
+    )
+
+
+def test_no_mailboxes_here(machine: Machine) -> None:
+    machine.shell(f"postconf -e mydestination=; {NO_WAIT}")
+    done = machine.run(DKIMPIPE, "test")
+    machine.shell(f"postconf -X mydestination; {NO_WAIT}")
+    said = "dkimpipe: no domain has mailboxes on this host (mydestination)\nhint: dkimpipe test ADDRESS\n"
+    assert (done.status, done.stderr) == (78, said)

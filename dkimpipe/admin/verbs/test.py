@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import io
 import os
+import pwd
 import smtplib
 import ssl
 import subprocess
@@ -17,9 +19,15 @@ from typing import Callable
 
 from dkimpipe.admin.audit import logfiles
 from dkimpipe.admin.audit.follow import Follower, Hop
+from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.postfix import mailbox
 from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.body import BodyHashes
 from dkimpipe.errors import ConfigError, one_line
+from dkimpipe.message import Message
+from dkimpipe.verify.resolver import Resolver
+from dkimpipe.verify.verifier import SignatureResult, Verifier
 
 _SECONDS = 30
 _TIMEOUT = 10  # seconds for one reply of the server
@@ -33,11 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verb's options."""
     parser.set_defaults(fail=parser.error)
     add = parser.add_argument
-    add("recipient", metavar="ADDRESS", help="where the message goes")
+    text = "where the message goes (default: your own mailbox on this host, where it is verified)"
+    add("recipient", nargs="?", metavar="ADDRESS", help=text)
     add("--from", dest="sender", metavar="ADDRESS", help="its author (root at this host's domain)")
     add("--via", choices=_WAYS, default="smtp", help="localhost:25, port 587, or sendmail(1) (%(default)s)")
     add("--server", metavar="NAME", help="for submission: the name in its certificate (this host's)")
     add("--login", metavar="USER", help="for submission; the password is asked for, or read from a pipe")
+    text = "get keys from this name server, not the system's resolver"
+    add("--dns-server", dest="resolver", type=server, metavar=FORM, help=text)
     add("--wait", type=float, default=_SECONDS, metavar="SECONDS", help="(%(default)s)")
     words = "configuration directory, for another instance"
     add("-c", dest="directory", metavar="DIR", default=os.environ.get("MAIL_CONFIG"), help=words)
@@ -47,13 +58,53 @@ def run(options: argparse.Namespace) -> int:
     """Send the message and show its way; return 0 if it has left signed, otherwise 78."""
     postconf = Postconf(options.directory)
     follower = Follower(_log(postconf))
+    user = "" if options.recipient else _user()
+    options.recipient = options.recipient or mailbox.address(postconf, user)
     message = _message(options, postconf)
     _WAYS[options.via](options, postconf, message)
     print(f"sent {message['Message-ID']} from {message['From']} to {options.recipient}, by {options.via}")
     hops = follower.hops(message["Message-ID"].strip("<>"), options.wait)
     for hop in hops:
         print(one_line(f"{hop.queue_id}  {hop.service}: {hop.text}"))
-    return _conclude(hops)
+    status = _conclude(hops)
+    if not user or status:
+        return status
+    return _verify(postconf, user, message["Message-ID"], Resolver(options.resolver))
+
+
+def _user() -> str:
+    """Return who runs this, also by sudo(8)."""
+    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+def _verify(postconf: Postconf, user: str, message_id: str, resolver: Resolver) -> int:
+    """Verify the message as it arrived, and print the results; return 0 if all signatures are valid."""
+    found = mailbox.find(postconf, user, message_id)
+    if not found:
+        print(f"dkimpipe: error: not verified: the message is in no mailbox of {user} that can be read here")
+        print("hint: send it to a mailbox that shows the results: dkimpipe test ADDRESS")
+        return ERRORS_FOUND
+    print(f"verified in {found[0]}:")
+    results = _results(found[1], resolver)
+    for each in results:
+        what = each.result + f": {each.reason}" * bool(each.reason)
+        key = f" ({each.signature.key_name})" if each.signature else ""
+        print(one_line(f"{each.method}: {what}{key}"))
+    if results and all(each.result == "pass" for each in results):
+        return 0
+    print("dkimpipe: error: not valid\nhint: dkimpipe check --dns")
+    return ERRORS_FOUND
+
+
+def _results(octets: bytes, resolver: Resolver) -> list[SignatureResult]:
+    """Return the result of each signature of a message."""
+    message = Message(io.BytesIO(octets).read)
+    bodies = BodyHashes(large=False)
+    verifier = Verifier(message, bodies)
+    for chunk in message.body():
+        bodies.update(chunk)
+    bodies.finish()
+    return verifier.verify(resolver, int(time.time()))
 
 
 def _conclude(hops: list[Hop]) -> int:
