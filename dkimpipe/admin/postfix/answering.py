@@ -11,6 +11,7 @@ from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.errors import ConfigError
 
 TIME_LIMIT = 5.0  # seconds for each reply
+_OK = 250
 
 
 def fault(address: str, time_limit: float = TIME_LIMIT) -> str:
@@ -23,7 +24,7 @@ def fault(address: str, time_limit: float = TIME_LIMIT) -> str:
         return str(error)
     except OSError as error:
         return _cause(error, time_limit)
-    return "" if code == 250 else f"it replies {code} {reply.decode(errors='replace')} to EHLO"
+    return "" if code == _OK else f"it replies {code} {reply.decode(errors='replace')} to EHLO"
 
 
 def offered(host: str, port: int, has_tls: bool, time_limit: float = TIME_LIMIT) -> dict[str, str]:
@@ -40,7 +41,9 @@ def offered(host: str, port: int, has_tls: bool, time_limit: float = TIME_LIMIT)
             if has_tls
             else smtplib.SMTP(host, port, "localhost", time_limit)
         ) as client:
-            client.ehlo()
+            code, reply = client.ehlo()
+            if code != _OK:
+                raise smtplib.SMTPConnectError(code, reply)  # this host, or the name it gives, is refused
             keywords = dict(client.esmtp_features)
             if not has_tls and "starttls" in keywords:
                 client.starttls(context=context)

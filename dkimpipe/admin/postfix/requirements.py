@@ -15,6 +15,7 @@ from dkimpipe.admin.postfix import (
     listener,
     networks,
     notices,
+    other_filters,
     planning,
     sources,
 )
@@ -167,7 +168,10 @@ def _submission(postconf: Postconf, service: str, relay: str) -> Iterator[Settin
     SMTPUTF8 is offered where the way back can request it again. What withholds it there from the days of
     sendmail(1) is removed, but not a list of the administrator's own.
     """
-    is_offered = listener.offers_smtputf8(postconf, relay)
+    transport = postconf.value("content_filter", service).partition(":")[0]
+    pipe = postconf.services.get(f"{transport}/unix")
+    is_other = pipe is not None and pipe.command == "pipe" and other_filters.calls_sendmail(pipe)
+    is_offered = not is_other and listener.offers_smtputf8(postconf, relay)
     value = postconf.overrides.get(service, {}).get(_DISCARDED, "")
     if is_offered and value.endswith(_BY_SENDMAIL):
         why = "addresses that are not ASCII are refused, although the way back by SMTP takes them"
