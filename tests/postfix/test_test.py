@@ -172,6 +172,17 @@ def test_a_mailbox_that_is_elsewhere(machine: Machine, dns: NameServer) -> None:
     )
 
 
+def test_an_alias_for_another_user(machine: Machine, dns: NameServer) -> None:
+    machine.shell(
+        "echo 'root nobody@localhost' > /etc/aliases.test\n"
+        f"postconf -e alias_maps=texthash:/etc/aliases.test; {NO_WAIT}; postfix reload"
+    )
+    done = verified(machine, dns)
+    machine.shell(f"postconf -X alias_maps; {NO_WAIT}; postfix reload")
+    assert (done.status, done.stderr) == (0, "")
+    assert "\nverified in /var/mail/nobody:\ndkim: pass " in done.stdout
+
+
 def test_no_mailboxes_here(machine: Machine) -> None:
     machine.shell(f"postconf -e mydestination=; {NO_WAIT}")
     done = machine.run(DKIMPIPE, "test")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import io
 import os
 import pwd
+import re
 import smtplib
 import ssl
 import subprocess
@@ -34,6 +36,7 @@ _TIMEOUT = 10  # seconds for one reply of the server
 _SIGNED = "(dkimpipe: signed "
 _LAST = ("smtp", "lmtp", "local", "virtual")  # what delivers a message at the end of its way
 _NOT_SIGNED = "dkimpipe check --postfix shows which kinds of mail are signed"
+_DELIVERED = re.compile(r"to=<([^@>+]+)[^>]*>, .* status=sent ")
 _RECENT = 86400  # seconds; a log that was not written to for so long is out of use
 
 
@@ -69,12 +72,21 @@ def run(options: argparse.Namespace) -> int:
     status = _conclude(hops)
     if not user or status:
         return status
-    return _verify(postconf, user, message["Message-ID"], Resolver(options.resolver))
+    return _verify(postconf, _owner(hops) or user, message["Message-ID"], Resolver(options.resolver))
 
 
 def _user() -> str:
     """Return who runs this, also by sudo(8)."""
     return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+
+def _owner(hops: list[Hop]) -> str:
+    """Return the user that local(8) delivered to, by an alias or not; empty if the log has none."""
+    texts = [hop.text for hop in reversed(hops) if hop.program == "local"]  # aliases come first
+    for found in filter(None, map(_DELIVERED.match, texts)):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(found[1]).pw_name
+    return ""
 
 
 def _verify(postconf: Postconf, user: str, message_id: str, resolver: Resolver) -> int:
