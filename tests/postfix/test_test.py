@@ -189,3 +189,9 @@ def test_no_mailboxes_here(machine: Machine) -> None:
     machine.shell(f"postconf -X mydestination; {NO_WAIT}")
     said = "dkimpipe: no domain has mailboxes on this host (mydestination)\nhint: dkimpipe test ADDRESS\n"
     assert (done.status, done.stderr) == (78, said)
+
+
+def test_a_user_that_there_is_not(machine: Machine) -> None:
+    done = machine.run(DKIMPIPE, "test", environment={"SUDO_USER": "nowhere"})
+    said = "dkimpipe: there is no user nowhere\nhint: dkimpipe test ADDRESS\n"
+    assert (done.status, done.stderr) == (78, said)

@@ -76,8 +76,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _user() -> str:
-    """Return who runs this, also by sudo(8)."""
-    return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    """Return who runs this, also by sudo(8). Raises ConfigError."""
+    name = os.environ.get("SUDO_USER")
+    try:
+        return (pwd.getpwnam(name) if name else pwd.getpwuid(os.getuid())).pw_name
+    except KeyError:
+        raise ConfigError(f"there is no user {name or os.getuid()}", "dkimpipe test ADDRESS") from None
 
 
 def _owner(hops: list[Hop]) -> str:
