@@ -31,6 +31,8 @@ os.umask(0o022)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Printed commands are short: PATH has this installation, behind all else, so that it hides no program.
+os.environ["PATH"] += f":{Path(sys.executable).parent}"
 
 
 # With several workers, each takes a file after the other: the slowest begin.

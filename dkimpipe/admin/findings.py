@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dkimpipe.admin.invocation import runnable
 from dkimpipe.errors import Trouble, one_line
 
 NOTE = "note"
@@ -24,11 +25,15 @@ class Finding(NamedTuple):
     hint: str = ""
     level: str = "error"
 
+    def as_dict(self) -> dict[str, str]:
+        """Return its fields by name; the commands in the hint run when they are pasted."""
+        return {**self._asdict(), "hint": runnable(self.hint)}
+
 
 def print_findings(findings: Sequence[Finding], success: str, as_json: bool = False) -> int:
     """Print the findings, or ``success`` if there are none. Return 0, or 78 if there are errors."""
     if as_json:
-        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        print(json.dumps([each.as_dict() for each in findings], indent=2))
     else:
         _print(findings, success)
     return ERRORS_FOUND if any(finding.level == "error" for finding in findings) else 0
@@ -36,8 +41,12 @@ def print_findings(findings: Sequence[Finding], success: str, as_json: bool = Fa
 
 def error_lines(trouble: Trouble) -> list[str]:
     """Return an error and its hints as lines that are safe to print on a terminal."""
-    hints = (f"hint: {hint}" for hint in trouble.hint.splitlines())
-    return [one_line(line) for line in (f"dkimpipe: {trouble}", *hints)]
+    return [one_line(f"dkimpipe: {trouble}"), *hint_lines(trouble.hint)]
+
+
+def hint_lines(hint: str) -> list[str]:
+    """Return a hint as lines that are safe to print on a terminal, with commands that run when pasted."""
+    return [one_line(f"hint: {line}") for line in runnable(hint).splitlines()]
 
 
 def _print(findings: Sequence[Finding], success: str) -> None:
@@ -47,5 +56,4 @@ def _print(findings: Sequence[Finding], success: str) -> None:
         print(f"dkimpipe: {success}")
     for finding in (*others, *notes):
         print(f"dkimpipe: {finding.level}: {one_line(finding.what)}")
-        for line in finding.hint.splitlines():
-            print(f"hint: {one_line(line)}")
+        print(*(f"{line}\n" for line in hint_lines(finding.hint)), sep="", end="")

@@ -42,25 +42,32 @@ install -d -o root -g root -m 0755 /etc/dkimpipe
 # a directory for the keys
 install -d -o root -g dkimpipe -m 0750 /etc/dkimpipe/keys
 # a key for example.com, 2048-bit RSA
-dkimpipe genkey example.com --type rsa --selector s1 --group dkimpipe
+/opt/dkimpipe/bin/dkimpipe genkey example.com --type rsa --selector s1 --group dkimpipe
 # sign mail of example.com
 echo 'example.com  dkim(c=relaxed/relaxed,s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)'\
  >> /etc/dkimpipe/senders
 # Postfix: pass mail to dkimpipe (main.cf and master.cf are backed up in dkimpipe-backup-...)
-{S}
+{S}# the command in PATH
+ln -s /opt/dkimpipe/bin/dkimpipe /usr/local/bin/dkimpipe
+
 dkimpipe: Postfix is set up, and signs mail from example.com
 
 Publish in DNS:
 
     s1._domainkey.example.com. IN TXT ( {Z} )
 
-In a web form, the name is s1._domainkey.example.com, the type TXT, and the value
+In a web form, the type is TXT. Many forms append example.com to the name themselves:
+
+    the whole name: s1._domainkey.example.com
+    the form appends example.com: s1._domainkey
+
+The value is
 
     {V}
 
-Test it:
+When DNS has this, the check finds no error:
 
-    dig +short TXT s1._domainkey.example.com
+    dkimpipe check --dns
 
 Make Postfix use the new configuration:
 
@@ -88,9 +95,9 @@ example.com  dkim(c=relaxed/relaxed,s=s1,key=/etc/dkimpipe/keys/example.com.s1.p
 # The same for a further domain.
 SECOND = """\
 # a key for example.org, 2048-bit RSA
-dkimpipe genkey example.org --type rsa --selector s2r --group dkimpipe
+/opt/dkimpipe/bin/dkimpipe genkey example.org --type rsa --selector s2r --group dkimpipe
 # a key for example.org, Ed25519
-dkimpipe genkey example.org --type ed25519 --selector s2e --group dkimpipe
+/opt/dkimpipe/bin/dkimpipe genkey example.org --type ed25519 --selector s2e --group dkimpipe
 # sign mail of example.org
 echo '{LINE}' >> /etc/dkimpipe/senders
 

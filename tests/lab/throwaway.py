@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"
 _LARGE = 1 << 20  # octets
 
 # $1: what to do first; $2: a directory with files to begin with, or nothing; $3: the root to copy. From the

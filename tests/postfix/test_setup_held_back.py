@@ -1,4 +1,4 @@
-"""``dkimpipe setup`` of a further domain: its entry is written when its record is in DNS, or with --now."""
+"""``dkimpipe setup`` of a further domain or key: it signs when its record is in DNS, or with --now."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ options {
 };
 controls { };
 zone "example.org" { type primary; file "zone"; };
+zone "example.com" { type primary; file "zone"; };
 """
 
 
@@ -57,8 +58,7 @@ def test_a_further_domain_is_signed_when_its_record_is_in_dns(
     assert (done.status, done.stderr) == (0, "")
     assert senders(online) == SENDERS
     assert "# mail of example.org is not signed before its record is in DNS: see below\n" in done.stdout
-    again = "dkimpipe setup --selector s2 example.org" if "s2" in options else "dkimpipe setup example.org"
-    assert f"\n    {again}\n" in done.stdout
+    assert f"\n    {' '.join(['dkimpipe setup', *options, 'example.org'])}\n" in done.stdout
     assert "not signed: no entry for" in trial(online, "a@example.org")
 
     serve(online, zone_lines(done.stdout))
@@ -67,6 +67,48 @@ def test_a_further_domain_is_signed_when_its_record_is_in_dns(
     assert "Postfix is set up, and signs mail from example.org\n" in later.stdout
     assert printed_records(later) == printed_records(done)
     assert "dkimpipe: signed d=example.org " in trial(online, "a@example.org")
+
+
+@pytest.mark.parametrize("options", [(), ("--selector", "s2")], ids=str)
+def test_a_second_key_signs_when_its_record_is_in_dns(online: Machine, options: tuple[str, ...]) -> None:
+    arguments = (*options, "--ed25519", "example.com")
+    done = setup(online, *arguments)
+    assert (done.status, done.stderr, senders(online)) == (0, "", SENDERS)
+    assert (
+        "\n# mail of example.com is not signed with the second key before its record is in DNS" in done.stdout
+    )
+    assert f"\n    {' '.join(['dkimpipe setup', *arguments])}\n" in done.stdout
+
+    serve(online, zone_lines(done.stdout))
+    later = setup(online, *arguments)
+    assert (later.status, later.stderr) == (0, "")
+    (second,) = (name.partition(".")[0] for name in printed_records(later) if not name.startswith("s1."))
+    key = f"/etc/dkimpipe/keys/example.com.{second}.pem"
+    assert senders(online) == f"{SENDERS[:-1]}, dkim(c=relaxed/relaxed,s={second},key={key})\n"
+    assert f"s={second} a=ed25519-sha256" in trial(online, "a@example.com")
+    assert printed_records(later) == printed_records(done)
+
+    before = online.changes()
+    assert "# example.com has an entry in" in setup(online, *arguments).stdout
+    assert online.changes() == before
+
+
+def test_a_second_key_signs_at_once_with_now(online: Machine) -> None:
+    copy = f"# {SENDERS.splitlines()[1]}\n"
+    (online.root / "etc/dkimpipe/senders").write_text(copy + SENDERS)
+    assert setup(online, "--ed25519", "--selector", "s2", "--now", "example.com").status == 0
+    assert senders(online).startswith(copy + SENDERS[:-1] + ", dkim(c=relaxed/relaxed,s=s2e,")
+    assert "s=s2e a=ed25519-sha256" in trial(online, "a@example.com")
+
+
+def test_an_entry_written_by_hand_gets_no_second_key(online: Machine) -> None:
+    online.shell("sed -i 's/c=relaxed.relaxed/c=simple/' /etc/dkimpipe/senders")
+    before = online.changes()
+    done = setup(online, "--ed25519", "example.com")
+    assert (
+        "unchanged (setup did not write it: add a second signature by hand)\nnothing to do\n" in done.stdout
+    )
+    assert (done.status, online.changes()) == (0, before)
 
 
 def test_another_record_is_not_enough(online: Machine) -> None:

@@ -52,6 +52,31 @@ def test_the_state_of_rotation_stays_for_root_only(signing: Machine) -> None:
     assert "\n-rw-r----- root:root /etc/dkimpipe/keys/rotation.json\n" in listing(signing)
 
 
+def test_the_command_is_no_longer_in_path(first: State, removed: State) -> None:
+    link = "usr/local/bin/dkimpipe"
+    assert first.machine.changes()[link].content == b"/opt/dkimpipe/bin/dkimpipe"
+    assert "\nrm /usr/local/bin/dkimpipe\n" in removed.done.stdout
+    assert link not in removed.machine.changes()
+
+
+@pytest.mark.parametrize("there", ["cp /bin/true", "ln -s /bin/true", "ln -s /nowhere"])
+def test_another_program_of_this_name_stays(machine: Machine, there: str) -> None:
+    machine.shell(f"{there} /usr/local/bin/dkimpipe")
+    before = machine.changes()["usr/local/bin/dkimpipe"]
+    done = setup(machine, "example.com")
+    assert "is not this program, and is left unchanged: run /opt/dkimpipe/bin/dkimpipe\n" in done.stdout
+    assert "\n    /opt/dkimpipe/bin/dkimpipe check --dns\n" in done.stdout
+    setup(machine, "--remove")
+    assert machine.changes()["usr/local/bin/dkimpipe"] == before
+
+
+def test_a_program_that_others_can_change_is_not_put_into_path(machine: Machine) -> None:
+    machine.shell("chmod 777 /opt/dkimpipe/bin")
+    done = setup(machine, "example.com")
+    assert "# others can change /opt/dkimpipe/bin/dkimpipe: there is no link to it in" in done.stdout
+    assert "usr/local/bin/dkimpipe" not in machine.changes()
+
+
 def test_the_keys_are_named(removed: State) -> None:
     assert "# /etc/dkimpipe/keys/example.com.s1.pem is kept\n" in removed.done.stdout
 

@@ -20,6 +20,7 @@ from dkimpipe.admin.audit.trace import (
     Deferred,
     Verdict,
 )
+from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.postfix.kinds import KINDS
 from dkimpipe.errors import one_line
 
@@ -137,7 +138,7 @@ class Report(NamedTuple):
         for row, number in sorted(counts.unsigned.items(), key=_order):
             origin = " ".join(filter(None, [f"{row.kind}:", row.source and f"{row.source},"]))
             yield f"{number:>13} {origin} {_sender(row.domain)}: {row.reason}"
-            yield f"{'':13}     {row.hint}"
+            yield f"{'':13}     {runnable(row.hint)}"
         yield f"{sum(counts.deferred.values()):>7} deferred, still in the queue"
         for deferred, number in counts.deferred.most_common():
             yield f"{number:>13} {deferred.service}: {deferred.cause}".rstrip(": ")
@@ -160,7 +161,7 @@ class Report(NamedTuple):
                 for (domain, selector, by), number in counts.signatures.most_common()
             ],
             "sources": [
-                {**row._asdict(), "hint": row.hint, "messages": number}
+                {**row._asdict(), "hint": runnable(row.hint), "messages": number}
                 for row, number in sorted(counts.unsigned.items(), key=_order)
             ],
             "causes": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.postfix import (
     backup,
     coverage,
@@ -52,12 +53,12 @@ def apply(
     note = coverage.unsigned(postconf, chosen.kinds) if job is SIGN else None
     if note:
         print(f"# {note.what}")
-        for line in note.hint.splitlines():
+        for line in runnable(note.hint).splitlines():
             print(f"# to sign it: {line}")
     if write:
         print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload activates the changes")
     else:
-        print(f"# {job.setup_command} --apply makes these changes")
+        print(f"# {runnable(job.setup_command)} --apply makes these changes")
 
 
 def _change_lines(postconf: Postconf, changes: list[Change]) -> list[str]:
@@ -82,7 +83,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
         now = Postconf(directory)
         changes = requirements.missing(now, other_service.attribute("user") or other.name, other, chosen)
         backup.edit(now, changes, other)
-        lines.append(f"# {other.setup_command} --apply, which was undone as well, is applied again")
+        lines.append(f"# {runnable(other.setup_command)} --apply, which was undone as well, is applied again")
         lines += _change_lines(now, changes)
     print(*lines, sep="\n")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.findings import Finding, hint_lines
 from dkimpipe.admin.reports.analysis import DomainReport, Share
 from dkimpipe.admin.reports.concerns import Concern, number
 from dkimpipe.admin.reports.documents import Fault
@@ -74,7 +74,7 @@ class Overview(NamedTuple):
         for finding in self.findings:
             yield ""
             yield f"{finding.level}: {finding.what}"
-            yield from (f"hint: {line}" for line in finding.hint.splitlines())
+            yield from hint_lines(finding.hint)
         for fault in self.faults:
             yield f"not a report: {fault.name}: {fault.cause}"
 
@@ -85,7 +85,7 @@ class Overview(NamedTuple):
             "end": self.end,
             "domains": {name: _domain(domain) for name, domain in self.domains.items()},
             "tls": [count._asdict() for count in self.tls],
-            "concerns": [finding._asdict() for finding in self.findings],
+            "concerns": [finding.as_dict() for finding in self.findings],
             "unreadable": [fault._asdict() for fault in self.faults],
         }
         return json.dumps(found, indent=2)

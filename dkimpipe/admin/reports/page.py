@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.reports.analysis import DomainReport
 from dkimpipe.admin.reports.concerns import number
 from dkimpipe.admin.reports.overview import Overview, day, percent
@@ -62,7 +63,7 @@ def _body(overview: Overview) -> Iterator[str]:
     if overview.findings:
         yield "<h2>What needs attention</h2>\n<ul>"
         for finding in overview.findings:
-            lines = "\n".join(map(_text, finding.hint.splitlines()))
+            lines = "\n".join(map(_text, runnable(finding.hint).splitlines()))
             hint = f'<div class="hint">{lines}</div>' if lines else ""
             yield f'<li class="{_text(finding.level)}">{_text(finding.what)}{hint}</li>'
         yield "</ul>"

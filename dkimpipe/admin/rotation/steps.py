@@ -14,7 +14,7 @@ from dkimpipe.admin import atomic, newkey
 from dkimpipe.admin.dns import alias, mangled
 from dkimpipe.admin.dns.compare import Need, need_of
 from dkimpipe.admin.dns.record import Record
-from dkimpipe.admin.findings import ERRORS_FOUND, Finding
+from dkimpipe.admin.findings import ERRORS_FOUND, Finding, hint_lines
 from dkimpipe.admin.maps import edit, entries
 from dkimpipe.admin.maps.edit import Pair
 from dkimpipe.admin.maps.lint import EntryLint
@@ -402,6 +402,6 @@ def _names(key: Key) -> str:
 
 def _print(findings: Iterable[Finding], out: TextIO | None = None) -> None:
     """Print the findings, then each hint once."""
-    hints = dict.fromkeys(f"hint: {line}" for finding in findings for line in finding.hint.splitlines())
-    for line in (*(finding.what for finding in findings), *hints):
-        print(one_line(line), file=out)
+    hints = dict.fromkeys(line for finding in findings for line in hint_lines(finding.hint))
+    for line in (*(one_line(finding.what) for finding in findings), *hints):
+        print(line, file=out)

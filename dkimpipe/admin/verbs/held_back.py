@@ -22,7 +22,13 @@ def keys(directory: Path, domain: str) -> list[Pair]:
         selector = path.name[len(domain) + 1 : -len(".pem")]
         if match := _DEFAULT.fullmatch(selector):
             found.setdefault(match[1], []).append((selector, path))
-    return sorted(found[max(found)], key=lambda pair: pair[0][6:], reverse=True) if found else []
+    return sorted(found[max(found)], key=lambda pair: pair[0].endswith("e")) if found else []
+
+
+def ed25519_key(directory: Path, domain: str) -> Pair | None:
+    """Return the newest Ed25519 key of a domain with a selector that setup chose itself, if there is one."""
+    paths = sorted(directory.glob(f"{domain}.{'[0-9]' * 6}e.pem"))
+    return (paths[-1].name[len(domain) + 1 : -len(".pem")], paths[-1]) if paths else None
 
 
 def records(domain: str, pairs: list[Pair]) -> Iterator[tuple[str, str]]:

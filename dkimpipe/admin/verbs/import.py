@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.migration import compare, report
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
 from dkimpipe.admin.migration.foreign import LOST, Foreign
@@ -99,7 +100,7 @@ def _apply(options: argparse.Namespace, made: Files, foreign: Foreign) -> None:
     _write(made, DIRECTORY, Access(0, grp.getgrnam(group).gr_gid), options.overwrite)
     print()
     for line in next_steps(postconf, foreign):
-        print(line)
+        print(runnable(line))
 
 
 def _write(made: Files, directory: Path, access: Access, overwrite: bool) -> None:

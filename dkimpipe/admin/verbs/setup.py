@@ -11,7 +11,6 @@ import grp
 import os
 import pwd
 import shlex
-import shutil
 import stat
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from dkimpipe.address import Mailbox
 from dkimpipe.admin import newkey
 from dkimpipe.admin.dns import record
 from dkimpipe.admin.findings import NOTE, Finding, print_findings
+from dkimpipe.admin.invocation import NAME, runnable
 from dkimpipe.admin.postfix import (
     apply,
     backup,
@@ -39,7 +39,6 @@ from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import held_back, postfix, setup_steps
 from dkimpipe.config import SENDER_MAP, Settings, read_settings
-from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import complete, macros
 
@@ -113,6 +112,7 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
 def _conclude(options: argparse.Namespace, domains: list[str], settings: Settings) -> int:
     """Check the result, and print what remains to be done; return 0, or 78 if there are errors."""
     postconf = Postconf(options.directory)
+    instance = ["-c", options.directory] if options.directory else []
     print()
     findings = _findings(postconf, options.user, domains, _senders(settings))
     signed = [domain for domain in domains if setup_steps.entry(domain, _senders(settings))]
@@ -120,25 +120,34 @@ def _conclude(options: argparse.Namespace, domains: list[str], settings: Setting
     status = print_findings([each for each in findings if each.level != NOTE], success)
     for domain in signed:
         _print_records(domain, settings)
-    held = [domain for domain in domains if domain not in signed]
-    for domain in held:
-        for owner, value in held_back.records(domain, setup_steps.pairs_of(domain, options)):
-            _print_record(owner, value)
-    if held:
-        again = shlex.join(
-            ["dkimpipe", "setup", *(["--selector", options.selector] if options.selector else [])]
-        )
-        print("\nMail from these domains is signed when DNS has the records, and this is run again:\n")
-        print(f"    {again} {' '.join(held)}\n\nWith --now it is signed at once.")
+    if signed:
+        _print_command("When DNS has this, the check finds no error", ["check", *instance, "--dns"])
+    if _print_held(domains, options, _senders(settings)):
         return status
     if options.reload and not status:
         apply.reload(postconf)
     elif not status:
         print("\nMake Postfix use the new configuration:\n\n    postfix reload")
     for note in (each for each in findings if each.level == NOTE):
-        hint = note.hint.replace("\n", "\n    ")
+        hint = runnable(note.hint).replace("\n", "\n    ")
         print(f"\n{note.what[0].upper()}{note.what[1:]}\n\n    {hint}")
     return status
+
+
+def _print_held(domains: list[str], options: argparse.Namespace, path: Path) -> bool:
+    """Print the records of the keys that are held back, if any, and how they come to sign."""
+    pairs = {domain: setup_steps.missing_pairs(domain, options, path) for domain in domains}
+    held = [domain for domain in domains if pairs[domain]]
+    for domain in held:
+        for owner, value in held_back.records(domain, pairs[domain]):
+            _print_record(owner, domain, value)
+    if held:
+        words = ["setup", *(["-c", options.directory] if options.directory else [])]
+        words += ["--selector", options.selector] if options.selector else []
+        words += ["--ed25519"] if options.ed25519 else []
+        _print_command("Mail is signed with this when DNS has it, and this is run again", [*words, *held])
+        print("\nWith --now it is signed at once.")
+    return bool(held)
 
 
 def refuse_unsafe_files(directories: list[Path], files: list[Path]) -> None:
@@ -210,21 +219,26 @@ def _findings(postconf: Postconf, user: str, domains: list[str], path: Path) -> 
 
 
 def _print_records(domain: str, settings: Settings) -> None:
-    """Print the records to publish for a domain, and how to test them."""
+    """Print the records to publish for a domain."""
     entry = setup_steps.entry(domain, _senders(settings))
     for signature in senders.parse(entry.text, entry.place) if entry else ():
         sender = Mailbox(b"postmaster", domain.encode())
         options = complete(signature, settings, macros(sender, sender.domain))
         owner = publickey.record_name(options.selector.decode(), signature.options.get("domain", domain))
         value = publickey.record_value(options.keyfile)
-        _print_record(owner, value)
+        _print_record(owner, signature.options.get("domain", domain), value)
 
 
-def _print_record(owner: str, value: str) -> None:
+def _print_record(owner: str, domain: str, value: str) -> None:
     print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
-    print(f"In a web form, the name is {owner}, the type TXT, and the value\n\n    {value}\n")
-    install = "" if shutil.which("dig") else f"    {install_command('dig')}\n"
-    print(f"Test it:\n\n{install}    dig +short TXT {owner}")
+    short = owner[: -len(domain) - 1]
+    print(f"In a web form, the type is TXT. Many forms append {domain} to the name themselves:\n")
+    print(f"    the whole name: {owner}\n    the form appends {domain}: {short}\n")
+    print(f"The value is\n\n    {value}")
+
+
+def _print_command(why: str, words: list[str]) -> None:
+    print(f"\n{why}:\n\n    {runnable(shlex.join([NAME, *words]))}")
 
 
 def _senders(settings: Settings) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import grp
+import os
 import pwd
 import re
 import shlex
@@ -16,9 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from dkimpipe import senders
+from dkimpipe import publickey, senders
 from dkimpipe.address import to_u_labels
-from dkimpipe.admin import atomic, newkey
+from dkimpipe.admin import atomic, invocation, newkey
+from dkimpipe.admin.maps import exposure
 from dkimpipe.admin.postfix import apply, backup, filter_service, filter_user, program
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
@@ -30,6 +32,7 @@ from dkimpipe.errors import ConfigError
 
 DIRECTORY = Path(SENDER_MAP).parent
 KEYS = Path(newkey.DIRECTORY)
+LINK = Path("/usr/local/bin", invocation.NAME)  # in the PATH of root and, except on RHEL, of sudo(8)
 _KEY_TYPES = {"rsa": f"{newkey.BITS}-bit RSA", "ed25519": "Ed25519"}
 _NO_HOME = "/nonexistent"
 _USER_COMMENT = "dkimpipe setup"  # the comment in passwd(5) of a user that setup created
@@ -83,11 +86,18 @@ def setup(
     if path.exists() and not _gives_access(path, group, 0o040):
         yield _command("let that user read the senders file", ["chgrp", group, str(path)])
     for domain in domains:
-        if entry(domain, path):
-            print(f"# {domain} has an entry in {path}, which is left unchanged")
-        else:
+        if pairs := missing_pairs(domain, options, path):
+            yield from _key_steps(domain, pairs, group, options.ed25519)
             is_held = not options.now and filter_service.find(postconf) is not None
-            yield from _domain_steps(domain, group, options, path, is_held)
+            if is_held and not held_back.are_published(domain, pairs):
+                which = " with the second key" if entry(domain, path) else ""
+                print(f"# mail of {domain} is not signed{which} before its record is in DNS: see below")
+            else:
+                yield _entry_step(domain, pairs, group, path)
+        else:
+            foreign = options.ed25519 and not _own_line(domain, path)
+            why = "setup did not write it: add a second signature by hand" if foreign else ""
+            print(f"# {domain} has an entry in {path}, which is left unchanged{why and f' ({why})'}")
     interpreter, _, main = filter_service.installed_command(SIGN)
     package = Path(main).parent
     if not program.is_compiled(package, interpreter):
@@ -98,12 +108,13 @@ def setup(
         commands = [f"# {change.why}\n{postconf.command(change)}" for change in changes]
         why = f"Postfix: pass mail to dkimpipe (main.cf and master.cf are backed up in {backup.NAME}...)"
         yield Step(why, "\n".join(commands), lambda: backup.edit(postconf, changes))
+    yield from _link_steps()
 
 
 def removal(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
     """Yield the steps that undo the setup of these domains, or all of it. Keys and edited lines are kept."""
     if not domains and backup.backups(postconf.directory, SIGN):
-        command = shlex.join(["dkimpipe", "postfix", "-c", str(postconf.directory), "--revert"])
+        command = f"{invocation.by_path()} postfix -c {shlex.quote(str(postconf.directory))} --revert"
         yield Step("restore the configuration of Postfix", command, lambda: apply.revert(postconf))
     if path.exists():
         yield from _entry_removal_steps(path, domains)
@@ -123,31 +134,71 @@ def removal(postconf: Postconf, user: str, domains: list[str], path: Path) -> It
             yield _command("remove the user", ["userdel", user])
         else:
             print(f"# user {user} was not created by setup, and is kept")
+    if LINK.is_symlink() and Path(os.path.realpath(LINK)) == invocation.script():
+        yield _command("remove the command from PATH", ["rm", str(LINK)])
     print(f"# leave the records in DNS for some weeks: messages in transit need them\n# {_AFTER_REMOVAL}")
 
 
-def _domain_steps(
-    domain: str, group: str, options: argparse.Namespace, senders_path: Path, is_held: bool
-) -> Iterator[Step]:
-    pairs = pairs_of(domain, options)
+def _link_steps() -> Iterator[Step]:
+    """Yield the step that puts the command into PATH, unless the name is in use or others can change it."""
+    script, found = invocation.script(), invocation.in_path()
+    if script is None or script in (found, Path(os.path.realpath(LINK))):
+        return
+    if found or os.path.lexists(LINK):
+        print(f"# {found or LINK} is not this program, and is left unchanged: run {script}")
+    elif not LINK.parent.is_dir() or os.statvfs(LINK.parent).f_flag & os.ST_RDONLY:
+        print(f"# there can be no link in {LINK.parent}: run {script}")
+    elif exposure.exposed([str(script)]):
+        print(f"# others can change {script}: there is no link to it in {LINK.parent}")
+    else:
+        yield _command("the command in PATH", ["ln", "-s", str(script), str(LINK)])
+
+
+def _key_steps(domain: str, pairs: list[held_back.Pair], group: str, with_ed25519: bool) -> Iterator[Step]:
     for selector, path in pairs:
-        kind = "ed25519" if options.ed25519 and selector.endswith("e") else "rsa"
+        kind = "ed25519" if with_ed25519 and selector.endswith("e") else "rsa"
         if path.exists():
             yield _command(f"use the existing key for {domain}", ["chgrp", group, str(path)])
             yield _command("let that user read it", ["chmod", "0440", str(path)])
             continue
-        command = f"dkimpipe genkey {domain} --type {kind} --selector {selector} --group {group}"
+        command = f"genkey {domain} --type {kind} --selector {selector} --group {group}"
         yield Step(
             f"a key for {domain}, {_KEY_TYPES[kind]}",
-            command,
+            f"{invocation.by_path()} {command}",
             lambda path=path, kind=kind: newkey.create(path, kind, newkey.BITS, group),  # type: ignore[misc]
         )
-    if is_held and not held_back.are_published(domain, pairs):
-        print(f"# mail of {domain} is not signed before its record is in DNS: see below")
-        return
+
+
+def _entry_step(domain: str, pairs: list[held_back.Pair], group: str, path: Path) -> Step:
+    """Return the step that writes the entry of a domain, or adds signatures to it."""
     line = newkey.senders_line(domain, pairs)
-    command = f"echo '{line}' >> {senders_path}"
-    yield Step(f"sign mail of {domain}", command, lambda: _append(senders_path, line, group))
+    if not (own := _own_line(domain, path)):
+        return Step(f"sign mail of {domain}", f"echo '{line}' >> {path}", lambda: _append(path, line, group))
+    more = f", {line.partition('  ')[2]}"
+    before = path.read_bytes()
+    longer = own.replace(b")\n", f"){more}\n".encode()) if own.endswith(b"\n") else own + more.encode()
+    after = b"".join(longer if line == own else line for line in before.splitlines(keepends=True))
+    command = ["sed", "-i", f"/^{re.escape(domain)} /s|$|{more}|", str(path)]
+    why = f"sign mail of {domain} with the second key, too"
+    return Step(why, shlex.join(command), lambda: atomic.edit(path, before, after))
+
+
+def missing_pairs(domain: str, options: argparse.Namespace, path: Path) -> list[held_back.Pair]:
+    """Return the selectors and key files that the entry of a domain is to get; none if it has them.
+
+    An entry that setup wrote can get an Ed25519 key.
+    """
+    found = entry(domain, path)
+    if not found:
+        return pairs_of(domain, options)
+    if not (options.ed25519 and _own_line(domain, path)):
+        return []
+    keys = [signature.options["keyfile"] for signature in senders.parse(found.text, found.place)]
+    if any(publickey.public(key)[0] == "ed25519" for key in keys):
+        return []
+    earlier = held_back.ed25519_key(KEYS, domain) if options.selector is None else None
+    selector = newkey.selectors(options.selector, tuple(_KEY_TYPES))["ed25519"]
+    return [earlier or (selector, newkey.key_path(KEYS, domain, selector))]
 
 
 def pairs_of(domain: str, options: argparse.Namespace) -> list[held_back.Pair]:
@@ -165,6 +216,13 @@ def _append(path: Path, line: str, group: str) -> None:
         atomic.write_like(path, octets + line_end + line.encode() + b"\n", path)
     else:
         atomic.create(path, f"{_HEADER}{line}\n".encode(), 0o640, 0, grp.getgrnam(group).gr_gid)
+
+
+def _own_line(domain: str, path: Path) -> bytes:
+    """Return the line that setup wrote for a domain, with its end; empty if there is none."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    ours = [line for line in lines if _is_ours(line.decode(errors="surrogateescape"), [domain])]
+    return ours[0] if len(ours) == 1 else b""
 
 
 def _entry_removal_steps(path: Path, domains: list[str]) -> Iterator[Step]:

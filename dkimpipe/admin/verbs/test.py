@@ -22,7 +22,7 @@ from typing import Callable
 from dkimpipe.admin.audit import logfiles
 from dkimpipe.admin.audit.follow import Follower, Hop
 from dkimpipe.admin.dns.server_option import FORM, server
-from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
 from dkimpipe.admin.postfix import mailbox
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.body import BodyHashes
@@ -98,7 +98,7 @@ def _verify(postconf: Postconf, user: str, message_id: str, resolver: Resolver) 
     found = mailbox.find(postconf, user, message_id)
     if not found:
         print(f"dkimpipe: error: not verified: the message is in no mailbox of {user} that can be read here")
-        print("hint: send it to a mailbox that shows the results: dkimpipe test ADDRESS")
+        print(*hint_lines("send it to a mailbox that shows the results: dkimpipe test ADDRESS"))
         return ERRORS_FOUND
     print(f"verified in {found[0]}:")
     results = _results(found[1], resolver)
@@ -108,7 +108,7 @@ def _verify(postconf: Postconf, user: str, message_id: str, resolver: Resolver) 
         print(one_line(f"{each.method}: {what}{key}"))
     if results and all(each.result == "pass" for each in results):
         return 0
-    print("dkimpipe: error: not valid\nhint: dkimpipe check --dns")
+    print("dkimpipe: error: not valid", *hint_lines("dkimpipe check --dns"), sep="\n")
     return ERRORS_FOUND
 
 
@@ -133,7 +133,7 @@ def _conclude(hops: list[Hop]) -> int:
         print(f"dkimpipe: signed {signed[0].partition(';')[0].rstrip(')')}, and delivered")
         return 0
     what, hint = ("signed, but not delivered", "postqueue -p") if signed else ("not signed", _NOT_SIGNED)
-    print(f"dkimpipe: error: {what}\nhint: {hint}")
+    print(f"dkimpipe: error: {what}", *hint_lines(hint), sep="\n")
     return ERRORS_FOUND
 
 
