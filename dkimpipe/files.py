@@ -166,5 +166,15 @@ def _hint(error: Exception, path: str) -> str:
     if isinstance(error, FileNotFoundError):
         return "create it, or fix the path"
     if isinstance(error, PermissionError):
-        return f"let user ID {posix.geteuid()} read it; namei -l {for_shell(path)} shows what blocks access"
+        return f"let {_user()} read it; namei -l {for_shell(path)} shows what blocks access"
     return ""
+
+
+def _user() -> str:
+    import pwd
+
+    number = posix.geteuid()
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user ID {number}"

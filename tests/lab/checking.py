@@ -19,7 +19,7 @@ def verb(*arguments: str, name: str = "check") -> Done:
     """Run ``dkimpipe NAME ARGUMENTS`` as without Postfix; the user that has to read the files is root."""
     user = ["--user", "root"] if name == "check" else []
     command = [sys.executable, str(MAIN), name, *user, *arguments]
-    env = {**os.environ, "PATH": "/nonexistent"}
+    env = {**os.environ, "PATH": str(Path(sys.executable).parent)}  # no Postfix
     done = subprocess.run(command, capture_output=True, check=False, env=env)
     return Done(done.returncode, done.stdout, done.stderr.decode())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import dns.exception
@@ -192,11 +192,7 @@ class NameServers:
 
     def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
         """Yield the problems with a record, at any server, for any of the signatures that use it."""
-        try:
-            for at, answer in self.answers(owner):
-                yield from _findings(owner, needs, answer, at)
-        except ConfigError as error:
-            yield Finding(str(error), error.hint)
+        return self._by_finding(owner, lambda answer, at: _findings(owner, needs, answer, at))
 
     def answers(self, owner: str) -> Iterator[tuple[Server, Answer]]:
         """Yield the answer of each server for a name. Raises ConfigError if the servers cannot be found."""
@@ -212,11 +208,21 @@ class NameServers:
 
         With ``needs``, the record must be right where a server, such as a resolver, has followed the alias.
         """
+        return self._by_finding(owner, lambda answer, at: _alias_findings(owner, target, needs, answer, at))
+
+    def _by_finding(
+        self, owner: str, findings_of: Callable[[Answer, Server], Iterator[Finding]]
+    ) -> Iterator[Finding]:
+        """Yield each finding once, with the servers whose answers lead to it."""
+        found: dict[Finding, list[str]] = {}
         try:
             for at, answer in self.answers(owner):
-                yield from _alias_findings(owner, target, needs, answer, at)
+                for finding in findings_of(answer, at):
+                    found.setdefault(finding, []).append(str(at))
         except ConfigError as error:
             yield Finding(str(error), error.hint)
+        for finding, servers in found.items():
+            yield finding._replace(what=f"{finding.what}, according to {' and '.join(servers)}")
 
     def _answers(self, owner: str, servers: Sequence[Server]) -> Iterator[tuple[Server, Answer]]:
         for at in servers:
@@ -265,7 +271,7 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
             hint = f"create another key: dkimpipe genkey {domain}\nsign with it, and delete this record"
         if not answer.certain:
             hint = _check_server(at)
-        yield Finding(f"{owner}: {what}, according to {at}", hint, level)
+        yield Finding(f"{owner}: {what}", hint, level)
 
 
 def _follow(answer: Answer, at: Server) -> Answer:
@@ -299,13 +305,13 @@ def _alias_findings(
             yield from _findings(owner, needs, answer, at)
         return
     if not answer.alias and not answer.certain:
-        yield Finding(f"{owner}: {answer.failure}, according to {at}", _check_server(at))
+        yield Finding(f"{owner}: {answer.failure}", _check_server(at))
         return
     what = f"it is an alias (CNAME) of {answer.alias}, not of {target}"
     if not answer.alias:
         what = "it has a TXT record, and is not an alias (CNAME)" if answer.texts else answer.failure
     hint = f"publish: {record.line_of(record.Record(owner, target, 'CNAME'))}"
-    yield Finding(f"{owner}: {what}, according to {at}", hint)
+    yield Finding(f"{owner}: {what}", hint)
 
 
 def _check_server(at: Server) -> str:
