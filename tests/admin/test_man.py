@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,28 @@ def test_man_finds_what_is_installed(tmp_path: Path) -> None:
         if shutil.which("man"):
             words = ["man", "-M", str(tmp_path / "share" / "man"), "-w", number, title]
             assert subprocess.check_output(words, text=True) == f"{path}\n"
+
+
+def test_a_wheel_holds_no_module_of_an_earlier_version(tmp_path: Path) -> None:
+    for name in (".ci", "dkimpipe"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "LICENSE", "setup.cfg", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path / name)
+    stale = tmp_path / "build/lib/dkimpipe/stale.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    script = "import build_backend; build_backend.build_wheel('.')"
+    subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / ".ci")},
+        capture_output=True,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    modules = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    here = {str(path.relative_to(tmp_path)) for path in (tmp_path / "dkimpipe").rglob("*.py")}
+    assert modules == {name for name in here if not name.startswith("dkimpipe/man/")}
 
 
 def test_an_sdist_holds_pages_and_prose(tmp_path: Path) -> None:
