@@ -31,6 +31,7 @@ from witness import Records  # noqa: E402
 from dkimpipe.admin.postfix.kinds import INITIAL, KINDS  # noqa: E402
 
 DKIMPIPE = "/opt/dkimpipe/bin/dkimpipe"
+AFTER_INSTALLATION = (DKIMPIPE, "dkimpipe", "postfix")
 SOURCE = "/root/dkimpipe"
 PICTURES = "/tmp/pictures"
 CACHE = PROJECT / ".cache/server"
@@ -51,11 +52,13 @@ class Story:
 
     def __init__(self) -> None:
         self.faults: list[str] = []
+        self.commands: list[float] = []
         self._begun = self._last = time.monotonic()
 
-    def done(self, text: str) -> None:
-        """Print a step."""
+    def done(self, text: str, is_command: bool = False) -> None:
+        """Print a step; count it if it is a command of README.md."""
         now = time.monotonic()
+        self.commands += [now - self._last] if is_command else []
         print(f"{now - self._begun:6.1f} s  {text} ({now - self._last:.1f} s)", flush=True)
         self._last = now
 
@@ -98,7 +101,7 @@ def main() -> int:
 def commands() -> list[str]:
     """Return the commands of README.md's five minutes."""
     text = (PROJECT / "README.md").read_text().partition("## Five minutes")[2].partition("\n## ")[0]
-    begin = r"    ((?:apt|/usr/bin/python3|/opt/dkimpipe/bin/\w+|postfix) .*)"
+    begin = r"    ((?:apt|/usr/bin/python3|/opt/dkimpipe/bin/\w+|dkimpipe|postfix) .*)"
     return re.findall(begin, text)
 
 
@@ -110,10 +113,10 @@ def install(story: Story, base: Path, kept: Path) -> Path:
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=PROJECT, capture_output=True, check=True)
         subprocess.run(["tar", "x", "-C", source], input=archive.stdout, check=True)
         for command in commands():
-            if not command.startswith((DKIMPIPE, "postfix")):
+            if not command.startswith(AFTER_INSTALLATION):
                 line = command.replace("apt install", "apt-get install --quiet=2 --yes")
                 machine.shell(f"cd {SOURCE}; DEBIAN_FRONTEND=noninteractive HOME=/root {line} 2>&1", 600)
-                story.done(command)
+                story.done(command, True)
         return machine.keep(kept)
 
 
@@ -124,17 +127,15 @@ def build(story: Story, machine: Machine) -> Records:
     house.server(machine)
     story.done("the server without dkimpipe: users, Dovecot, Postfix as Debian ships it")
     for command in commands():
-        if command.startswith((DKIMPIPE, "postfix")):
+        if command.startswith(AFTER_INSTALLATION):
             house.settle(machine)
             command = command.replace(" setup ", " setup --submission ")  # Debian has no such service
             printed = machine.shell(f"{command} 2>&1")
-            story.done(command)
+            story.done(command, True)
             if " IN TXT " in printed:
                 records = re.findall(r"\S+ IN TXT .*", printed)
                 house.name_server(machine, "\n".join(records))
-    house.settle(machine)
-    checked = machine.run(DKIMPIPE, "check", "--dns")
-    story.expect(checked.status == 0, f"check --dns: {checked.stdout}{checked.stderr}")
+    story.done(f"README.md's {len(story.commands)} commands took {sum(story.commands):.0f} s")
     house.receiver(machine)
     house.verifying(machine, DKIMPIPE)
     house.roundcube(machine)

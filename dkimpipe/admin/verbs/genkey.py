@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import sys
 from pathlib import Path
 
 from dkimpipe import publickey
@@ -13,6 +14,8 @@ from dkimpipe.admin.dns import record
 from dkimpipe.admin.newkey import BITS, DIRECTORY, GROUP, create, key_path, selectors, senders_line, to_domain
 from dkimpipe.errors import ConfigError
 from dkimpipe.keys import read_key
+
+_RECORD_FIRST = "hint: publish the record first: the entry in the senders file applies to the next message"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     print(senders_line(domain, paths))
     for selector, path in paths:
         print(record.zone_line(publickey.record_name(selector, domain), publickey.record_value(str(path))))
+    print(_RECORD_FIRST, file=sys.stderr)
     return 0
 
 
