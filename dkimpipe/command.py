@@ -57,12 +57,13 @@ def _suggest_verb(arguments: "list[str]") -> None:
     """Raise UsageError if the first word seems to be a verb: misspelt, or unknown."""
     from difflib import get_close_matches
 
+    from dkimpipe.admin.invocation import runnable
     from dkimpipe.errors import UsageError
 
     word = arguments[0]
     close = get_close_matches(word, (*VERBS, "verify"), 1)
     if close:
-        raise UsageError(f"unknown argument '{word}'", f"did you mean: dkimpipe {close[0]}")
+        raise UsageError(f"unknown argument '{word}'", runnable(f"did you mean: dkimpipe {close[0]}"))
     if "@" not in word and not any(each.startswith("-") for each in arguments):
         raise UsageError(f"unknown verb '{word}'", f"known verbs: {' '.join(sorted((*VERBS, 'verify')))}")
 

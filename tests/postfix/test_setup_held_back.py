@@ -111,6 +111,23 @@ def test_an_entry_written_by_hand_gets_no_second_key(online: Machine) -> None:
     assert (done.status, online.changes()) == (0, before)
 
 
+def test_a_second_key_may_be_wanted_while_the_first_is_held_back(online: Machine) -> None:
+    setup(online, "example.org")
+    done = setup(online, "--ed25519", "example.org")
+    assert len(printed_records(done)) == 2
+    serve(online, zone_lines(done.stdout))
+    setup(online, "example.org")
+    assert "a=rsa-sha256" in (said := trial(online, "a@example.org"))
+    assert "a=ed25519-sha256" in said
+
+
+def test_a_second_key_that_is_left_does_not_sign_alone(online: Machine) -> None:
+    online.shell("cd /etc/dkimpipe/keys && touch example.org.202601e.pem example.org.202501.pem")
+    steps = setup(online, "--dry-run", "example.org").stdout
+    assert "example.org.202501.pem" in steps
+    assert "202601" not in steps
+
+
 def test_another_record_is_not_enough(online: Machine) -> None:
     done = setup(online, "example.org")
     serve(online, zone_lines(done.stdout).replace("p=MII", "p=MIJ"))

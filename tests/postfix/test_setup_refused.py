@@ -19,7 +19,7 @@ REFUSED = {
         "dkimpipe: cannot run postconf: No such file or directory\n"
         "hint: PATH=/usr/sbin:/usr/local/sbin:$PATH\n",
     ),
-    "no domain": ([], [], "dkimpipe: no domain given\nhint: dkimpipe setup example.com\n"),
+    "no domain": ([], [], "dkimpipe: no domain given\nhint: /opt/dkimpipe/bin/dkimpipe setup example.com\n"),
     **{
         f"domain {text!r}": ([], ["example.com", text], NO_DOMAIN.format(text))
         for text in ("", ".", "com", "a@example.com", "*.example.com", "../x.example", "a b.example", "a..b")

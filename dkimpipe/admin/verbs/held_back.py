@@ -16,13 +16,17 @@ _DEFAULT = re.compile(r"(\d{6})[re]?")  # the selectors that setup chooses: year
 
 
 def keys(directory: Path, domain: str) -> list[Pair]:
-    """Return the newest keys of a domain with selectors that setup chose itself; none if there are none."""
+    """Return the newest keys of a domain with selectors that setup chose itself; none if there are none.
+
+    A second key is not enough: one of them is RSA, which every verifier supports.
+    """
     found: dict[str, list[Pair]] = {}
     for path in sorted(directory.glob(f"{domain}.*.pem")):
         selector = path.name[len(domain) + 1 : -len(".pem")]
         if match := _DEFAULT.fullmatch(selector):
             found.setdefault(match[1], []).append((selector, path))
-    return sorted(found[max(found)], key=lambda pair: pair[0].endswith("e")) if found else []
+    months = [month for month, pairs in found.items() if not all(pair[0].endswith("e") for pair in pairs)]
+    return sorted(found[max(months)], key=lambda pair: pair[0].endswith("e")) if months else []
 
 
 def ed25519_key(directory: Path, domain: str) -> Pair | None:

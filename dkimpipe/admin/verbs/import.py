@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     directory = (options.output or DIRECTORY).absolute()
     made = files(foreign, directory)
     for line in report.lines(made, foreign, directory):
-        print(one_line(line))
+        print(one_line(runnable(line)))
     is_partial = any(remark.effect == LOST for remark in foreign.remarks) and not options.partial
     if is_partial and options.apply:
         raise ConfigError(

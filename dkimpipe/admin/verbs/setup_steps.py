@@ -204,6 +204,9 @@ def missing_pairs(domain: str, options: argparse.Namespace, path: Path) -> list[
 def pairs_of(domain: str, options: argparse.Namespace) -> list[held_back.Pair]:
     """Return the selectors and key files of a new entry: those of an earlier run, if there are any."""
     earlier = held_back.keys(KEYS, domain) if options.selector is None else []
+    if earlier and options.ed25519 and not earlier[-1][0].endswith("e"):
+        second = f"{earlier[0][0][:6]}e"
+        earlier.append((second, newkey.key_path(KEYS, domain, second)))
     types = ("rsa", "ed25519") if options.ed25519 else ("rsa",)
     selectors = newkey.selectors(options.selector, types).values()
     return earlier or [(each, newkey.key_path(KEYS, domain, each)) for each in selectors]
