@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -862,7 +863,9 @@ def test_a_program_that_is_missing(etc: Path, tmp_path: Path, program: str) -> N
     (tmp_path / "log.zst").write_bytes(b"")
     words, said = MISSING[program]
     words = [word.replace("PATH", str(tmp_path)) for word in words]
-    done = audit("-c", str(etc), *words, env={**os.environ, "PATH": str(tmp_path / "bin")})
+    done = audit(
+        "-c", str(etc), *words, env={**os.environ, "PATH": f"{tmp_path}/bin:{Path(sys.executable).parent}"}
+    )
     assert (done.status, done.stderr.replace(str(tmp_path), "PATH")) == (78, f"dkimpipe: {said}")
 
 
