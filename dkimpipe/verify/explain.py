@@ -5,8 +5,10 @@ This keeps the message in memory, and is for interactive use.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 
+from dkimpipe.distribution import install_command
 from dkimpipe.message import LineEnds, Message
 from dkimpipe.verify import second_opinion, transit
 from dkimpipe.verify.dkim import DkimCheck
@@ -55,7 +57,8 @@ def _why(each: SignatureResult, check: Check | None, message: Message, text: byt
     """Yield the probable cause, and how to proceed."""
     signature = each.signature
     if each.reason == "no key" and signature:
-        yield f"    check: dig +short TXT {signature.key_name}"
+        install = "" if shutil.which("dig") else f"{install_command('dig')} && "
+        yield f"    check: {install}dig +short TXT {signature.key_name}"
     elif each.reason == "body altered" and signature:
         yield f"    {transit.change_of_body(signature, text)}"
     elif each.record and each.reason.endswith("another key"):

@@ -499,9 +499,7 @@ def test_each_name_server_of_the_customer_must_have_the_alias(keys: Keys, tmp_pa
         missing = "there is no such name (NXDOMAIN), according to"
         assert machine.run(*rotate) == (
             0,
-            f"{B}: {missing} the resolver\n"
-            f"{B}: {missing} ns1.example.com (127.0.0.2)\n"
-            f"{B}: {missing} ns2.example.com (127.0.0.3)\n"
+            f"{B}: {missing} the resolver, ns1.example.com (127.0.0.2) and ns2.example.com (127.0.0.3)\n"
             f"{CNAME}",
             "",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -235,7 +236,7 @@ except Trouble as error:
 def only_fips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     path = tmp_path_factory.mktemp("openssl") / "openssl.cnf"
     path.write_text(ONLY_FIPS)
-    return {"OPENSSL_CONF": str(path)}
+    return {"OPENSSL_CONF": str(path), "PATH": os.environ["PATH"]}
 
 
 @pytest.mark.parametrize("interpreter", [INTERPRETER, sys.executable], ids=["no package", "a package"])

@@ -221,8 +221,9 @@ class NameServers:
                     found.setdefault(finding, []).append(str(at))
         except ConfigError as error:
             yield Finding(str(error), error.hint)
-        for finding, servers in found.items():
-            yield finding._replace(what=f"{finding.what}, according to {' and '.join(servers)}")
+        for finding, (*others, last) in found.items():
+            servers = f"{', '.join(others)} and {last}" if others else last
+            yield finding._replace(what=f"{finding.what}, according to {servers}")
 
     def _answers(self, owner: str, servers: Sequence[Server]) -> Iterator[tuple[Server, Answer]]:
         for at in servers:
