@@ -35,12 +35,18 @@ def test_signs_as_opendkim_does(keys: Keys, tmp_path: Path, corpus: list[Path], 
     assert done.stderr == ""
     assert done.status == 0, done.stdout.decode()
     settings = read_settings([f"--conf_file={output}/dkimpipe.conf", f"--sender_map={output}/senders"])
-    signed = 0
-    for path in corpus:
-        theirs = compare.by_opendkim(conf, path) or []
+    signed = opendkim.signed(conf, corpus)
+    for path, fields in signed.items():
+        theirs = sorted((each["d"], each["s"], each["c"], names(each["h"])) for each in fields)
         ours = compare.by_dkimpipe(settings, path)
-        assert list(map(str, ours)) == list(map(str, theirs)), path.read_text()
+        assert [tuple(each[:3]) for each in ours] == [each[:3] for each in theirs], path.read_text()
         for their, our in zip(theirs, ours):
-            assert not Counter(their.h.split(":")) - Counter(our.h.split(":"))  # no field less
-        signed += bool(theirs)
-    assert signed >= shape.signed
+            assert not Counter(their[3]) - Counter(names(our.h))  # no field less
+    assert sum(map(bool, signed.values())) >= shape.signed
+    for path in corpus[::25]:
+        assert len(compare.by_opendkim(conf, path) or []) == len(signed[path])
+
+
+def names(tag: str) -> list[str]:
+    """Return the names of fields in h=, sorted."""
+    return sorted(tag.lower().split(":"))

@@ -26,12 +26,11 @@ from bind import Bind
 from conftest import Done, Keys
 from nameserver import NameServer
 
-from dkimpipe.admin.dns import update as publish
-from dkimpipe.admin.dns.record import Record
+from dkimpipe.admin.dns.formats import quoted
+from dkimpipe.admin.dns.update import read_tsig_key
 from dkimpipe.admin.rotation import state as rotation
 from dkimpipe.admin.verbs import rotate
 from dkimpipe.errors import Trouble
-from dkimpipe.verify.nameserver import Server
 
 HOUR, DAY = 3600, 86400
 START = 1_735_689_600  # 2025-01-01 00:00 UTC
@@ -143,19 +142,14 @@ TTL = 2 * DAY  # of answers that nothing is there, too
 
 def obey(bind: Bind, order: Order, ttl: int = TTL) -> None:
     """Change the zone of BIND."""
-    key = publish.read_tsig_key(f"{bind.directory}/good.key")
-    primary = publish.Primary(Server("127.0.0.1", bind.port), key)
-    if order.type == "CNAME":
-        name = dns.name.from_text(order.name)
-        update = dns.update.UpdateMessage(name.split(3)[1], keyring=key)  # it may be an alias by now
-        update.delete(name)
-        if order.value:
-            update.add(name, ttl, "CNAME", f"{order.value}.")
-        assert dns.query.tcp(update, "127.0.0.1", 5, bind.port).rcode() == dns.rcode.NOERROR
-    elif order.value:
-        publish.publish(primary, [Record(*order)], ttl, "", replace=True)
-    else:
-        publish.delete(primary, [Record(*order)], "", replace=True)
+    key = read_tsig_key(f"{bind.directory}/good.key")
+    name = dns.name.from_text(order.name)
+    update = dns.update.UpdateMessage(name.split(3)[1], keyring=key)  # it may be an alias by now
+    update.delete(name, *([] if order.type == "CNAME" else [order.type]))
+    if order.value:
+        text = quoted(order.value) if order.type == "TXT" else f"{order.value}."
+        update.add(name, ttl, order.type, text)
+    assert dns.query.udp(update, "127.0.0.1", 5, bind.port).rcode() == dns.rcode.NOERROR
 
 
 class Resolver:

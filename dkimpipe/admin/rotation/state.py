@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def load(directory: Path, maps: Iterable[str]) -> list[Key]:
 
 def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
     """Save the keys for the next run, atomically, if they are not saved already. Raises OSError."""
-    values = [{**asdict(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
+    values = [{**vars(key), "since": time.strftime(_TIME, time.gmtime(key.since))} for key in keys]
     for each in values:
         for name in ("zone", "trial"):
             if not each[name]:  # as in the files of earlier versions
