@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+import in_memory
 from configurations import CONFIGURATIONS, SHIPPED
-from conftest import MAIN, Done, settled
+from conftest import Done, settled
 
 # The service that verifies, run as a user that there is.
 VERIFY = ("--verify", "--user", "daemon")
@@ -32,9 +32,10 @@ LOGINS = ("nobody can log in: ", "TLS cannot start")
 def verb(directory: Path, *options: str, env: dict[str, str] | None = None) -> Done:
     """Run ``dkimpipe postfix -c DIRECTORY OPTIONS``."""
     settled(directory / "main.cf")
-    command = [sys.executable, "-IS", str(MAIN), "postfix", "-c", str(directory), *options]
-    done = subprocess.run(command, capture_output=True, check=False, env=env)
-    return Done(done.returncode, done.stdout, done.stderr.decode())
+    done = in_memory.verb("postfix", "-c", str(directory), *options, env=env)
+    if (directory / "main.cf").exists():
+        settled(directory / "main.cf")
+    return done
 
 
 def content(directory: Path) -> dict[str, tuple[bytes, int]]:

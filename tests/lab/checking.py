@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import MAIN, Done, Keys
+import in_memory
+from conftest import Done, Keys
 
 GOOD = "example.com dkim(s=rsa2048,key=KEYS/rsa2048.pem)\n"
 KEY = "key=KEYS/rsa2048.pem"
@@ -18,10 +18,8 @@ KEY = "key=KEYS/rsa2048.pem"
 def verb(*arguments: str, name: str = "check") -> Done:
     """Run ``dkimpipe NAME ARGUMENTS`` as without Postfix; the user that has to read the files is root."""
     user = ["--user", "root"] if name == "check" else []
-    command = [sys.executable, str(MAIN), name, *user, *arguments]
     env = {**os.environ, "PATH": str(Path(sys.executable).parent)}  # no Postfix
-    done = subprocess.run(command, capture_output=True, check=False, env=env)
-    return Done(done.returncode, done.stdout, done.stderr.decode())
+    return in_memory.verb(name, *user, *arguments, env=env)
 
 
 def checked(keys: Keys, text: str, *arguments: str) -> tuple[int, str]:

@@ -1,11 +1,17 @@
-"""Signing and verifying without a process, for tests that do so thousands of times or need a fixed clock."""
+"""The filter, the verifier and the verbs without a process: for thousands of runs, or with a fixed clock."""
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from unittest import mock
 
+from conftest import Done
+
+from dkimpipe.admin.cli import run_verb
 from dkimpipe.api import Signer
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_command_line
@@ -59,3 +65,22 @@ def verify(
         bodies.update(chunk)
     bodies.finish()
     return verifier.verify(resolver, now)
+
+
+def verb(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
+    """Run ``dkimpipe VERB OPTIONS``; ``env`` is all of its environment."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2))
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.dict(os.environ, os.environ if env is None else env, clear=True),
+    ):
+        try:
+            status = run_verb(list(arguments))
+        except SystemExit as end:
+            status = int(str(end.code))
+    octets = []
+    for stream in (out, err):
+        stream.flush()
+        octets.append(stream.detach().getvalue())
+    return Done(status, octets[0], octets[1].decode())
