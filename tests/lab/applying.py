@@ -25,6 +25,10 @@ def write(directory: Path, name: str) -> Path:
     return directory
 
 
+NOTHING = (0, "nothing to change\n", "")
+NETWORKS = "dkimpipe-networks.cidr"
+
+
 # There is no Dovecot here, and no certificate.
 LOGINS = ("nobody can log in: ", "TLS cannot start")
 
@@ -36,6 +40,50 @@ def verb(directory: Path, *options: str, env: dict[str, str] | None = None) -> D
     if (directory / "main.cf").exists():
         settled(directory / "main.cf")
     return done
+
+
+def said(directory: Path, *options: str) -> tuple[int, str, str]:
+    """Run it, and return status, output and errors."""
+    done = verb(directory, *options)
+    return done.status, done.stdout.decode(), done.stderr
+
+
+def apply(directory: Path, *options: str) -> str:
+    """Apply it without trouble, and return what it prints."""
+    status, output, errors = said(directory, *options, "--apply")
+    assert (status, errors) == (0, "")
+    return output
+
+
+def revert(directory: Path, *options: str) -> str:
+    """Undo it without trouble, and return what it prints."""
+    status, output, errors = said(directory, *options, "--revert")
+    assert (status, errors) == (0, "")
+    return output
+
+
+def faults(directory: Path) -> list[str]:
+    """Return what the check finds, but for the user and the logins that are not there, and the notes."""
+    lines = said(directory, "--check")[1].splitlines()
+    expected = ("dkimpipe: note: ", "hint: ", "dkimpipe: warning: ", "dkimpipe: Postfix is set up")
+    missing = ("there is no user", *LOGINS)
+    return [
+        line for line in lines if not line.startswith(expected) and not any(each in line for each in missing)
+    ]
+
+
+def postfix_check(directory: Path) -> str:
+    """Return what ``postfix check`` says of the configuration, but for the directories it lacks."""
+    done = subprocess.run(
+        ["postconf", "-c", str(directory), "-nx"], capture_output=True, text=True, check=True
+    )
+    services = subprocess.run(
+        ["postconf", "-c", str(directory), "-Mx"], capture_output=True, text=True, check=True
+    )
+    checked = subprocess.run(
+        ["postfix", "-c", str(directory), "check"], capture_output=True, text=True, check=False
+    )
+    return (done.stderr + services.stderr + checked.stderr).replace(str(directory), "DIR")
 
 
 def content(directory: Path) -> dict[str, tuple[bytes, int]]:
