@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import names
+from dkimproxy_master import DKSIGN, LISTENER
 from figures import Dimension, Figures
 from load import Group
 from mailflow import Load, Measurement, Way, free_port
@@ -169,20 +170,11 @@ def _listener(port: int) -> str:
 _APPLY = ("--apply", "--user", "nobody", "--sign", "submission")
 
 # Lines of master.cf for DKIMproxy: as its documentation has them, and with what makes it faster.
-_DOCUMENTED = """\
-proxy unix - - n - 10 smtp
-    -o smtp_send_xforward_command=yes
-    -o smtp_discard_ehlo_keywords=8bitmime
-BACK inet n - n - 10 smtpd
-    -o content_filter=
-    -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks
-    -o smtpd_helo_restrictions=
-    -o smtpd_client_restrictions=
-    -o smtpd_sender_restrictions=
-    -o smtpd_recipient_restrictions=permit_mynetworks,reject
-    -o mynetworks=127.0.0.0/8
-    -o smtpd_authorized_xforward_hosts=127.0.0.0/8
-"""
+_DOCUMENTED = (
+    (DKSIGN.replace(",starttls", "") + LISTENER)
+    .replace("dksign unix - - n - 4 ", "proxy unix - - n - 10 ")
+    .replace("127.0.0.1:10028 ", "BACK ")
+)
 _PROXY = """\
 proxy unix - - n - {} smtp
     -o smtp_send_xforward_command=no

@@ -5,38 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import dkimproxy_master
 import pytest
 from applying import LOGINS, content
 from diagnosis import MAIN, PORT_25, check, run, write
+from dkimproxy_master import DKSIGN, LISTENER
 
 from dkimpipe.admin.postfix import dkimproxy, doctor, planning
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Postconf
 
-SUBMISSION = """\
-submission inet n - n - - smtpd
-    -o smtpd_etrn_restrictions=reject
-    -o smtpd_sasl_auth_enable=yes
-    -o content_filter=dksign:[127.0.0.1]:10027
-    -o receive_override_options=no_address_mappings
-    -o smtpd_recipient_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
-"""
-DKSIGN = """\
-dksign unix - - n - 4 smtp
-    -o smtp_send_xforward_command=yes
-    -o smtp_discard_ehlo_keywords=8bitmime,starttls
-"""
-LISTENER = """\
-127.0.0.1:10028 inet n - n - 10 smtpd
-    -o content_filter=
-    -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks
-    -o smtpd_helo_restrictions=
-    -o smtpd_client_restrictions=
-    -o smtpd_sender_restrictions=
-    -o smtpd_recipient_restrictions=permit_mynetworks,reject
-    -o mynetworks=127.0.0.0/8
-    -o smtpd_authorized_xforward_hosts=127.0.0.0/8
-"""
+LOGIN = "    -o smtpd_sasl_auth_enable=yes\n"
+SUBMISSION = dkimproxy_master.SUBMISSION.replace("    -o content_filter", f"{LOGIN}    -o content_filter")
 PICKUP = "pickup unix n - n 60 1 pickup\n"
 BY_DKSIGN = "    -o content_filter=dksign:[127.0.0.1]:10027\n"
 OUT = SUBMISSION + DKSIGN + LISTENER

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import witness
+from arriving import Server, serving
+from dkimproxy_master import DKSIGN, LISTENER, SUBMISSION
 from installing import NO_WAIT, dkimpipe, postfix_files, printed_records, setup
-from throwaway import Machine
-
-from postfix import Message, Sink
 
 MAIN = """\
 postconf -e myhostname=mx.example.com mydestination=local.test inet_protocols=ipv4 mynetworks=127.0.0.0/8 \\
@@ -22,28 +18,7 @@ postconf -e myhostname=mx.example.com mydestination=local.test inet_protocols=ip
 echo 'forward: friend@example.net' >/etc/postfix/aliases; postalias /etc/postfix/aliases
 ip addr add 203.0.113.5/24 dev lo
 """
-# As in DKIMproxy's documentation.
-DKIMPROXY = """\
-cat >>/etc/postfix/master.cf <<'END'
-submission inet n - n - - smtpd
-    -o smtpd_etrn_restrictions=reject
-    -o content_filter=dksign:[127.0.0.1]:10027
-    -o receive_override_options=no_address_mappings
-    -o smtpd_recipient_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
-dksign unix - - n - 4 smtp
-    -o smtp_send_xforward_command=yes
-    -o smtp_discard_ehlo_keywords=8bitmime,starttls
-127.0.0.1:10028 inet n - n - 10 smtpd
-    -o content_filter=
-    -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks
-    -o smtpd_helo_restrictions=
-    -o smtpd_client_restrictions=
-    -o smtpd_sender_restrictions=
-    -o smtpd_recipient_restrictions=permit_mynetworks,reject
-    -o mynetworks=127.0.0.0/8
-    -o smtpd_authorized_xforward_hosts=127.0.0.0/8
-END
-"""
+MASTER = f"cat >>/etc/postfix/master.cf <<'END'\n{SUBMISSION}{DKSIGN}{LISTENER}END\n"
 CONF = "listen 127.0.0.1:10027\nrelay 127.0.0.1:10028\n"
 LOCAL_TOO = "postconf -P 'pickup/unix/content_filter=dksign:[127.0.0.1]:10027'"
 SWAKS = (
@@ -56,37 +31,11 @@ TO_USERS_FROM_OUTSIDE = SWAKS.format("203.0.113.5", 587, "forward@local.test", "
 LOCAL = "printf 'From: alice@example.com\\nSubject: local\\n\\nHello\\n' | sendmail -i bob@example.net"
 
 
-def subject(message: Message) -> str:
-    found = re.search(rb"^Subject: (.*)\r$", message.data, re.MULTILINE)
-    return found[1].decode() if found else ""
-
-
-class Server(NamedTuple):
-    """A server, and where its mail goes."""
-
-    machine: Machine
-    sink: Sink
-
-    def arrived(self, records: dict[str, list[bytes]], *subjects: str) -> dict[str, int]:
-        """Return how many signatures verify of each message, once all are there; each arrives once."""
-        found = self.sink.wait(len(subjects))
-        assert sorted(map(subject, found)) == sorted(subjects)
-        verdicts = witness.dkimpy_verdicts([each.data for each in found], records)
-        return {subject(each): verdict.count("pass") for each, verdict in zip(found, verdicts)}
-
-    def log(self) -> str:
-        return (self.machine.root / "var/log/mail.log").read_text()
-
-
 @pytest.fixture
 def server(fresh: Path) -> Iterator[Server]:
     """A server set up for DKIMproxy, which does not run."""
-    with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
-        with machine.network():
-            sink = stack.enter_context(Sink())
-        machine.shell("postconf -MX submission/inet || true")
-        machine.shell(MAIN.replace("SINK", str(sink.port)) + DKIMPROXY)
-        yield Server(machine, sink)
+    with serving(fresh, f"postconf -MX submission/inet || true\n{MAIN}{MASTER}") as bare:
+        yield bare
 
 
 def test_dkimproxy_is_replaced_and_comes_back(server: Server) -> None:
@@ -100,7 +49,7 @@ def test_dkimproxy_is_replaced_and_comes_back(server: Server) -> None:
     assert done.status == 0, done
     machine.shell(f"{NO_WAIT}; postfix start; {FROM_USER}; {FROM_OUTSIDE}; {LOCAL}")
     expected = {"submission": 1, "outside": 0, "local": 0}
-    assert server.arrived(printed_records(done), *expected) == expected
+    assert server._replace(records=printed_records(done)).arrived(*expected) == expected
     machine.shell(f"! {TO_USERS_FROM_OUTSIDE}")
     machine.shell("postfix stop")
     assert dkimpipe(machine, "postfix", "--revert").status == 0
@@ -118,8 +67,8 @@ def test_mail_comes_back_by_the_listener_that_dkimproxy_used(server: Server) -> 
     assert done.status == 0, done
     machine.shell(f"{NO_WAIT}; postfix start; {FROM_USER}; {FROM_OUTSIDE}; {LOCAL}")
     expected = {"submission": 1, "outside": 0, "local": 1}
-    assert server.arrived(printed_records(done), *expected) == expected
-    assert not re.search(r"pickup\[.*uid=(?!0 )", server.log())
+    assert server._replace(records=printed_records(done)).arrived(*expected) == expected
+    assert not re.search(r"pickup\[.*uid=(?!0 )", (machine.root / "var/log/mail.log").read_text())
     checked = dkimpipe(machine, "check", "--postfix")
     assert checked.stdout.startswith("dkimpipe: Postfix is set up\n"), checked.stdout
     machine.shell("postfix stop")

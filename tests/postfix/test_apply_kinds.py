@@ -27,6 +27,7 @@ from applying import (
 )
 from configurations import CONFIGURATIONS, postconf_of
 from conftest import PROJECT, Keys
+from dkimproxy_master import LISTENER
 
 from dkimpipe.admin.postfix.kinds import KINDS, MEANING
 
@@ -183,22 +184,12 @@ def test_two_instances_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.M
     assert len({*relays}) == 2
 
 
-# The listener of DKIMproxy, as its documentation has it.
-DKIMPROXY = (
-    "127.0.0.1:{port} inet n - n - 10 smtpd -o content_filter="
-    " -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks"
-    " -o smtpd_helo_restrictions= -o smtpd_client_restrictions= -o smtpd_sender_restrictions="
-    " -o smtpd_recipient_restrictions=permit_mynetworks,reject -o mynetworks=127.0.0.0/8"
-    " -o smtpd_authorized_xforward_hosts=127.0.0.0/8"
-)
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_listener_that_is_there_is_completed_and_used(host: str, tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "submission")
     conf = tmp_path / "conf"
     conf.write_text(f"sender_map {tmp_path}/senders\nrelay 127.0.0.1:10028\n")
-    line = DKIMPROXY.format(port=10028).replace("127.0.0.1:", f"{host}:", 1)
+    line = " ".join(LISTENER.split()).replace("127.0.0.1:", f"{host}:", 1)
     argv = f"/usr/bin/dkimpipe --conf-file={conf} -f ${{sender}} -- ${{recipient}}"
     edit(
         directory,

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import witness
+from arriving import Server, serving
 from installing import NO_WAIT, dkimpipe, printed_records, setup
-from throwaway import Machine
-
-from postfix import Message, Sink
 
 # The other filter changes nothing: its service of smtp(8) returns the mail at once.
 BEHIND = """\
@@ -36,45 +31,18 @@ SWAKS = (
 AS_ALICE = "--xclient 'ADDR=198.51.100.7 LOGIN=alice'"
 
 
-def subject(message: Message) -> str:
-    found = re.search(rb"^Subject: (.*)\r$", message.data, re.MULTILINE)
-    return found[1].decode() if found else ""
-
-
-class Server(NamedTuple):
-    """A server, where its mail goes, and the records of its key."""
-
-    machine: Machine
-    sink: Sink
-    records: dict[str, list[bytes]]
-
-    def signatures(self, name: str) -> int:
-        """Return how many signatures of the message with this subject verify, once it is there."""
-        count = len(self.sink.messages)
-        found = (
-            self.sink.wait(count + 1) if name not in map(subject, self.sink.messages) else self.sink.messages
-        )
-        (message,) = [each for each in found if subject(each) == name]
-        (verdict,) = witness.dkimpy_verdicts([message.data], self.records)
-        return verdict.count("pass")
-
-    def hints(self, what: str) -> str:
-        """Return the commands with which the check fixes this."""
-        output = dkimpipe(self.machine, "check", "--postfix").stdout
-        assert what in output, output
-        hints = output.partition(what)[2].split("dkimpipe: ")[0].splitlines()[1:]
-        return "\n".join(hint.removeprefix("hint: ") for hint in hints)
+def signatures(server: Server, name: str) -> int:
+    """Return how many signatures of the message with this subject verify, once it is there."""
+    (verdict,) = witness.dkimpy_verdicts([server.message(name).data], server.records)
+    return verdict.count("pass")
 
 
 @pytest.fixture
 def server(fresh: Path) -> Iterator[Server]:
-    with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
-        with machine.network():
-            sink = stack.enter_context(Sink())
-        machine.shell(BEHIND.replace("SINK", str(sink.port)))
-        done = setup(machine, "example.com", "--selector", "s1")
+    with serving(fresh, BEHIND) as bare:
+        done = setup(bare.machine, "example.com", "--selector", "s1")
         assert "nobody can log in" in done.stdout, done  # but by XCLIENT
-        yield Server(machine, sink, printed_records(done))
+        yield bare._replace(records=printed_records(done))
 
 
 def test_a_login_does_not_come_back(server: Server) -> None:
@@ -83,7 +51,7 @@ def test_a_login_does_not_come_back(server: Server) -> None:
         "sed -i 's/s=s1,/s=s1,login=alice,/' /etc/dkimpipe/senders; touch -d @0 /etc/dkimpipe/senders"
     )
     machine.shell(f"{NO_WAIT}; postfix start; {SWAKS} before {AS_ALICE}")
-    assert server.signatures("before") == 0
+    assert signatures(server, "before") == 0
     what = (
         "login= never matches mail from submission/inet: it comes back from amavis:[127.0.0.1]:10027 without"
     )
@@ -91,7 +59,7 @@ def test_a_login_does_not_come_back(server: Server) -> None:
     machine.shell("sed -i 's/login=alice,//' /etc/dkimpipe/senders")
     assert what not in dkimpipe(machine, "check", "--postfix").stdout
     machine.shell(f"{SWAKS} after {AS_ALICE}")
-    assert server.signatures("after") == 1
+    assert signatures(server, "after") == 1
     machine.shell(f"! {SWAKS} stranger --xclient ADDR=198.51.100.7")
 
 
@@ -112,4 +80,4 @@ def test_the_size_is_limited_where_clients_submit(server: Server) -> None:
     machine.shell(f"! ({body.format(47000, 'refused', SWAKS, 'refused', 'refused')})")
     machine.shell(body.format(38000, "large", SWAKS, "large", "large"))
     machine.shell("until grep -q 'status=sent.*queued as' /var/log/mail.log; do sleep 0.1; done")
-    assert server.signatures("large") == 1
+    assert signatures(server, "large") == 1

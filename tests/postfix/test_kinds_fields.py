@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 import witness
+from arriving import subject
 from installing import NO_WAIT, printed_records, setup
 from throwaway import Machine
 
@@ -91,12 +92,6 @@ class Results(NamedTuple):
     after: dict[str, Message]
     verified: dict[str, int]
     signs_local: bool
-
-
-def subject(message: Message) -> str:
-    found = re.search(rb"^Subject: (.*)\r$", message.data, re.MULTILINE)
-    assert found
-    return found[1].decode()
 
 
 def fields(message: Message) -> dict[str, str]:

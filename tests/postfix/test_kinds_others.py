@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import witness
+from arriving import Server, serving
 from installing import DKIMPIPE, NO_WAIT, dkimpipe, printed_records, setup
-from throwaway import Machine
-
-from postfix import Message, Sink
 
 MAIN = """\
 postconf -e myhostname=mx.example.com mydestination=local.test inet_protocols=ipv4 mynetworks=127.0.0.0/8 \\
@@ -39,36 +34,13 @@ LOCAL = "printf 'From: alice@example.com\\nSubject: {}\\n\\nHello\\n' | sendmail
 INTO_LISTENER = f"{SWAKS.format('127.0.0.1', 10028)} --from alice@example.com --to bob@example.net {HEADER}"
 
 
-def subject(message: Message) -> str:
-    found = re.search(rb"^Subject: (.*)\r$", message.data, re.MULTILINE)
-    return found[1].decode() if found else ""
-
-
-class Server(NamedTuple):
-    """A server, where its mail goes, and the records of its key."""
-
-    machine: Machine
-    sink: Sink
-    records: dict[str, list[bytes]]
-
-    def arrived(self, *subjects: str) -> dict[str, int]:
-        """Return how many signatures verify of each message, once all are there; each arrives once."""
-        found = self.sink.wait(len(subjects))
-        assert sorted(map(subject, found)) == sorted(subjects)
-        verdicts = witness.dkimpy_verdicts([each.data for each in found], self.records)
-        return {subject(each): verdict.count("pass") for each, verdict in zip(found, verdicts)}
-
-
 @pytest.fixture
 def server(fresh: Path) -> Iterator[Server]:
     """A server set up with the defaults: local mail is not signed, and mail comes back by sendmail(1)."""
-    with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
-        with machine.network():
-            sink = stack.enter_context(Sink())
-        machine.shell(MAIN.replace("SINK", str(sink.port)))
-        done = setup(machine, "example.com", "--selector", "s1")
+    with serving(fresh, MAIN) as bare:
+        done = setup(bare.machine, "example.com", "--selector", "s1")
         assert done.status == 0, done
-        yield Server(machine, sink, printed_records(done))
+        yield bare._replace(records=printed_records(done))
 
 
 def test_another_filter_that_ends_in_sendmail_is_refused_and_the_advice_works(server: Server) -> None:
@@ -85,8 +57,7 @@ def test_another_filter_that_ends_in_sendmail_is_refused_and_the_advice_works(se
     assert checked.stdout.startswith("dkimpipe: Postfix is set up\n"), checked.stdout
     machine.shell(f"{NO_WAIT}; postfix start; {FORGED} forged; {LOCAL.format('local')}")
     assert server.arrived("forged", "local") == {"forged": 0, "local": 1}
-    (forged,) = [each for each in server.sink.messages if subject(each) == "forged"]
-    assert b"Hello (from outside)" in forged.data
+    assert b"Hello (from outside)" in server.message("forged").data
 
 
 def test_mail_into_the_listener_is_not_signed(server: Server) -> None:

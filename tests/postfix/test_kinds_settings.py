@@ -7,7 +7,6 @@ that are not delayed, many recipients, and messages just below the limit of size
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 import witness
+from arriving import subject
 from installing import NO_WAIT, dkimpipe, printed_records, setup
 from throwaway import Machine
 
@@ -126,11 +126,6 @@ class Results(NamedTuple):
     log: str
     queue: str
     checked: str
-
-
-def subject(message: Message) -> str:
-    found = re.search(rb"^Subject: (.*)\r$", message.data, re.MULTILINE)
-    return found[1].decode() if found else ""
 
 
 @pytest.fixture(scope="module", params=WAYS)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from pathlib import Path
 
 import pytest
-import witness
+from arriving import serving
 from installing import NO_WAIT, dkimpipe, printed_records, setup
-from throwaway import Machine
-
-from postfix import Message, Sink
 
 MAIN = """\
 postconf -e myhostname=mx.example.com mydestination=local.test inet_protocols=ipv4 mynetworks=127.0.0.0/8 \\
@@ -67,35 +62,25 @@ FROM_OUTSIDE = SWAKS.format("203.0.113.5", 25, "forward@local.test", "outside")
 LOCAL = "printf 'From: alice@example.com\\nSubject: local\\n\\nHello\\n' | sendmail -i bob@example.net"
 
 
-def subject(message: Message) -> str:
-    found = re.search(rb"^Subject: (.*)\r$", message.data, re.MULTILINE)
-    return found[1].decode() if found else ""
-
-
 @pytest.mark.parametrize("name", FILTERS)
 def test_the_hint_lets_it_sign(name: str, fresh: Path) -> None:
     script, arguments = FILTERS[name]
-    with Machine(fresh, network=True) as machine, contextlib.ExitStack() as stack:
-        with machine.network():
-            sink = stack.enter_context(Sink())
-        machine.shell(MAIN.replace("SINK", str(sink.port)))
+    with serving(fresh, MAIN) as server:
+        machine = server.machine
         done = setup(machine, "example.com", "--selector", "s1")
         assert done.status == 0, done
+        server = server._replace(records=printed_records(done))
         machine.shell(f"{script}chmod 755 /usr/local/bin/*")
         machine.shell(f"postconf -M 'another/unix=another unix - n n - 4 pipe {arguments}'")
         machine.shell("postconf -P submission/inet/content_filter=another:dummy")
         what = "submission/inet/content_filter: another:dummy gets this mail, and a service can have only one"
         checked = dkimpipe(machine, "check", "--postfix")
         assert (checked.status, f"dkimpipe: error: {what}" in checked.stdout) == (78, True), checked.stdout
-        hints = checked.stdout.partition(what)[2].split("dkimpipe: ")[0].splitlines()[1:]
-        machine.shell("\n".join(hint.removeprefix("hint: ") for hint in hints))
+        machine.shell(server.hints(what))
         checked = dkimpipe(machine, "check", "--postfix")
         assert checked.stdout.startswith("dkimpipe: Postfix is set up\n"), checked.stdout
         assert dkimpipe(machine, "postfix", "--apply").stdout == "nothing to change\n"
         machine.shell(f"{NO_WAIT}; postfix start; {FROM_USER}; {FROM_OUTSIDE}; {LOCAL}")
-        found = sink.wait(3)
-        verdicts = witness.dkimpy_verdicts([each.data for each in found], printed_records(done))
-        signed = {subject(each): verdict.count("pass") for each, verdict in zip(found, verdicts)}
-        assert signed == {"submission": 1, "outside": 0, "local": 0}
-        (submitted,) = [each for each in found if subject(each) == "submission"]
-        assert b"Hello (scanned)" in submitted.data
+        expected = {"submission": 1, "outside": 0, "local": 0}
+        assert server.arrived(*expected) == expected
+        assert b"Hello (scanned)" in server.message("submission").data
