@@ -67,13 +67,14 @@ def verify(
     return verifier.verify(resolver, now)
 
 
-def verb(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
+def verb(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Done:
     """Run ``dkimpipe VERB OPTIONS``; ``env`` is all of its environment."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2))
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.dict(os.environ, os.environ if env is None else env, clear=True),
+        mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))),
     ):
         try:
             status = run_verb(list(arguments))
