@@ -147,6 +147,8 @@ def test_failures_are_reported_until_they_end(house: Reported) -> None:
 
 NOT_FAILURES = {
     "altered by others": {"result": "fail", "ip": "198.51.100.9"},
+    "forged: an expired signature, rsa-sha1, i= outside d=": {"result": "permerror", "ip": "203.0.113.7"},
+    "forged: a policy of the receiver": {"result": "policy", "ip": "203.0.113.7"},
     "not verified": {"result": "none"},
     "not for the moment": {"result": "temperror"},
     "the key before": {"result": "permerror", "selector": "old"},
@@ -160,6 +162,8 @@ def test_what_says_nothing_about_the_key(house: Reported, reported: dict[str, ob
     house.receive(**{"days": 0, **reported})  # type: ignore[arg-type]
     assert house.after(2) == ("", "")
     assert house.on_trial
+    assert house.after(2, "--auto-back") == ("", "")
+    assert house.states == {"old": "retiring", NEW: "active"}
 
 
 def test_few_failures_are_normal(house: Reported) -> None:
@@ -215,6 +219,76 @@ def test_it_returns_by_itself_only_on_request(house: Reported) -> None:
     house.receive(0, "permerror")
     house.after(1)
     assert house.states == {"old": "retiring", NEW: "active"}
+
+
+# Reports on the same key by day and receiver: messages, result, address. None of them is reason to return.
+TOO_FEW: dict[str, list[dict[str, object]]] = {
+    "nine messages": [{"messages": 9, "result": "permerror"}],
+    "one, after many that passed": [
+        {"messages": 5000, "result": "pass", "receiver": "Yahoo"},
+        {"messages": 1, "result": "fail", "receiver": "tiny.example"},
+    ],
+    "ten of one receiver, of a thousand": [
+        {"messages": 1000, "result": "pass", "receiver": "Yahoo"},
+        {"messages": 10, "result": "fail", "receiver": "tiny.example"},
+    ],
+    "nine, and a thousand that were forged": [
+        {"messages": 9, "result": "fail"},
+        {"messages": 1000, "result": "permerror", "ip": "203.0.113.7"},
+    ],
+}
+
+
+@pytest.mark.parametrize("reported", TOO_FEW.values(), ids=TOO_FEW)
+def test_it_does_not_return_for_a_few_messages(house: Reported, reported: list[dict[str, object]]) -> None:
+    for each in reported:
+        house.receive(0, **each)  # type: ignore[arg-type]
+    out, errors = house.after(1, "--auto-back")
+    assert (out, errors.splitlines()[1:]) == ("", ["hint: dkimpipe check --dns", WAITS])
+    assert errors.startswith(REPORTED)
+    assert house.states == {"old": "retiring", NEW: "active"}
+
+
+WAITS = "hint: --auto-back waits for 10 failed messages, and more than 5% of all"
+
+
+def test_a_little_mail_each_day_is_enough_in_time(house: Reported) -> None:
+    for day in range(4):
+        assert house.states[NEW] == "active"
+        house.receive(day, "permerror", 3)
+        house.after(day + 1, "--auto-back")
+    assert house.states == {"old": "active", NEW: "retiring"}
+
+
+OTHERS = f"{NAME}: final, although nobody has reported a valid signature since 2025-06-30 02:00 UTC: "
+REPORTED_OTHERWISE = {
+    "from an address that is not known": (
+        {"messages": 500, "result": "fail", "ip": "203.0.113.20"},
+        "messages whose signature was not valid (500 fail), most from 203.0.113.20\n"
+        "hint: if 203.0.113.20 is a server of yours: --own 203.0.113.20\n",
+    ),
+    "not judged": (
+        {"messages": 500, "result": "temperror"},
+        "messages whose signature was not valid (500 temperror)\n",
+    ),
+    "unsigned": (
+        {"messages": 500, "result": "fail", "selector": "else"},
+        "500 messages from servers of this domain without the signature\nhint: dkimpipe audit\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("reported", "said"), REPORTED_OTHERWISE.values(), ids=REPORTED_OTHERWISE)
+def test_it_says_what_was_reported(house: Reported, reported: dict[str, object], said: str) -> None:
+    house.receive(0, **reported)  # type: ignore[arg-type]
+    assert house.after(2, "--reports-within=1d") == (OTHERS + said, "")
+    assert not house.on_trial
+
+
+def test_an_address_can_be_given(house: Reported) -> None:
+    house.receive(0, "fail", ip="203.0.113.20")
+    assert house.after(1) == ("", "")
+    assert house.after(1, "--own=203.0.113.20") == ("", f"{REPORTED}google.com: 10 of 10 (fail)\n{HINTS}")
 
 
 def test_it_does_not_return_to_a_key_whose_record_is_gone(house: Reported, zone: Zone) -> None:

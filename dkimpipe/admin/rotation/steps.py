@@ -279,27 +279,46 @@ class Run:
         key.value = publickey.record_value(key.keyfile)
         self._report_errors(errors(self._records.publish(self._needs(key), key.zone)))
         if key.trial and self._options.reports:
-            self._judge(key, trial.outcome(self._options.database, key, own_addresses()))
+            self._judge(key, trial.outcome(self._options.database, key, own_addresses(self._options.own)))
 
     def _judge(self, key: Key, found: Outcome) -> None:
         """End the trial of a key if receivers report valid signatures, or if none reports anything."""
         if found.invalid:
-            back = "" if self._options.auto_back else f"\nto return to s={key.replaces[0]}: --auto-back"
+            back = f"to return to s={key.replaces[0]}: --auto-back"
+            few = f"--auto-back waits for {trial.ENOUGH} failed messages, and more than 5% of all"
+            more = few if self._options.auto_back else back
+            if self._options.auto_back and found.is_enough:
+                more = ""
             what = f"{_names(key)}: signatures reported as invalid by {', '.join(found.invalid)}"
-            self._report_errors([Finding(what, f"dkimpipe check --dns{back}")])
-            if self._options.auto_back:
+            self._report_errors([Finding(what, f"dkimpipe check --dns\n{more}".rstrip())])
+            if self._options.auto_back and found.is_enough:
                 self._switch_back(key)
         elif found.valid >= set(key.names):
             print(f"{_names(key)}: final: signatures reported as valid by {', '.join(found.by)}")
             key.trial = False
         elif self._now - key.since >= self._options.reports_within:
-            silent = ", ".join(name for name in key.names if name not in found.valid)
-            what = f"{silent}: final, although nobody has reported on it since {_timestamp(key.since)}"
+            _print(self._final_without_reports(key, found))
+            key.trial = False
+
+    def _final_without_reports(self, key: Key, found: Outcome) -> list[Finding]:
+        """Return what to say of the records that nobody has reported as valid."""
+        since = _timestamp(key.since)
+        rest = [name for name in key.names if name not in found.valid]
+        findings = []
+        if silent := [name for name in rest if name not in found.others]:
+            what = f"{', '.join(silent)}: final, although nobody has reported on it since {since}"
             hint = (
                 "reports come to rua= of the DMARC record, and into the database by dkimpipe reports --store"
             )
-            _print([Finding(what, hint)])
-            key.trial = False
+            findings.append(Finding(what, hint))
+        for name in rest:
+            if others := found.others.get(name):
+                what = f"{name}: final, although nobody has reported a valid signature since {since}"
+                hints = [f"if {address} is a server of yours: --own {address}"
+                         for address, _ in others.elsewhere.most_common(1)]  # fmt: skip
+                hints += ["dkimpipe audit"] * bool(others.unsigned)
+                findings.append(Finding(f"{what}: {others}", "\n".join(hints)))
+        return findings
 
     def _switch_back(self, key: Key) -> None:
         """Sign with the key before again, if its records are still in DNS. Raises ConfigError.

@@ -81,6 +81,8 @@ def _add_reports(group: argparse._ArgumentGroup) -> None:
     add("--reports-within", type=_time, default=REPORTS_WITHIN, metavar="TIME", help=words)
     words = "of dkimpipe reports (%(default)s)"
     add("--database", metavar="FILE", type=Path, default=store.DATABASE, help=words)
+    words = "an address of this server, as receivers see it; repeatable"
+    add("--own", metavar="ADDRESS", action="append", default=[], help=words)
 
 
 def run(options: argparse.Namespace) -> int:
