@@ -86,7 +86,7 @@ DIALECTS = {
         ],
     ),
     "gmx": (
-        ("GMX", "0123456789abcdef0123456789abcdef", "example.com", "quarantine", MONDAY, MONDAY + 86399),
+        ("GMX", "0123456789abcdef0123456789abcdef", "example.com", "quarantine none", MONDAY, MONDAY + 86399),
         [record("192.0.2.1", 5, OURS, SPF, envelope_from="example.com")],
     ),
     "fastmail": (
@@ -107,7 +107,7 @@ DIALECTS = {
         [record("192.0.2.1", 6, (Dkim("example.com", "", "pass"),), SPF)],
     ),
     "mimecast": (
-        ("Mimecast", "0123456789abcdef" * 4, "example.com", "reject", MONDAY, MONDAY + 86399),
+        ("Mimecast", "0123456789abcdef" * 4, "example.com", "reject none", MONDAY, MONDAY + 86399),
         [record("192.0.2.1", 1, OURS, SPF)],
     ),
     "alphabetical": (
@@ -119,7 +119,10 @@ DIALECTS = {
         [record("192.0.2.1", 9, (Dkim("example.com", "s1", "temperror"),), ("", "none"), "no")],
     ),
     "rfc9990": (
-        ("Sample Reporter", "3v98abbp8ya9n3va8yr8oa3ya", "example.com", "quarantine", MONDAY, MONDAY + 86399),
+        (
+            *("Sample Reporter", "3v98abbp8ya9n3va8yr8oa3ya", "example.com", "quarantine none"),
+            *(MONDAY, MONDAY + 86399),
+        ),
         [
             record(
                 "192.0.2.123", 123, (Dkim("example.com", "abc123", "pass"),),

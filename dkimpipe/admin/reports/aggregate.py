@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from xml.parsers import expat
 
+from dkimpipe.address import as_a_labels
 from dkimpipe.admin.reports.documents import Unreadable
 from dkimpipe.errors import one_line
 
@@ -35,6 +36,7 @@ _HEAD = {
     "report_metadata/date_range/end",
     "policy_published/domain",
     "policy_published/p",
+    "policy_published/sp",
 }
 _VALUES = {
     "record/row/source_ip",
@@ -87,7 +89,7 @@ class Reader:
 
     ``organisation``  that sent the report, ``report_id`` unique for it
     ``begin``, ``end``  seconds since 1970
-    ``domain``, ``policy``  as published, in lower case
+    ``domain``, ``policy``  as published, in lower case: p=, and after a space sp= if it is another
     """
 
     def __init__(self) -> None:
@@ -171,7 +173,8 @@ class Reader:
         self._text = []
         parent, _, name = place.rpartition("/")
         if place == "record":
-            self._records.append(_record(self._values, self._lists))
+            record = _record(self._values, self._lists)
+            self._records += [record] if record.messages else []
         elif parent in self._lists and name in _IN_LISTS:
             self._lists[parent][-1][name] = value
         elif place in _VALUES:
@@ -189,7 +192,9 @@ class Reader:
         self.begin = _seconds(head("report_metadata/date_range/begin", ""))
         self.end = _seconds(head("report_metadata/date_range/end", ""))
         self.domain = _domain(head("policy_published/domain", ""))
-        self.policy = head("policy_published/p", "").lower()
+        policy = head("policy_published/p", "").lower()
+        for_subdomains = head("policy_published/sp", "").lower()
+        self.policy = policy if for_subdomains in ("", policy) else f"{policy} {for_subdomains}"
         for name, value in (("org_name", self.organisation), ("domain", self.domain)):
             if not value:
                 raise Unreadable(f"no {name}")
@@ -240,7 +245,8 @@ def _result(values: dict[str, str]) -> str:
 
 
 def _domain(text: str) -> str:
-    return text.strip().rstrip(".").lower()
+    """Return a domain in lower case and A-labels; in reports it is in either spelling."""
+    return as_a_labels(text.strip().rstrip(".").lower().encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
 def _address(text: str) -> str:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.reports.analysis import ALTERED, FAILED, FORGED, SERVICE, UNSIGNED, DomainReport, Source
-from dkimpipe.admin.reports.store import TlsResult
+from dkimpipe.admin.findings import NOTE, Finding
+from dkimpipe.admin.reports.analysis import (
+    ALTERED,
+    FAILED,
+    FORGED,
+    SERVICE,
+    UNPROVEN,
+    UNSIGNED,
+    DomainReport,
+    Source,
+    Strangers,
+)
 
 _FEW = 10  # messages of a service; spam, too, is often signed with some other domain
 _GLITCH = 0.05  # of the messages: fewer temporary errors are nothing to look into
 _SHOWN = 3  # receivers
+_MOST_RECEIVERS = 10  # of a selector that failed
+_MOST = 50  # findings
 _MANY_TIMES = 10
 
 
@@ -43,24 +54,26 @@ def concerns(domains: Mapping[str, DomainReport], own: frozenset[str], now: int)
     return found
 
 
-def tls_concerns(results: Iterable[TlsResult], now: int) -> list[Concern]:
-    """Return where others could not deliver to us by TLS, by domain, reason and server."""
-    counts: dict[tuple[str, str, str], list[int]] = {}
-    for result in results:
-        for failure in result.policy.failures:
-            entry = counts.setdefault(
-                (result.policy.domain, failure.result, failure.mx), [0, result.begin, 0]
-            )
-            entry[0] += failure.sessions
-            entry[1] = min(entry[1], result.begin)
-            entry[2] = max(entry[2], result.number)
-    return [
-        Concern(f"tls {domain} {reason} {mx}", sessions, latest, Finding(
-            f"{domain}: {number(sessions, 'TLS session')} with {mx or 'the MX'} failed"
-            f" since {_day(since, now)}: {reason}", "see RFC 8460 section 4.3; check the certificate"
-            " of that MX, its MTA-STS policy and TLSA records"))
-        for (domain, reason, mx), (sessions, since, latest) in sorted(counts.items()) if sessions
-    ]  # fmt: skip
+def about_strangers(strangers: Strangers) -> list[Concern]:
+    """Return that there are reports on domains whose mail we do not sign; nothing if there are none."""
+    count = len(strangers.numbers)
+    if not count:
+        return []
+    what = (
+        f"{number(count, 'report')} on domains that are not in the senders file, such as {strangers.example}"
+    )
+    return [Concern("strangers", count, max(strangers.numbers), Finding(what, level="warning"))]
+
+
+def by_level(found: Iterable[Concern]) -> list[Concern]:
+    """Return the same with the errors first."""
+    return sorted(found, key=lambda each: each.finding.level != "error")
+
+
+def shown(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings, or the first ones and how many more there are."""
+    more = len(findings) - _MOST
+    return [*findings[:_MOST], *([Finding(f"and {more:,} more", level=NOTE)] if more > 0 else [])]
 
 
 def unsaid(found: Iterable[Concern], after: int, said: Mapping[str, int]) -> list[Concern]:
@@ -95,14 +108,17 @@ _Described = Iterator[tuple[str, Source, Finding]]  # the name of a source, its 
 def _failed(about: _About, sources: _Sources) -> _Described:
     for selector, source in sources.items():
         counts = []
-        for receiver, failed in source.receivers.most_common():
-            messages = about.domain.selectors[selector][receiver].messages
+        for receiver, failed in source.receivers.most_common(_MOST_RECEIVERS):
+            share = about.domain.selectors.get(selector, {}).get(receiver)
+            messages = share.messages if share else failed
             if set(source.results) != {"temperror"} or failed > messages * _GLITCH:
                 counts.append(f"{receiver}: {failed:,} of {messages:,}")
         if counts:
+            if len(source.receivers) > _MOST_RECEIVERS:
+                counts.append(f"and {len(source.receivers) - _MOST_RECEIVERS} more")
             which = f"selector {selector}" if selector else "a signature"
             results = ", ".join(sorted(source.results))
-            since = _day(source.since, about.now)
+            since = day_of(source.since, about.now)
             what = f"{which} of {about.name} failed at {', '.join(counts)} since {since} ({results})"
             yield selector, source, Finding(what, f"dkimpipe check --dns\n{_WHY_FAILED}")
 
@@ -113,10 +129,34 @@ _WHY_FAILED = (
 )
 
 
+def _unproven(about: _About, sources: _Sources) -> _Described:
+    for selector, source in sources.items():
+        if set(source.results) != {"temperror"}:
+            address = min(source.addresses)
+            more = f" and {len(source.addresses) - 1:,} more" if len(source.addresses) > 1 else ""
+            what = (
+                f"{about.name}: {number(source.messages, 'message')} with a signature of"
+                f" {f'selector {selector}' if selector else 'this domain'} that could not be verified"
+                f" ({', '.join(sorted(source.results))}) since {day_of(source.since, about.now)},"
+                f" from {address}{more}"
+            )
+            hint = (
+                f"if {address} is a server of yours: --own {address}; otherwise they are forged or forwarded"
+            )
+            yield selector, source, Finding(what, hint, level="warning")
+
+
 def _unsigned(about: _About, sources: _Sources) -> _Described:
+    silent = about.domain.silent - about.domain.listing
     for address, source in sources.items():
-        since = _day(source.since, about.now)
-        what = f"{about.name}: {number(source.messages, 'message')} from {address} unsigned since {since}"
+        # Of these receivers nobody knows whether a signature was there.
+        unknown = sum(count for receiver, count in source.receivers.items() if receiver in silent)
+        how = "unsigned" if unknown < source.messages else "without a valid signature"
+        count = source.messages - unknown or unknown
+        since = day_of(source.since, about.now)
+        what = f"{about.name}: {number(count, 'message')} from {address} {how} since {since}"
+        if unknown == source.messages:
+            what += f", as reported by {_receivers(source)}, which does not say whether there was one"
         if address in about.own:
             finding = Finding(f"{what}: this server", "dkimpipe audit")
         else:
@@ -129,7 +169,7 @@ def _altered(about: _About, sources: _Sources) -> _Described:
     for name, source in sources.items():
         what = (
             f"{about.name}: {number(source.messages, 'message')} altered by {name}, a mailing list or"
-            f" forwarder, since {_day(source.since, about.now)}; reported by {_receivers(source)}"
+            f" forwarder, since {day_of(source.since, about.now)}; reported by {_receivers(source)}"
         )
         hint = "have the list leave subject and text unchanged, or put its own address into From"
         yield name, source, Finding(what, hint, level="warning")
@@ -140,7 +180,7 @@ def _service(about: _About, sources: _Sources) -> _Described:
         if source.messages >= _FEW:
             what = (
                 f"{about.name}: {number(source.messages, 'message')} sent by {name} without a signature of"
-                f" {about.name} since {_day(source.since, about.now)}"
+                f" {about.name} since {day_of(source.since, about.now)}"
             )
             hint = f"if it sends for you, have it sign with d={about.name} and a selector of its own"
             yield name, source, Finding(what, hint, level="warning")
@@ -157,17 +197,26 @@ def _forged(about: _About, sources: _Sources) -> _Described:
         total.merge(each)
     if not total.delivered:
         return
-    policy = about.domain.policy or "none"
+    policy = about.domain.policy or "p=none"
     what = (
-        f"{about.name}: {number(total.messages, 'message')} forged since {_day(total.since, about.now)},"
+        f"{about.name}: {number(total.messages, 'message')} forged since {day_of(total.since, about.now)},"
         f" from {number(len(total.addresses), 'address', 'es')}; {total.delivered:,} of them delivered"
-        f" (p={policy})"
+        f" ({policy})"
     )
-    hint = "once all your own mail is signed, publish p=quarantine: dkimpipe dns --dmarc"
-    yield "", total, Finding(what, hint if policy == "none" else "", level="warning")
+    tag, _, value = policy.partition("=")
+    place = f"_dmarc.{about.domain.publisher or about.name}"
+    hint = f"once all your own mail is signed, change {tag}=none to {tag}=quarantine in the record {place}"
+    yield "", total, Finding(what, hint if value == "none" else "", level="warning")
 
 
-_KINDS = {FAILED: _failed, UNSIGNED: _unsigned, ALTERED: _altered, SERVICE: _service, FORGED: _forged}
+_KINDS = {
+    FAILED: _failed,
+    UNSIGNED: _unsigned,
+    UNPROVEN: _unproven,
+    ALTERED: _altered,
+    SERVICE: _service,
+    FORGED: _forged,
+}
 
 
 def _receivers(source: Source) -> str:
@@ -181,7 +230,7 @@ def number(count: int, word: str, plural: str = "s") -> str:
     return f"{count:,} {word}{'' if count == 1 else plural}"
 
 
-def _day(seconds: int, now: int) -> str:
+def day_of(seconds: int, now: int) -> str:
     """Return the day of the week for the last six days, otherwise the date; in UTC, as in the reports."""
     form = "%A" if 0 <= now - seconds < 6 * 86400 else "%Y-%m-%d"
     return time.strftime(form, time.gmtime(seconds))

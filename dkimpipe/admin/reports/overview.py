@@ -9,21 +9,14 @@ from typing import Any, NamedTuple
 
 from dkimpipe.admin.findings import Finding, hint_lines
 from dkimpipe.admin.reports.analysis import DomainReport, Share
-from dkimpipe.admin.reports.concerns import Concern, number
+from dkimpipe.admin.reports.concerns import Concern, number, shown
 from dkimpipe.admin.reports.documents import Fault
+from dkimpipe.admin.reports.tlstotals import TlsCount
 from dkimpipe.errors import one_line
 
 _BAR = 30  # columns
+_SELECTORS = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-
-
-class TlsCount(NamedTuple):
-    """TLS sessions for one domain, under one type of policy (RFC 8460)."""
-
-    domain: str
-    type: str
-    successful: int
-    failed: int
 
 
 class Overview(NamedTuple):
@@ -31,7 +24,7 @@ class Overview(NamedTuple):
 
     ``begin``     of the period, ``end`` of the latest report, seconds since 1970; 0 if there are no reports
     ``latest``    the number of the last report
-    ``domains``   by domain of From
+    ``domains``   by domain of From, and how many ``more`` of ours are not among them
     ``concerns``  what calls for action
     ``faults``    what came and was not a report
     """
@@ -43,6 +36,7 @@ class Overview(NamedTuple):
     tls: Sequence[TlsCount]
     concerns: Sequence[Concern]
     faults: Sequence[Fault]
+    more: int = 0
 
     @property
     def findings(self) -> list[Finding]:
@@ -64,19 +58,26 @@ class Overview(NamedTuple):
             yield f"{name}: {number(domain.total.messages, 'message')}, {valid} with a valid signature of it"
             yield from _selectors(domain)
             yield from _weeks(domain)
+        if self.more:
+            yield ""
+            yield more_domains(self.more)
         for count in self.tls:
             yield ""
-            sessions = f"{count.successful + count.failed:,} sessions, {count.failed:,} failed"
+            sessions = f"{number(count.successful + count.failed, 'session')}, {count.failed:,} failed"
             yield f"{count.domain}, TLS ({count.type}): {sessions}"
         yield from self._findings()
 
     def _findings(self) -> Iterator[str]:
-        for finding in self.findings:
+        for finding in shown(self.findings):
             yield ""
             yield f"{finding.level}: {finding.what}"
             yield from hint_lines(finding.hint)
-        for fault in self.faults:
-            yield f"not a report: {fault.name}: {fault.cause}"
+        for finding in shown(self.not_reports()):
+            yield finding.what
+
+    def not_reports(self) -> list[Finding]:
+        """Return what came and was not a report."""
+        return [Finding(f"not a report: {fault.name}: {fault.cause}") for fault in self.faults]
 
     def json(self) -> str:
         """Return the same for programs."""
@@ -84,11 +85,17 @@ class Overview(NamedTuple):
             "begin": self.begin,
             "end": self.end,
             "domains": {name: _domain(domain) for name, domain in self.domains.items()},
+            "more_domains": self.more,
             "tls": [count._asdict() for count in self.tls],
             "concerns": [finding.as_dict() for finding in self.findings],
             "unreadable": [fault._asdict() for fault in self.faults],
         }
         return json.dumps(found, indent=2)
+
+
+def more_domains(count: int) -> str:
+    """Return a line on domains that are not shown."""
+    return f"and {number(count, 'more domain')} that no entry of the senders file names"
 
 
 def day(seconds: int) -> str:
@@ -102,10 +109,12 @@ def percent(share: Share) -> str:
 
 
 def _selectors(domain: DomainReport) -> Iterator[str]:
-    for selector, receivers in sorted(domain.selectors.items()):
+    for selector, receivers in sorted(domain.selectors.items())[:_SELECTORS]:
         yield f"  selector {selector or '(not reported)'}"
         for receiver, share in sorted(receivers.items(), key=lambda item: -item[1].messages):
             yield f"    {share.passed:>9,} of {share.messages:>9,} valid at {receiver}"
+    if len(domain.selectors) > _SELECTORS:
+        yield f"  and {len(domain.selectors) - _SELECTORS:,} more selectors"
 
 
 def _weeks(domain: DomainReport) -> Iterator[str]:
@@ -122,7 +131,7 @@ def _bar(value: int, most: int) -> str:
 
 def _domain(domain: DomainReport) -> dict[str, Any]:
     return {
-        "policy": domain.policy,
+        "policy": domain.policy.partition("=")[2],
         "messages": domain.total.messages,
         "passed": domain.total.passed,
         "selectors": [

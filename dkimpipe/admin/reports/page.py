@@ -7,8 +7,8 @@ from html import escape
 
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.reports.analysis import DomainReport
-from dkimpipe.admin.reports.concerns import number
-from dkimpipe.admin.reports.overview import Overview, day, percent
+from dkimpipe.admin.reports.concerns import number, shown
+from dkimpipe.admin.reports.overview import Overview, day, more_domains, percent
 from dkimpipe.errors import one_line
 
 _WIDTH, _HEIGHT, _GAP = 640, 120, 4  # of a chart, in its own units
@@ -62,7 +62,7 @@ def _body(overview: Overview) -> Iterator[str]:
         yield f"<p>No reports since {day(overview.begin)}.</p>"
     if overview.findings:
         yield "<h2>What needs attention</h2>\n<ul>"
-        for finding in overview.findings:
+        for finding in shown(overview.findings):
             lines = "\n".join(map(_text, runnable(finding.hint).splitlines()))
             hint = f'<div class="hint">{lines}</div>' if lines else ""
             yield f'<li class="{_text(finding.level)}">{_text(finding.what)}{hint}</li>'
@@ -70,30 +70,34 @@ def _body(overview: Overview) -> Iterator[str]:
     for name, domain in overview.domains.items():
         yield f"<h2>{_text(name)}</h2>"
         yield from _domain(domain)
+    if overview.more:
+        yield f"<p>{more_domains(overview.more)}</p>"
     if overview.tls:
         rows = [(each.domain, each.type, f"{each.successful:,}", f"{each.failed:,}") for each in overview.tls]
         yield "<h2>TLS</h2>"
         yield _table(("domain", "policy", "#sessions", "#failed"), rows)
     if overview.faults:
         yield "<h2>Not reports</h2>"
-        yield _table(("from", "cause"), [tuple(fault) for fault in overview.faults])
+        yield _table(("from", "cause"), [tuple(fault) for fault in overview.faults[:_SOURCES]])
+        if len(overview.faults) > _SOURCES:
+            yield f"<p>and {len(overview.faults) - _SOURCES:,} more</p>"
 
 
 def _domain(domain: DomainReport) -> Iterator[str]:
-    policy = f" Policy: p={_text(domain.policy)}." if domain.policy else ""
+    policy = f" Policy: {_text(domain.policy)}." if domain.policy else ""
     yield (
         f"<p>{number(domain.total.messages, 'message')}; {percent(domain.total)} have a valid signature of"
         f" this domain.{policy}</p>"
     )
     yield _chart(domain)
-    yield _table(
-        ("selector", "receiver", "#messages", "#valid"),
-        [
-            (selector or "not reported", receiver, f"{share.messages:,}", percent(share))
-            for selector, receivers in sorted(domain.selectors.items())
-            for receiver, share in sorted(receivers.items(), key=lambda item: -item[1].messages)
-        ],
-    )
+    rows = [
+        (selector or "not reported", receiver, f"{share.messages:,}", percent(share))
+        for selector, receivers in sorted(domain.selectors.items())
+        for receiver, share in sorted(receivers.items(), key=lambda item: -item[1].messages)
+    ]
+    yield _table(("selector", "receiver", "#messages", "#valid"), rows[:_SOURCES])
+    if len(rows) > _SOURCES:
+        yield f"<p>and {len(rows) - _SOURCES:,} more rows</p>"
     if domain.sources:
         sources = sorted(domain.sources.items(), key=lambda item: -item[1].messages)
         yield "<h3>Without a valid signature of this domain</h3>"

@@ -64,11 +64,16 @@ CREATE TABLE said (topic TEXT NOT NULL UNIQUE, messages INTEGER NOT NULL, time I
 
 
 class Reported(NamedTuple):
-    """A record and the report that it is from; times in seconds since 1970."""
+    """A record and the report that it is from; times in seconds since 1970.
+
+    ``policy``  that applies to the record: ``p=none``, or for a subdomain ``sp=none``; empty if unknown
+    ``domain``  that publishes it
+    """
 
     number: int
     organisation: str
     policy: str
+    domain: str
     begin: int
     end: int
     record: Record
@@ -101,7 +106,7 @@ class Store:
         self._path = path
         self._mode = mode
         if path == IN_MEMORY:
-            address = path.name
+            address = ""  # a file of SQLite's own, without a name
         else:
             _open_or_create(path, mode)
             address = f"file:{urllib.parse.quote(os.fsencode(path.absolute()))}?mode={mode}"
@@ -147,19 +152,30 @@ class Store:
             begin, end = row.fetchone()
             return begin, end
 
+    def authors(self, which: Which) -> Iterator[tuple[str, int]]:
+        """Yield the domains of From, each with its number of messages."""
+        with self._errors():
+            yield from self._base.execute(
+                "SELECT record.header_from, sum(record.messages) FROM report"
+                " JOIN record ON record.report = report.id AND record.messages > 0"
+                ' WHERE report.id > ? AND report.id <= ? AND report."end" >= ?'
+                " GROUP BY record.header_from",
+                which,
+            )
+
     def records(self, which: Which) -> Iterator[Reported]:
         """Yield the records of DMARC reports, the oldest report first."""
         with self._errors():
             rows = self._base.execute(
-                'SELECT report.organisation, report.policy, report.begin, report."end", record.*,'
-                " signature.domain, signature.selector, signature.result FROM report"
-                " JOIN record ON record.report = report.id"
+                "SELECT report.organisation, report.policy, report.domain, report.begin, report."
+                '"end", record.*, signature.domain, signature.selector, signature.result FROM report'
+                " JOIN record ON record.report = report.id AND record.messages > 0"
                 " LEFT JOIN signature ON signature.record = record.id"
                 ' WHERE report.id > ? AND report.id <= ? AND report."end" >= ?'
                 " ORDER BY report.begin, record.id, signature.rowid",
                 which,
             )
-            for _, group in itertools.groupby(rows, lambda row: row[4]):
+            for _, group in itertools.groupby(rows, lambda row: row[5]):
                 lines = list(group)
                 signatures = tuple(Dkim(*row[-3:]) for row in lines if row[-3] is not None)
                 yield _reported(lines[0], signatures)
@@ -287,16 +303,32 @@ def add_all(store: Store, found: Iterable[Document | Fault], now: int) -> list[F
 
 
 def _reported(row: tuple[Any, ...], signatures: tuple[Dkim, ...]) -> Reported:
-    organisation, policy, begin, end, _, number, *first, dkim, spf, reasons, spf_domain, spf_result = row[:-3]
-    aligned = bool(dkim), bool(spf)
-    return Reported(
-        number,
+    (
         organisation,
         policy,
+        domain,
         begin,
         end,
-        Record._make((*first, *aligned, tuple(reasons.split()), signatures, (spf_domain, spf_result))),
-    )
+        _,
+        number,
+        *first,
+        dkim,
+        spf,
+        reasons,
+        spf_domain,
+        spf_result,
+    ) = row[:-3]
+    aligned = bool(dkim), bool(spf)
+    record = Record._make((*first, *aligned, tuple(reasons.split()), signatures, (spf_domain, spf_result)))
+    applies = _policy(policy, is_for_subdomain=record.header_from != domain)
+    return Reported(number, organisation, applies, domain, begin, end, record)
+
+
+def _policy(published: str, is_for_subdomain: bool) -> str:
+    policy, _, for_subdomains = published.partition(" ")
+    if is_for_subdomain and for_subdomains:
+        return f"sp={for_subdomains}"
+    return f"p={policy}" if policy else ""
 
 
 def _refuse_future(end: int, now: int) -> None:

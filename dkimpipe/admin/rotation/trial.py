@@ -23,6 +23,7 @@ from dkimpipe.admin.rotation.selectors import domain_of
 from dkimpipe.admin.rotation.state import Key
 
 _NORMAL = 0.05  # of the messages
+_MANY = 1000  # addresses
 ENOUGH = 10  # failed messages, for a return to the key before
 _BEFORE = 30 * 86400  # seconds for which reports on the key before are read
 _UNDECIDED = ("none", "temperror", "")
@@ -127,9 +128,10 @@ def outcome(database: Path, key: Key, own: frozenset[str]) -> Outcome:
     return Outcome(frozenset(name for name, _ in good), receivers, tuple(bad), enough, others)
 
 
-def _is_enough(reports: Iterable[_Latest]) -> bool:
+def _is_enough(reports: list[_Latest]) -> bool:
     """Return whether all that receivers have reported of a record is enough to return to the key before."""
-    failed, messages = (sum(counts) for counts in zip(*((each.all_failed, each.all) for each in reports)))
+    failed = sum(each.all_failed for each in reports)
+    messages = sum(each.all for each in reports)
     return failed >= ENOUGH and failed > messages * _NORMAL
 
 
@@ -160,7 +162,8 @@ def _others(base: Store, which: Which, names: Mapping[str, str], own: frozenset[
             if signature and not _tells(record, signature, own):
                 others = found.setdefault(stands_for, Others())
                 others.failed[signature.result] += record.messages
-                others.elsewhere.update({} if is_ours else {record.ip: record.messages})
+                if not is_ours and (record.ip in others.elsewhere or len(others.elsewhere) < _MANY):
+                    others.elsewhere[record.ip] += record.messages
             elif signature is None and is_ours and _is_of(record, domain_of(name)):
                 found.setdefault(stands_for, Others()).unsigned += record.messages
     return found

@@ -13,12 +13,16 @@ from dkimpipe import log
 from dkimpipe.admin import atomic
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding, print_findings
 from dkimpipe.admin.reports import documents, store
-from dkimpipe.admin.reports.analysis import analyse
-from dkimpipe.admin.reports.concerns import concerns, tls_concerns, unsaid
+from dkimpipe.admin.reports.analysis import Strangers, analyse, choose
+from dkimpipe.admin.reports.concerns import about_strangers, by_level, concerns, shown, unsaid
 from dkimpipe.admin.reports.documents import Document, Fault
-from dkimpipe.admin.reports.overview import Overview, TlsCount
+from dkimpipe.admin.reports.overview import Overview
 from dkimpipe.admin.reports.own import own_addresses
+from dkimpipe.admin.reports.signed import Signed, signed_domains
 from dkimpipe.admin.reports.store import DATABASE, Store, Which
+from dkimpipe.admin.reports.tlstotals import TlsTotals
+from dkimpipe.admin.verbs import filter_files
+from dkimpipe.config import read_settings
 from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.options import seconds
 
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--since", metavar="TIME", type=_time, help=f"reports on the last 7d, 12h ({_SINCE})")
     add("--keep", metavar="TIME", type=_time, default=_KEEP, help="delete older reports (%(default)s)")
     add("--own", metavar="ADDRESS", action="append", default=[], help="an address of this server; repeatable")
+    filter_files.add_arguments(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--json", action="store_true", help="print a JSON object")
     what.add_argument("--cron", action="store_true", help="print only what is wrong in new reports")
@@ -74,7 +79,7 @@ def _cron(options: argparse.Namespace, base: Store, begin: int, now: int) -> int
     found = unsaid(overview.concerns, base.last_cron(), base.said(now - _AGAIN))
     findings = [each.finding for each in found]
     if findings:
-        print_findings(findings, "")
+        print_findings(shown(findings), "")
     sys.stdout.flush()
     base.remember(overview.latest, {each.topic: each.messages for each in found}, now)
     return _status(findings)
@@ -113,12 +118,28 @@ def _documents(files: Iterable[Path]) -> Iterator[Document | Fault]:
 def _overview(options: argparse.Namespace, base: Store, begin: int, now: int) -> Overview:
     """Return what the reports say about the time since then."""
     own = own_addresses(options.own)
+    signed = _signed(options)
     which = Which(0, base.latest(), begin)
-    results = list(base.tls_results(which))
-    domains = analyse(base.records(which), own)
-    found = [*concerns(domains, own, now), *tls_concerns(results, now)]
+    strangers = Strangers()
+    chosen = choose(base.authors(which), signed)
+    domains = analyse(base.records(which), own, chosen.names, signed, strangers)
+    tls = TlsTotals()
+    for result in base.tls_results(which):
+        tls.add(result, signed, strangers)
+    found = by_level([*concerns(domains, own, now), *tls.concerns(now), *about_strangers(strangers)])
     first, end = base.period(which)
-    return Overview(first or begin, end, which.upto, domains, _tls_counts(results), found, [])
+    return Overview(first or begin, end, which.upto, domains, tls.counts(), found, [], chosen.more)
+
+
+def _signed(options: argparse.Namespace) -> Signed:
+    """Return the domains that we sign for; all of them where the filter's files are not, or not readable."""
+    arguments = filter_files.arguments(options)
+    try:
+        return signed_domains(read_settings(arguments))
+    except ConfigError:
+        if arguments:
+            raise
+        return Signed(None)
 
 
 def _print(options: argparse.Namespace, overview: Overview) -> int:
@@ -130,22 +151,13 @@ def _print(options: argparse.Namespace, overview: Overview) -> int:
         print(overview.json())
     elif not options.cron:
         print(*overview.text(), sep="\n")
-    elif overview.findings:
-        print_findings(overview.findings, "")
+    elif findings := [*shown(overview.findings), *shown(overview.not_reports())]:
+        print_findings(findings, "")
     return _status(overview.findings)
 
 
 def _status(findings: Iterable[Finding]) -> int:
     return ERRORS_FOUND if any(finding.level == "error" for finding in findings) else 0
-
-
-def _tls_counts(results: Iterable[store.TlsResult]) -> list[TlsCount]:
-    counts: dict[tuple[str, str], list[int]] = {}
-    for result in results:
-        count = counts.setdefault((result.policy.domain, result.policy.type), [0, 0])
-        count[0] += result.policy.successful
-        count[1] += result.policy.failed
-    return [TlsCount(*key, *count) for key, count in sorted(counts.items())]
 
 
 def _time(text: str) -> int:
