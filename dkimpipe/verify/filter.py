@@ -133,6 +133,8 @@ def _explain(message: Message, bodies: BodyHashes, verifier: Verifier, resolver:
             return _NONE_VALID
         message, body, bodies = found.message, found.body, BodyHashes(large=True)
         verifier = Verifier(message, bodies)
+    elif returned.is_bounce(message):
+        _print([returned.NOT_FOUND])
     bodies.update(body)
     bodies.finish()
     results = verifier.verify(resolver, int(time.time()))

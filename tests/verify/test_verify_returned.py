@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import in_memory
@@ -114,7 +115,80 @@ def encoded(signed: bytes) -> bytes:
     return report("feedback-report", ARF, "message/rfc822\nContent-Transfer-Encoding: base64", returned)
 
 
+def text(start: bytes, *lines: bytes) -> Change:
+    """Return what writes a bounce that is one text, with the message below these lines."""
+    outer = b"From: MAILER-DAEMON@mx.example.net\nSubject: failure notice\n\n"
+    return lambda signed: outer + start + b"".join(line + b"\n" for line in lines) + signed
+
+
+def encoded_text(signed: bytes) -> bytes:
+    header, _, content = EXIM(signed).partition(b"\n\n")
+    encoded = b"\nMIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\n"
+    return header + encoded + base64.encodebytes(content)
+
+
+def mixed(kind: str, facts: bytes, sender: bytes = b"") -> Change:
+    """Return what labels the parts of a report multipart/mixed, and has them from this sender."""
+
+    def make(signed: bytes) -> bytes:
+        octets = report(kind, facts, "message/rfc822", signed)
+        octets = octets.replace(b"multipart/report; report-type=%s;" % kind.encode(), b"multipart/mixed;")
+        return octets.replace(b"MAILER-DAEMON@mx.example.net", sender or b"antispam@netease.example")
+
+    return make
+
+
+def without_facts(signed: bytes) -> bytes:
+    """As some gateways write it: a text, and the message."""
+    octets = mixed("delivery-status", b"", b"postmaster@mx.example.net")(signed)
+    return octets.replace(b"Content-Type: message/delivery-status", b"Content-Type: text/plain")
+
+
+def attached(make: Change, header: bytes = b"") -> Change:
+    """Return what attaches a bounce to the mail of a person."""
+    outer = b"From: Alice <alice@example.com>\nSubject: what is this?\n" + header
+    outer += b"Content-Type: multipart/mixed; boundary=person\n\n--person\n\nSee below.\n--person\n"
+    return lambda signed: outer + b"Content-Type: message/rfc822\n\n" + make(signed) + b"\n--person--\n"
+
+
+QMAIL = text(
+    b"Hi. This is the qmail-send program at mx.example.net.\n\n<bob@example.net>:\n550 5.7.1 no\n\n",
+    b"--- Below this line is a copy of the message.",
+    b"",
+    b"Return-Path: <alice@example.com>",
+)
+EXIM = text(
+    b"This message was created automatically by mail delivery software.\n\n  bob@example.net\n\n",
+    b"------ This is a copy of the message, including all the headers. ------",
+    b"",
+)
 SHAPES: dict[str, Change] = {
+    "qmail": QMAIL,
+    "Exim": EXIM,
+    "Exim, a long message": text(
+        b"x\n\n",
+        b"------ This is a copy of the message, including all the headers. ------",
+        b"------ The body of the message is 300000 characters long; only the first",
+        b"------ 106496 or so are included here.",
+        b"",
+    ),
+    "Gmail, before 2016": text(b"x\n\n", b"----- Original message -----", b""),
+    "Sendmail, without MIME": text(b"x\n\n", b"   ----- Original message follows -----", b""),
+    "MMDF": text(b"x\n\n", b"    ----- Unsent message follows -----", b""),
+    "Exchange, in a text": text(b"x\n\n", b"Original message headers:", b""),
+    "a line that announces nothing, first": text(
+        b"-- Your original message was too large --\nSorry.\n\n", b"--- Original message ---", b""
+    ),
+    "a text in base64": encoded_text,
+    "CRLF, a text": lambda signed: QMAIL(signed).replace(b"\n", b"\r\n"),
+    "Netease: a report as multipart/mixed": mixed("feedback-report", ARF),
+    "a bounce as multipart/mixed": mixed("delivery-status", POSTFIX),
+    "a gateway: text and message": without_facts,
+    "attached: Postfix": attached(
+        lambda signed: report("delivery-status", POSTFIX, "message/rfc822", signed)
+    ),
+    "attached: qmail": attached(QMAIL),
+    "attached twice": attached(attached(QMAIL)),
     "Postfix": lambda signed: report("delivery-status", POSTFIX, "message/rfc822", signed),
     "Exchange": exchange,
     "Gmail": gmail,
@@ -194,7 +268,57 @@ def test_only_the_header_came_back(
     ids=["no boundary", "nothing returned", "nested", "forwarded"],
 )
 def test_other_mail_is_explained_itself(octets: bytes, explain: Explain) -> None:
-    assert explain(octets) == Done(78, b"no signature\n", "")
+    found = b"" if b"multipart/report" not in octets and b"nested" not in octets else NOT_FOUND
+    assert explain(octets) == Done(78, found + b"no signature\n", "")
+
+
+NOT_FOUND = b"a bounce, in which the returned message was not found; explained is the bounce itself:\n"
+BY_HEADER = {
+    "null sender": b"Return-Path: <>\nFrom: x@example.net\n",
+    "MAILER-DAEMON": b"From: Mail Delivery System <Mailer-Daemon@mx.example.net>\n",
+    "postmaster": b"From: postmaster@mx.example.net\n",
+    "Exim": b"X-Failed-Recipients: bob@example.net\nFrom: x@example.net\n",
+}
+
+
+@pytest.mark.parametrize("header", BY_HEADER.values(), ids=BY_HEADER)
+def test_a_bounce_without_the_message(header: bytes, explain: Explain) -> None:
+    for content in (b"Sorry.\n", b"--- Below this line is a copy of the message.\n\nnothing\n"):
+        assert explain(header + b"\n" + content) == Done(78, NOT_FOUND + b"no signature\n", "")
+
+
+def test_a_bounce_that_a_person_signed_and_sent_on_is_their_mail(signed: bytes, explain: Explain) -> None:
+    octets = b"DKIM-Signature: v=0\n" + EXIM(signed).replace(b"MAILER-DAEMON@", b"alice@")
+    assert b"dkim-signature: permerror" in explain(octets).stdout
+    assert WHOLE.encode() not in explain(octets).stdout
+
+
+LONG = {
+    "dashes": b"-" * 1_000_000,
+    "words": b"--" + b" copy original" * 70_000,
+    "spaces": b" " * 1_000_000,
+    "lines": b"-- copy of the message\n" * 50_000,
+}
+
+
+@pytest.mark.parametrize("content", LONG.values(), ids=LONG)
+def test_long_texts_take_no_time(content: bytes, explain: Explain) -> None:
+    start = time.monotonic()
+    assert explain(BY_HEADER["MAILER-DAEMON"] + b"\n" + content) == Done(
+        78, NOT_FOUND + b"no signature\n", ""
+    )
+    assert time.monotonic() - start < 20
+
+
+QUOTED = {
+    "a reply": b"Yes.\n\n-----Original Message-----\nFrom: bob@example.net\nSubject: hello\n\nHello.\n",
+    "a quotation": b"> --- Below this line is a copy of the message.\n> Message-ID: <1@x>\n\n",
+}
+
+
+@pytest.mark.parametrize("body", QUOTED.values(), ids=QUOTED)
+def test_what_people_quote_is_not_a_returned_message(body: bytes, explain: Explain) -> None:
+    assert explain(b"From: alice@example.com\n\n" + body) == Done(78, b"no signature\n", "")
 
 
 def test_nothing_unprintable_is_printed(signed: bytes, explain: Explain) -> None:
