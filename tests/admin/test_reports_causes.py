@@ -13,6 +13,9 @@ import pytest
 from conftest import MAIN, Done
 from reporting import DAY, Flow, report
 
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.reports.concerns import shown
+
 TODAY = int(time.time()) // DAY * DAY
 BEGIN = TODAY - DAY
 OUR, OTHER = "192.0.2.1", "203.0.113.5"
@@ -211,9 +214,24 @@ def test_a_domain_that_an_entry_names_is_never_crowded_out(senders: str, tmp_pat
     names = [f"d{n}.example.com" for n in range(200)]
     flood = [flow(9, ours("pass", domain=name), domain=name) for name in names]
     (tmp_path / "r.xml").write_bytes(report([*flood, flow(1, ours("fail"))], begin=BEGIN))
-    assert said(senders, tmp_path / "r.xml") == [FAILED.format("s1", "example.com", "1 of 1", "fail")]
-    text = run(senders, tmp_path / "r.xml").stdout.decode()
-    assert "\nand 150 more domains that no entry of the senders file names\n" in text
+    more = "warning: and 150 more domains not shown: no entry of the senders file names them"
+    assert said(senders, tmp_path / "r.xml") == [FAILED.format("s1", "example.com", "1 of 1", "fail"), more]
+
+
+SHOWN = {
+    "few": (["error", "warning"], ["error", "warning"]),
+    "many": (
+        ["warning"] * 60 + ["error"] * 51,
+        ["error"] * 50 + ["warning"] * 50 + ["note"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("levels", "expected"), SHOWN.values(), ids=SHOWN)
+def test_how_many_findings_are_shown(levels: list[str], expected: list[str]) -> None:
+    found = shown([Finding("x", level=level) for level in levels])
+    assert [each.level for each in found] == expected
+    assert [each.what for each in found if each.level == "note"] == ["and 11 more"] * ("note" in expected)
 
 
 # Files that are not reports

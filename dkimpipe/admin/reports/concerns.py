@@ -23,7 +23,7 @@ _FEW = 10  # messages of a service; spam, too, is often signed with some other d
 _GLITCH = 0.05  # of the messages: fewer temporary errors are nothing to look into
 _SHOWN = 3  # receivers
 _MOST_RECEIVERS = 10  # of a selector that failed
-_MOST = 50  # findings
+_MOST = 50  # errors, and other findings
 _MANY_TIMES = 10
 
 
@@ -65,15 +65,26 @@ def about_strangers(strangers: Strangers) -> list[Concern]:
     return [Concern("strangers", count, max(strangers.numbers), Finding(what, level="warning"))]
 
 
+def about_more(count: int, latest: int) -> list[Concern]:
+    """Return that there are reports on so many more domains, up to the latest; nothing if there are none."""
+    if not count:
+        return []
+    what = f"and {number(count, 'more domain')} not shown: no entry of the senders file names them"
+    return [Concern("more domains", count, latest, Finding(what, level="warning"))]
+
+
 def by_level(found: Iterable[Concern]) -> list[Concern]:
     """Return the same with the errors first."""
     return sorted(found, key=lambda each: each.finding.level != "error")
 
 
 def shown(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings, or the first ones and how many more there are."""
-    more = len(findings) - _MOST
-    return [*findings[:_MOST], *([Finding(f"and {more:,} more", level=NOTE)] if more > 0 else [])]
+    """Return the first errors and the first of the others, and how many more there are."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    others = [finding for finding in findings if finding.level != "error"]
+    first = [*errors[:_MOST], *others[:_MOST]]
+    more = len(findings) - len(first)
+    return [*first, *([Finding(f"and {more:,} more", level=NOTE)] if more else [])]
 
 
 def unsaid(found: Iterable[Concern], after: int, said: Mapping[str, int]) -> list[Concern]:

@@ -24,7 +24,7 @@ class Overview(NamedTuple):
 
     ``begin``     of the period, ``end`` of the latest report, seconds since 1970; 0 if there are no reports
     ``latest``    the number of the last report
-    ``domains``   by domain of From, and how many ``more`` of ours are not among them
+    ``domains``   by domain of From
     ``concerns``  what calls for action
     ``faults``    what came and was not a report
     """
@@ -36,7 +36,6 @@ class Overview(NamedTuple):
     tls: Sequence[TlsCount]
     concerns: Sequence[Concern]
     faults: Sequence[Fault]
-    more: int = 0
 
     @property
     def findings(self) -> list[Finding]:
@@ -58,9 +57,6 @@ class Overview(NamedTuple):
             yield f"{name}: {number(domain.total.messages, 'message')}, {valid} with a valid signature of it"
             yield from _selectors(domain)
             yield from _weeks(domain)
-        if self.more:
-            yield ""
-            yield more_domains(self.more)
         for count in self.tls:
             yield ""
             sessions = f"{number(count.successful + count.failed, 'session')}, {count.failed:,} failed"
@@ -85,17 +81,11 @@ class Overview(NamedTuple):
             "begin": self.begin,
             "end": self.end,
             "domains": {name: _domain(domain) for name, domain in self.domains.items()},
-            "more_domains": self.more,
             "tls": [count._asdict() for count in self.tls],
             "concerns": [finding.as_dict() for finding in self.findings],
             "unreadable": [fault._asdict() for fault in self.faults],
         }
         return json.dumps(found, indent=2)
-
-
-def more_domains(count: int) -> str:
-    """Return a line on domains that are not shown."""
-    return f"and {number(count, 'more domain')} that no entry of the senders file names"
 
 
 def day(seconds: int) -> str:

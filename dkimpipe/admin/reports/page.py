@@ -8,7 +8,7 @@ from html import escape
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.reports.analysis import DomainReport
 from dkimpipe.admin.reports.concerns import number, shown
-from dkimpipe.admin.reports.overview import Overview, day, more_domains, percent
+from dkimpipe.admin.reports.overview import Overview, day, percent
 from dkimpipe.errors import one_line
 
 _WIDTH, _HEIGHT, _GAP = 640, 120, 4  # of a chart, in its own units
@@ -70,8 +70,6 @@ def _body(overview: Overview) -> Iterator[str]:
     for name, domain in overview.domains.items():
         yield f"<h2>{_text(name)}</h2>"
         yield from _domain(domain)
-    if overview.more:
-        yield f"<p>{more_domains(overview.more)}</p>"
     if overview.tls:
         rows = [(each.domain, each.type, f"{each.successful:,}", f"{each.failed:,}") for each in overview.tls]
         yield "<h2>TLS</h2>"

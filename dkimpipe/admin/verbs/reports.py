@@ -14,7 +14,7 @@ from dkimpipe.admin import atomic
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding, print_findings
 from dkimpipe.admin.reports import documents, store
 from dkimpipe.admin.reports.analysis import Strangers, analyse, choose
-from dkimpipe.admin.reports.concerns import about_strangers, by_level, concerns, shown, unsaid
+from dkimpipe.admin.reports.concerns import about_more, about_strangers, by_level, concerns, shown, unsaid
 from dkimpipe.admin.reports.documents import Document, Fault
 from dkimpipe.admin.reports.overview import Overview
 from dkimpipe.admin.reports.own import own_addresses
@@ -126,9 +126,10 @@ def _overview(options: argparse.Namespace, base: Store, begin: int, now: int) ->
     tls = TlsTotals()
     for result in base.tls_results(which):
         tls.add(result, signed, strangers)
-    found = by_level([*concerns(domains, own, now), *tls.concerns(now), *about_strangers(strangers)])
+    about_others = [*about_strangers(strangers), *about_more(chosen.more, which.upto)]
+    found = by_level([*about_others, *concerns(domains, own, now), *tls.concerns(now)])
     first, end = base.period(which)
-    return Overview(first or begin, end, which.upto, domains, tls.counts(), found, [], chosen.more)
+    return Overview(first or begin, end, which.upto, domains, tls.counts(), found, [])
 
 
 def _signed(options: argparse.Namespace) -> Signed:
