@@ -265,6 +265,22 @@ def test_the_group_can_read_but_not_write(tmp_path: Path) -> None:
     assert done == Done(78, b"", f"dkimpipe: {path}: Permission denied\n")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_cron_as_root_follows_no_link_of_the_owner(tmp_path: Path) -> None:
+    for place in (*tmp_path.parents, tmp_path):
+        if place.owner() == "root" and str(place) not in ("/", "/tmp"):
+            place.chmod(0o755)
+    target, theirs = tmp_path / "reports.db", tmp_path / "theirs"
+    reports("--store", "--database", target, octets=one())
+    theirs.mkdir()
+    path = theirs / "reports.db"
+    path.symlink_to(target)
+    os.chown(theirs, 65534, 65534)
+    before = target.read_bytes()
+    assert reports("--cron", "--database", path) == Done(78, b"", f"dkimpipe: {path}: Permission denied\n")
+    assert target.read_bytes() == before
+
+
 def test_a_mail_that_is_not_a_report_is_accepted_and_listed(tmp_path: Path) -> None:
     path = tmp_path / "reports.db"
     spam = b"From: eve@example.net\n\nBuy!\n"

@@ -60,22 +60,32 @@ def report(options: argparse.Namespace, now: int) -> int:
     if options.store:
         return _store(options, now)
     begin = 0 if options.files and not options.since else now - (options.since or seconds(_SINCE))
+    signed = _signed(options)
     if options.files:
         with Store(store.IN_MEMORY) as base:
             faults = store.add_all(base, _documents(options.files), now)
-            status = _print(options, _overview(options, base, begin, now)._replace(faults=faults))
+            status = _print(options, _overview(options, signed, base, begin, now)._replace(faults=faults))
         return status or (ERRORS_FOUND if faults else 0)
-    with Store(options.database, "rw" if options.cron else "ro") as base:
-        return (_cron if options.cron else _show)(options, base, begin, now)
+    if options.cron:
+        _become_owner(options.database.absolute().parent)
+        with Store(options.database, "rw") as base:
+            return _cron(_overview(options, signed, base, begin, now), base, now)
+    with Store(options.database, "ro") as base:
+        faults = base.unreadable(begin)
+        return _print(options, _overview(options, signed, base, begin, now)._replace(faults=faults))
 
 
-def _show(options: argparse.Namespace, base: Store, begin: int, now: int) -> int:
-    return _print(options, _overview(options, base, begin, now)._replace(faults=base.unreadable(begin)))
+def _become_owner(directory: Path) -> None:
+    """Go on as the owner of a directory: root would follow the links that its owner can put there."""
+    if os.geteuid() == 0 and directory.is_dir() and directory.stat().st_uid != 0:
+        status = directory.stat()
+        os.setgroups([status.st_gid])
+        os.setgid(status.st_gid)
+        os.setuid(status.st_uid)
 
 
-def _cron(options: argparse.Namespace, base: Store, begin: int, now: int) -> int:
+def _cron(overview: Overview, base: Store, now: int) -> int:
     """Print what is new, and remember it, unless that fails: then the next run prints it."""
-    overview = _overview(options, base, begin, now)
     found = unsaid(overview.concerns, base.last_cron(), base.said(now - _AGAIN))
     findings = [each.finding for each in found]
     if findings:
@@ -115,10 +125,9 @@ def _documents(files: Iterable[Path]) -> Iterator[Document | Fault]:
             yield from documents.from_path(path)
 
 
-def _overview(options: argparse.Namespace, base: Store, begin: int, now: int) -> Overview:
+def _overview(options: argparse.Namespace, signed: Signed, base: Store, begin: int, now: int) -> Overview:
     """Return what the reports say about the time since then."""
     own = own_addresses(options.own)
-    signed = _signed(options)
     which = Which(0, base.latest(), begin)
     strangers = Strangers()
     chosen = choose(base.authors(which), signed)
