@@ -8,14 +8,16 @@ they cannot be distinguished from the client's, so those are ignored.
 Policy servers write the client's sender address into these fields as they get it from smtpd(8): without
 quotes, whatever its local part contains. policyd-spf (spf-engine 3.1) has it in the comment at the end of an
 Authentication-Results field, and as a value in a Received-SPF field. So a comment may end early, and what
-follows it may be the client's.
+follows it may be the client's: a field with comments, and any result of SPF, is read as in module
+``spfrecord``.
 """
 
 from __future__ import annotations
 
 import re
 
-from dkimpipe.address import to_a_labels
+from dkimpipe.address import as_a_labels
+from dkimpipe.verify import spfrecord
 from dkimpipe.verify.authres import NAME, ResInfo
 from dkimpipe.verify.structured import parts
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
     from dkimpipe.message import Field, Message
 
-COMMENT = b"\0"  # stands for a comment in what is parsed here
 _MAX_RESULTS, _MAX_PROPERTIES = 20, 20
+_HEAD = re.compile(rb'\s*"?([^\s"();\\]+)"?\s*(?:\([^();"\\]*\))?\s*[0-9]*\s*')
 # RFC 8601 section 2.2: a method, perhaps with its version, its result, and then names and values.
 _RESULT = re.compile(rb"\s*([A-Za-z][\w-]*)(?:\s*/\s*[0-9]+)?\s*=\s*([A-Za-z]+)(?!\S)")
 _PAIR = re.compile(rb'\s+([A-Za-z][\w.-]*)\s*=\s*((?:"[^"\\]*(?:\\.[^"\\]*)*"|[^"\s])+)', re.DOTALL)
@@ -44,36 +46,32 @@ def results(message: Message, authserv_id: str) -> Iterator[ResInfo]:
     for field in fields_of_our_host(message):
         if field.name != NAME:
             continue
-        try:
-            name, *items = parts(field.value, comment=COMMENT)
-            name = name.replace(COMMENT, b" ").split()[0].strip(b'"')
-            if to_a_labels(name).rstrip(b".") == authserv_id.encode():
-                yield from _unambiguous(_without_comments([item for item in items if item.strip()]))
-        except (ValueError, IndexError):  # not to be parsed, or without a name
-            continue
+        head, _, text = field.value.partition(b";")
+        name = _HEAD.fullmatch(head)
+        if name and as_a_labels(name[1]).rstrip(b".") == authserv_id.encode():
+            yield from _results(text)
 
 
-def _without_comments(items: list[bytes]) -> list[bytes]:
-    """Return the results of a field, none if a comment is where the client may have ended one early.
-
-    With comments, a field may have one result, with one comment behind pass or fail, and one at the end.
-    """
-    if not any(COMMENT in item for item in items):
-        return items
-    pieces = items[0].split(COMMENT)
-    if not pieces[-1].strip():
-        pieces.pop()
-    one = len(pieces) == 1 or (len(pieces) == 2 and len(pieces[0].split()) == 1)
-    return [b" ".join(pieces)] if one and len(items) == 1 else []
+def _results(text: bytes) -> Iterator[ResInfo]:
+    """Yield the results in the text behind an authserv-id."""
+    if found := spfrecord.result(text):
+        method, word, name, value = found
+        yield ResInfo(method, word, ((name, value),))
+    elif not any(octet in text for octet in b"()\\"):
+        yield from _without_comments(text)
 
 
-def _unambiguous(items: Sequence[bytes]) -> Iterator[ResInfo]:
-    """Yield the results of a field, but none of SPF if there are several, or something is not a result."""
-    found = [parsed(item) for item in items if item.strip() != b"none"]
-    doubtful = None in found or sum(each.method == "spf" for each in found if each) > 1
-    for each in found:
-        if each and not (doubtful and each.method == "spf"):
-            yield each
+def _without_comments(text: bytes) -> Iterator[ResInfo]:
+    """Yield the results in text without comments, but no pass of SPF, and none beside a result of SPF."""
+    try:
+        items = [item.strip() for item in parts(text)]
+    except ValueError:  # an unterminated quoted string
+        return
+    found = [parsed(item) for item in items if item not in (b"", b"none")]
+    of_spf = [each for each in found if each and each.method == "spf"]
+    if of_spf and (len(found) > 1 or of_spf[0].result == "pass"):
+        return
+    yield from filter(None, found)
 
 
 def carried_over(message: Message, authserv_id: str, judged: Collection[str]) -> list[ResInfo]:

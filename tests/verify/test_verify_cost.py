@@ -96,12 +96,12 @@ MODULES: dict[str, tuple[str, list[str], str]] = {
     "DMARC": (
         "unsigned",
         ["--reject_fail", "--dmarc"],
-        f"{POLICY} .verify.dmarc .verify.ownresults .verify.spf",
+        f"{POLICY} .verify.dmarc .verify.ownresults .verify.spf .verify.spfrecord",
     ),
     "the result of DMARC": (
         "unsigned",
         ["--dmarc"],
-        f"{POLICY} .verify.dmarc .verify.ownresults .verify.spf",
+        f"{POLICY} .verify.dmarc .verify.ownresults .verify.spf .verify.spfrecord",
     ),
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import random
+import re
 import shutil
 import sys
 
@@ -11,6 +13,7 @@ import pytest
 from policies import DMARC, FROM, RECEIVED, REJECT, dmarc, verdict
 
 from dkimpipe.message import Message
+from dkimpipe.verify import ownresults, spf
 from postfix import Postfix, Sink, shared_directory
 
 PASSED = {
@@ -23,10 +26,13 @@ PASSED = {
     "no spaces around a comment": b"Received-SPF: pass(authorized)envelope-from=a@mail.example.com",
     "of a host below": b"Received-SPF: pass envelope-from=a@bounce.mail.example.com",
     "of the parent": b"Received-SPF: pass envelope-from=a@example.com",
-    "a quoted local part": b'Received-SPF: pass envelope-from="\\"a; b\\"@mail.example.com"',
-    "U-labels elsewhere": 'Received-SPF: pass envelope-from=a@mail.example.com; x="\u00fc"'.encode(),
-    "no sender, HELO": b'Received-SPF: pass identity=helo; envelope-from="<>"; helo=mail.example.com',
-    "HELO, null sender": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com; envelope-from=<>",
+    "a sender by SRS": b"Received-SPF: Pass (mailfrom) identity=mailfrom; client-ip=2001:db8::1; "
+    b"helo=[192.0.2.1]; envelope-from=SRS0=a/b=c=example.org=o'neil+x@mail.example.com; receiver=",
+    "U-labels in the local part": "Received-SPF: pass envelope-from=\u00fc@mail.example.com".encode(),
+    "HELO, null sender": b"Received-SPF: Pass (helo) identity=helo; client-ip=192.0.2.1; "
+    b"helo=mail.example.com; envelope-from=<>; receiver=b@example.net",
+    "HELO, by Mail::SPF": b"Received-SPF: pass (mail.example.com: Sender is authorized (a)) "
+    b"receiver=mx.example.net; identity=helo; helo=mail.example.com; client-ip=192.0.2.1",
     "HELO, no sender recorded": b"Received-SPF: Pass (helo) identity=helo; helo=mail.example.com",
     "by postfix-policyd-spf-perl": b"Received-SPF: pass (mail.example.com: 192.0.2.1 is authorized to use "
     b"'a@mail.example.com' in 'mfrom' identity (mechanism 'ip4:192.0.2.1' matched)) receiver=mx.example.net; "
@@ -35,11 +41,13 @@ PASSED = {
     b"authorized) smtp.helo=mail.example.com (client-ip=192.0.2.1; helo=mail.example.com; envelope-from=<>; "
     b"receiver=b@example.net)",
     "results field": b"Authentication-Results: mx.example.net; spf=pass (authorized) "
-    b"smtp.mailfrom=mail.example.com (client-ip=192.0.2.1; envelope-from=a@x.example)",
+    b"smtp.mailfrom=mail.example.com (client-ip=192.0.2.1; helo=x.example; envelope-from=a@mail.example.com; "
+    b"receiver=b@example.net)",
+    "results field, one key in the comment": b"Authentication-Results: mx.example.net; spf=pass "
+    b"smtp.mailfrom=mail.example.com (client-ip=192.0.2.1)",
     "results field, address": b"Authentication-Results: mx.example.net;\n"
     b" spf=pass smtp.mailfrom=a@example.com",
-    "results field, HELO": b"Authentication-Results: MX.example.net 1; x=y; "
-    b"spf=pass smtp.helo=mail.example.com",
+    "results field, HELO": b"Authentication-Results: MX.example.net 1; spf=pass smtp.helo=mail.example.com",
     "results field, quoted name, comment behind it": b'Authentication-Results: "mx.example.net"(us) 1; '
     b"spf=pass smtp.mailfrom=example.com",
     "above other fields": b"Received-SPF: pass envelope-from=a@example.com\nX-Spam: no",
@@ -81,6 +89,22 @@ LOCAL_PARTS = (
     ("x); spf=pass smtp.mailfrom=mail.example.com (", b"b@example.net"),
     ("x); spf=pass smtp.helo=mail.example.com (", b"b@example.net"),
     ("x); spf=pass smtp.helo=mail.example.com; x=y (", b"b@example.net"),
+    ("x@mail.example.com reason=a.", b"b@example.net"),
+    ("x@mail.example.com reason=", b"b@example.net"),
+    ('x@mail.example.com reason="', b'b+"@example.net'),
+    ('x@mail.example.com" (', b"b@example.net"),
+    ('x@mail.example.com\\" (', b"b@example.net"),
+    ("a@mail.example.com; receiver=b", b"b@example.net"),
+    ("a@mail.example.com; client-ip=192.0.2.1; receiver=b", b"b@example.net"),
+    ("a@mail.example.com\t", b"b@example.net"),
+    ("a@mail.example.com", b"b@example.net"),
+    ("<a@mail.example.com>", b"b@example.net"),
+    ("a@mail.example.com,", b"b@example.net"),
+    ("a@mail.example.com:", b"b@example.net"),
+    # Domains with such characters in a label; whether a server resolves them is its own affair.
+    ("a@mail.example.com; receiver=x.", b"b@example.net"),
+    ("a@mail.example.com (x=", b"b@example.net"),
+    ("a@mail.example.com reason=x.", b"b@example.net"),
 )
 
 # Fields above our Received, where our host quotes the client, that are not an aligned pass.
@@ -110,6 +134,49 @@ NOT_PASSED = {
         b"envelope-from=%b@none.example; receiver=%b)" % (local.encode(), receiver)
         for local, receiver in LOCAL_PARTS
     },
+    **{
+        f"Mail::SPF, local part {local}": b"Received-SPF: pass (evil.example: 192.0.2.1 is authorized to use "
+        b"'%b@b.evil.example' in 'mfrom' identity (mechanism 'ip4:192.0.2.1' matched)) receiver=mx; "
+        b'identity=mailfrom; envelope-from="%b@b.evil.example"; helo="%b"; client-ip=192.0.2.1'
+        % (local.encode(), re.sub(rb'(["\\])', rb"\\\1", local.encode()), local.encode())
+        for local, _ in LOCAL_PARTS
+    },
+    **{
+        f"policyd-spf, HELO {local}": b"Received-SPF: Pass (helo) identity=helo; client-ip=192.0.2.1; "
+        b"helo=%b.evil.example; envelope-from=<>; receiver=<UNKNOWN> " % local.encode()
+        for local, _ in LOCAL_PARTS
+    },
+    **{
+        f"policyd-spf, a domain {local}": b"Received-SPF: Pass (mailfrom) identity=mailfrom; "
+        b"client-ip=192.0.2.1; helo=mail.example.com; envelope-from=%b.evil.example; receiver=<UNKNOWN> "
+        % local.encode()
+        for local, _ in LOCAL_PARTS
+    },
+    **{
+        f"results field without comments, {method}, local part {local}": b"Authentication-Results: "
+        b"mx.example.net; %b smtp.mailfrom=%b@b.evil.example" % (method.encode(), local.encode())
+        for local, _ in LOCAL_PARTS
+        for method in ("spf=pass", "spf=none", "iprev=pass")
+    },
+    "a quoted local part": b'Received-SPF: pass envelope-from="\\"a; b\\"@mail.example.com"',
+    "a key of no known server": b"Received-SPF: pass envelope-from=a@mail.example.com; x=y",
+    "keys in another order": b"Received-SPF: pass envelope-from=a@mail.example.com; identity=mailfrom",
+    "a key in capitals": b"Received-SPF: pass Envelope-From=a@mail.example.com",
+    "a key twice": b"Received-SPF: pass envelope-from=a@mail.example.com; envelope-from=a@mail.example.com",
+    "U-labels in the domain": "Received-SPF: pass envelope-from=a@m\u0430il.example.com".encode(),
+    "a full-width at sign": "Received-SPF: pass envelope-from=a@evil.example\uff20mail.example.com".encode(),
+    "results field, another sender in the comment": b"Authentication-Results: mx.example.net; spf=pass "
+    b"(authorized) smtp.mailfrom=mail.example.com (client-ip=192.0.2.1; helo=x.example; "
+    b"envelope-from=a@x.example; receiver=b@example.net)",
+    "results field, HELO beside a sender": b"Authentication-Results: mx.example.net; spf=pass "
+    b"(authorized) smtp.helo=mail.example.com (client-ip=192.0.2.1; helo=mail.example.com; "
+    b"envelope-from=a@x.example; receiver=b@example.net)",
+    "results field, other keys in the comment": b"Authentication-Results: mx.example.net; spf=pass "
+    b"smtp.mailfrom=mail.example.com (client-ip=192.0.2.1; envelope-from=a@mail.example.com)",
+    "results field, a reason": b"Authentication-Results: mx.example.net; spf=pass reason=x "
+    b"smtp.mailfrom=mail.example.com",
+    "results field, another result": b"Authentication-Results: mx.example.net; iprev=pass; spf=pass "
+    b"smtp.mailfrom=mail.example.com",
     "results field, null sender and HELO": b"Authentication-Results: mx.example.net; spf=pass "
     b"smtp.mailfrom=<> smtp.helo=mail.example.com",
     "an address without quotes": b"Received-SPF: pass envelope-from=a@mail.example.com x@evil.example",
@@ -182,6 +249,112 @@ def test_nothing_that_a_client_sends_is_trusted(field: bytes) -> None:
         field + b"\n" + FROM,  # nothing tells where the client's fields begin
     ):
         assert verdict(dmarc(REJECT), header) == DMARC
+
+
+# Policy servers, each as it writes a sender and a HELO name; postfix-policyd-spf-perl quotes and escapes.
+
+
+def escaped(text: str) -> str:
+    """Return a value as Mail::SPF writes it."""
+    plain = re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+", text)
+    return text if plain else '"' + re.sub(r'(["\\\\])', r"\\\1", text) + '"'
+
+
+CLIENT = "client-ip=192.0.2.1; helo={helo}; envelope-from={sender}; receiver={to}"
+SERVERS = {
+    "policyd-spf": "Received-SPF: Pass (mailfrom) identity=mailfrom; " + CLIENT + " ",
+    "policyd-spf, HELO": "Received-SPF: Pass (helo) identity=helo; " + CLIENT + " ",
+    "policyd-spf, results": "Authentication-Results: mx.example.net; spf=pass (sender SPF authorized) "
+    f"smtp.mailfrom={{domain}} ({CLIENT})",
+    "policyd-spf, results, none": "Authentication-Results: mx.example.net; spf=none (no SPF record) "
+    f"smtp.mailfrom={{domain}} ({CLIENT})",
+    "policyd-spf, results, HELO": "Authentication-Results: mx.example.net; spf=pass (sender SPF authorized) "
+    f"smtp.helo={{helo}} ({CLIENT})",
+    "policyd-spf, results, skipped": "Authentication-Results: mx.example.net; none (SPF skipped for "
+    f"whitelisted relay - {CLIENT})",
+    "postfix-policyd-spf-perl": "Received-SPF: pass (b.evil.example: 192.0.2.1 is authorized to use "
+    "'{sender}' in 'mfrom' identity (mechanism 'ip4:192.0.2.1' matched)) receiver=mx.example.net; "
+    "identity=mailfrom; envelope-from={escaped}; helo={escaped_helo}; client-ip=192.0.2.1",
+    "pyspf": "Received-SPF: Pass (mx.example.net: domain of {sender} designates 192.0.2.1 as permitted "
+    'sender) client-ip=192.0.2.1; envelope-from="{sender}"; helo={helo}; receiver=mx.example.net; '
+    'mechanism="ip4:192.0.2.1"; identity=mailfrom',
+    "OpenDMARC, OpenDKIM": "Authentication-Results: mx.example.net; spf=pass smtp.mailfrom={sender}",
+    "a milter": "Authentication-Results: mx.example.net; spf=pass (mx.example.net: domain of {sender} "
+    "designates 192.0.2.1 as permitted sender) smtp.mailfrom={sender} smtp.helo={helo}",
+    "least": "Received-SPF: pass envelope-from={sender}",
+}
+PIECES = [
+    *"()\"\\;= <>@,.x\t'",
+    *(
+        "mail.example.com",
+        "a@mail.example.com",
+        "smtp.mailfrom=a@mail.example.com",
+        "spf=pass",
+        "; ",
+        " (",
+        ") ",
+    ),
+    *("smtp.mailfrom=mail.example.com", "smtp.helo=mail.example.com", "envelope-from=a@mail.example.com"),
+    *(
+        "; envelope-from=",
+        "helo=mail.example.com",
+        "identity=mailfrom",
+        "identity=helo",
+        "client-ip=192.0.2.1",
+    ),
+    *(
+        "envelope-from=<>",
+        "<>",
+        "receiver=",
+        "; receiver=x",
+        "reason=",
+        'reason="',
+        "mx.example.net; ",
+        "pass",
+    ),
+]
+
+
+def hostile(chosen: random.Random, most: int) -> str:
+    """Return text that a client could send in an address or as its name."""
+    return "".join(chosen.choices(PIECES, k=chosen.randint(0, most)))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_no_sender_can_bend_what_a_server_records(server: str) -> None:
+    chosen = random.Random(server)
+    counts = {"b.evil.example": 0, "others": 0}
+    for _ in range(int(os.environ.get("DKIMPIPE_SPF_CASES", "1500"))):
+        local = chosen.choice((hostile(chosen, 8), "x"))
+        domain = chosen.choice(("b.evil.example", f"{hostile(chosen, 4)}.b.evil.example"))
+        helo = chosen.choice(("b.evil.example", f"{hostile(chosen, 5)}.b.evil.example"))
+        sender = chosen.choice((f"{local}@{domain}", "<>" if "HELO" in server else f"{local}@b.evil.example"))
+        to = chosen.choice(("<UNKNOWN>", "b@example.net", f"b+{hostile(chosen, 5)}@example.net"))
+        field = SERVERS[server].format(
+            sender=sender,
+            domain=sender.partition("@")[2],
+            helo=helo,
+            to=to,
+            escaped=escaped(sender),
+            escaped_helo=escaped(helo),
+        )
+        message = Message(io.BytesIO(f"{field}\n".encode() + RECEIVED + FROM + b"\nHello\n").read)
+        for passed in spf.passed(message, "mx.example.net"):
+            assert f".{passed.decode()}".endswith(".b.evil.example"), field
+            counts["b.evil.example"] += 1
+        for each in ownresults.carried_over(message, "mx.example.net", ()):
+            words = [each.reason, *(value for _, value in each.properties)]
+            assert each.result != "pass" or all(word.endswith("b.evil.example") for word in words if word), (
+                field
+            )
+            counts["others"] += 1
+    believes = server not in (
+        "policyd-spf, results, none",
+        "policyd-spf, results, skipped",
+        "pyspf",
+        "a milter",
+    )
+    assert (counts["b.evil.example"] > 0) == believes, counts
 
 
 def test_strict_alignment_of_spf() -> None:
