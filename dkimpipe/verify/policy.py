@@ -8,9 +8,11 @@ by ADSP ``dkim=discardable`` of the author domain (RFC 5617; the record shows th
 
 The authors are all mailboxes of all From fields, and the policy of each author domain applies: a second
 author does not circumvent the first one's policy, nor do slow servers: each domain has a share of the time.
-At most four author domains are queried. With more, DMARC cannot be evaluated, and where it is applied, the
-message is rejected (RFC 9989 section 11.5). Without From there is no policy. The sending domain is that of
-the first Sender, by default the author domains.
+Authors are found as lenient readers find them: between semicolons, behind another address, and in a domain
+without the characters that are not shown. At most four author domains are queried. With more, or with an
+address that nobody can read, DMARC cannot be evaluated, and where it is applied, the message is rejected (RFC
+9989 section 11.5). Without an address in From there is no policy. The sending domain is that of the first
+Sender, by default the author domains.
 
 In doubt a message is not rejected: if DNS failed for a signature that could have been valid, in test mode
 (``t=y``), or with several policies at one name.
@@ -18,7 +20,13 @@ In doubt a message is not rejected: if DNS failed for a signature that could hav
 
 from __future__ import annotations
 
-from dkimpipe.address import as_a_labels, first_mailbox, is_at_or_below, is_domain
+from dkimpipe.address import (
+    as_a_labels,
+    first_mailbox,
+    holds_one_address,
+    is_at_or_below,
+    is_domain,
+)
 from dkimpipe.errors import NotSigned, RejectedError, UnverifiedError
 from dkimpipe.verify import policyrecord
 from dkimpipe.verify.authres import ResInfo
@@ -40,7 +48,14 @@ if TYPE_CHECKING:
     Policy = tuple[Any, ...]
 
 _MAX_AUTHORS = 4  # domains whose policies are queried
-_AFTER_AT = rb"@[ \t]*([^\s<>()\[\],;:\\\"@]{1,255})"
+_AFTER_AT = rb"@[ \t]*([^\s<>()\[\],;:\\\"@]{0,255})"
+_IN_LITERAL = b"[]ipv0123456789abcdef:."  # RFC 5321 section 4.1.3, in lower case
+_UNREADABLE = b""  # among domains: an address without one
+# Unicode's Default_Ignorable_Code_Point: mail programs show a domain without these, and IDNA drops most.
+_NOT_SHOWN = (
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 def apply(
@@ -56,8 +71,11 @@ def apply(
             raise UnverifiedError(each.reason)
     authors = _domains(message, b"from")
     evaluated: dict[bytes, Evaluation] = {}
-    if settings.yes("dmarc") and len(authors) > _MAX_AUTHORS:
-        return [_too_many(authors, settings)]
+    if settings.yes("dmarc") and (obstacle := _obstacle(authors)):
+        if settings.yes("reject_fail"):
+            raise RejectedError(obstacle)
+        return [ResInfo("dmarc", "permerror", (), obstacle)]
+    authors = [domain for domain in authors if domain]
     domains = _policies(message, authors[:_MAX_AUTHORS], results, settings, evaluated)
     for number, policies in enumerate(domains):
         resolver.share(len(domains) - number)
@@ -79,7 +97,9 @@ def _policies(
 ) -> list[list[Policy]]:
     """Return the policies of each domain; that of DMARC adds its evaluation."""
     rejects = settings.yes("reject_fail")
-    senders = (_domains(message, b"sender")[:1] or authors) if rejects else ()
+    senders = (
+        ([domain for domain in _domains(message, b"sender") if domain][:1] or authors) if rejects else ()
+    )
     dkim, domainkeys = (_signers(results, method) for method in ("dkim", "domainkeys"))
     domains: dict[bytes, list[Policy]] = {domain: [] for domain in (*senders, *authors)}
     for domain in senders:
@@ -117,11 +137,13 @@ def _identifiers(
     return Identifiers(passed, list(spf.passed(message, settings.authserv_id)), uncertain, vouching)
 
 
-def _too_many(authors: Sequence[bytes], settings: VerifySettings) -> ResInfo:
-    reason = f"From has {len(authors)} author domains, and DMARC is evaluated for at most {_MAX_AUTHORS}"
-    if settings.yes("reject_fail"):
-        raise RejectedError(reason)
-    return ResInfo("dmarc", "permerror", (), reason)
+def _obstacle(authors: Sequence[bytes]) -> str:
+    """Return why DMARC cannot be evaluated for these author domains; empty if it can."""
+    if _UNREADABLE in authors:
+        return "From has an address without a valid domain"
+    if len(authors) > _MAX_AUTHORS:
+        return f"From has {len(authors)} author domains, and DMARC is evaluated for at most {_MAX_AUTHORS}"
+    return ""
 
 
 def _worst(evaluated: dict[bytes, Evaluation]) -> ResInfo:
@@ -139,14 +161,47 @@ def _domains(message: Message, name: bytes) -> list[bytes]:
     """Return the domains of all addresses in the fields of this name, each once."""
     domains: list[bytes] = []
     for field in message.by_name.get(name, []):
-        try:
-            found = [_domain(mailbox) for mailbox in parts(field.value, b",") if b"@" in mailbox]
-        except ValueError:  # an unterminated comment or quoted string
-            found = [b""]
-        if b"" in found:
-            found += _in_any_reading(field.value)
-        domains += filter(None, found)
+        for value in dict.fromkeys((field.value, _as_shown(field.value))):
+            domains += _in_value(value)
     return list(dict.fromkeys(domains))
+
+
+def _as_shown(value: bytes) -> bytes:
+    """Return a value without the characters that are not shown."""
+    if value.isascii():
+        return value
+    import re
+
+    text = value.decode("utf-8", "surrogateescape")
+    return re.sub(_NOT_SHOWN, "", text).encode("utf-8", "surrogateescape")
+
+
+def _in_value(value: bytes) -> list[bytes]:
+    """Return the domains of the addresses in a list; if it has an error, of all that looks like one, too."""
+    domains = []
+    has_error = False
+    try:
+        for mailbox in [mailbox for each in parts(value, b",") for mailbox in parts(each)]:
+            if b"@" in mailbox:
+                found = _of_mailbox(mailbox)
+                has_error = has_error or found is None
+                domains += found or []
+    except ValueError:  # an unterminated comment or quoted string
+        has_error = True
+    return domains + _in_any_reading(value) if has_error else domains
+
+
+def _of_mailbox(mailbox: bytes) -> list[bytes] | None:
+    """Return the domain of an address, none for an IP address; None for an invalid one, or several."""
+    try:
+        domain = first_mailbox(mailbox).domain
+    except NotSigned:
+        return None
+    if b"@" in mailbox.partition(b">")[2] and not holds_one_address(mailbox):
+        return None
+    if is_domain(domain):
+        return [domain]
+    return None if domain.translate(None, _IN_LITERAL) else []
 
 
 def _in_any_reading(value: bytes) -> list[bytes]:
@@ -155,16 +210,9 @@ def _in_any_reading(value: bytes) -> list[bytes]:
 
     without_comments = re.sub(rb"\([^()]*\)", b"", value)
     words = [word for text in (value, without_comments) for word in re.findall(_AFTER_AT, text)]
-    return [domain for domain in map(as_a_labels, dict.fromkeys(words)) if is_domain(domain)]
-
-
-def _domain(mailbox: bytes) -> bytes:
-    """Return the domain of an address, empty if it has none or is invalid."""
-    try:
-        domain = first_mailbox(mailbox).domain
-    except NotSigned:
-        return b""
-    return domain if is_domain(domain) else b""
+    found = [as_a_labels(word) for word in dict.fromkeys(words)]
+    found = [domain[:-1] if domain.endswith(b".") else domain for domain in found]
+    return [domain if is_domain(domain) else _UNREADABLE for domain in found]
 
 
 def _domainkeys(domain: bytes, signers: Sequence[bytes], resolver: Resolver) -> None:

@@ -554,6 +554,18 @@ RESULTS: dict[str, tuple[Records, bytes, tuple[str, ...], str]] = {
         (),
         "dmarc=fail header.from=two.example policy.dmarc=reject",
     ),
+    "two authors, one unreadable": (
+        dmarc(REJECT, at="one.example"),
+        b"From: a@one.example, a@two..example\n",
+        ("dkim pass one.example",),
+        'dmarc=permerror reason="From has an address without a valid domain"',
+    ),
+    "a soft hyphen in the author domain": (
+        dmarc(REJECT, at="one.example"),
+        "From: a@on\u00ade.example\n".encode(),
+        (),
+        "dmarc=fail header.from=one.example policy.dmarc=reject",
+    ),
     "too many authors": (
         dmarc(REJECT, at="five.example"),
         b"From: a@one.example, a@two.example, a@three.example, a@four.example, a@five.example\n",

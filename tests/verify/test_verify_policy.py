@@ -280,6 +280,27 @@ AUTHORS = {
     "text after the address": (b"From: b@one.example B\n", "one.example"),
     "comment without an end": (b"From: b@one.example (B\n", "one.example"),
     "two angles": (b"From: <<b@one.example>>\n", "one.example"),
+    "behind a semicolon": (b"From: a@none.example; b@one.example\n", "one.example"),
+    "behind a semicolon, in angles": (b"From: <a@none.example>; B <b@one.example>\n", "one.example"),
+    "between semicolons": (b"From: a@none.example;b@one.example;c@none.example\n", "one.example"),
+    "behind a semicolon, in a group": (b"From: us: a@none.example; b@one.example\n", "one.example"),
+    "in quotes": (b'From: "b@one.example"\n', "one.example"),
+    "semicolon in a name": (b'From: "One; a" <a@one.example>; b@two.example\n', "one.example"),
+    "behind another, no comma": (b"From: <a@none.example> <b@one.example>\n", "one.example"),
+    "behind another, no angles": (b"From: A <a@none.example> b@one.example\n", "one.example"),
+    **{
+        f"U+{code:04X} in the domain": (f"From: a@on{chr(code)}e.example\n".encode(), "one.example")
+        for code in (
+            *(0xAD, 0x34F, 0x61C, 0x115F, 0x180B, 0x180E, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x202E),
+            *(0x2060, 0x2064, 0x3164, 0xFE00, 0xFE0F, 0xFEFF, 0xFFA0, 0xE0001, 0xE0020, 0xE0100),
+        )
+    },
+    "U+00AD at the end": ("From: a@one.example\u00ad\n".encode(), "one.example"),
+    "U+00AD before the at sign, and behind": ("From: a\u00ad@\u00adone.example\n".encode(), "one.example"),
+    "U+00AD instead of a label": ("From: B <a@one.example.\u00ad>\n".encode(), "one.example"),
+    "U+200D that IDNA 2008 keeps": ("From: a@one.\u200dexample\n".encode(), "one.xn--example-g06c"),
+    "U+00AD in a field with an error": ("From: A\\B <b@on\u00ade.example\n".encode(), "one.example"),
+    "full-width letters": ("From: a@\uff4f\uff4e\uff45\uff0eexample\n".encode(), "one.example"),
     "U-labels in a field with an error": (
         "From: A\\B <b@b\u00fccher.example\n".encode(),
         "xn--bcher-kva.example",
@@ -304,7 +325,7 @@ NO_AUTHOR = {
     "empty From": b"From:\n",
     "no address": b"From: one.example\n",
     "address literal": b"From: a@[192.0.2.1]\n",
-    "no domain": b"From: a@one..example\n",
+    "IPv6 address literal": b"From: a@[IPv6:2001:db8::1]\n",
     "address in a comment": b"From: B (<b@one.example>)\n",
 }
 
@@ -315,6 +336,51 @@ def test_no_author_no_policy(header: bytes) -> None:
     read_command_line(["--hostname=mx.example.net", "--reject_fail", "--dmarc"], settings)
     policy.apply(Message(io.BytesIO(header + b"\n").read), [], zone, settings)
     assert zone.asked == []
+
+
+# Headers with an address whose domain nobody can read, though a mail program may show one.
+UNREADABLE = {
+    "empty label": b"From: a@one..example\n",
+    "dots at the end": b"From: <b@one.example..>\n",
+    "beside a good address": b"From: a@two.example, b@one.example..\n",
+    "beside a good address, semicolon": b"From: b@one..example; a@two.example\n",
+    "beside a good address in a comment without an end": b"From: b@one..example, (a@two.example\n",
+    "slash": b"From: b@one.example/x\n",
+    "NUL": b"From: b@one.\0example\n",
+    "DEL": b"From: B <b@\x7fone.example>\n",
+    "quotes within": b'From: b@"on"e.example\n',
+    "percent": b"From: b@one%2eexample\n",
+    "nothing": b"From: B <b@>\n",
+    "only what is not shown": "From: b@\u200b\n".encode(),
+    "invalid UTF-8": b"From: b@one\xff.example\n",
+    "a name in brackets": b"From: b@[one.example]\n",
+    "second field": b"From: a@two.example\nFrom: b@one..example\n",
+    "too long": b"From: b@" + 64 * b"o" + b".example\n",
+}
+
+
+@pytest.mark.parametrize("header", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_address_without_a_valid_domain_is_not_accepted_under_dmarc(header: bytes) -> None:
+    assert verdict({}, header) == "From has an address without a valid domain"
+    assert verdict({}, header, options="") == ""
+
+
+# Fields with an at sign more, which mail programs do not show as an author's.
+READABLE = {
+    "in a name in quotes": b'From: "b@one..example" <a@two.example>\n',
+    "in a name": b"From: b@one..example <a@two.example>\n",
+    "in a name, alone": b"From: B @ work <a@two.example>\n",
+    "in a comment": b"From: a@two.example (b@one..example)\n",
+    "in a name with an angle": b'From: "B > b@one..example" <a@two.example>\n',
+    "in a route": b"From: <@one.example:a@two.example>\n",
+    "in an encoded word": b"From: =?utf-8?q?b=40one=2e=2eexample?= <a@two.example>\n",
+}
+
+
+@pytest.mark.parametrize("header", READABLE.values(), ids=READABLE)
+def test_only_the_address_is_judged(header: bytes) -> None:
+    assert verdict({"_dmarc.one.example": [REJECT]}, header) == ""
+    assert "two.example" in verdict({"_dmarc.two.example": [REJECT]}, header)
 
 
 def test_domainkeys_is_for_the_sender_and_the_others_for_the_author() -> None:
