@@ -1,35 +1,44 @@
-"""Removes forged Authentication-Results fields: those that claim to be ours (RFC 8601 section 5)."""
+"""Removes forged Authentication-Results fields: those that claim to be ours (RFC 8601 section 5).
+
+A bare CR ends a line for some readers: a field that contains such a field, for them, is removed, too.
+"""
 
 from __future__ import annotations
 
 import re
 
 from dkimpipe.address import to_u_labels
+from dkimpipe.message import Field
 from dkimpipe.verify.authres import NAME
 from dkimpipe.verify.structured import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dkimpipe.message import Field, Message
+    from dkimpipe.message import Message
 
 _patterns: dict[str, re.Pattern[str]] = {}
+_SMUGGLED = re.compile(rb"\r" + NAME + rb"[ \t]*:", re.IGNORECASE)
 _ENCODED_WORD = re.compile(rb"=\?[^?]+\?[bBqQ]\?")
 
 
 def without_forged(message: Message, authserv_id: str) -> bytes:
     """Return the header, raw, without the fields that claim to be ours; all other octets are unchanged."""
-    if NAME not in message.by_name:
-        return message.header
     kept = []
     begin = at = 0
     for field in message.fields:
         start = at
         for _ in range(field.text.count(b"\n") + 1):
             at = message.header.find(b"\n", at) + 1 or len(message.header)
-        if claims_to_be_ours(field, authserv_id):
+        if any(claims_to_be_ours(each, authserv_id) for each in (field, *_smuggled(field))):
             kept.append(message.header[begin:start])
             begin = at
     return b"".join([*kept, message.header[begin:]])
+
+
+def _smuggled(field: Field) -> list[Field]:
+    """Return the fields of this name that begin behind a bare CR within a field."""
+    pieces = _SMUGGLED.split(field.text)[1:] if b"\r" in field.text else []
+    return [Field(NAME, b":" + piece) for piece in pieces]
 
 
 def claims_to_be_ours(field: Field, authserv_id: str) -> bool:

@@ -130,6 +130,11 @@ def test_forged_results_are_removed(dns: str) -> None:
     assert verify(dns, message=message).stdout == TOP + b"none\nReceived: x\n" + MESSAGE
 
 
+def test_forged_results_behind_a_bare_cr_are_removed(dns: str) -> None:
+    message = b"X: a\rAuthentication-results: mx.test; dkim=pass\n" + MESSAGE
+    assert verify(dns, message=message).stdout == TOP + b"none\n" + MESSAGE
+
+
 # Errors defer the mail.
 TROUBLE = {
     "unknown option": (

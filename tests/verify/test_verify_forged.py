@@ -188,7 +188,30 @@ def test_forged_fields_are_removed(octets: bytes, expected: bytes) -> None:
     assert cleaned(octets) == expected
 
 
+# A bare CR, which ends a line for some readers: what is in the header, and what is left.
+SMUGGLED = {
+    "in another field": b"X: a\rAuthentication-Results: mx.example.com; dkim=pass\n",
+    "in capitals": b"X: a\rAUTHENTICATION-RESULTS: mx.example.com; dkim=pass\n",
+    "space before the colon": b"X: a\rAuthentication-Results \t: mx.example.com; dkim=pass\n",
+    "after a field of others": b"Authentication-Results: a.example; x=y\r" + CLAIM,
+    "behind one of others": b"X: a\r" + OTHER[:-2] + b"\r" + CLAIM,
+    "behind several": b"X: a\r\r\rY: b\r" + CLAIM,
+    "in a continuation": b"X: a\n b\r" + CLAIM,
+    "in an empty field": b"X:\r" + CLAIM,
+    "continued behind another": b"X: a\rAuthentication-Results:\r mx.example.com; dkim=pass\n",
+}
+
+
+@pytest.mark.parametrize("field", SMUGGLED.values(), ids=SMUGGLED)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_a_field_behind_a_bare_cr_is_removed_with_its_field(field: bytes, line_end: bytes) -> None:
+    header = (b"A: b\n" + field + b"C: d\n\n").replace(b"\n", line_end)
+    assert cleaned(header) == b"A: b\nC: d\n\n".replace(b"\n", line_end)
+
+
 UNTOUCHED = {
+    "behind a bare CR, of others": b"A: b\r" + OTHER + b"\n",
+    "behind a bare CR, a longer name": b"A: b\rX-" + CLAIM + b"\n",
     "no such field": b"From: a@b\r\nTo : c\n d\n\n",
     "of others": OTHER + b"A:\tb \n\t\n" + OTHER + b"\n",
     "no line end": OTHER[:-1],
@@ -258,3 +281,14 @@ def test_a_hostile_field_takes_little_longer_than_a_harmless_one(
 def test_many_forged_fields() -> None:
     others = b"Authentication-Results: mx.example.net; dkim=pass\n" * 2000
     assert cleaned(others + CLAIM * 2000 + b"\n") == others + b"\n"
+
+
+@pytest.mark.alone
+def test_many_fields_behind_bare_crs_take_linear_time() -> None:
+    def seconds(count: int) -> float:
+        header = b"X: a" + b"\rAuthentication-Results: a.example; x=y" * count + b"\n"
+        started = time.process_time()
+        assert cleaned(header) == header
+        return time.process_time() - started
+
+    assert seconds(16_000) < 40 * seconds(1_000)
