@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dkimpipe.verify.resolver import Resolver
 
 _MAX_QUERIES = 8  # of one tree walk
-_POLICIES = (b"none", b"quarantine", b"reject")
+POLICIES = (b"none", b"quarantine", b"reject")
 _RESULTS = ("pass", "none", "permerror", "temperror", "fail")
 _DMARC = re.compile(rb"\s*v\s*=\s*DMARC1\s*(;|\Z)")
 _URI = re.compile(rb"\s*[A-Za-z][A-Za-z0-9+.-]*:[^\s,;!]")
@@ -73,7 +73,7 @@ class Evaluation:
     @property
     def severity(self) -> tuple[int, int]:
         """The order of the results for several author domains, of which the worst applies."""
-        return _RESULTS.index(self.result), _POLICIES.index(self.policy.encode() or b"none")
+        return _RESULTS.index(self.result), POLICIES.index(self.policy.encode() or b"none")
 
 
 def evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Evaluation:
@@ -85,7 +85,7 @@ def evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Eva
 
 
 def _evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Evaluation:
-    own = _texts(author, resolver)
+    own = records_of(author, resolver)
     alone = len(own) == 1 and not _organization_matters(author, identifiers, _tags(own[0]))
     found = {author: _tags(own[0])} if alone else dict(_walk(author, resolver))
     if not found:
@@ -96,7 +96,7 @@ def _evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Ev
     place = next((name for name in (author, organization) if name in found), list(found)[-1])
     tags = found[place]
     policy = _policy(tags, place, author, resolver)
-    if policy.encode() not in _POLICIES:
+    if policy.encode() not in POLICIES:
         return Evaluation("permerror" if policy else "none", reason=policy)
     alignment = _Alignment(author, organization, tags, resolver)
     if alignment.of_any(identifiers.dkim, identifiers.spf):
@@ -176,7 +176,7 @@ def _walk(domain: bytes, resolver: Resolver) -> Iterator[tuple[bytes, Tags]]:
     labels = domain.split(b".")
     for first in (0, *range(max(1, len(labels) - _MAX_QUERIES + 1), len(labels))):
         name = b".".join(labels[first:])
-        texts = _texts(name, resolver)
+        texts = records_of(name, resolver)
         if len(texts) == 1:
             tags = _tags(texts[0])
             yield name, tags
@@ -184,8 +184,8 @@ def _walk(domain: bytes, resolver: Resolver) -> Iterator[tuple[bytes, Tags]]:
                 return
 
 
-def _texts(domain: bytes, resolver: Resolver) -> list[bytes]:
-    """Return the DMARC records of a domain."""
+def records_of(domain: bytes, resolver: Resolver) -> list[bytes]:
+    """Return the DMARC records of a domain, in A-labels. Raises TemporaryError."""
     return [text for text in resolver.texts(f"_dmarc.{domain.decode()}").texts if _DMARC.match(text)]
 
 
@@ -211,7 +211,7 @@ def _policy(tags: Tags, place: bytes, author: bytes, resolver: Resolver) -> str:
     Nothing is returned if it has neither p= nor rua=: DMARC does not apply (section 4.10.1).
     """
     published = {name: tags[name].lower() for name in (b"p", b"sp", b"np") if name in tags}
-    invalid = [name.decode() for name, value in published.items() if value not in _POLICIES]
+    invalid = [name.decode() for name, value in published.items() if value not in POLICIES]
     if invalid or b"p" not in published:
         if any(map(_URI.match, tags.get(b"rua", b"").split(b","))):
             return "none"
@@ -223,4 +223,4 @@ def _policy(tags: Tags, place: bytes, author: bytes, resolver: Resolver) -> str:
         exists = existing == nonexistent or resolver.texts(author.decode()).exists
         policy = existing if exists else nonexistent
     testing = tags.get(b"t", b"n").lower() == b"y"
-    return _POLICIES[max(0, _POLICIES.index(policy) - testing)].decode()
+    return POLICIES[max(0, POLICIES.index(policy) - testing)].decode()

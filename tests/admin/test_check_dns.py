@@ -85,6 +85,81 @@ def test_controls_in_a_record_do_not_reach_the_terminal(
     assert f"{tag.decode()}= contains invalid characters: '\\x1b'" in said[0]
 
 
+# The DMARC records of the author domain, and the warnings.
+DMARC = {
+    "none": ([], []),
+    "all is good": (
+        [b"v=DMARC1; p=reject; sp=none; np=reject; adkim=s; aspf=r; t=n; psd=u; rua=mailto:a@a.example!10m;"],
+        [],
+    ),
+    "historic and unknown tags": ([b"v=DMARC1; p=none; pct=50; rf=afrf; ri=86400; fo=1; zz=1"], []),
+    "capitals and spaces": ([b" v = DMARC1 ;p=Reject; rua=MAILTO:a@example.com , mailto:b@example.com"], []),
+    "other records": ([b"v=spf1 -all", b"hello"], []),
+    "invalid p": ([b"v=DMARC1; p=foo"], ["p= is invalid: 'foo'"]),
+    "invalid sp and np": (
+        [b"v=DMARC1; p=none; sp=; np=bar"],
+        ["sp= is invalid: ''", "np= is invalid: 'bar'"],
+    ),
+    "invalid modes": (
+        [b"v=DMARC1; p=none; adkim=x; t=1"],
+        ["adkim= is invalid: 'x'", "t= is invalid: '1'"],
+    ),
+    "no p": (
+        [b"v=DMARC1; rua=mailto:a@example.com"],
+        ["no p=: receivers apply no policy"],
+    ),
+    "p twice": ([b"v=DMARC1; p=none; p=reject"], ["p= appears twice, and is ignored"]),
+    "no mailto": (
+        [b"v=DMARC1; p=none; rua=mailto:a@example.com,b@example.com"],
+        ["rua= needs mailto: before each address: 'mailto:a@example.com,b@example.com'"],
+    ),
+    "no mailto for failures": (
+        [b"v=DMARC1; p=none; ruf=a@example.com"],
+        ["ruf= needs mailto: before each address: 'a@example.com'"],
+    ),
+    "junk": ([b"v=DMARC1; p=none; \x1bjunk"], ["not a tag, and ignored: '\\x1bjunk'"]),
+    "two records": (
+        [b"v=DMARC1; p=none", b"v=DMARC1; p=reject"],
+        ["2 DMARC records: receivers ignore all of them"],
+    ),
+    "v= is not the first": (
+        [b"p=none; v=DMARC1"],
+        ["it is not a DMARC record: 'p=none; v=DMARC1'"],
+    ),
+    "in quotes": ([b'"v=DMARC1; p=none"'], ["it is not a DMARC record: '\"v=DMARC1; p=none\"'"]),
+    "v= in lower case": ([b"v=dmarc1; p=none"], ["it is not a DMARC record: 'v=dmarc1; p=none'"]),
+}
+
+
+@pytest.mark.parametrize(("texts", "expected"), DMARC.values(), ids=DMARC)
+def test_the_dmarc_record_of_an_author_domain(
+    keys: Keys, nameserver: NameServer, texts: list[bytes], expected: list[str]
+) -> None:
+    nameserver.records["_dmarc.example.com"] = texts
+    warnings = [f"warning: _dmarc.example.com: {what}" for what in expected]
+    assert in_dns(keys, nameserver) == (0, warnings or ["SENDERS and 1 signature is good"])
+
+
+def test_dmarc_takes_one_query_for_each_author_domain(keys: Keys, nameserver: NameServer) -> None:
+    text = (
+        f"example.com dkim(s=rsa2048,{KEY})\n"
+        f"a@Example.com dkim(s=rsa2048,{KEY})\n"
+        f"b@b\u00fccher.example dkim(s=rsa2048,d=example.com,{KEY})\n"
+        f". dkim(s=rsa2048,d=example.com,{KEY})\n"
+    )
+    in_dns(keys, nameserver, text)
+    asked = [name for _, name in nameserver.asked if name.startswith("_dmarc.")]
+    assert sorted(asked) == ["_dmarc.example.com", "_dmarc.xn--bcher-kva.example"]
+
+
+def test_a_server_that_fails_is_reported_for_dmarc(keys: Keys, nameserver: NameServer) -> None:
+    nameserver.faults["_dmarc.example.com"] = lambda wire, transport: wire[:2] + b"\x81\x82" + wire[4:]
+    assert in_dns(keys, nameserver) == (
+        0,
+        ["warning: _dmarc.example.com: the name servers of _dmarc.example.com fail"],
+    )
+
+
 # The record is made from the right one, as a table of what stands at which name.
 DNS_FAULTS = {
     "no name": (lambda value: {}, "error: {}: there is no such name (NXDOMAIN)"),
@@ -456,6 +531,7 @@ def test_every_name_server_of_the_zone_is_asked(keys: Keys, tmp_path: Path) -> N
     assert [line.partition(": All nameservers")[0] for line in findings(done.stdout)] == [
         f"error: {OWNER}: there is no such name (NXDOMAIN), according to ns2.example.com (127.0.0.2)",
         "error: cannot find the name servers of a._domainkey.example.net",
+        "warning: _dmarc.example.net: the name servers of _dmarc.example.net fail",
     ]
 
 

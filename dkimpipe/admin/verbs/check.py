@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_texts = {
         FILES: "check only the conf file, the maps and the keys",
         POSTFIX: "check only Postfix, and what would defer its mail",
-        DNS: "check only the files and the key records in DNS",
+        DNS: "check only the files and the records in DNS",
     }
     for part, text in help_texts.items():
         parser.add_argument(f"--{part}", action="store_true", help=text)
@@ -172,13 +172,15 @@ def _verifier(postconf: Postconf | None) -> Iterator[Finding]:
 
 
 def _dns(uses: list[Use], only: Server | None, limit: float | None) -> Iterator[Finding]:
-    """Compare each key with its record, once for each name.
+    """Compare each key with its record, once for each name, and check the DMARC record of each author domain.
 
     With a limit, in seconds, the names that are left are not looked up, and nothing is if there is no DNS.
     """
     from dkimpipe import publickey
+    from dkimpipe.admin.dns import dmarc
     from dkimpipe.admin.dns.compare import Need, need_of
     from dkimpipe.admin.dns.lookup import NameServers, obstacle
+    from dkimpipe.verify.resolver import Resolver
 
     needs: dict[str, list[Need]] = {}
     for use in uses:
@@ -194,3 +196,6 @@ def _dns(uses: list[Use], only: Server | None, limit: float | None) -> Iterator[
             yield Finding(what, "dkimpipe check --dns", "warning")
             return
         yield from servers.findings(name, each)
+    resolver = Resolver(only)
+    for domain in dict.fromkeys(map(dmarc.author_domain, uses)):
+        yield from dmarc.findings(domain, resolver)
