@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from installing import (
+    DKIMPIPE,
+    KEY,
     LISTING,
     SECOND_LINE,
     SENDERS,
@@ -13,6 +15,8 @@ from installing import (
     printed_records,
     senders,
     setup,
+    steps,
+    trial,
 )
 from throwaway import Done, Machine
 
@@ -22,8 +26,66 @@ def test_a_domain_is_taken_out_and_all_else_stays(second: State) -> None:
         before = machine.changes()
         assert setup(machine, "--remove", "example.com").status == 0
         now = machine.changes()
-        assert [path for path in before if now.get(path) != before[path]] == ["etc/dkimpipe/senders"]
+        changed = [path for path in before if now.get(path) != before[path]]
+        assert sorted(changed) == [KEY, "etc/dkimpipe/senders"]
+        assert now[KEY].content == before[KEY].content
         assert senders(machine) == f"# who    what to add\n{SECOND_LINE}\n"
+
+
+UNSIGNED = "dkimpipe: not signed: no entry for a@other.example; from=a@other.example\n"
+
+
+@pytest.mark.parametrize("header", ["# who    what to add\n", ""], ids=["as written", "without its comment"])
+def test_without_its_last_domain_the_filter_passes_mail_on(signing: Machine, header: str) -> None:
+    (signing.root / "etc/dkimpipe/senders").write_text(header + SENDERS.splitlines(keepends=True)[1])
+    done = setup(signing, "--remove", "example.com")
+    assert senders(signing) == "# who    what to add\n"
+    signing.shell("touch -d @0 /etc/dkimpipe/senders")
+    assert UNSIGNED in trial(signing, "a@other.example")
+    assert (
+        "\n# this was the last entry: Postfix still passes mail to the filter, which signs none of it\n"
+        "# to take the filter out of Postfix: dkimpipe setup --remove && postfix reload\n"
+    ) in done.stdout
+    assert setup(signing, "--remove").status == 0
+    assert "/etc/dkimpipe/senders" not in listing(signing)
+
+
+@pytest.mark.parametrize("lost", ["", "rm /etc/dkimpipe/senders"], ids=["empty", "missing"])
+def test_the_next_domain_is_signed_at_once_as_the_first_was(signing: Machine, lost: str) -> None:
+    setup(signing, "--remove", "example.com")
+    signing.shell(lost)
+    done = setup(signing, "example.org", "--selector", "s1")
+    assert (done.status, senders(signing)) == (0, SENDERS.replace("example.com", "example.org"))
+    signing.shell("touch -d @0 /etc/dkimpipe/senders")
+    assert "dkimpipe: signed d=example.org s=s1 " in trial(signing, "a@example.org")
+
+
+IN_USE = "dkim(d=example.com,s=s1,key=/etc/dkimpipe/keys/example.com.s1.pem)"
+OTHERS = {
+    "none": ("", "root"),
+    "another entry": (f"x.example  {IN_USE}\n", "dkimpipe"),
+    "a pattern of keys": ("x.example  dkim(s=s1,key=/etc/dkimpipe/keys/$domain.s1.pem)\n", "dkimpipe"),
+    "a domain that begins with it": (f"example.com.example  {IN_USE}\n", "dkimpipe"),
+}
+
+
+@pytest.mark.parametrize(("others", "group"), OTHERS.values(), ids=OTHERS)
+def test_its_key_is_kept_from_the_filter_unless_another_entry_uses_it(
+    signing: Machine, others: str, group: str
+) -> None:
+    (signing.root / "etc/dkimpipe/senders").write_text(SENDERS + others)
+    done = setup(signing, "--remove", "example.com")
+    assert (f"# /{KEY} is kept\n" in done.stdout) == (group == "root")
+    assert f"-r--r----- root:{group} /{KEY}\n" in listing(signing)
+
+
+def test_the_key_of_a_domain_without_an_entry_is_named(signing: Machine) -> None:
+    signing.shell(f"{DKIMPIPE} genkey example.org --selector s1 --group dkimpipe")
+    assert steps(setup(signing, "--remove", "example.org")) == [
+        "# /etc/dkimpipe/keys/example.org.s1.pem is kept",
+        "# make it readable for root only",
+        "chown root:root /etc/dkimpipe/keys/example.org.s1.pem",
+    ]
 
 
 def test_postfix_is_as_before_octet_for_octet(removed: State, machine: Machine) -> None:

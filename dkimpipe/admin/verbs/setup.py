@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         )
         if options.remove:
             _refuse_if_used(postconf, domains)
-            setup_steps.take(setup_steps.removal(postconf, user, domains, path), options.dry_run)
+            setup_steps.take(setup_steps.removal(postconf, user, domains, path, settings), options.dry_run)
             return 0
         changes = _changes(postconf, options)
         filter_user.refuse_user(postconf, user, group)

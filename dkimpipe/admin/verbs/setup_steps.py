@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import grp
+import itertools
 import os
 import pwd
 import re
@@ -20,13 +21,13 @@ from typing import Callable, NamedTuple
 from dkimpipe import publickey, senders
 from dkimpipe.address import to_u_labels
 from dkimpipe.admin import atomic, invocation, newkey
-from dkimpipe.admin.maps import exposure
+from dkimpipe.admin.maps import entries, exposure
 from dkimpipe.admin.postfix import apply, backup, filter_service, filter_user, program
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.verbs import held_back
-from dkimpipe.config import SENDER_MAP
+from dkimpipe.config import SENDER_MAP, Settings
 from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
@@ -38,6 +39,9 @@ _NO_HOME = "/nonexistent"
 _USER_COMMENT = "dkimpipe setup"  # the comment in passwd(5) of a user that setup created
 _AFTER_REMOVAL = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
 _HEADER = "# who    what to add\n"
+_LAST_REMOVED = """\
+# this was the last entry: Postfix still passes mail to the filter, which signs none of it
+# to take the filter out of Postfix: dkimpipe setup --remove && postfix reload"""
 
 
 class Step(NamedTuple):
@@ -85,10 +89,10 @@ def setup(
         yield _command("a directory for the keys", command)
     if path.exists() and not _gives_access(path, group, 0o040):
         yield _command("let that user read the senders file", ["chgrp", group, str(path)])
+    is_held = bool(domains) and not options.now and _is_signing(postconf, path)
     for domain in domains:
         if pairs := missing_pairs(domain, options, path):
             yield from _key_steps(domain, pairs, group, options.ed25519)
-            is_held = not options.now and filter_service.find(postconf) is not None
             if is_held and not held_back.are_published(domain, pairs):
                 which = " with the second key" if entry(domain, path) else ""
                 print(f"# mail of {domain} is not signed{which} before its record is in DNS: see below")
@@ -111,16 +115,34 @@ def setup(
     yield from _link_steps()
 
 
-def removal(postconf: Postconf, user: str, domains: list[str], path: Path) -> Iterator[Step]:
+def _is_signing(postconf: Postconf, path: Path) -> bool:
+    """Return whether Postfix runs the filter, and the senders file or its directory has an entry."""
+    if not filter_service.find(postconf):
+        return False
+    lines = path.read_text(errors="surrogateescape").splitlines(keepends=True) if path.exists() else []
+    return _has_entries(path, lines)
+
+
+def _has_entries(path: Path, lines: list[str]) -> bool:
+    """Return whether there is an entry in these lines of the senders file, or in its directory."""
+    octets = (line.encode(errors="surrogateescape") for line in lines)
+    more = (entry for each in senders.more_maps(str(path)) for entry in entries.entries(each))
+    return any(True for _ in itertools.chain(entries.entries_of(octets, str(path)), more))
+
+
+def removal(
+    postconf: Postconf, user: str, domains: list[str], path: Path, settings: Settings
+) -> Iterator[Step]:
     """Yield the steps that undo the setup of these domains, or all of it. Keys and edited lines are kept."""
     if not domains and backup.backups(postconf.directory, SIGN):
         command = f"{invocation.by_path()} postfix -c {shlex.quote(str(postconf.directory))} --revert"
         yield Step("restore the configuration of Postfix", command, lambda: apply.revert(postconf))
     if path.exists():
-        yield from _entry_removal_steps(path, domains)
+        yield from _entry_removal_steps(postconf, path, domains)
     elif domains:
         print(f"# there is no {path}")
     if domains:
+        yield from _set_aside_steps(domains, path, settings)
         return
     for left in (*sorted(KEYS.glob("*.pem")), KEYS / state.NAME, KEYS, DIRECTORY):
         if left.is_dir() and not list(left.iterdir()):
@@ -158,8 +180,11 @@ def _key_steps(domain: str, pairs: list[held_back.Pair], group: str, with_ed2551
     for selector, path in pairs:
         kind = "ed25519" if with_ed25519 and selector.endswith("e") else "rsa"
         if path.exists():
-            yield _command(f"use the existing key for {domain}", ["chgrp", group, str(path)])
-            yield _command("let that user read it", ["chmod", "0440", str(path)])
+            status = path.stat()
+            if status.st_gid != _group_id(group):
+                yield _command(f"use the existing key for {domain}", ["chgrp", group, str(path)])
+            if status.st_mode & 0o777 != 0o440:
+                yield _command("let that user read it", ["chmod", "0440", str(path)])
             continue
         command = f"genkey {domain} --type {kind} --selector {selector} --group {group}"
         yield Step(
@@ -228,7 +253,7 @@ def _own_line(domain: str, path: Path) -> bytes:
     return ours[0] if len(ours) == 1 else b""
 
 
-def _entry_removal_steps(path: Path, domains: list[str]) -> Iterator[Step]:
+def _entry_removal_steps(postconf: Postconf, path: Path, domains: list[str]) -> Iterator[Step]:
     lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
     ours = [line for line in lines if _is_ours(line, domains)]
     left = [line for line in lines if line not in ours]
@@ -237,16 +262,47 @@ def _entry_removal_steps(path: Path, domains: list[str]) -> Iterator[Step]:
             print(f"# the entry of {domain} was not written by setup: remove it from {path} by hand")
     for line in ours:
         print(f"# remove: {line.strip()}")
-    entries = [line for line in left if line.strip() and line[0] not in "#;"]
-    if ours and not entries and "".join(left) == _HEADER:
+    is_bare = "".join(left) in ("", _HEADER)
+    if is_bare and not domains:
         yield _command("remove the senders file, which setup created", ["rm", str(path)])
         return
     if ours:
-        octets = "".join(left).encode(errors="surrogateescape")
+        octets = "".join(left or [_HEADER]).encode(errors="surrogateescape")
         command = ["sed", "-i", *(f"-e /^{re.escape(line.split(' ')[0])} /d" for line in ours), str(path)]
-        yield Step("keep the other lines", shlex.join(command), lambda: atomic.write_like(path, octets, path))
+        why = "keep the file: without it, the filter defers all mail" if is_bare else "keep the other lines"
+        shown = shlex.join(command) if left else f"echo '{_HEADER.strip()}' > {path}"
+        yield Step(why, shown, lambda: atomic.write_like(path, octets, path))
+        if domains and filter_service.find(postconf) and not _has_entries(path, left):
+            print(_LAST_REMOVED)
     if not domains and path.stat().st_gid:
         yield _command("make it readable for root only", ["chown", "root:root", str(path)])
+
+
+def _set_aside_steps(domains: list[str], path: Path, settings: Settings) -> Iterator[Step]:
+    """Yield the steps that keep the keys of these domains from the filter, unless other entries use them."""
+    for domain in domains:
+        for key in keys_of(domain):
+            if _stays_in_use(key, domains, path, settings):
+                continue
+            print(f"# {key} is kept")
+            if key.stat().st_gid:
+                yield _command("make it readable for root only", ["chown", "root:root", str(key)])
+
+
+def keys_of(domain: str) -> list[Path]:
+    """Return the key files of a domain, and not those of another that begins with it."""
+    return sorted(path for path in KEYS.glob(f"{domain}.*.pem") if "." not in path.stem[len(domain) + 1 :])
+
+
+def _stays_in_use(key: Path, domains: list[str], path: Path, settings: Settings) -> bool:
+    """Return whether an entry that is not removed with these domains may use a key; True if unsure."""
+    try:
+        lines = entries.lines(settings)
+    except ConfigError:
+        return True
+    ours = [_own_line(domain, path).decode(errors="surrogateescape") for domain in domains]
+    texts = [line.text for line in lines if f"{line.key}  {line.text}" not in map(str.strip, ours)]
+    return settings.get("keyfile") == str(key) or any(str(key) in text or "$" in text for text in texts)
 
 
 def _is_ours(line: str, domains: list[str]) -> bool:
