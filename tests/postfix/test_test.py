@@ -66,7 +66,9 @@ def test_a_kind_of_mail_that_is_not_signed(machine: Machine) -> None:
 def test_an_author_without_an_entry(machine: Machine) -> None:
     done = machine.run(DKIMPIPE, "test", "bob@example.net", "--from", "a@example.org")
     assert done.status == 78
-    assert "dkimpipe: not signed: no entry for a@example.org" in done.stdout
+    assert done.stdout.endswith(
+        "\ndkimpipe: error: not signed: no entry for a@example.org\nhint: dkimpipe setup example.org\n"
+    )
 
 
 def test_a_message_that_stays_in_the_queue(machine: Machine) -> None:
@@ -76,7 +78,12 @@ def test_a_message_that_stays_in_the_queue(machine: Machine) -> None:
     machine.shell("chmod 0440 /etc/dkimpipe/keys/*.pem; postsuper -d ALL 2>/dev/null")
     assert done.status == 78
     assert "status=deferred" in done.stdout
-    assert "is readable by others (mode 0644)" in done.stdout
+    last, hint = done.stdout.splitlines()[-2:]
+    assert last.startswith(
+        "dkimpipe: error: not signed, and deferred: /etc/dkimpipe/senders, line 2: key file /"
+    )
+    assert last.endswith(".pem is readable by others (mode 0644)")
+    assert re.fullmatch(r"hint: chmod 0640 /etc/dkimpipe/keys/example\.com\.\w+\.pem", hint)
 
 
 REFUSED = {
@@ -84,6 +91,19 @@ REFUSED = {
     "submission without a login": (
         ["bob@example.net", "--via", "submission"],
         "--via submission needs --login",
+    ),
+}
+
+
+RECIPIENT = "hint: send it to an ADDRESS that this server accepts, such as bob@example.net\n"
+REFUSED |= {
+    "a malformed recipient": (
+        ["bob@-"],
+        f"dkimpipe: localhost, port 25: 501 5.1.3 Bad recipient address syntax\n{RECIPIENT}",
+    ),
+    "a malformed author": (
+        ["bob@example.net", "--from", "a@-"],
+        "hint: --from with an ADDRESS that this server accepts\n",
     ),
 }
 
@@ -100,7 +120,23 @@ def test_without_postfix(machine: Machine) -> None:
     done = machine.run(DKIMPIPE, "test", "bob@example.net")
     machine.shell("postfix start")
     assert done.status == 78
-    assert done.stderr.startswith("dkimpipe: localhost, port 25: ")
+    assert done.stderr == (
+        "dkimpipe: localhost, port 25: [Errno 111] Connection refused\n"
+        "hint: is Postfix running? postfix status\n"
+        "hint: if it is: dkimpipe check --postfix\n"
+    )
+
+
+def test_without_a_log(machine: Machine) -> None:
+    machine.shell(f"postconf -e maillog_file=; {NO_WAIT}; postfix reload; rm /var/log/mail.log")
+    done = machine.run(DKIMPIPE, "test", "bob@example.net", "--wait", "1")
+    machine.shell(f"postconf -e maillog_file=/var/log/mail.log; {NO_WAIT}; postfix reload")
+    assert done.status == 78
+    log = "postconf -c /etc/postfix -e maillog_file=/var/log/mail.log && postfix -c /etc/postfix reload"
+    assert done.stderr == (
+        "dkimpipe: the message was sent, but is not in the log\n"
+        f"hint: if no syslog daemon takes Postfix's log: {log}\n"
+    )
 
 
 # Without an address: to a mailbox on this host, and verified there

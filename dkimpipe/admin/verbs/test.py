@@ -9,6 +9,7 @@ import io
 import os
 import pwd
 import re
+import shlex
 import smtplib
 import ssl
 import subprocess
@@ -26,7 +27,7 @@ from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
 from dkimpipe.admin.postfix import mailbox
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.body import BodyHashes
-from dkimpipe.errors import ConfigError, one_line
+from dkimpipe.errors import ConfigError, one_line, printable
 from dkimpipe.message import Message
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.verifier import SignatureResult, Verifier
@@ -34,9 +35,22 @@ from dkimpipe.verify.verifier import SignatureResult, Verifier
 _SECONDS = 30
 _TIMEOUT = 10  # seconds for one reply of the server
 _SIGNED = "(dkimpipe: signed "
+_LOG_FILE = "/var/log/mail.log"
 _LAST = ("smtp", "lmtp", "local", "virtual")  # what delivers a message at the end of its way
-_NOT_SIGNED = "dkimpipe check --postfix shows which kinds of mail are signed"
+_KINDS = "dkimpipe check --postfix shows which kinds of mail are signed"
+_REASON = "dkimpipe explain ADDRESS shows how mail from there is signed"
+_IS_RUNNING = "is Postfix running? postfix status"
+_UNSIGNED = re.compile(r"\(dkimpipe: not signed: (?P<why>(?:no entry for \S+@(?P<domain>[^\s;)]+)|[^;)]+))")
+_DEFERRED = re.compile(r"status=deferred \((?:dkimpipe: )?(?P<why>.*?)(?: hint: (?P<hint>.*?))?\)?$")
 _DELIVERED = re.compile(r"to=<([^@>+]+)[^>]*>, .* status=sent ")
+# What helps against the failure of an SMTP session; otherwise the fault is in the settings of Postfix.
+_REMEDIES: dict[type[Exception], str] = {
+    ConnectionRefusedError: f"{_IS_RUNNING}\nif it is: dkimpipe check --postfix",
+    ssl.SSLCertVerificationError: "--server with the name in the certificate",
+    smtplib.SMTPAuthenticationError: "check the login and the password",
+    smtplib.SMTPRecipientsRefused: "send it to an ADDRESS that this server accepts, such as bob@example.net",
+    smtplib.SMTPSenderRefused: "--from with an ADDRESS that this server accepts",
+}
 _RECENT = 86400  # seconds; a log that was not written to for so long is out of use
 
 
@@ -69,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     hops = follower.hops(message["Message-ID"].strip("<>"), options.wait)
     for hop in hops:
         print(one_line(f"{hop.queue_id}  {hop.service}: {hop.text}"))
-    status = _conclude(hops)
+    status = _conclude(hops, _no_lines(options, postconf))
     if not user or status:
         return status
     return _verify(postconf, _owner(hops) or user, message["Message-ID"], Resolver(options.resolver))
@@ -123,18 +137,41 @@ def _results(octets: bytes, resolver: Resolver) -> list[SignatureResult]:
     return verifier.verify(resolver, int(time.time()))
 
 
-def _conclude(hops: list[Hop]) -> int:
-    """Print what it comes to. Raises ConfigError if the log has nothing about the message."""
+def _conclude(hops: list[Hop], no_lines: str) -> int:
+    """Print what it comes to. Raises ConfigError, with a hint, if the log has nothing about the message."""
     if not hops:
-        raise ConfigError("the message is not in the log", "is Postfix running? postfix status")
+        raise ConfigError("the message was sent, but is not in the log", no_lines)
     signed = [hop.text.partition(_SIGNED)[2] for hop in hops if _SIGNED in hop.text]
     left = any(hop.program in _LAST and "status=sent" in hop.text for hop in hops)
     if signed and left:
         print(f"dkimpipe: signed {signed[0].partition(';')[0].rstrip(')')}, and delivered")
         return 0
-    what, hint = ("signed, but not delivered", "postqueue -p") if signed else ("not signed", _NOT_SIGNED)
+    what, hint = ("signed, but not delivered", "postqueue -p") if signed else _unsigned(hops)
     print(f"dkimpipe: error: {what}", *hint_lines(hint), sep="\n")
     return ERRORS_FOUND
+
+
+def _unsigned(hops: list[Hop]) -> tuple[str, str]:
+    """Return why the message was not signed, as the filter or pipe(8) logged it, and what helps."""
+    texts = [hop.text for hop in hops if hop.program == "pipe"]
+    for found in filter(None, map(_UNSIGNED.search, texts)):
+        domain = found["domain"]
+        return f"not signed: {found['why']}", f"dkimpipe setup {domain}" if domain else _REASON
+    for found in filter(None, map(_DEFERRED.search, texts)):
+        hint = (found["hint"] or "").strip()  # a command that was cut off must not be run
+        hint = "dkimpipe check" if not hint or hint.endswith("...") else hint
+        return f"not signed, and deferred: {found['why']}", hint
+    return "not signed", _KINDS
+
+
+def _no_lines(options: argparse.Namespace, postconf: Postconf) -> str:
+    """Return what to do if the log has nothing about a message that was sent."""
+    hints = [_IS_RUNNING] if options.via == "sendmail" else []
+    if postconf.value("maillog_file"):
+        return "\n".join(hints or ["--wait with more SECONDS"])
+    directory = shlex.quote(str(postconf.directory))
+    log = f"postconf -c {directory} -e maillog_file={_LOG_FILE} && postfix -c {directory} reload"
+    return "\n".join([*hints, f"if no syslog daemon takes Postfix's log: {log}"])
 
 
 def _log(postconf: Postconf) -> Path | None:
@@ -176,9 +213,23 @@ def _submit(options: argparse.Namespace, message: EmailMessage, host: str, port:
                 server.login(options.login, _password())
             server.send_message(message, to_addrs=[options.recipient])
     except (OSError, smtplib.SMTPException) as error:
-        raise ConfigError(
-            f"{host}, port {port}: {one_line(str(error))}", "dkimpipe check --postfix"
-        ) from None
+        raise ConfigError(f"{host}, port {port}: {_reply(error)}", _remedy(error)) from None
+
+
+def _reply(error: Exception) -> str:
+    """Return what the server replied, or the system's message."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        error = smtplib.SMTPResponseException(*next(iter(error.recipients.values())))
+    if isinstance(error, smtplib.SMTPResponseException):
+        text = error.smtp_error
+        return f"{error.smtp_code} {printable(text if isinstance(text, bytes) else text.encode())}"
+    return one_line(str(error))
+
+
+def _remedy(error: Exception) -> str:
+    """Return what helps against the failure of an SMTP session."""
+    remedies = (hint for kind, hint in _REMEDIES.items() if isinstance(error, kind))
+    return next(remedies, "dkimpipe check --postfix")
 
 
 def _password() -> str:
