@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import bind
 import pytest
-from installing import SENDERS, State, printed_records, senders, setup, trial
+from installing import DKIMPIPE, SENDERS, State, dkimpipe, printed_records, senders, setup, trial
 from throwaway import Machine
 
 pytestmark = bind.needs_bind
@@ -138,3 +138,67 @@ def test_another_record_is_not_enough(online: Machine) -> None:
 def test_now_signs_at_once(online: Machine) -> None:
     assert setup(online, "example.org", "--now").status == 0
     assert "dkimpipe: signed d=example.org " in trial(online, "a@example.org")
+
+
+WAITING = {
+    "a domain": ("example.org", ()),
+    "with two keys": ("example.org", ("--ed25519",)),
+    "with a selector": ("example.org", ("--selector", "s2")),
+    "with two keys and a selector": ("example.org", ("--ed25519", "--selector", "s2")),
+    "a second key": ("example.com", ("--ed25519",)),
+}
+
+
+@pytest.mark.parametrize(("domain", "options"), WAITING.values(), ids=WAITING)
+def test_what_is_held_back_is_not_forgotten(online: Machine, domain: str, options: tuple[str, ...]) -> None:
+    done = setup(online, *options, domain)
+    is_told = f"note: {domain} waits for its record: /etc/dkimpipe/keys/{domain}."
+    assert f"dkimpipe: {is_told}" in dkimpipe(online, "check", "--files").stdout
+    assert f"dkimpipe: {is_told}" in dkimpipe(online, "check", "--dns").stdout
+    assert dkimpipe(online, "rotate").stdout == ""
+    assert f"\n{domain} waits for its record: " in dkimpipe(online, "rotate", "--dry-run").stdout
+
+    serve(online, zone_lines(done.stdout))
+    wrong = f"dkimpipe: warning: DNS has the record of /etc/dkimpipe/keys/{domain}."
+    said = dkimpipe(online, "check", "--dns").stdout
+    assert wrong in said
+    (command,) = (
+        line[len("hint: ") :] for line in said.splitlines() if line.startswith("hint: dkimpipe setup")
+    )
+    rotated = dkimpipe(online, "rotate").stdout
+    assert f"hint: {command}\nhint: to give the key up: chown root:root /etc" in rotated
+    assert dkimpipe(online, *command.split()[1:]).status == 0
+    assert f"dkimpipe: signed d={domain} " in trial(online, f"a@{domain}")
+    assert "record of" not in dkimpipe(online, "check", "--dns").stdout
+    assert dkimpipe(online, "rotate").stdout == ""
+
+
+GIVEN_UP = {
+    "by setup": f"{DKIMPIPE} setup --remove example.org",
+    "by the hint": "chown root:root /etc/dkimpipe/keys/example.org.*",
+    "for a pattern": "echo 'x.example dkim(s=a,key=/etc/$domain.pem)' >>/etc/dkimpipe/senders",
+    "for an entry with limits": (
+        "cd /etc/dkimpipe/keys; key=$(ls example.org.*)\n"
+        'echo "a@example.org dkim(s=a,key=/etc/dkimpipe/keys/$key,login=a)" >>/etc/dkimpipe/senders'
+    ),
+}
+
+
+@pytest.mark.parametrize("command", GIVEN_UP.values(), ids=GIVEN_UP)
+def test_what_was_given_up_does_not_wait(online: Machine, command: str) -> None:
+    serve(online, zone_lines(setup(online, "example.org").stdout))
+    assert "example.org" in dkimpipe(online, "check", "--files").stdout
+    online.shell(command)
+    assert " for example.org uses" not in dkimpipe(online, "check").stdout
+    assert dkimpipe(online, "rotate").stdout == ""
+
+
+def test_a_key_that_is_damaged_waits(online: Machine) -> None:
+    setup(online, "example.org")
+    online.shell("cd /etc/dkimpipe/keys && for key in example.org.*; do echo >$key; done")
+    assert "note: example.org waits for its record: " in dkimpipe(online, "check", "--dns").stdout
+
+
+def test_access_to_a_key_is_given_once(online: Machine) -> None:
+    setup(online, "example.org")
+    assert "chgrp" not in setup(online, "example.org").stdout

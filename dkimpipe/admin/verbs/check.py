@@ -6,8 +6,10 @@ import argparse
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from dkimpipe import relay
+from dkimpipe.admin import newkey
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import NOTE, Finding, print_findings
 from dkimpipe.admin.maps import exposure, permissions
@@ -16,7 +18,7 @@ from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
 from dkimpipe.admin.postfix.postconf import Postconf, Service
 from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import filter_files, postfix
-from dkimpipe.config import VERIFY_CONF_FILE, read_settings
+from dkimpipe.config import VERIFY_CONF_FILE, Settings, read_settings
 from dkimpipe.errors import ConfigError, Trouble
 from dkimpipe.files import exists
 
@@ -73,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
             findings.append(Finding(f"Postfix was not checked: {left_out}", level=NOTE))
     if DNS in parts:
         findings += _dns(lint.uses, options.server, TIME_LIMIT if is_everything else None)
+    if not named and parts != [POSTFIX]:
+        findings += _waiting(lint.settings, options.server, DNS in parts)
     return print_findings(list(dict.fromkeys(findings)), "; ".join(successes), options.json)
 
 
@@ -169,6 +173,18 @@ def _verifier(postconf: Postconf | None) -> Iterator[Finding]:
             relay.address(settings.get("relay"), settings.places["relay"])
     except Trouble as error:
         yield Finding(str(error), error.hint)
+
+
+def _waiting(settings: Settings, only: Server | None, with_dns: bool) -> Iterator[Finding]:
+    """Yield the keys that wait for their records, and whether they wait in vain."""
+    from dkimpipe.admin.verbs import held_back
+
+    for number, each in enumerate(held_back.waiting(settings, Path(newkey.DIRECTORY))):
+        if with_dns and not number:
+            from dkimpipe.admin.dns.lookup import obstacle
+
+            with_dns = bool(only) or not obstacle(each.domain)
+        yield each.finding(with_dns and each.has_records([only] if only else ()))
 
 
 def _dns(uses: list[Use], only: Server | None, limit: float | None) -> Iterator[Finding]:

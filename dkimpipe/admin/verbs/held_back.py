@@ -6,10 +6,21 @@ The senders file applies to the next message, and a signature whose record is mi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from dkimpipe import publickey
 from dkimpipe.admin.dns.compare import Need
+from dkimpipe.admin.findings import NOTE, Finding
+from dkimpipe.admin.maps import entries
+from dkimpipe.config import Settings
+from dkimpipe.errors import ConfigError, Trouble
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dkimpipe.verify.nameserver import Server
 
 Pair = tuple[str, Path]  # a selector, and the path of its key
 _DEFAULT = re.compile(r"(\d{6})[re]?")  # the selectors that setup chooses: year and month
@@ -37,21 +48,100 @@ def ed25519_key(directory: Path, domain: str) -> Pair | None:
 
 def records(domain: str, pairs: list[Pair]) -> Iterator[tuple[str, str]]:
     """Yield name and value of the record of each key."""
-    from dkimpipe import publickey
-
     for selector, path in pairs:
         yield publickey.record_name(selector, domain), publickey.record_value(str(path))
 
 
-def are_published(domain: str, pairs: list[Pair]) -> bool:
-    """Return whether every name server has the records of these keys, without errors."""
+def are_published(domain: str, pairs: list[Pair], at: Sequence[Server] = ()) -> bool:
+    """Return whether every name server, or each of these, has the records of these keys, without errors."""
     from dkimpipe.admin.dns.lookup import NameServers
 
     if not all(path.exists() for _, path in pairs):
         return False
-    servers = NameServers()
+    servers = NameServers(at)
     return not any(
         finding.level == "error"
         for name, value in records(domain, pairs)
         for finding in servers.findings(name, [Need(value)])
     )
+
+
+class Waiting(NamedTuple):
+    """Keys that the filter may read, but no entry uses: they wait for their records, as far as is known.
+
+    ``options``  of setup, for the command that signs with them
+    """
+
+    domain: str
+    pairs: list[Pair]
+    options: list[str]
+
+    def has_records(self, at: Sequence[Server] = ()) -> bool:
+        """Return the same as ``are_published``; False if a key cannot be read."""
+        try:
+            return are_published(self.domain, self.pairs, at)
+        except Trouble:
+            return False
+
+    def finding(self, has_records: bool) -> Finding:
+        """Return a note, or a warning if DNS has the records."""
+        paths = shlex.join([str(path) for _, path in self.pairs])
+        what = f"{self.domain} waits for its record: {paths} does not sign yet"
+        if has_records:
+            what = f"DNS has the record of {paths}, but no entry for {self.domain} uses this key"
+        setup = shlex.join(["dkimpipe", "setup", *self.options, self.domain])
+        hint = f"{setup}\nto give the key up: chown root:root {paths}"
+        return Finding(what, hint, "warning" if has_records else NOTE)
+
+
+def waiting(settings: Settings, directory: Path) -> Iterator[Waiting]:
+    """Yield the keys in a directory that wait, by domain. A key that only root can read was given up."""
+    try:
+        lines = entries.lines(settings)
+    except ConfigError:
+        return  # which entries there are is unknown
+    texts = [line.text for line in lines] + [settings.get("keyfile")]
+    if any("$" in text for text in texts):
+        return  # with macros, an entry may use any key
+    own = {entries.canonical(line.key): line for line in lines}
+    unused: dict[str, list[Pair]] = {}
+    for path in sorted(directory.glob("*.pem")):
+        domain, _, selector = path.stem.rpartition(".")
+        status = path.stat()
+        if (
+            domain
+            and status.st_gid
+            and status.st_mode & 0o040
+            and not any(str(path) in text for text in texts)
+        ):
+            unused.setdefault(domain, []).append((selector, path))
+    for domain, pairs in unused.items():
+        line = own.get(domain.encode())
+        chosen = keys(directory, domain)
+        second = ed25519_key(directory, domain)
+        if line and second in pairs and not _has_ed25519(line):
+            yield Waiting(domain, [pair for pair in pairs if pair == second], ["--ed25519"])
+        elif not line and chosen and all(pair in pairs for pair in chosen):
+            yield Waiting(domain, chosen, [])
+        elif not line and not chosen:
+            yield _with_selector(domain, pairs)
+
+
+def _has_ed25519(line: entries.Line) -> bool:
+    """Return whether an entry has an Ed25519 key; True if that is unknown."""
+    try:
+        paths = [signature.options.get("keyfile", "") for signature in line.signatures()]
+        return any(publickey.public(path)[0] == "ed25519" for path in paths)
+    except Trouble:
+        return True
+
+
+def _with_selector(domain: str, pairs: list[Pair]) -> Waiting:
+    """Return the newest of a domain's keys with selectors that were given to setup."""
+    newest = max(pairs, key=lambda pair: pair[1].stat().st_mtime)[0]
+    both = [
+        pair for pair in pairs if newest[-1] in "re" and pair[0] in (f"{newest[:-1]}r", f"{newest[:-1]}e")
+    ]
+    if len(both) > 1:
+        return Waiting(domain, both[::-1], ["--ed25519", "--selector", newest[:-1]])
+    return Waiting(domain, [pair for pair in pairs if pair[0] == newest], ["--selector", newest])

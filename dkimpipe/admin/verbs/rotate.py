@@ -15,11 +15,13 @@ from pathlib import Path
 from dkimpipe.admin import newkey
 from dkimpipe.admin.dns import alias, publishing
 from dkimpipe.admin.dns.server_option import FORM, server
+from dkimpipe.admin.findings import NOTE, hint_lines
 from dkimpipe.admin.reports import store
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.rotation.steps import Run
-from dkimpipe.admin.verbs import filter_files
+from dkimpipe.admin.verbs import filter_files, held_back
 from dkimpipe.config import read_settings
+from dkimpipe.errors import one_line
 from dkimpipe.options import seconds
 
 AGE = "180d"
@@ -101,8 +103,23 @@ def rotate(options: argparse.Namespace, now: int) -> int:
         if wrong:
             options.fail(words)
     settings = read_settings(filter_files.arguments(options))
+    domains = set(map(newkey.to_domain, options.domains))
     with state.lock(options.directory):
-        return Run(options, settings, now).take_due_steps()
+        status = Run(options, settings, now).take_due_steps()
+    for each in held_back.waiting(settings, options.directory):
+        if not domains or each.domain in domains:
+            _print_waiting(each, options)
+    return status
+
+
+def _print_waiting(each: held_back.Waiting, options: argparse.Namespace) -> None:
+    """Print a key of setup that waits for its record in vain; with ``--dry-run`` any that waits.
+
+    It is not put to use here: an entry may be in preparation that says who may use the key.
+    """
+    finding = each.finding(each.has_records(options.look_at or ()))
+    if options.dry_run or finding.level != NOTE:
+        print(one_line(finding.what), *hint_lines(finding.hint), sep="\n")
 
 
 def _time(text: str) -> int:
