@@ -6,6 +6,7 @@ precedence.
 
 from dkimpipe.errors import ConfigError, UsageError, shown
 from dkimpipe.files import COMMAND_LINE, Place, exists, read_file
+from dkimpipe.files import SENDER_MAP as SENDER_MAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 CONF_FILE = "/etc/dkimpipe/dkimpipe.conf"
 VERIFY_CONF_FILE = "/etc/dkimpipe/verify.conf"
-SENDER_MAP = "/etc/dkimpipe/senders"
 SENDMAIL = "/usr/sbin/sendmail"
 ARGV = "in master.cf: argv=... -f ${sender} -- ${recipient}"
 

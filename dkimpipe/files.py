@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # No symbolic link as the last part of the path, no waiting for the writer of a FIFO.
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
+SENDER_MAP = "/etc/dkimpipe/senders"  # of setup
 CHUNK = 65536  # octets to read at once from a file or a pipe, also by other modules
 _MAX_FILE = 1 << 20  # octets
 _SETTLED = 1.0  # seconds without a write
@@ -164,7 +165,7 @@ def why(error: Exception) -> str:
 
 def _hint(error: Exception, path: str) -> str:
     if isinstance(error, FileNotFoundError):
-        return "create it, or fix the path"
+        return "dkimpipe setup example.com" if path == SENDER_MAP else "create it, or fix the path"
     if isinstance(error, PermissionError):
         return f"let {_user()} read it; namei -l {for_shell(path)} shows what blocks access"
     return ""

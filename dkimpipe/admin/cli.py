@@ -13,6 +13,8 @@ from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.errors import Trouble, one_line
 
 USAGE = 64  # sysexits(3)
+# These verbs change things: if what they print goes into a pipe that nobody reads any more, they go on.
+_CHANGING = ("import", "postfix", "rotate", "setup")
 # For --help and the manual. They are not taken from docstrings, which python -OO removes.
 DESCRIPTIONS = {
     "audit": "Report mail that left this server unsigned, according to the log of Postfix.",
@@ -37,6 +39,22 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {one_line(message)}\n")
 
 
+class _Unread(io.TextIOWrapper):
+    """Standard output that is discarded, with a word on standard error, after its reader has gone."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            _discard_output()
+            print("dkimpipe: nobody reads the output: the rest is done without it", file=sys.stderr)
+            return len(text)
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise the interpreter reports it at exit
+
+
 def parser_of(name: str) -> argparse.ArgumentParser:
     """Return the parser of a verb."""
     module = import_module(f"dkimpipe.admin.verbs.{name}")
@@ -52,13 +70,18 @@ def run_verb(arguments: list[str]) -> int:
     parser = parser_of(name)
     if isinstance(sys.stdout, io.TextIOWrapper):  # keeps the order relative to standard error
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # keys can be in any script
+        if name in _CHANGING and sys.stdout is sys.__stdout__:
+            given = sys.stdout
+            sys.stdout = _Unread(
+                given.buffer, given.encoding, given.errors, line_buffering=True, write_through=True
+            )
     try:
         status: int = module.run(parser.parse_args(rest))
         return status
     except Trouble as trouble:
         print(*error_lines(trouble), sep="\n", file=sys.stderr)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise the interpreter reports it at exit
+        _discard_output()
     except OSError as error:
         place = f"{one_line(str(error.filename))}: " if error.filename else ""
         print(f"dkimpipe: {place}{error.strerror}", file=sys.stderr)

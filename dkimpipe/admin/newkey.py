@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from dkimpipe import cryptopolicy
 from dkimpipe.address import domain_in, is_domain, selector_in, to_a_labels
 from dkimpipe.admin import atomic
-from dkimpipe.errors import ConfigError, one_line
+from dkimpipe.errors import ConfigError, for_shell, one_line
 from dkimpipe.keys import MIN_RSA_BITS
 
 DIRECTORY = "/etc/dkimpipe/keys"
@@ -99,7 +100,15 @@ def create(path: Path, kind: str, bits: int, group: str | None, owner: str | Non
             f"{path} already exists and is kept", "choose another selector: --selector"
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", "name another directory: --directory") from None
+        raise ConfigError(f"{path}: {error.strerror}", _remedy(error, path)) from None
+
+
+def _remedy(error: OSError, path: Path) -> str:
+    """Return what helps if a key file cannot be created. Only genkey can be refused a directory."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free some space: df {for_shell(str(path.parent))}"
+    refused = error.errno in (errno.EACCES, errno.ENOENT, errno.ENOTDIR)
+    return "name another directory: --directory" if refused else ""
 
 
 def _for_user(owner: str, uid: int) -> tuple[int, int, int]:

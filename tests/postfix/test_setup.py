@@ -363,3 +363,10 @@ def test_a_group_that_is_there_becomes_the_users(signing: Machine) -> None:
     signing.shell("rm -r /etc/dkimpipe; userdel dkimpipe; groupadd --system dkimpipe")
     assert setup(signing, "example.com", "--selector", "s1", "--now").status == 0
     assert listing(signing) == LISTING
+
+
+def test_it_goes_on_if_nobody_reads_the_output(machine: Machine) -> None:
+    command = f"{DKIMPIPE} setup example.com --selector s1 2>/srv/said; echo $? >>/srv/said"
+    said = machine.shell(f"( {command} ) | true; cat /srv/said")
+    assert said == "dkimpipe: nobody reads the output: the rest is done without it\n0\n"
+    assert (listing(machine), senders(machine)) == (LISTING, SENDERS)

@@ -19,6 +19,12 @@ REFUSED = {
         "dkimpipe: cannot run postconf: No such file or directory\n"
         "hint: PATH=/usr/sbin:/usr/local/sbin:$PATH\n",
     ),
+    "no domain, with options": (
+        [],
+        ["--submission", "--ed25519"],
+        "dkimpipe: no domain given\n"
+        "hint: /opt/dkimpipe/bin/dkimpipe setup --ed25519 --submission example.com\n",
+    ),
     "no domain": ([], [], "dkimpipe: no domain given\nhint: /opt/dkimpipe/bin/dkimpipe setup example.com\n"),
     **{
         f"domain {text!r}": ([], ["example.com", text], NO_DOMAIN.format(text))

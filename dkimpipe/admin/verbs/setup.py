@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
 def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
     """Return the changes of Postfix's configuration. Raises ConfigError if they would do harm."""
     if not options.domains:
-        raise ConfigError("no domain given", "dkimpipe setup example.com")
+        given = [f"--{name}" for name, value in vars(options).items() if value is True]
+        raise ConfigError("no domain given", shlex.join(["dkimpipe", "setup", *given, "example.com"]))
     fatal.refuse(postconf)
     if options.submission:
         postconf = postconf.assuming(submission.missing(postconf))
