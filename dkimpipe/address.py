@@ -37,14 +37,21 @@ class Mailbox:
 
 
 def first_mailbox(value: bytes) -> Mailbox:
-    """Return the first mailbox of an unfolded field value. Raises NotSigned if there is none."""
+    """Return the first mailbox of an unfolded field value.
+
+    Raises NotSigned if there is none, and for a second pair of angle brackets behind the first: other
+    programs differ in which address they take.
+    """
     words: list[Token] = []
     angle = False
     try:
-        for kind, text in _tokens(value):
+        tokens = _tokens(value)
+        for kind, text in tokens:
             if kind == b"<" and not angle:
                 angle, words = True, []
             elif kind == b">" and angle:
+                if _has_another_angle(tokens, value):
+                    raise ValueError("two addresses")
                 return _mailbox(words)
             elif kind == b":":  # preceded by a group name, or by a route, which begins with @
                 is_route = angle and words[:1] == [(b"@", b"@")]
@@ -62,6 +69,17 @@ def first_mailbox(value: bytes) -> Mailbox:
         return _mailbox(words)
     except ValueError:
         raise NotSigned(f"no address in '{printable(value)}'") from None
+
+
+def _has_another_angle(tokens: "Iterator[Token]", value: bytes) -> bool:
+    """Return whether the rest of a mailbox has an opening angle bracket; with a syntax error, if it could."""
+    try:
+        for kind, _ in tokens:
+            if kind in b",;<":
+                return kind == b"<"
+    except ValueError:
+        return value.count(b"<") > 1
+    return False
 
 
 def holds_one_address(value: bytes) -> bool:

@@ -35,7 +35,8 @@ def only_mailbox(value: bytes) -> "Mailbox | None":
         return None
     if any(opens in name and closes in after for opens, closes in _PAIRS):  # the address may be within them
         return None
-    outside = _without_quoted_strings(name) + after
+    outside = _without_quoted_strings(name).replace(b"\\\\", b"")
+    outside = outside.replace(b"\\,", b"").replace(b"\\;", b"") + after  # escaped, they are in a name
     if b"," in outside or b";" in outside:  # a list, perhaps of other mailboxes
         return None
     try:
@@ -80,7 +81,7 @@ def _decoded_word(charset: bytes, rest: bytes) -> "str | None":
 
 
 def _without_quoted_strings(octets: bytes) -> bytes:
-    """Return octets without their complete quoted strings."""
+    """Return octets with a space in place of each complete quoted string."""
     pieces = []
     at = 0
     while (start := octets.find(b'"', at)) >= 0:
@@ -90,4 +91,4 @@ def _without_quoted_strings(octets: bytes) -> bytes:
             break
         pieces.append(octets[at:start])
         at = end
-    return b"".join([*pieces, octets[at:]])
+    return b" ".join([*pieces, octets[at:]])
