@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -368,6 +369,40 @@ def test_a_home_directory_keeps_its_owner(house: House, monkeypatch: pytest.Monk
     assert house.top.stat().st_uid == GAMES
     (found,) = exposure.exposed([str(house.senders)])
     assert (found.what, found.hint) == (f"{house.top}: owned by user games", MOVE)
+
+
+PERSON = 4711  # not in passwd(5), as with LDAP
+
+
+def test_a_persons_directory_keeps_its_owner(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint, run by sh(1), copies the keys, and changes nothing there."""
+    monkeypatch.setattr(exposure, "_KEYS", f"{tmp_path}/new keys")
+    key = house.keys / "it's a key.pem"
+    key.write_text("secret")
+    mode(key, 0o640, STAFF, PERSON)
+    mode(house.keys, 0o755, 0, PERSON)
+    mode(house.keys.parent, 0o755, 0, PERSON)
+    found = exposure.exposed([str(key)], "", [str(key)])
+    assert [each.what.rpartition(": ")[2] for each in found] == ["owned by user ID 4711"] * 3
+    (hint,) = {each.hint for each in found}
+    command, rest = hint.splitlines()
+    assert rest == f"key={tmp_path}/new keys/it's a key.pem in the entry, and delete {key}"
+    subprocess.run(["sh", "-euc", command], check=True)
+    new = tmp_path / "new keys" / key.name
+    assert new.read_text() == "secret"
+    status = new.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, STAFF, 0o440)
+    assert {path.stat().st_uid for path in (key, house.keys, house.keys.parent)} == {PERSON}
+    # The next hint does not overwrite that file.
+    assert all("/b-it" in each.hint for each in exposure.exposed([str(key)], "", [str(key)]))
+
+
+def test_a_file_of_a_person_elsewhere_becomes_roots(house: House) -> None:
+    mode(house.key, 0o400, 0, PERSON)
+    (found,) = exposure.exposed([str(house.key)], "", [str(house.key)])
+    assert found.hint == f"chown root '{house.key}'"
 
 
 def test_var_tmp_without_its_sticky_bit(house: House) -> None:

@@ -23,6 +23,9 @@ from dkimpipe.errors import ConfigError, NotSigned
 from dkimpipe.files import exists
 from dkimpipe.options import complete, macros
 
+_MOVE = "move the files to a directory that only root can write, such as /etc/dkimpipe"
+_KEYS = "/etc/dkimpipe/keys"
+_FIRST_PERSON = 1000  # the first user ID of people, those below are of the system: login.defs(5), UID_MIN
 _MAX_LINKS = 40  # path_resolution(7)
 _NOBODY = 65534  # the kernel's overflowuid and overflowgid: any ID that is not mapped in a container
 _ALL_IDS = ["0", "0", "4294967295"]  # the map outside containers: user_namespaces(7)
@@ -82,16 +85,59 @@ def exposed(paths: Iterable[str], user: str = "", checked: Collection[str] = ())
     trusted = _trusted(user)
     groups = _trusted_groups(user)
     found: dict[str, tuple[bool, Finding | None]] = {}
-    for path in dict.fromkeys(paths):
-        for step in reversed(way(os.path.join(os.getcwd(), path))):
+    ways = {path: way(os.path.join(os.getcwd(), path)) for path in dict.fromkeys(paths)}
+    moves = _moves(ways, trusted, checked)
+    for path, steps in ways.items():
+        for step in reversed(steps):
             if not step.status:
                 found[step.path] = True, _creation(step, trusted)
             elif step.path not in found:
                 is_directory = stat.S_ISDIR(step.status.st_mode)
                 is_secret = path in checked and stat.S_ISREG(step.status.st_mode)
                 readers = _readers(step.path, trusted, groups) if is_secret else []
-                found[step.path] = is_directory, _fault(step, trusted, readers, is_secret)
+                fault = _fault(step, trusted, readers, is_secret)
+                if fault and step.path in moves and step.status.st_uid not in trusted:
+                    fault = fault._replace(hint="\n".join(moves[step.path]))
+                found[step.path] = is_directory, fault
     return [fault for _, fault in sorted(found.values(), key=lambda each: each[0]) if fault]
+
+
+def _moves(ways: dict[str, list[Step]], trusted: set[int], keys: Collection[str]) -> dict[str, list[str]]:
+    """Return the steps on the ways that lead through a person's directory, with how to move the files away.
+
+    The directory stays theirs: a hint must not take it from them.
+    """
+    moves: dict[str, list[str]] = {}
+    for path, steps in ways.items():
+        if not any(_is_foreign_home(step, trusted) for step in steps):
+            continue
+        status = steps[-1].status
+        is_key = path in keys and status and stat.S_ISREG(status.st_mode)
+        lines = _copy_of_key(path, status) if is_key and status else [_MOVE]
+        for step in steps:
+            moves[step.path] = list(dict.fromkeys([*moves.get(step.path, []), *lines]))
+    return moves
+
+
+def _is_foreign_home(step: Step, trusted: set[int]) -> bool:
+    status = step.status
+    if not status or not stat.S_ISDIR(status.st_mode) or status.st_uid in trusted:
+        return False
+    return is_persons(step.path, status.st_uid)
+
+
+def _copy_of_key(path: str, status: os.stat_result) -> list[str]:
+    """Return the command that copies a key to the directory of the others, and what is left to do."""
+    names = [name for name in path.split("/") if name]
+    name = next(("-".join(names[at:]) for at in range(len(names))[::-1] if _is_free(names[at:])), names[-1])
+    new = f"{_KEYS}/{name}"
+    mode = stat.S_IMODE(status.st_mode) & 0o440
+    command = f"install -D -m {mode:04o} -o root -g {status.st_gid}"
+    return [f"{command} {shlex.quote(path)} {shlex.quote(new)}", f"key={new} in the entry, and delete {path}"]
+
+
+def _is_free(names: list[str]) -> bool:
+    return not os.path.lexists(os.path.join(_KEYS, "-".join(names)))
 
 
 def _template_directories(settings: Settings) -> Iterator[str]:
@@ -222,7 +268,7 @@ def _creation(step: Step, trusted: set[int]) -> Finding | None:
     if not status.st_mode & stat.S_ISVTX or not names:
         return None
     what = f"{step.directory}: {' and '.join(names)} can create {os.path.basename(step.path)} there"
-    return Finding(what, "move the files to a directory that only root can write, such as /etc/dkimpipe")
+    return Finding(what, _MOVE)
 
 
 def _finding(
@@ -252,8 +298,6 @@ def _finding(
 def _fix(path: str, status: os.stat_result, is_foreign: bool, writers: _Writers) -> str:
     """Return the command after which nobody else can write."""
     quoted = shlex.quote(path)
-    if is_foreign and is_home(path, status.st_uid):
-        return "move the files to a directory that only root can write, such as /etc/dkimpipe"
     commands = []
     if is_foreign:
         commands.append(f"chown {'-h ' if stat.S_ISLNK(status.st_mode) else ''}root {quoted}")
@@ -291,10 +335,12 @@ def _group(number: int) -> str:
         return f"ID {number}"
 
 
-def is_home(path: str, user: int) -> bool:
-    """Return whether this is the home directory of a user, which must stay theirs."""
+def is_persons(directory: str, user: int) -> bool:
+    """Return whether a directory is a person's, or the home directory of any user: it must stay theirs."""
+    if user >= _FIRST_PERSON and user != _NOBODY:
+        return True
     try:
-        return os.path.samefile(pwd.getpwuid(user).pw_dir, path)
+        return os.path.samefile(pwd.getpwuid(user).pw_dir, directory)
     except (KeyError, OSError):
         return False
 

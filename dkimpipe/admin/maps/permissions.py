@@ -62,7 +62,7 @@ def _fix(path: str, reader: _Reader) -> str:
             access = "rx"
         if _may(status, access, reader):
             continue
-        if is_directory and exposure.is_home(step.path, status.st_uid):
+        if is_directory and exposure.is_persons(step.path, status.st_uid):
             return f"move the files to a directory that user {reader.name} can enter, such as /etc/dkimpipe"
         commands.append(_command(step.path, status, access, reader))
     return "\n".join(commands) or f"namei -l {shlex.quote(path)} shows what prevents access"
