@@ -563,6 +563,60 @@ def test_no_map_at_all(tmp_path: Path) -> None:
     )
 
 
+def raw(octets: bytes) -> bytes:
+    return base64.b64encode(octets)
+
+
+# The public half as the key file, and the record that has it, at any place and in any form.
+SWAPPED: dict[str, Callable[[bytes], list[bytes]]] = {
+    "as it should be": lambda p: [b"v=DKIM1; k=ed25519; p=" + p],
+    "no k=": lambda p: [b"v=DKIM1; p=" + p],
+    "split": lambda p: [b"v=DKIM1; k=ed25519; p=" + p[:20] + b'" "' + p[20:]],
+    "no padding": lambda p: [b"v=DKIM1; k=ed25519; p=" + p.rstrip(b"=")],
+    "no semicolons": lambda p: [b"v=DKIM1 k=ed25519 p=" + p],
+    "base64url": lambda p: [b"k=ed25519; p=" + p.translate(bytes.maketrans(b"+/", b"-_"))],
+    "hexadecimal": lambda p: [b"k=ed25519; p=" + base64.b64decode(p).hex().encode()],
+    "SubjectPublicKeyInfo": lambda p: [
+        b"k=ed25519; p=" + raw(bytes.fromhex("302a300506032b6570032100") + base64.b64decode(p))
+    ],
+    "one of two records": lambda p: [b"v=spf1 -all", b"v=DKIM1; k=ed25519; p=" + p],
+}
+
+
+@pytest.mark.parametrize("records", SWAPPED.values(), ids=SWAPPED)
+def test_the_public_half_as_the_key_file(
+    keys: Keys, nameserver: NameServer, tmp_path: Path, records: Callable[[bytes], list[bytes]]
+) -> None:
+    """Any 32 octets are an Ed25519 key: the record of this one would let anyone sign."""
+    public = keys.records["ed25519._domainkey.example.com"][0].rpartition(b"p=")[2]
+    nameserver.records = {OWNER: records(public)}
+    path = write_key(tmp_path / "swapped", public + b"\n")
+    status, said = checked(
+        keys, f"example.com dkim(s=rsa2048,key={path})\n", "--dns", f"--server=127.0.0.1#{nameserver.port}"
+    )
+    assert status == 78
+    first, hint = said.splitlines()
+    assert first.startswith(f"dkimpipe: error: {OWNER}: the key file contains the public half: p= is the key")
+    assert hint == (
+        "hint: sign with the private half of the published record instead, or with another key: "
+        "dkimpipe genkey example.com"
+    )
+
+
+@bind.needs_bind
+def test_the_public_half_behind_a_wildcard(keys: Keys, tmp_path: Path) -> None:
+    """No hint to publish its record here, either."""
+    public = keys.records["ed25519._domainkey.example.com"][0].rpartition(b"p=")[2]
+    path = write_key(tmp_path / "swapped", public)
+    zone = f'*.w IN TXT "v=DKIM1; k=ed25519; p={public.decode()}"\n'
+    with bind.serving(tmp_path, bind.SOA + zone) as server:
+        text = f"w.static.example dkim(s=a,key={path})\n"
+        status, said = checked(keys, text, "--dns", f"--server={server.server}")
+    assert status == 78
+    assert "the key file contains the public half" in said
+    assert "publish:" not in said
+
+
 def test_a_private_key_in_dns_needs_another_key(keys: Keys, nameserver: NameServer, tmp_path: Path) -> None:
     """The record of its public half would not help: the hint, run by sh(1), and what is then to do."""
     pem = keys.path("rsa2048").read_bytes()

@@ -22,7 +22,7 @@ import dns.zone
 import pytest
 import witness
 from bind import PROGRAMS, SOA, Bind, free_port, needs_bind, serving, tsig_key
-from conftest import MESSAGE, PROJECT, Done, Keys, run_filter
+from conftest import MESSAGE, PROJECT, Done, Keys, run_filter, write_key
 from nameserver import NameServer
 from recording import ED, KINDS, plain, run, value, with_tags
 
@@ -162,6 +162,22 @@ def test_another_record_is_replaced_only_if_told_so(keys: Keys, bind: Bind) -> N
     assert bind.dig(other) == [value(keys, "ed25519")]
     assert update(bind, path, "--delete", "dynamic.example", "--replace", "--notes", "x").status == 0
     assert bind.dig(other) == []
+
+
+@needs_bind
+def test_the_record_of_a_public_half_is_not_published(keys: Keys, bind: Bind, tmp_path: Path) -> None:
+    """The key file contains p= of the record that is there: anyone could sign."""
+    right = keys.senders("dynamic.example dkim(s=half,key=KEYS/ed25519.pem)\n")
+    (name,) = plain(right)
+    assert update(bind, right).status == 0
+    write_key(tmp_path / "swapped", value(keys, "ed25519").rpartition("p=")[2].encode())
+    swapped = keys.senders(f"dynamic.example dkim(s=half,key={tmp_path}/swapped)\n")
+    for arguments in ((), ("--replace",)):
+        done = update(bind, swapped, *arguments)
+        assert (done.status, done.stdout) == (78, b"")
+        assert done.stderr.startswith(f"dkimpipe: {name}: the key file contains the public half: p= is")
+    assert bind.dig(name) == [value(keys, "ed25519")]
+    assert update(bind, swapped, "--delete", "--replace", "dynamic.example").status == 0
 
 
 @needs_bind

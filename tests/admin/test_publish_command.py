@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Keys
+from conftest import Keys, write_key
 from nameserver import NameServer, silent
 from panel import Call, Panel
 from recording import ED, run, value
@@ -143,6 +143,21 @@ def test_another_record_is_replaced_only_if_told_so(keys: Keys, panel: Panel) ->
     panel.set({NAMES[1]: [value(keys, "ed25519"), "c"]})
     assert publish(panel, path, "--replace", "example.org")[1] == f"{NAMES[1]}: replaced\n"
     assert [call[:2] for call in panel.calls()] == [("delete", NAMES[1])]
+
+
+def test_the_record_of_a_public_half_is_not_published(keys: Keys, panel: Panel, tmp_path: Path) -> None:
+    """The key file contains p= of the record that is there: anyone could sign."""
+    text = value(keys, "ed25519")
+    write_key(tmp_path / "swapped", text.rpartition("p=")[2].encode())
+    path = keys.senders(f"example.com dkim(s=ed25519,key={tmp_path}/swapped)\n")
+    panel.set({NAMES[0]: [text]})
+    for arguments in ((), ("--replace",)):
+        status, said, errors = publish(panel, path, *arguments)
+        assert (status, said) == (78, "")
+        assert errors.startswith(f"dkimpipe: {NAMES[0]}: the key file contains the public half: p= is")
+        assert "--replace" not in errors
+    assert panel.calls() == []
+    assert publish(panel, path, "--delete", "--replace", "example.com")[1] == f"{NAMES[0]}: deleted\n"
 
 
 def test_a_record_that_is_not_one_line_of_text(keys: Keys, panel: Panel) -> None:

@@ -134,6 +134,12 @@ def wrapped(octets: bytes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def both_halves() -> bytes:
+    """Return another Ed25519 key, as rspamd writes it."""
+    public = ed25519.Ed25519PrivateKey.from_private_bytes(b"x" * 32).public_key()
+    return b"x" * 32 + public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
 @functools.cache
 def another() -> rsa.RSAPrivateKey:
     """Return another key."""
@@ -784,7 +790,9 @@ SAMPLES: dict[str, Sample] = {
     "ed more pad": S(after(b"="), "the padding at the end of p= (=) is wrong", key="ed25519"),
     "ed blank in p": S(at(40, b" "), "", key="ed25519"),
     "ed 31": S(der(lambda d: d[:-1]), "p= has 31 bytes; an Ed25519 key has 32", key="ed25519"),
-    "ed 64": S(der(lambda d: b"x" * 32 + d), PRIVATE, key="ed25519"),
+    "ed both halves": S(der(lambda d: both_halves()), PRIVATE, key="ed25519"),
+    "ed 64": S(der(lambda d: b"x" * 32 + d), "p= has 64 bytes; an Ed25519 key has 32", key="ed25519"),
+    "ed twice": S(der(lambda d: d + d), "p= is the public key twice", key="ed25519"),
     "ed 33": S(der(lambda d: d + b"\0"), "p= has 33 bytes; an Ed25519 key has 32", key="ed25519"),
     "ed k last": S(lambda v: [v.replace(b" k=ed25519;", b"") + b"; k=ed25519"], "", key="ed25519"),
     "ed h=sha256": S(tag(b"h=sha256"), "", key="ed25519"),

@@ -71,6 +71,8 @@ def need_of(use: Use, value: str) -> Need:
 
 def faults(needed: Need, texts: list[bytes]) -> list[tuple[str, str]]:
     """Return the problems with the TXT records of a name, each with its level: error or warning."""
+    if exposed := mangled.exposed(texts, _key_of(needed.value)):
+        return [(exposed, "error")]
     if len(texts) > 1:
         return [(_describe_several(texts, needed.value), "error")]
     (text,) = texts

@@ -262,7 +262,9 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
     for each in needs if answer.texts else ():
         for fault in compare.faults(each, answer.texts):
             found.setdefault(fault, each)
-    if answer.texts and "error" in [level for _, level in found] and _is_wildcard(owner, answer, at):
+    is_lost = any(what in (mangled.PRIVATE, mangled.PUBLIC_HALF) for what, _ in found)
+    is_wrong = bool(answer.texts) and any(level == "error" for _, level in found)
+    if is_wrong and not is_lost and _is_wildcard(owner, answer, at):
         what = f"a wildcard record answers; the name itself has none: '{printable(answer.texts[0], 40)}'"
         found = {(what, "error"): needs[0]}
     for (what, level), each in found.items():
@@ -270,6 +272,8 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         if what == mangled.PRIVATE:
             domain = owner.partition("._domainkey.")[2]
             hint = f"create another key: dkimpipe genkey {domain}\nsign with it, and delete this record"
+        if what == mangled.PUBLIC_HALF:
+            hint = mangled.another_key(owner)
         if not answer.certain:
             hint = _check_server(at)
         yield Finding(f"{owner}: {what}", hint, level)

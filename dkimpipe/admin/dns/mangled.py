@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import unescape
 from urllib.parse import unquote_to_bytes
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
-from dkimpipe.errors import printable, shown
+from dkimpipe import keytext, publickey
+from dkimpipe.errors import ConfigError, printable, shown
 from dkimpipe.verify import taglist
 
 SPLIT_MARKS = b'"\\ \t\r\n'  # remnants where a value was split or joined
 _SHOWN = 40  # bytes of a record in a message
 _ARMOR = re.compile(rb"(BEGIN|END) ?(?:RSA ?)?(PUBLIC|PRIVATE) ?KEY")
 PRIVATE = "p= is a private key, which is public now: stop signing with it"
+PUBLIC_HALF = "the key file contains the public half: p= is the key that signs, so anyone can sign with it"
 _NOT_BASE64 = re.compile(rb"(?s)<[^<>]*>|&#?\w{1,8}|[^A-Za-z0-9+/= \t\r\n](?:.*[^A-Za-z0-9+/= \t\r\n])?")
 _TYPOGRAPHIC = re.compile("[\u2018-\u201f\u00ab\u00bb\u2039\u203a]")
 _AT_THE_END = {b".": "full stop", b",": "comma", b")": "parenthesis", b"'": "quote", b"`": "backquote"}
@@ -32,6 +35,7 @@ _ENTITY = re.compile(rb"&(?:#0*(?:43|47|61)|#[xX]0*(?:2[bB]|2[fF]|3[dD])|plus|so
 _SSH = {"ssh-rsa": b"AAAAB3NzaC1yc2E", "ssh-ed25519": b"AAAAC3NzaC1lZDI1NTE5"}
 _ED25519 = 32  # bytes of a key
 _ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")  # of its SubjectPublicKeyInfo (RFC 8410)
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{40,}")  # the shortest key, of Ed25519, has 43
 _SAME = 0.9  # of the characters, in a key that was altered in one place
 
 
@@ -44,6 +48,48 @@ def typographic_quotes(text: bytes) -> str:
     """Return a message about typographic quotes in a text; empty if there are none."""
     found = _TYPOGRAPHIC.search(text.decode("utf-8", "replace"))
     return f"typographic quotes: '{found[0]}'" if found else ""
+
+
+def exposed(texts: Iterable[bytes], wanted: bytes) -> str:
+    """Return what is wrong if a record shows the private half of the Ed25519 key ``wanted``, in base64.
+
+    Any 32 octets are such a key, so a key file that contains the public half signs, too: with the octets that
+    are in DNS as p=. Empty if no record does.
+    """
+    if len(wanted) != len(base64.b64encode(bytes(_ED25519))):
+        return ""
+    runs = [run for text in texts for run in _BASE64.findall(text.translate(None, SPLIT_MARKS))]
+    for octets in [reading for run in runs for reading in (keytext.decoded(run), keytext.from_hex(run))]:
+        for half in (octets[:_ED25519], octets[-_ED25519:]):
+            if len(half) == _ED25519 and _public(half) == wanted:
+                return PRIVATE if octets[_ED25519:] == taglist.base64(wanted) else PUBLIC_HALF
+    return ""
+
+
+def refuse_exposed(name: str, texts: Iterable[bytes], value: str) -> None:
+    """Raise ConfigError if one of the records that a name has shows the private half of the key in ``value``.
+
+    The record of its public half would let anyone sign.
+    """
+    wanted = value.rpartition("p=")[2].encode()
+    if found := exposed(texts, wanted):
+        raise ConfigError(f"{name}: {found}", another_key(name))
+
+
+def another_key(name: str) -> str:
+    """Return what to do about a key that anyone can read, by the name of its record."""
+    return (
+        "sign with the private half of the published record instead, or with another key: "
+        f"dkimpipe genkey {name.partition('._domainkey.')[2]}"
+    )
+
+
+def _public(seed: bytes) -> bytes:
+    """Return the public half of an Ed25519 key in base64; empty without Ed25519 in OpenSSL."""
+    try:
+        return publickey.base64_of(Ed25519PrivateKey.from_private_bytes(seed).public_key()).encode()
+    except (InternalError, UnsupportedAlgorithm):
+        return b""
 
 
 def describe(value: bytes, wanted: bytes) -> str:
@@ -201,7 +247,9 @@ def _wrong_size(key: bytes, wanted: bytes) -> str:
     if octets == _ED25519_PREFIX + usual:
         extra = len(_ED25519_PREFIX)
         return f"p= has {extra} bytes too many (SubjectPublicKeyInfo); right: p={wanted.decode()}"
-    if len(octets) == 2 * _ED25519 and octets.endswith(usual):
+    if octets == usual + usual:
+        return "p= is the public key twice"
+    if len(octets) == 2 * _ED25519 and _public(octets[:_ED25519]) == base64.b64encode(octets[_ED25519:]):
         return PRIVATE
     return _other_object(key) or f"p= has {len(octets)} bytes; an Ed25519 key has {_ED25519}"
 

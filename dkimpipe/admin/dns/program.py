@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from dkimpipe.admin.dns import formats
+from dkimpipe.admin.dns import formats, mangled
 from dkimpipe.admin.dns.lookup import NameServers
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.errors import ConfigError, one_line, printable
@@ -39,6 +39,8 @@ _HINTS = {
     FileNotFoundError: "check that it exists, and the interpreter in its first line",
 }
 _NO_INTERPRETER = "let it begin with #! and an interpreter, such as #!/bin/sh"
+
+_Found = tuple[Record, list[list[bytes]]]  # with the TXT records of its name, as each server has them
 
 
 class Program:
@@ -60,7 +62,11 @@ class Program:
 
         Another TXT record at a name is an error, before anything is changed, unless ``replace`` is set.
         """
-        for record, there in self._look_up(records, replace):
+        found = self._look_up(records)
+        for record, there in found:
+            mangled.refuse_exposed(record.name, _all(there), record.value)
+        _refuse_others(found, replace)
+        for record, there in found:
             others = [text for text in _all(there) if text != record.value.encode()]
             for other in others:
                 self._call("delete", Record(record.name, _text(record.name, other)), ttl)
@@ -72,20 +78,16 @@ class Program:
 
     def delete(self, records: Sequence[Record], ttl: int, replace: bool) -> None:
         """Delete records from DNS; otherwise like ``publish``."""
-        for record, there in self._look_up(records, replace):
+        found = self._look_up(records)
+        _refuse_others(found, replace)
+        for record, there in found:
             for text in _all(there):
                 self._call("delete", Record(record.name, _text(record.name, text)), ttl)
             print(f"{record.name}: {'deleted' if _all(there) else 'not there'}")
 
-    def _look_up(self, records: Sequence[Record], replace: bool) -> list[tuple[Record, list[list[bytes]]]]:
+    def _look_up(self, records: Sequence[Record]) -> list[_Found]:
         """Return each record with the TXT records of its name, as each server has them."""
-        found = [(record, self._there(record.name)) for record in records]
-        for record, there in found:
-            others = [printable(text, 500) for text in _all(there) if text != record.value.encode()]
-            if others and not replace:
-                shown = " and ".join([f"'{other}'" for other in others])
-                raise ConfigError(f"{record.name} has another TXT record: {shown}", "--replace overwrites it")
-        return found
+        return [(record, self._there(record.name)) for record in records]
 
     def _there(self, name: str) -> list[list[bytes]]:
         found, failures = [], []
@@ -196,6 +198,15 @@ def _last_lines(said: bytes) -> str:
     lines = said.decode("utf-8", "replace").split("\n")
     text = one_line("; ".join([line.strip() for line in lines if line.strip()]))
     return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"
+
+
+def _refuse_others(found: Sequence[_Found], replace: bool) -> None:
+    """Raise ConfigError if there is another TXT record at a name, unless ``replace`` is set."""
+    for record, there in found:
+        others = [printable(text, 500) for text in _all(there) if text != record.value.encode()]
+        if others and not replace:
+            shown = " and ".join([f"'{other}'" for other in others])
+            raise ConfigError(f"{record.name} has another TXT record: {shown}", "--replace overwrites it")
 
 
 def _all(there: Sequence[Sequence[bytes]]) -> list[bytes]:

@@ -25,6 +25,7 @@ import dns.tsig
 import dns.update
 from dns.rdtypes.ANY.TXT import TXT
 
+from dkimpipe.admin.dns import mangled
 from dkimpipe.admin.dns.formats import strings
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.dns.server_option import FORM, server
@@ -244,6 +245,8 @@ def _carry_out(
         name = dns.name.from_text(record.name)
         origin = _zone(primary, name, zone)
         change = Change(name, origin, primary.texts(name, origin), after)
+        if change.before and change.after:
+            mangled.refuse_exposed(record.name, _values(change.before), record.value)
         if change.before and not replace and _values(change.before) != [record.value.encode()]:
             there = " and ".join([f"'{printable(value, 500)}'" for value in _values(change.before)])
             raise OccupiedError(f"{record.name} has another TXT record: {there}", "--replace overwrites it")
