@@ -73,7 +73,7 @@ def structure(path: str, octets: bytes) -> bytes:
 
     Read are PEM under any label, after other blocks, and as ``keytext`` can restore it; base64 without
     armour, also within other text, base64url and hexadecimal digits, each of them also of PEM or once more;
-    Ed25519 keys of dkimpy, rspamd and OpenSSH; and RSA keys in JWK and in .NET's XML.
+    Ed25519 keys of dkimpy, rspamd and OpenSSH; JWK, .NET's XML, and what openssl pkey -text prints.
     """
     try:
         return _bare(_searched(octets))
@@ -116,8 +116,7 @@ def _restored(octets: bytes, depth: int) -> "Iterator[bytes]":
     if len(numbers) > 2:
         yield _encoded(_SEQUENCE, b"".join(map(_integer, (b"", *numbers))))
     text = keytext.plain(octets)
-    whole = keytext.decoded(text.strip(b" \n\"'"))
-    for each in (whole, b"" if octets.isascii() else octets):
+    for each in (keytext.seed(text), b"" if octets.isascii() else octets):
         if len(each) == 32:
             yield _ED25519 + each
     found = [octets if len(octets) == 64 else b"", text, keytext.from_hex(text), *keytext.runs(text)]

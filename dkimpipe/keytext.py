@@ -27,10 +27,20 @@ _NOT_HEX = re.compile(rb"\b0[xX]|[:,]")
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/_-]{40,}\s+)*[A-Za-z0-9+/_-]+={0,2}")
 _JWK = re.compile(rb'"(n|e|d|p|q|dp|dq|qi|x)"\s*:\s*"([\w-]+)"')
 _XML = re.compile(rb"<(Modulus|Exponent|D|P|Q|DP|DQ|InverseQ)>([^<]+)</")
+_PRINTED = re.compile(
+    rb"(?m)^[ \t]*(\w+):(?:[ \t]*\d+[ \t]*\(0x([0-9A-Fa-f]+)\)|\s+((?:[0-9A-Fa-f]{2}\b[:\s]*)+))"
+)
+_COMMENT = re.compile(rb"(?m)^[ \t]*[#;].*$")
+_SEED = re.compile(rb"-----BEGIN (?:ED25519 )?PRIVATE KEY-----([^-]*)-----END (?:ED25519 )?PRIVATE KEY-----")
 _NAMES = (  # in the order of RFC 8017 appendix A.1.2
     (_JWK, (b"n", b"e", b"d", b"p", b"q", b"dp", b"dq", b"qi")),  # RFC 7518 section 6.3
     (_XML, (b"Modulus", b"Exponent", b"D", b"P", b"Q", b"DP", b"DQ", b"InverseQ")),
     (_JWK, (b"d", b"x")),  # RFC 8037
+)
+_PRINTED_NAMES = (  # the same, as openssl pkey -text has them
+    (b"modulus", b"publicExponent", b"privateExponent")
+    + (b"prime1", b"prime2", b"exponent1", b"exponent2", b"coefficient"),
+    (b"priv", b"pub"),
 )
 _LONG = 40  # characters: the shortest key, of Ed25519, has 43
 _DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -78,6 +88,16 @@ def decoded(text: bytes) -> bytes:
         return b""
 
 
+def seed(text: bytes) -> bytes:
+    """Return the 32 octets that are all of a text but comments, or all of its PEM, otherwise nothing."""
+    bare = _COMMENT.sub(b"", text).strip(b" \n\"'")
+    armoured = _SEED.search(text)
+    in_armour = decoded(armoured[1]) if armoured else b""
+    if in_armour[:1] == b"\x30" and b"\x02\x01" in in_armour[:8]:  # a structure, and not all of it
+        in_armour = b""
+    return next((each for each in (decoded(bare), from_hex(bare), in_armour) if len(each) == 32), b"")
+
+
 def runs(text: bytes) -> "list[bytes]":
     """Return the octets of all base64 in a text that is long enough for a key, in their order.
 
@@ -91,12 +111,21 @@ def runs(text: bytes) -> "list[bytes]":
 
 
 def numbers(octets: bytes) -> "list[bytes]":
-    """Return the numbers of a key in JWK or in .NET's XML: those of RSA, or the halves of Ed25519."""
+    """Return the numbers of a key in JWK, in .NET's XML or printed by openssl(1).
+
+    They are those of RSA, or the halves of Ed25519.
+    """
     text = _characters(octets).encode()
     for pattern, names in _NAMES:
         found = dict(pattern.findall(text))
         if found.keys() >= set(names):
             return [decoded(found[name]) for name in names]
+    printed = {
+        name: b"0" * (len(short) % 2) + short or digits for name, short, digits in _PRINTED.findall(text)
+    }
+    for names in _PRINTED_NAMES:
+        if printed.keys() >= set(names):
+            return [from_hex(printed[name]) for name in names]
     return []
 
 

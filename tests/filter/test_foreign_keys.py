@@ -315,6 +315,12 @@ def test_a_key_in_another_shape_is_read(shape: str, name: str, tmp_path: Path) -
     assert openssl_reads(path) in ({spki(key)} if by_openssl else {spki(key), b""})
 
 
+def printed(key: AnyKey) -> bytes:
+    """Return a key as openssl(1) shows it."""
+    command = ["openssl", "pkey", "-text", "-noout"]
+    return subprocess.run(command, input=pem(key), capture_output=True, check=True).stdout
+
+
 # Ed25519 keys without ASN.1: what the file contains, all of the key SEED.
 MADE = ed25519.Ed25519PrivateKey.from_private_bytes(SEED)
 PAIR = base64.b64encode(SEED + PUBLIC_HALF)
@@ -337,6 +343,17 @@ ED25519_FORMS = {
     "rspamd's seed, with its record": base64.b64encode(SEED) + b"\n" + RSPAMD_RECORD,  # -t ed25519-seed
     "octets of both halves": SEED + PUBLIC_HALF,
     "dkimpy, in quotes": b'"' + base64.b64encode(SEED) + b'"\n',
+    "seed in hexadecimal digits": SEED.hex().encode() + b"\n",
+    "seed in hexadecimal digits, with colons": SEED.hex(":").upper().encode(),
+    "seed in hexadecimal digits, of C": ", ".join(f"0x{octet:02x}" for octet in SEED).encode(),
+    "seed in armour": block("PRIVATE KEY", SEED),
+    "seed in armour of its own": block("ED25519 PRIVATE KEY", SEED),
+    "seed in armour, one line": block("PRIVATE KEY", SEED).replace(b"\n", b""),
+    "seed below a comment": b"# dkim key; not to be shown\n" + base64.b64encode(SEED) + b"\n",
+    "seed above a comment": SEED.hex().encode() + b"\n\n; of dkim\n",
+    "rspamd, below a comment": b"# dkim key\n" + PAIR + b"\n",
+    "openssl pkey -text": printed(MADE),
+    "openssl pkey -text, CRLF": printed(MADE).replace(b"\n", b"\r\n"),
     "rspamd, in JSON": json.dumps({"key": PAIR.decode()}).encode(),
     "both halves in JSON": json.dumps(
         {"private": base64.b64encode(SEED).decode(), "public": base64.b64encode(PUBLIC_HALF).decode()}
@@ -395,6 +412,8 @@ def xml(key: rsa.RSAPrivateKey) -> bytes:
 STRUCTURES: dict[str, bytes] = {
     "JWK": jwk(RSA),
     "JWK in a set": b'{"keys": [' + jwk(RSA) + b"]}",
+    "openssl pkey -text": printed(RSA),
+    "openssl pkey -text, indented": printed(RSA).replace(b"\n", b"\n  "),
     "XML of .NET": xml(RSA),  # as dkim-exchange keeps it
     "XML of .NET, in UTF-16": xml(RSA).decode().encode("utf-16"),
     "for RSASSA-PSS": block("PRIVATE KEY", pss(RSA)),
@@ -761,6 +780,19 @@ NOTHING_TO_CONVERT: dict[str, tuple[bytes, str, str]] = {
     "text": (b"hello\n", "contains no PEM block", RESTORE),
     "half": (pem(RSA)[: len(pem(RSA)) // 2], "is truncated: no END line", RESTORE),
     "damaged": (pem(RSA).replace(b"\nM", b"\n=", 1), "is damaged: invalid base64", RESTORE),
+    "half of an Ed25519 key": (block("PRIVATE KEY", der(ED25519)[:32]), "is truncated", RESTORE),
+    "half of an RSA key": (block("PRIVATE KEY", der(RSA)[:32]), "is truncated", RESTORE),
+    "half of what openssl(1) prints": (
+        printed(RSA).partition(b"exponent2")[0],
+        "contains no PEM block",
+        RESTORE,
+    ),
+    "another half in what openssl(1) prints": (
+        b"pub:".join([printed(ED25519).partition(b"pub:")[0], printed(MADE).partition(b"pub:")[2]]),
+        "contains no PEM block",
+        RESTORE,
+    ),
+    "31 bytes in hexadecimal digits": (SEED[:-1].hex().encode(), "contains no PEM block", RESTORE),
     "a line lost": (
         b"".join(pem(RSA).splitlines(keepends=True)[:5] + pem(RSA).splitlines(keepends=True)[6:]),
         "is truncated",
