@@ -154,14 +154,14 @@ class SignatureOptions:
             self.selector = address.to_a_labels(selector.encode())
         except ValueError:
             self.selector = b""
-        if not address.is_domain(self.selector):
-            raise ConfigError(f"{place}: s={shown(selector)} is not a valid selector")
         meant = address.selector_in(self.selector)
-        if meant != self.selector:
+        if meant != self.selector and (not meant or address.is_domain(meant)):
             raise ConfigError(
                 f"{place}: s={shown(selector)} is the name of a record, not a selector",
                 f"s={meant.decode()}" if meant else "s= is what comes before ._domainkey",
             )
+        if not address.is_domain(self.selector):
+            raise ConfigError(f"{place}: s={shown(selector)} is not a valid selector")
 
     def _set_algorithm(self, algorithm: str) -> None:
         self.algorithm = algorithm

@@ -136,6 +136,8 @@ NO_EDNS: dict[str, Callable[[bytes, str], bytes]] = {
     "NOTIMP": header_only(4),
     "NOTIMP, with the question": with_code(4),
     "SERVFAIL": header_only(2),
+    "REFUSED": header_only(5),
+    "REFUSED, with the question": with_code(5),
     "silent": silent,
 }
 

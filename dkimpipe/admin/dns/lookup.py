@@ -26,7 +26,7 @@ TIME_OUT = 5  # seconds for one query, in two attempts
 PATIENCE = 3  # queries without an answer, after which a server is not queried again
 _MAX_ALIASES = 8
 _PAYLOAD = 1232  # bytes over UDP, DNS Flag Day 2020
-_NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.SERVFAIL, dns.rcode.BADVERS)
+_NO_EDNS = (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.BADVERS)
 
 
 class Answer(NamedTuple):
