@@ -75,7 +75,7 @@ class VerifySettings(Settings):
 
     def resolver(self) -> Resolver:
         """Return the resolver for DNS. Raises ConfigError."""
-        known = {name: _record(path, place) for name, (path, place) in self.key_files.items()}
+        known = {name: _record(name, path, place) for name, (path, place) in self.key_files.items()}
         text = self.get("dns_server")
         if not text:
             return Resolver(None, known)
@@ -91,14 +91,14 @@ class VerifySettings(Settings):
             ) from None
 
 
-def _record(path: str, place: Place) -> bytes:
-    """Return the key record in a file, or made from the private or public key in it. Raises ConfigError."""
+def _record(name: str, path: str, place: Place) -> bytes:
+    """Return the record of a name in a file, or made from the key in it. Raises ConfigError."""
     try:
         octets = read_file(path, "key file")
         if b"-----BEGIN " not in octets:
             from dkimpipe.verify import recordfile
 
-            return recordfile.text(octets)
+            return recordfile.text(octets, name, path)
         from dkimpipe import publickey
 
         read = publickey.public if b"PRIVATE KEY-----" in octets else publickey.public_key_file
