@@ -27,9 +27,7 @@ _NOT_HEX = re.compile(rb"\b0[xX]|[:,]")
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/_-]{40,}\s+)*[A-Za-z0-9+/_-]+={0,2}")
 _JWK = re.compile(rb'"(n|e|d|p|q|dp|dq|qi|x)"\s*:\s*"([\w-]+)"')
 _XML = re.compile(rb"<(Modulus|Exponent|D|P|Q|DP|DQ|InverseQ)>([^<]+)</")
-_PRINTED = re.compile(
-    rb"(?m)^[ \t]*(\w+):(?:[ \t]*\d+[ \t]*\(0x([0-9A-Fa-f]+)\)|\s+((?:[0-9A-Fa-f]{2}\b[:\s]*)+))"
-)
+_PRINTED = re.compile(rb"\b(\w+):(?:[ \t]*\d+[ \t]*\(0x([0-9A-Fa-f]+)\)|\s+((?:[0-9A-Fa-f]{2}\b[:\s]*)+))")
 _COMMENT = re.compile(rb"(?m)^[ \t]*[#;].*$")
 _SEED = re.compile(rb"-----BEGIN (?:ED25519 )?PRIVATE KEY-----([^-]*)-----END (?:ED25519 )?PRIVATE KEY-----")
 _NAMES = (  # in the order of RFC 8017 appendix A.1.2
@@ -38,8 +36,10 @@ _NAMES = (  # in the order of RFC 8017 appendix A.1.2
     (_JWK, (b"d", b"x")),  # RFC 8037
 )
 _PRINTED_NAMES = (  # the same, as openssl pkey -text has them
-    (b"modulus", b"publicExponent", b"privateExponent")
-    + (b"prime1", b"prime2", b"exponent1", b"exponent2", b"coefficient"),
+    (
+        *(b"modulus", b"publicExponent", b"privateExponent"),
+        *(b"prime1", b"prime2", b"exponent1", b"exponent2", b"coefficient"),
+    ),
     (b"priv", b"pub"),
 )
 _LONG = 40  # characters: the shortest key, of Ed25519, has 43
