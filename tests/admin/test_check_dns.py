@@ -603,6 +603,20 @@ def test_the_public_half_as_the_key_file(
     )
 
 
+def test_the_public_half_of_another_record_as_the_key_file(
+    keys: Keys, nameserver: NameServer, tmp_path: Path
+) -> None:
+    other = "ed25519._domainkey.example.com"
+    nameserver.records = {other: keys.records[other]}
+    path = write_key(tmp_path / "swapped", keys.records[other][0].rpartition(b"p=")[2])
+    text = f"example.com dkim(s=rsa2048,key={path}), dkim(s=ed25519,key=KEYS/ed25519.pem)\n"
+    status, (found,) = in_dns(keys, nameserver, text)
+    assert status == 78
+    assert found.startswith(
+        f"error: {OWNER}: the key file contains the public half: p= is the key that signs"
+    )
+
+
 @bind.needs_bind
 def test_the_public_half_behind_a_wildcard(keys: Keys, tmp_path: Path) -> None:
     """No hint to publish its record here, either."""

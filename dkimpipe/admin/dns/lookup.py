@@ -189,6 +189,7 @@ class NameServers:
         self._only = list(only)
         self._unanswered: dict[tuple[str, int] | None, int] = {}
         self._ttls: dict[str, int] = {}
+        self.texts: set[bytes] = set()  # all TXT records in the answers so far
 
     def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
         """Yield the problems with a record, at any server, for any of the signatures that use it."""
@@ -233,6 +234,7 @@ class NameServers:
                 continue
             answer = ask(owner, at)
             self._unanswered[place] = self._unanswered.get(place, 0) + answer.silent
+            self.texts.update(answer.texts)
             self._ttls[owner] = max(self.longest_ttl(owner), answer.ttl)
             yield at, answer
 
@@ -262,7 +264,7 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
     for each in needs if answer.texts else ():
         for fault in compare.faults(each, answer.texts):
             found.setdefault(fault, each)
-    is_lost = any(what in (mangled.PRIVATE, mangled.PUBLIC_HALF) for what, _ in found)
+    is_lost = any(mangled.is_exposed(what) for what, _ in found)
     is_wrong = bool(answer.texts) and any(level == "error" for _, level in found)
     if is_wrong and not is_lost and _is_wildcard(owner, answer, at):
         what = f"a wildcard record answers; the name itself has none: '{printable(answer.texts[0], 40)}'"

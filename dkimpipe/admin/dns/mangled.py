@@ -58,12 +58,24 @@ def exposed(texts: Iterable[bytes], wanted: bytes) -> str:
     """
     if len(wanted) != len(base64.b64encode(bytes(_ED25519))):
         return ""
+    for public, rest in public_halves(texts):
+        if public == wanted:
+            return PRIVATE if rest == taglist.base64(wanted) else PUBLIC_HALF
+    return ""
+
+
+def public_halves(texts: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the public half, in base64, of each Ed25519 key that records show, and the octets behind it."""
     runs = [run for text in texts for run in _BASE64.findall(text.translate(None, SPLIT_MARKS))]
     for octets in [reading for run in runs for reading in (keytext.decoded(run), keytext.from_hex(run))]:
-        for half in (octets[:_ED25519], octets[-_ED25519:]):
-            if len(half) == _ED25519 and _public(half) == wanted:
-                return PRIVATE if octets[_ED25519:] == taglist.base64(wanted) else PUBLIC_HALF
-    return ""
+        for half in {octets[:_ED25519], octets[-_ED25519:]}:
+            if len(half) == _ED25519:
+                yield _public(half), octets[_ED25519:]
+
+
+def is_exposed(what: str) -> bool:
+    """Return whether a finding says that anybody can read the key in DNS."""
+    return PRIVATE in what or PUBLIC_HALF in what
 
 
 def refuse_exposed(name: str, texts: Iterable[bytes], value: str) -> None:

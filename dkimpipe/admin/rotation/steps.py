@@ -410,7 +410,7 @@ def _create(key: Key) -> None:
 
 def _with_hint_if_lost(key: Key, finding: Finding) -> Finding:
     """Return a finding with another hint if it says that the private key was published."""
-    if not any(each in finding.what for each in (mangled.PRIVATE, mangled.PUBLIC_HALF)):
+    if not mangled.is_exposed(finding.what):
         return finding
     return finding._replace(hint=f"rm {shlex.quote(key.keyfile)}: the next runs choose another key")
 

@@ -193,7 +193,7 @@ def _dns(uses: list[Use], only: Server | None, limit: float | None) -> Iterator[
     With a limit, in seconds, the names that are left are not looked up, and nothing is if there is no DNS.
     """
     from dkimpipe import publickey
-    from dkimpipe.admin.dns import dmarc
+    from dkimpipe.admin.dns import dmarc, mangled
     from dkimpipe.admin.dns.compare import Need, need_of
     from dkimpipe.admin.dns.lookup import NameServers, obstacle
     from dkimpipe.verify.resolver import Resolver
@@ -206,12 +206,23 @@ def _dns(uses: list[Use], only: Server | None, limit: float | None) -> Iterator[
         yield Finding(f"DNS was not checked: {cause}", level="warning")
         return
     servers = NameServers([only] if only else ())
+    found: dict[str, list[Finding]] = {}
+    left = 0
     for number, (name, each) in enumerate(needs.items()):
         if limit and time.monotonic() - begin > limit:
-            what = f"{len(needs) - number} of {len(needs)} records were not checked within {limit} s"
-            yield Finding(what, "dkimpipe check --dns", "warning")
-            return
-        yield from servers.findings(name, each)
+            left = len(needs) - number
+            break
+        found[name] = list(servers.findings(name, each))
+    shown = {public.decode() for public, _ in mangled.public_halves(servers.texts)}
+    for name, findings in found.items():
+        is_lost = any(needed.value.rpartition("p=")[2] in shown for needed in needs[name])
+        if is_lost and not any(mangled.is_exposed(each.what) for each in findings):  # p= of another name
+            findings = [Finding(f"{name}: {mangled.PUBLIC_HALF}", mangled.another_key(name))]
+        yield from findings
+    if left:
+        what = f"{left} of {len(needs)} records were not checked within {limit} s"
+        yield Finding(what, "dkimpipe check --dns", "warning")
+        return
     resolver = Resolver(only)
     for domain in dict.fromkeys(map(dmarc.author_domain, uses)):
         yield from dmarc.findings(domain, resolver)
