@@ -27,6 +27,7 @@ _COMMANDS = {
 }
 # Program or library: its package in each family. Where a family is missing, there is no package.
 _PACKAGES = {
+    "certbot": dict.fromkeys(_COMMANDS, "certbot"),
     "dig": {
         "debian": "bind9-dnsutils",
         "rhel": "bind-utils",
@@ -61,15 +62,23 @@ _PACKAGES = {
 }
 
 
+_EPEL = ("certbot",)  # of these, RHEL and its rebuilds have the packages in Fedora's EPEL
+_ADD_EPEL = "dnf install https://dl.fedoraproject.org/pub/epel/epel-release-latest-$(rpm -E %rhel).noarch.rpm"
+
+
 def install_command(what: str, os_release: "Iterable[str]" = _OS_RELEASE) -> str:
     """Return the command that installs a program or library here; ``install WHAT`` if it is not known."""
-    family = _family(os_release)
+    names = _names(os_release)
+    family = next((_FAMILIES[name] for name in names if name in _FAMILIES), "")
     package = _PACKAGES.get(what, {}).get(family)
-    return f"{_COMMANDS[family]} {package}" if package else f"install {what}"
+    if not package:
+        return f"install {what}"
+    is_in_epel = what in _EPEL and family == "rhel" and names[0] not in ("fedora", "amzn")
+    return f"{_ADD_EPEL} && " * is_in_epel + f"{_COMMANDS[family]} {package}"
 
 
-def _family(os_release: "Iterable[str]") -> str:
-    """Return the family of this distribution by the first of these files that exists; empty if not known."""
+def _names(os_release: "Iterable[str]") -> "list[str]":
+    """Return the names of this distribution and of those it is like, by the first of these files there is."""
     fields = {}
     for path in os_release:
         try:
@@ -81,5 +90,4 @@ def _family(os_release: "Iterable[str]") -> str:
         except OSError:
             continue
         break
-    names = f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace("-", " ").split()
-    return next((_FAMILIES[name] for name in names if name in _FAMILIES), "")
+    return f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace("-", " ").split()

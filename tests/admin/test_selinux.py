@@ -216,8 +216,7 @@ def test_the_package_of_a_missing_semanage_is_named(site: Site) -> None:
     site.semanage = "no-such-program"
     assert [each.hint.splitlines() for each in site.findings()] == [
         [
-            "apt install policycoreutils-python-utils",
-            "semanage fcontext -a -t etc_t ROOT/root/senders",
+            "apt install policycoreutils-python-utils && semanage fcontext -a -t etc_t ROOT/root/senders",
             "restorecon -v ROOT/root/senders",
         ]
     ]
@@ -228,10 +227,10 @@ def error(what: str, *hint: str) -> Finding:
     return Finding(f"SELinux: {what}", "\n".join(hint))
 
 
-def rule(source: str, target: str, kind: str, permissions: str) -> tuple[str, str]:
-    """Return the commands that add a rule to the policy."""
+def rule(source: str, target: str, kind: str, permissions: str) -> tuple[str]:
+    """Return the hint that adds a rule to the policy."""
     name = f"dkimpipe-{source}-{target}-{kind}.cil"
-    return f"echo '(allow {source} {target} ({kind} ({permissions})))' > {name}", f"semodule -i {name}"
+    return (f"echo '(allow {source} {target} ({kind} ({permissions})))' > {name} && semodule -i {name}",)
 
 
 RUN = "postfix_pipe_t bin_t file execute getattr map open read"

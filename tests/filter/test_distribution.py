@@ -46,6 +46,27 @@ def test_the_command_of_each_distribution(tmp_path: Path, system: str) -> None:
     assert (install_command("dig", [str(file)]), install_command("libcrypto", [str(file)])) == commands
 
 
+ADD_EPEL = (
+    "dnf install https://dl.fedoraproject.org/pub/epel/epel-release-latest-$(rpm -E %rhel).noarch.rpm && "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("ID=debian", "apt install certbot"),
+        ("ID=fedora", "dnf install certbot"),
+        ('ID="almalinux"\nID_LIKE="rhel centos fedora"', f"{ADD_EPEL}dnf install certbot"),
+        ('ID="ol"\nID_LIKE="fedora"', f"{ADD_EPEL}dnf install certbot"),
+    ],
+    ids=["Debian", "Fedora", "AlmaLinux", "Oracle Linux"],
+)
+def test_where_the_package_is_in_epel_that_is_added_first(tmp_path: Path, text: str, command: str) -> None:
+    file = tmp_path / "os-release"
+    file.write_text(text)
+    assert install_command("certbot", [str(file)]) == command
+
+
 def test_the_first_file_that_exists_is_read(tmp_path: Path) -> None:
     missing, vendor, other = (tmp_path / name for name in ("missing", "vendor", "other"))
     vendor.write_text("ID=fedora\n")

@@ -195,10 +195,29 @@ def fill(text: str, words: dict[str, str]) -> str:
     return text
 
 
+def with_logins(master: str) -> str:
+    """Return the lines of master.cf, with logins at each submission service that has no settings for them."""
+    found = re.compile(
+        r"^(\S+:)?((submissions?|smtps|465|587)\s+inet\s.*\bsmtpd)\b(.*(\n([ \t].*|#.*)?)*)", re.MULTILINE
+    )
+    return found.sub(_with_login, master)
+
+
+def _with_login(service: re.Match[str]) -> str:
+    if re.search("smtpd_(sasl_auth_enable|tls_)", service[4]):
+        return service[0]
+    tls = (
+        "smtpd_tls_wrappermode=yes"
+        if service[3] in ("submissions", "smtps", "465")
+        else "smtpd_tls_security_level=encrypt"
+    )
+    return f"{service[1] or ''}{service[2]} -o {tls} -o smtpd_sasl_auth_enable=yes{service[4]}"
+
+
 def write(directory: Path, main: str, master: str, words: dict[str, str]) -> Path:
     directory.mkdir()
     (directory / "main.cf").write_text(fill(main, words), errors="surrogateescape")
-    (directory / "master.cf").write_text(fill(REST + master, words))
+    (directory / "master.cf").write_text(fill(REST + with_logins(master), words))
     settled(directory / "main.cf")
     return directory
 

@@ -22,10 +22,12 @@ VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 DKIMPIPE = "/opt/dkimpipe/bin/dkimpipe"
 PACKAGES = f"opt/dkimpipe/lib/{VERSION}/site-packages"
 MAIN = "mynetworks = 127.0.0.0/8\nmaillog_file = /var/log/mail.log\n"
+# Behind a proxy that has the logins.
 SUBMISSION = """\
 submission inet n - y - - smtpd
   -o syslog_name=postfix/submission
   -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject
+  -o smtpd_authorized_xclient_hosts=127.0.0.1
 """
 NO_WAIT = "touch -d @0 /etc/postfix/main.cf"  # Postfix waits until it is two seconds old
 KEY = "etc/dkimpipe/keys/example.com.s1.pem"

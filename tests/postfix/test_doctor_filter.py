@@ -331,7 +331,7 @@ def test_before_3_7_the_status_filter_needs_a_file(directory: Path, words: dict[
     assert [found for found in doctor.findings(postconf, "nobody") if found.level != "note"] == [
         Finding(
             "dkimpipe/unix: pipe_delivery_status_filter: errors that the filter cannot catch bounce",
-            rf"printf '%s\n' '/^5(\.3\..*)/ 4$1' > {table}" + f"\n{fill(hint, words)}",
+            rf"printf '%s\n' '/^5(\.3\..*)/ 4$1' > {table}" + f" && {fill(hint, words)}",
         ),
     ]
 

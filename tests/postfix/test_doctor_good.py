@@ -54,6 +54,7 @@ submissions     inet  n       -       y       -       -       smtpd
 {PORT_25}{PICKUP}{FILTER}
 465       inet  n       -       n       -       -       smtpd
   -o smtpd_tls_wrappermode=yes
+  -o smtpd_sasl_auth_enable=yes
 {OPTIONS}
 2525      inet  n       -       n       -       -       smtpd
   -o smtpd_sasl_auth_enable=yes
@@ -504,14 +505,14 @@ def test_nothing_is_found_in_the_fragments_as_shipped(tmp_path: Path, words: dic
     ):
         assert old in master
         master = master.replace(old, new)
-    assert check(write(tmp_path / "postfix", main, PORT_25 + master, words)) == GOOD
+    assert check(write(tmp_path / "postfix", main + LOGINS, PORT_25 + master, words)) == GOOD
 
 
 def test_nothing_is_found_in_what_apply_wrote(tmp_path: Path, words: dict[str, str]) -> None:
     service = "dkimpipe unix - n n - - pipe user=nobody argv=PROGRAM"
     login = "-o smtpd_relay_restrictions=permit_sasl_authenticated,reject"
     bare = f"{PORT_25}pickup unix n - y 60 1 pickup\nsubmission inet n - y - - smtpd {login}\n{service}\n"
-    directory = write(tmp_path / "postfix", "compatibility_level = 3.6\n", bare, words)
+    directory = write(tmp_path / "postfix", f"compatibility_level = 3.6\n{LOGINS}", bare, words)
     run(directory, "postfix", "--apply")
     settled(directory / "main.cf")
     assert check(directory) == GOOD

@@ -227,8 +227,8 @@ FAULTS: dict[str, Fault] = {
         f"-MX {L}\n-M '10028/inet=10028 inet n - n - - smtpd LISTENER'",
         error(
             "10028/inet: the listener for mail that was signed is reachable from other hosts",
-            "postconf -c DIR -MX 10028/inet\npostconf -c DIR -M '127.0.0.1:10028/inet=127.0.0.1:10028 inet n"
-            " - n - - smtpd LISTENER'",
+            "postconf -c DIR -MX 10028/inet"
+            " && postconf -c DIR -M '127.0.0.1:10028/inet=127.0.0.1:10028 inet n - n - - smtpd LISTENER'",
         ),
     ),
     "a filter at the listener": (

@@ -119,6 +119,7 @@ FAULTS: dict[str, Fault] = {
     "amavis, and nothing behind it": (
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
         "-M '465/inet=465 inet n - n - - smtpd -o content_filter=dkimpipe:dummy"
+        " -o smtpd_tls_wrappermode=yes -o smtpd_sasl_auth_enable=yes"
         " -o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject"
         " -o receive_override_options=no_address_mappings -o cleanup_service_name=dkimpipe-cleanup"
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
@@ -244,7 +245,7 @@ FAULTS: dict[str, Fault] = {
         "-PX submission/inet/cleanup_service_name\n"
         "-P submission/inet/local_header_rewrite_clients=permit_sasl_authenticated",
         warning(
-            f"submission/inet/local_header_rewrite_clients: {DAMAGE}", f"{OUR_CLEANUP}\n{REWRITE_NOTHING}"
+            f"submission/inet/local_header_rewrite_clients: {DAMAGE}", f"{OUR_CLEANUP} && {REWRITE_NOTHING}"
         ),
     ),
     "rewritten for some, and added to nothing": (

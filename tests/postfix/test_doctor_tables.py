@@ -42,7 +42,7 @@ TABLES = {
     ),
     "virtual_alias_maps = MAPS/virtual": (
         "MAPS/virtual: Postfix cannot read it: it has no type, TYPE:NAME",
-        "postmap hash:MAPS/virtual\npostconf -c DIR -e virtual_alias_maps=hash:MAPS/virtual",
+        "postmap hash:MAPS/virtual && postconf -c DIR -e virtual_alias_maps=hash:MAPS/virtual",
     ),
     "smtpd_sender_login_maps = texthsh:MAPS/source": (
         "texthsh:MAPS/source: Postfix cannot read it: unsupported dictionary type: texthsh",

@@ -17,18 +17,20 @@ from throwaway import Machine
 QUEUE = subprocess.check_output(["postconf", "-h", "queue_directory"], text=True).strip()
 OWNER = subprocess.check_output(["postconf", "-h", "mail_owner"], text=True).strip()
 HAS_DOVECOT = Path("/etc/dovecot").is_dir() or shutil.which("dovecot")
-INSTALL = "" if HAS_DOVECOT else "apt install dovecot-imapd\n"
+INSTALL = "" if HAS_DOVECOT else "apt install dovecot-imapd && "
+INSTALL_CERTBOT = "" if shutil.which("certbot") else "apt install certbot && "
 BLOCK = (
     f"printf '%s\\n' 'service auth {{' '  unix_listener {QUEUE}/private/auth {{' '    mode = 0660'"
     f" '    user = {OWNER}' '    group = {OWNER}' '  }}' '}}'"
     " > /etc/dovecot/conf.d/99-postfix.conf && systemctl restart dovecot"
 )
 CERTIFICATE = (
-    "certbot certonly --standalone -d mx.example.com\n"
+    f"{INSTALL_CERTBOT}certbot certonly --standalone -d mx.example.com && "
     "postconf -c DIR -e smtpd_tls_cert_file=/etc/letsencrypt/live/mx.example.com/fullchain.pem"
     " smtpd_tls_key_file=/etc/letsencrypt/live/mx.example.com/privkey.pem"
 )
-USE_DOVECOT = f"{INSTALL}{BLOCK}\npostconf -c DIR -e smtpd_sasl_type=dovecot smtpd_sasl_path=private/auth"
+ENCRYPT = "postconf -c DIR -P submission/inet/smtpd_tls_security_level=encrypt"
+USE_DOVECOT = f"{INSTALL}{BLOCK} && postconf -c DIR -e smtpd_sasl_type=dovecot smtpd_sasl_path=private/auth"
 FAULTS: dict[str, Fault] = {
     "Cyrus by default, without any configuration": (
         "-X smtpd_sasl_type smtpd_sasl_path",
@@ -40,7 +42,7 @@ FAULTS: dict[str, Fault] = {
         "-e smtpd_sasl_path=SITE/nowhere",
         error(
             f"submission/inet: nobody can log in: {QUEUE}SITE/nowhere: no such file or directory",
-            f"{INSTALL}{BLOCK}",
+            f"{INSTALL}{BLOCK} && postconf -c DIR -e smtpd_sasl_path=private/auth",
         ),
     ),
     "two services, and one socket that there is not": (
@@ -53,14 +55,14 @@ FAULTS: dict[str, Fault] = {
         + error(
             "smtp/inet, submission/inet: nobody can log in:"
             f" {QUEUE}/private/nowhere: no such file or directory",
-            f"{INSTALL}{BLOCK}",
+            f"{INSTALL}{BLOCK}".replace("private/auth", "private/nowhere"),
         ),
     ),
     "a socket that nobody listens at": (
         "-e smtpd_sasl_path=inet:127.0.0.1:1",
         error(
             "submission/inet: nobody can log in: inet:127.0.0.1:1: connection refused",
-            f"{INSTALL}{BLOCK}",
+            f"{INSTALL}{BLOCK} && postconf -c DIR -e smtpd_sasl_path=private/auth",
         ),
     ),
     "no certificate": (
@@ -78,10 +80,108 @@ FAULTS: dict[str, Fault] = {
             CERTIFICATE,
         ),
     ),
+    "Cyrus in master.cf, and Dovecot answers": (
+        "-P submission/inet/smtpd_sasl_type=cyrus submission/inet/smtpd_sasl_path=smtpd",
+        error(
+            "submission/inet: nobody can log in: Cyrus SASL has no configuration (smtpd.conf)",
+            "postconf -c DIR -P submission/inet/smtpd_sasl_type=dovecot"
+            " submission/inet/smtpd_sasl_path=DOVECOT",
+        ),
+    ),
+    "a wrong path in master.cf, and Dovecot answers": (
+        "-P submission/inet/smtpd_sasl_path=private/nosuch",
+        error(
+            f"submission/inet: nobody can log in: {QUEUE}/private/nosuch: no such file or directory",
+            "postconf -c DIR -P submission/inet/smtpd_sasl_path=DOVECOT",
+        ),
+    ),
+    "no logins, for mynetworks or by mistake": (
+        "-P submission/inet/smtpd_sasl_auth_enable=no"
+        " submission/inet/smtpd_relay_restrictions=permit_mynetworks,reject",
+        warning(
+            "submission/inet/smtpd_sasl_auth_enable: users cannot log in here",
+            "postconf -c DIR -P submission/inet/smtpd_sasl_auth_enable=yes\n"
+            "# or leave it, if only clients in mynetworks are to send here",
+        ),
+    ),
+    "no logins, and restrictions that expect them": (
+        "-P submission/inet/smtpd_sasl_auth_enable=no"
+        " submission/inet/smtpd_relay_restrictions=permit_sasl_authenticated,reject",
+        error(
+            "submission/inet: nobody can log in: smtpd_sasl_auth_enable is not set, and"
+            " permit_sasl_authenticated needs it",
+            "postconf -c DIR -P submission/inet/smtpd_sasl_auth_enable=yes",
+        ),
+    ),
+    "no logins, no TLS, and no certificate": (
+        "-P submission/inet/smtpd_sasl_auth_enable=no submission/inet/smtpd_tls_security_level=none"
+        " submission/inet/smtpd_relay_restrictions=permit_sasl_authenticated,reject\n-X smtpd_tls_cert_file",
+        error(
+            "submission/inet: nobody can log in: smtpd_sasl_auth_enable is not set, and"
+            " permit_sasl_authenticated needs it",
+            f"{CERTIFICATE} && postconf -c DIR -P submission/inet/smtpd_sasl_auth_enable=yes"
+            " submission/inet/smtpd_tls_security_level=encrypt",
+        ),
+    ),
+    "passwords in the clear": (
+        "-P submission/inet/smtpd_tls_security_level=none",
+        error(
+            "submission/inet/smtpd_tls_security_level: there is no TLS: passwords are sent in the clear",
+            ENCRYPT,
+        ),
+    ),
+    "TLS that begins too early": (
+        "-P submission/inet/smtpd_tls_wrappermode=yes",
+        error(
+            "submission/inet: nobody can log in: clients begin without TLS on this port:"
+            " smtpd_tls_wrappermode",
+            "postconf -c DIR -P submission/inet/smtpd_tls_wrappermode=no"
+            " submission/inet/smtpd_tls_security_level=encrypt",
+        ),
+    ),
+    "a certificate of one's own where TLS may be used": (
+        "-P submission/inet/smtpd_tls_security_level=may\n-e smtpd_tls_cert_file=SITE/tls/self.pem",
+        warning(
+            "submission/inet: SITE/tls/self.pem is self-signed: clients refuse it, or warn their users",
+            CERTIFICATE,
+        ),
+    ),
+    "a certificate in master.cf that is not there": (
+        "-P submission/inet/smtpd_tls_chain_files=/nowhere.pem",
+        error(
+            "submission/inet: /nowhere.pem: no such file or directory: TLS cannot start",
+            f"{INSTALL_CERTBOT}certbot certonly --standalone -d mx.example.com && postconf -c DIR"
+            " -P submission/inet/smtpd_tls_chain_files=/etc/letsencrypt/live/mx.example.com/privkey.pem,"
+            "/etc/letsencrypt/live/mx.example.com/fullchain.pem",
+        ),
+    ),
 }
 
 
-test_it_prints_this_and_nothing_else, _ = checks_of(FAULTS)
+test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = checks_of(FAULTS)
+
+
+def test_without_certbot_the_certificate_of_main_cf_stays(directory: Path, tmp_path: Path) -> None:
+    subprocess.run(["postconf", "-c", str(directory), "-e", "smtpd_tls_cert_file=/nowhere.pem"], check=True)
+    hint = check(directory)[1].partition("hint: ")[2]
+    before = (directory / "main.cf").read_bytes()
+    (tmp_path / "postconf").symlink_to(shutil.which("postconf") or "")
+    done = subprocess.run(
+        ["/bin/sh", "-c", hint], env={"PATH": str(tmp_path)}, capture_output=True, check=False
+    )
+    assert "smtpd_tls_cert_file=/etc/letsencrypt" in hint
+    assert done.returncode == 127
+    assert (directory / "main.cf").read_bytes() == before
+
+
+def test_nobody_can_log_in_where_auth_needs_tls_and_there_is_none(directory: Path) -> None:
+    edits = [
+        f"submission/inet/{each}" for each in ("smtpd_tls_security_level=none", "smtpd_tls_auth_only=yes")
+    ]
+    subprocess.run(["postconf", "-c", str(directory), "-P", *edits], check=True)
+    cause = "STARTTLS is not offered, and AUTH only after it"
+    expected = error(f"submission/inet: nobody can log in: {cause}", ENCRYPT.replace("DIR", str(directory)))
+    assert check(directory)[1] == expected
 
 
 def at(directory: Path, path: str) -> None:
@@ -144,7 +244,8 @@ def test_the_socket_must_be_postfixs(directory: Path, site: Path, is_allowed: bo
         at(directory, str(socket))
         said = check(directory)[1]
     cause = f"{socket}: user {OWNER} may not connect to it"
-    expected = error(f"submission/inet: nobody can log in: {cause}", BLOCK)
+    hint = BLOCK.replace(f"{QUEUE}/private/auth", str(socket))
+    expected = error(f"submission/inet: nobody can log in: {cause}", hint)
     assert said == ("dkimpipe: Postfix is set up\n" if is_allowed else expected)
 
 
@@ -235,9 +336,9 @@ def test_without_logins_or_certificate_it_refuses_and_names_the_command(bare: Ma
     assert postfix_files(bare) == before
     causes = {
         "logins": "dkimpipe: nobody could log in: there is no Dovecot at /var/spool/postfix/private/auth\n"
-        "hint: apt install dovecot-imapd\nhint: printf ",
+        "hint: apt install dovecot-imapd && printf ",
         "certificate": f"dkimpipe: no service for mail from users: {SELF}: no such file or directory:"
-        " TLS cannot start\nhint: certbot certonly --standalone -d mx.example.com\nhint: postconf ",
+        f" TLS cannot start\nhint: {INSTALL_CERTBOT}certbot certonly --standalone -d mx.example.com &&",
     }
     assert done.stderr.startswith(causes[missing])
 

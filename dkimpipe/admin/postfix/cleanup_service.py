@@ -50,7 +50,7 @@ def rewriting(postconf: Postconf, service: Service, services: list[Service]) -> 
     adds = is_signed and _adds_by_rewriting(postconf, service)
     to_add = _changes_to_add(postconf, service, services) if adds else ()
     commands = [*to_add, Change("-P", f"{service.id}/{_REWRITE_CLIENTS}=", "")]
-    hint = "\n".join(map(postconf.command, commands))
+    hint = " && ".join(map(postconf.command, commands))
     yield Finding(f"{service.id}/{_REWRITE_CLIENTS}: {_DAMAGE}", hint, "warning")
 
 

@@ -31,6 +31,7 @@ from dkimpipe.admin.postfix import (
     requirements,
     routing,
     sources,
+    submission,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for, real_table
@@ -70,7 +71,7 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
         hint = before + postconf.command(change)
         before = ""
         if change.option == FILE and following and change.what in following.argument:
-            before = f"{hint}\n"  # the next change needs it
+            before = f"{hint} && "  # the next change needs it
         else:
             found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
     found += open_services.findings(postconf) if job is SIGN else []
@@ -192,6 +193,7 @@ def _logins(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Check whether users can log in where they may, and whether their programs accept the certificate."""
     yield from logins.findings(postconf)
     yield from certificate.findings(postconf)
+    yield from submission.findings(postconf)
 
 
 def _user(postconf: Postconf, job: Job) -> str:

@@ -228,7 +228,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         what = f"{service.id}: the listener for mail that was {job.participle} is reachable from other hosts"
         host = "[::1]" if postconf.words("inet_protocols") == ["ipv6"] else "127.0.0.1"
         new = service._replace(id=f"{host}:{service.port}/inet")
-        hint = f"{postconf.command(Change('-MX', service.id, ''))}\n"
+        hint = f"{postconf.command(Change('-MX', service.id, ''))} && "
         yield Finding(what, hint + postconf.command(Change("-M", f"{new.id}={new.line}", "")))
 
 

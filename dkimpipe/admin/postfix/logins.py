@@ -17,12 +17,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import answering, certificate, listener, sources
+from dkimpipe.admin.postfix import answering, certificate, listener, sources, strangers
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
 from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
 SOCKET = "private/auth"  # below the queue directory, so that it can be reached from a chroot
+_SOCKETS = (SOCKET, "private/dovecot-auth")  # where packages and guides have Dovecot listen
+_NO_MECHANISM = "set auth_mechanisms = plain login in Dovecot's configuration"
 TIME_LIMIT = 3.0  # seconds for each step of the handshake
 _LIMIT = 65536  # octets; an answer is much shorter
 _CYRUS_DIRECTORIES = ("/etc/postfix/sasl", "/etc/sasl2", "/usr/lib/sasl2", "/usr/lib64/sasl2", "/etc/sasl")
@@ -35,6 +37,7 @@ _DEPENDING = (
     "smtpd_upstream_proxy_protocol",
     "smtpd_tls_req_ccert",
 )
+_NO_STARTTLS = "STARTTLS is not offered, and AUTH only after it"
 _LOG = "see the log: warning: and fatal: in the lines of smtpd"
 _DOVECOT = Path("/etc/dovecot")
 _DOVECOT_FILE = _DOVECOT / "conf.d/99-postfix.conf"
@@ -46,7 +49,7 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
     is_running = answering.is_running(postconf)
     for service in postconf.running("smtpd"):
         if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
-            cause, hint, level = (*obstacle(postconf, service), "error")
+            cause, hint, level = (*(_without_tls(postconf, service) or obstacle(postconf, service)), "error")
             if not cause and is_running and service.port in sources.SUBMISSION_PORTS:
                 cause, hint, level = refusal(postconf, service)
             if cause:
@@ -62,7 +65,7 @@ def obstacle(postconf: Postconf, service: Service) -> tuple[str, str]:
     if kind == "cyrus":
         if has_cyrus(postconf, path):
             return "", ""
-        return f"Cyrus SASL has no configuration ({path}.conf)", _use_dovecot(postconf)
+        return f"Cyrus SASL has no configuration ({path}.conf)", _use_dovecot(postconf, service)
     if kind != "dovecot":
         return "", ""
     try:
@@ -71,15 +74,40 @@ def obstacle(postconf: Postconf, service: Service) -> tuple[str, str]:
         if os.geteuid() != 0:
             return "", ""  # only root can look
         owner = postconf.value("mail_owner")
-        return f"{error.filename}: user {owner} may not connect to it", listener_command(postconf)
+        hint = _use_dovecot(postconf, service, error.filename)
+        return f"{error.filename}: user {owner} may not connect to it", hint
     except OSError as error:
         where = error.filename or path
         cause = error.strerror or str(error)
-        return f"{where}: {cause[0].lower()}{cause[1:]}", _start_dovecot(postconf)
+        return f"{where}: {cause[0].lower()}{cause[1:]}", _use_dovecot(postconf, service)
     offered = [name for name, words in mechanisms if name != "ANONYMOUS" and "private" not in words]
     if not offered:
-        return f"{path} offers no mechanism", "set auth_mechanisms = plain login in Dovecot's configuration"
+        return f"{path} offers no mechanism", _NO_MECHANISM
     return "", ""
+
+
+def _without_tls(postconf: Postconf, service: Service) -> tuple[str, str] | None:
+    """Return why nobody can log in where AUTH needs TLS and the settings have none; None otherwise."""
+    if certificate.offers_tls(postconf, service.id) or not _wants_tls(postconf, service):
+        return None
+    return _NO_STARTTLS, enabling(postconf, service, {"smtpd_tls_security_level": "encrypt"})
+
+
+def enabling(postconf: Postconf, service: Service, settings: Mapping[str, str]) -> str:
+    """Return the commands that give a service logins or TLS, after what these need to work.
+
+    Otherwise smtpd(8) would no longer start, or would refuse clients for want of TLS.
+    """
+    cause, first = obstacle(postconf, service)
+    if cause and first == _NO_MECHANISM:
+        return first
+    _, level = certificate.fault(postconf, service.id)
+    commands = [
+        first,
+        certificate.command(postconf, service.id) if level == "error" else "",
+        postconf.setting_command(settings, service.id),
+    ]
+    return " && ".join(filter(None, commands))
 
 
 def refusal(postconf: Postconf, service: Service) -> tuple[str, str, str]:
@@ -109,7 +137,7 @@ def _unoffered(postconf: Postconf, service: Service, keywords: Mapping[str, str]
         return "smtpd_discard_ehlo_keywords withholds AUTH", postconf.command(change)
     has_tls = postconf.value("smtpd_tls_wrappermode", service.id) == "yes"
     if not has_tls and "starttls" not in keywords and _wants_tls(postconf, service):
-        return "STARTTLS is not offered, and AUTH only after it", certificate.command(postconf)
+        return _NO_STARTTLS, certificate.command(postconf, service.id)
     return "the reply to EHLO has no AUTH", "postfix reload, if the settings are new; otherwise see the log"
 
 
@@ -216,7 +244,7 @@ def settings(postconf: Postconf) -> dict[str, str]:
     the command that helps, if neither is there.
     """
     if "smtpd_sasl_type" in postconf.explicit:
-        assumed = Service("submission/inet", "n", "-", "-", "-", "-", "smtpd", "")
+        assumed = Service("", "n", "-", postconf.smtp_chroot, "-", "-", "smtpd", "")
         cause, hint = obstacle(postconf, assumed)
         if cause:
             raise ConfigError(f"nobody could log in: {cause}", hint)
@@ -232,29 +260,48 @@ def settings(postconf: Postconf) -> dict[str, str]:
     return {"smtpd_sasl_type": "dovecot", "smtpd_sasl_path": SOCKET}
 
 
-def _use_dovecot(postconf: Postconf) -> str:
-    """Return the commands that connect smtpd(8) to Dovecot, installed or not."""
-    change = ["smtpd_sasl_type=dovecot", f"smtpd_sasl_path={SOCKET}"]
-    command = shlex.join(["postconf", "-c", str(postconf.directory), "-e", *change])
-    try:
-        ask(postconf, SOCKET)
-    except OSError:
-        return f"{_start_dovecot(postconf)}\n{command}"
-    return command
+def _use_dovecot(postconf: Postconf, service: Service, refused: str = "") -> str:
+    """Return the commands that connect a service to Dovecot, installed or not.
+
+    A socket where Dovecot answers is used as it is. Without one, Dovecot gets one where Postfix looks for it,
+    if that is where sockets of Postfix are.
+
+    ``refused``  a socket of Dovecot's that Postfix may not use
+    """
+    path = postconf.value("smtpd_sasl_path", service.id)
+    kind, _, address = path.partition(":")
+    if kind == "inet" and not strangers.is_loopback(address.rpartition(":")[0]):
+        return shlex.join(["nc", "-v", *address.replace("[", "").replace("]", "").rsplit(":", 1)])
+    for known in dict.fromkeys((postconf.value("smtpd_sasl_path"), *_SOCKETS)):
+        with contextlib.suppress(OSError):
+            ask(postconf, known, service.chroot == "y")
+            return _point_to(postconf, service, known)
+    place = path if refused or path.startswith("private/") else SOCKET
+    start = listener_command(postconf, refused) if refused else _start_dovecot(postconf, place)
+    commands = [start, _point_to(postconf, service, place)]
+    return " && ".join(filter(None, commands))
 
 
-def _start_dovecot(postconf: Postconf) -> str:
+def _point_to(postconf: Postconf, service: Service, path: str) -> str:
+    """Return the command that connects a service to a socket of Dovecot's; empty if it is connected."""
+    wanted = {"smtpd_sasl_type": "dovecot", "smtpd_sasl_path": path}
+    changed = {name: value for name, value in wanted.items() if postconf.value(name, service.id) != value}
+    own = postconf.overrides.get(service.id, {})
+    return postconf.setting_command(changed, service.id if own.keys() & changed else "") if changed else ""
+
+
+def _start_dovecot(postconf: Postconf, path: str = SOCKET) -> str:
     """Return the commands by which Dovecot answers where smtpd(8) can ask it."""
-    install = "" if has_dovecot() else f"{install_command('dovecot')}\n"
-    return f"{install}{listener_command(postconf)}"
+    install = "" if has_dovecot() else f"{install_command('dovecot')} && "
+    return f"{install}{listener_command(postconf, path)}"
 
 
-def listener_command(postconf: Postconf) -> str:
+def listener_command(postconf: Postconf, path: str = SOCKET) -> str:
     """Return the command that gives Dovecot (2.3 and 2.4) a socket for smtpd(8)."""
-    owner, path = postconf.value("mail_owner"), Path(postconf.value("queue_directory"), SOCKET)
+    owner, place = postconf.value("mail_owner"), Path(postconf.value("queue_directory"), path)
     lines = (
         "service auth {",
-        f"  unix_listener {path} {{",
+        f"  unix_listener {place} {{",
         "    mode = 0660",
         f"    user = {owner}",
         f"    group = {owner}",

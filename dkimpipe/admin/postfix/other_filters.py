@@ -53,7 +53,7 @@ def to_sign(postconf: Postconf, pipe: Service) -> str:
         words = [*words[:at], *command, client_options.LOGIN, client_options.CLIENT]
     elif script:
         found = _SENDMAIL.search(_script(script))
-        hint = f"sed -i 's|{found[0] if found else ''}|{' '.join(command)}|' {shlex.quote(script)}\n"
+        hint = f"sed -i 's|{found[0] if found else ''}|{' '.join(command)}|' {shlex.quote(script)} && "
         words = [word for word in words if word not in ("-f", "--", "${sender}", "${recipient}")]
     else:
         return ""

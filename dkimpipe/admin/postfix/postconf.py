@@ -251,6 +251,12 @@ class Postconf:
             return f"printf '%s\\n' {lines} > {shlex.quote(str(self.directory / name))}"
         return shlex.join(["postconf", "-c", str(self.directory), change.option, change.argument])
 
+    def setting_command(self, settings: Mapping[str, str], service: str = "") -> str:
+        """Return the shell command that sets parameters, of a service in master.cf or in main.cf."""
+        place, option = (f"{service}/", "-P") if service else ("", "-e")
+        edits = [f"{place}{parameter}={value}" for parameter, value in settings.items()]
+        return shlex.join(["postconf", "-c", str(self.directory), option, *edits])
+
     def value(self, parameter: str, service: str = "") -> str:
         """Return a parameter's value, for a service or for all; empty if this Postfix does not know it."""
         default = self.effective.get(parameter, self.explicit.get(parameter, ""))

@@ -55,7 +55,7 @@ def _nothing_to_do(postconf: Postconf, job: Job) -> Finding:
         return Finding(f"submission/inet: {why}, so nothing is signed", hint)
     hint = postconf.command(Change("-M", f"smtp/inet=smtp inet n - {postconf.smtp_chroot} - - smtpd", ""))
     why = "there is no service for mail from outside, so nothing is verified"
-    return Finding(f"smtp/inet: {why}", f"{hint}\n{_apply_command(postconf, job)}")
+    return Finding(f"smtp/inet: {why}", f"{hint} && {_apply_command(postconf, job)}")
 
 
 def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -118,7 +118,9 @@ def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
             yield finding_for(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
     elif postconf.own("smtpd_sasl_auth_enable", service.id) == "yes":
         change = Change("-P", f"{service.id}/content_filter={name}:dummy", "")
-        yield Finding(f"{what}: {why}", f"{postconf.command(change)}\n{_apply_command(postconf)}", "warning")
+        yield Finding(
+            f"{what}: {why}", f"{postconf.command(change)} && {_apply_command(postconf)}", "warning"
+        )
 
 
 def _apply_command(postconf: Postconf, job: Job = SIGN) -> str:

@@ -1,4 +1,4 @@
-"""The services for mail from users (RFC 6409, RFC 8314): the edits that create them.
+"""The services for mail from users (RFC 6409, RFC 8314): what creates them, and what keeps users out.
 
 Created with what there is: the SASL server that answers, and the certificate that main.cf names. Clients must
 log in, over TLS, so the services are closed to strangers.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-from dkimpipe.admin.postfix import certificate, logins, strangers
-from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import certificate, logins, sources, strangers
+from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
 from dkimpipe.errors import ConfigError
 
 _NAMES = {587: ("submission",), 465: ("submissions", "smtps")}  # as services(5) may have them
@@ -19,6 +20,66 @@ _WHY = {
     587: "a service for mail from users who log in, with STARTTLS",
     465: "a service for mail from users who log in, with TLS from the start",
 }
+
+
+_AUTH, _WRAPPER, _LEVEL = "smtpd_sasl_auth_enable", "smtpd_tls_wrappermode", "smtpd_tls_security_level"
+_LOGIN = "permit_sasl_authenticated"
+_LISTS = tuple(f"smtpd_{each}_restrictions" for each in ("client", "helo", "sender", "relay", "recipient"))
+# With one of these, a proxy in front of Postfix may have the logins, or TLS.
+_PROXIED = ("smtpd_upstream_proxy_protocol", "smtpd_authorized_xclient_hosts")
+
+
+def findings(postconf: Postconf) -> Iterator[Finding]:
+    """Yield the settings with which users cannot log in, or not safely, where their programs try to."""
+    for service in postconf.running("smtpd"):
+        is_direct = not any(postconf.value(name, service.id) for name in _PROXIED)
+        if (
+            service.port in sources.SUBMISSION_PORTS
+            and is_direct
+            and not strangers.is_local_only(postconf, service)
+        ):
+            yield from _unusable(postconf, service)
+
+
+def _unusable(postconf: Postconf, service: Service) -> Iterator[Finding]:
+    """Yield what keeps users from a service: no logins, TLS that begins in the wrong way, or none."""
+    has_logins = postconf.value(_AUTH, service.id) == "yes"
+    is_wrapped = postconf.value(_WRAPPER, service.id) == "yes"
+    wraps = service.port in (*_NAMES[465], "465")
+    start = {_WRAPPER: "yes"} if wraps else {_WRAPPER: "no", _LEVEL: "encrypt"}
+    if not has_logins:
+        yield from _closed(postconf, service, {_AUTH: "yes", **({} if wraps == is_wrapped else start)})
+    elif wraps != is_wrapped:
+        what = "clients begin with TLS on this port" if wraps else "clients begin without TLS on this port"
+        hint = logins.enabling(postconf, service, start)
+        yield Finding(f"{service.id}: nobody can log in: {what}: {_WRAPPER}", hint)
+    elif not certificate.offers_tls(postconf, service.id) and not _is_auth_only(postconf, service):
+        hint = logins.enabling(postconf, service, {_LEVEL: "encrypt"})
+        yield Finding(f"{service.id}/{_LEVEL}: there is no TLS: passwords are sent in the clear", hint)
+
+
+def _closed(postconf: Postconf, service: Service, settings: dict[str, str]) -> Iterator[Finding]:
+    """Yield a finding if a service has no logins, and no other way in but mynetworks.
+
+    It is an error if a list of its own admits nobody without a login. Otherwise it may be meant for clients
+    in mynetworks.
+    """
+    if strangers.guest_setting(postconf, service) not in ("", "mynetworks"):
+        return
+    if not certificate.offers_tls(postconf, service.id):
+        settings = {**settings, **({} if _WRAPPER in settings else {_LEVEL: "encrypt"})}
+    hint = logins.enabling(postconf, service, settings)
+    lists = (postconf.words(name, service.id) for name in _LISTS if postconf.own(name, service.id))
+    if any(_LOGIN in words and "permit_mynetworks" not in words for words in lists):
+        yield Finding(f"{service.id}: nobody can log in: {_AUTH} is not set, and {_LOGIN} needs it", hint)
+    else:
+        otherwise = "# or leave it, if only clients in mynetworks are to send here"
+        yield Finding(f"{service.id}/{_AUTH}: users cannot log in here", f"{hint}\n{otherwise}", "warning")
+
+
+def _is_auth_only(postconf: Postconf, service: Service) -> bool:
+    """Return whether AUTH needs TLS; logins.findings reports it if there is none."""
+    return postconf.value("smtpd_tls_auth_only", service.id) == "yes"
 
 
 def missing(postconf: Postconf) -> list[Change]:

@@ -229,7 +229,7 @@ def _replaced(postconf: Postconf, table: str, new: str, uses: list[Use]) -> str:
         words = _words(postconf, use)
         if command := _set(postconf, use, [word.replace(table, new) for word in words]):
             commands.append(command)
-    return "\n".join(dict.fromkeys(commands))
+    return " && ".join(dict.fromkeys(commands))
 
 
 def _leave_out(postconf: Postconf, word: str, uses: list[Use], otherwise: str) -> str:

@@ -127,4 +127,4 @@ def _rule(refusal: Refusal) -> list[str]:
     source, target = type_of(refusal.source), type_of(refusal.target)
     rule = f"(allow {source} {target} ({refusal.kind} ({' '.join(refusal.missing)})))"
     file = f"dkimpipe-{source}-{target}-{refusal.kind}.cil"
-    return [f"echo {shlex.quote(rule)} > {file}", f"semodule -i {file}"]
+    return [f"echo {shlex.quote(rule)} > {file} && semodule -i {file}"]

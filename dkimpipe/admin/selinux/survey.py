@@ -191,7 +191,7 @@ class _Survey:
         types = Types(functools.partial(self._would_do, refusal), default)
         hint = hints.lines(refusal, paths, types)
         if any(line.startswith("semanage ") for line in hint) and not shutil.which(self._system.semanage):
-            hint.insert(0, install_command("semanage"))
+            hint[0] = f"{install_command('semanage')} && {hint[0]}"
         return Finding(f"{who} may not {what}", "\n".join(hint), "warning" if permissive else "error")
 
     def _would_do(self, refusal: Refusal, name: str) -> bool:
