@@ -15,7 +15,7 @@ from dkimpipe.admin.postfix import dkimproxy, doctor, planning
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Postconf
 
-LOGIN = "    -o smtpd_sasl_auth_enable=yes\n"
+LOGIN = "    -o smtpd_tls_security_level=encrypt\n    -o smtpd_sasl_auth_enable=yes\n"
 SUBMISSION = dkimproxy_master.SUBMISSION.replace("    -o content_filter", f"{LOGIN}    -o content_filter")
 PICKUP = "pickup unix n - n 60 1 pickup\n"
 BY_DKSIGN = "    -o content_filter=dksign:[127.0.0.1]:10027\n"

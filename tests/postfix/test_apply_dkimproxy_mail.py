@@ -18,7 +18,9 @@ postconf -e myhostname=mx.example.com mydestination=local.test inet_protocols=ip
 echo 'forward: friend@example.net' >/etc/postfix/aliases; postalias /etc/postfix/aliases
 ip addr add 203.0.113.5/24 dev lo
 """
-MASTER = f"cat >>/etc/postfix/master.cf <<'END'\n{SUBMISSION}{DKSIGN}{LISTENER}END\n"
+FOR_CLIENTS = "submission inet n - n - - smtpd\n"
+PROXIED = SUBMISSION.replace(FOR_CLIENTS, f"{FOR_CLIENTS}    -o smtpd_authorized_xclient_hosts=127.0.0.1\n")
+MASTER = f"cat >>/etc/postfix/master.cf <<'END'\n{PROXIED}{DKSIGN}{LISTENER}END\n"
 CONF = "listen 127.0.0.1:10027\nrelay 127.0.0.1:10028\n"
 LOCAL_TOO = "postconf -P 'pickup/unix/content_filter=dksign:[127.0.0.1]:10027'"
 SWAKS = (
