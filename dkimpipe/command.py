@@ -45,6 +45,16 @@ def main(arguments: "list[str] | None" = None) -> int:
         return _report(error)
 
 
+def main_in_place_of_sendmail() -> int:
+    """Run the filter with the arguments of sendmail(1), and return the exit status."""
+    try:
+        from dkimpipe.sendmail import of_filter
+
+        return main(of_filter(sys.argv[1:]))
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(error)
+
+
 def _usage() -> int:
     """Show how it is used, rather than wait for somebody to type a message; return 64 (sysexits(3))."""
     from dkimpipe.usage import HELP

@@ -26,6 +26,13 @@ def script() -> Path | None:
     return Path(os.path.realpath(path)) if path.is_file() else None
 
 
+def in_place_of_sendmail() -> Path | None:
+    """Return the program that filters run in place of sendmail(1); None if it is not installed."""
+    path = script()
+    program = path.with_name("dkimpipe-sendmail") if path else None
+    return program if program and program.is_file() else None
+
+
 def by_path() -> str:
     """Return the command that runs this installation whatever PATH is."""
     main = Path(__file__).resolve().parents[1] / "__main__.py"

@@ -210,7 +210,11 @@ def install(machine: Machine) -> None:
     script.write_text(
         "#!/opt/dkimpipe/bin/python3\nfrom dkimpipe.__main__ import main\nraise SystemExit(main())\n"
     )
-    machine.shell(f"chmod 755 {DKIMPIPE} && {PYTHON} -m compileall -q /{PACKAGES}")
+    text = (PROJECT / "bin/dkimpipe-sendmail").read_text()
+    script.with_name("dkimpipe-sendmail").write_text(
+        text.replace("#!python", "#!/opt/dkimpipe/bin/python3", 1)
+    )
+    machine.shell(f"chmod 755 {DKIMPIPE} {DKIMPIPE}-sendmail && {PYTHON} -m compileall -q /{PACKAGES}")
     machine.shell("chmod -R a+rX /opt/dkimpipe /etc/postfix")
 
 

@@ -27,6 +27,19 @@ def fault(address: str, time_limit: float = TIME_LIMIT) -> str:
     return "" if code == _OK else f"it replies {code} {reply.decode(errors='replace')} to EHLO"
 
 
+def silence(host: str, port: int, time_limit: float = TIME_LIMIT) -> str:
+    """Return why a server that accepts connections sends no greeting; empty if it does, or nobody listens."""
+    try:
+        with smtplib.SMTP(host, port, "localhost", time_limit):
+            return ""
+    except smtplib.SMTPConnectError:  # it refuses this host
+        return ""
+    except (smtplib.SMTPServerDisconnected, ConnectionResetError) as error:
+        return _cause(error, time_limit)
+    except OSError:
+        return ""
+
+
 def offered(host: str, port: int, has_tls: bool, time_limit: float = TIME_LIMIT) -> dict[str, str]:
     """Return the keywords of EHLO in lower case, each with its parameters, within TLS if that is offered.
 

@@ -31,6 +31,7 @@ from dkimpipe.admin.postfix import (
     requirements,
     routing,
     sources,
+    starting,
     submission,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
@@ -74,6 +75,7 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
             before = f"{hint} && "  # the next change needs it
         else:
             found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
+    found += starting.findings(postconf) if job is sources.in_use(postconf)[0] else []
     found += open_services.findings(postconf) if job is SIGN else []
     for check in _CHECKS[job]:
         found += check(postconf, job)

@@ -117,15 +117,26 @@ def refusal(postconf: Postconf, service: Service) -> tuple[str, str, str]:
     """
     if any(postconf.value(name, service.id) not in ("", "no") for name in _DEPENDING):
         return "", "", ""
-    has_tls = postconf.value("smtpd_tls_wrappermode", service.id) == "yes"
     try:
-        keywords = answering.offered(*_address(postconf, service), has_tls, TIME_LIMIT)
+        where = _address(postconf, service)
+        keywords = answering.offered(*where, _begins_with_tls(postconf, service), TIME_LIMIT)
     except (ConnectionAbortedError, TimeoutError) as error:
-        level = "warning" if isinstance(error, TimeoutError) else "error"  # it may just be busy
-        return error.strerror or str(error), _LOG, level
+        return error.strerror or str(error), _LOG, "error"
     except OSError:
         return "", "", ""
     return (*_unoffered(postconf, service, keywords), "error") if "auth" not in keywords else ("", "", "")
+
+
+def silence(postconf: Postconf, service: Service) -> str:
+    """Return why a service that listens does not greet this host; empty if it does, or refuses it."""
+    try:
+        return answering.silence(*_address(postconf, service), TIME_LIMIT)
+    except OSError:  # the name of its port is unknown
+        return ""
+
+
+def _begins_with_tls(postconf: Postconf, service: Service) -> bool:
+    return postconf.value("smtpd_tls_wrappermode", service.id) == "yes"
 
 
 def _unoffered(postconf: Postconf, service: Service, keywords: Mapping[str, str]) -> tuple[str, str]:
@@ -135,7 +146,7 @@ def _unoffered(postconf: Postconf, service: Service, keywords: Mapping[str, str]
     if kept != words:
         change = Change("-P", f"{service.id}/smtpd_discard_ehlo_keywords={','.join(kept)}", "")
         return "smtpd_discard_ehlo_keywords withholds AUTH", postconf.command(change)
-    has_tls = postconf.value("smtpd_tls_wrappermode", service.id) == "yes"
+    has_tls = _begins_with_tls(postconf, service)
     if not has_tls and "starttls" not in keywords and _wants_tls(postconf, service):
         return _NO_STARTTLS, certificate.command(postconf, service.id)
     return "the reply to EHLO has no AUTH", "postfix reload, if the settings are new; otherwise see the log"

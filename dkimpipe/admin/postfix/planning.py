@@ -103,7 +103,7 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
     if other := sources.foreign_filter(postconf, postconf.value("content_filter", service)):
         return f"{service}: {other} gets this mail, and a message can have only one filter", ""
     for pipe in postconf.running("pipe"):
-        if other_filters.calls_sendmail(pipe) and _gets_mail_from_outside(postconf, pipe.name):
+        if other_filters.calls_sendmail(pipe) and gets_mail_from_outside(postconf, pipe.name):
             words = [*other_filters.UNSIGNED, f"--relay={_relay_for_others(postconf)}"]
             command = [*filter_service.installed_command(SIGN), *words]
             return (
@@ -120,7 +120,7 @@ def _relay_for_others(postconf: Postconf) -> str:
     return next(addresses, "") or listener.unused_address(postconf)
 
 
-def _gets_mail_from_outside(postconf: Postconf, name: str) -> bool:
+def gets_mail_from_outside(postconf: Postconf, name: str) -> bool:
     """Return whether mail from strangers passes to a filter."""
     return any(
         name in [each.partition(":")[0] for each in strangers.content_filters(postconf, service)]

@@ -37,9 +37,8 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     for service in services:
         if content_filter := sources.another_filter(postconf, service, job):
             yield Finding(*_only_one_filter(postconf, service, content_filter, job))
-        if job is SIGN and postconf.value("smtpd_proxy_filter", service.id):
-            why = "mail returned by the proxy filter arrives where nothing is signed"
-            yield finding_for(postconf, "-P", f"{service.id}/smtpd_proxy_filter=", why)
+        if job is SIGN and (fault := _behind_proxy(postconf, service)):
+            yield Finding(*fault)
     others = (*services, *listener.all_of(postconf))
     for service in postconf.running("smtpd"):
         if service not in others and not sources.another_filter_is_first(postconf, service, job):
@@ -78,17 +77,37 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     elif content_filter and content_filter in before:
         past = job.participle
         why = f"{content_filter} gets the mail after it was {past} and returns it to be {past}: it loops"
-        why += _switched_off(content_filter)
-        yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why)
+        yield Finding(f"{pickup}/content_filter: {why}", _not_by_pickup(postconf, job, content_filter))
     elif job is SIGN and sources.foreign_filter(postconf, content_filter):
         why = f"{content_filter} gets the mail after it was signed, and must not change it"
-        why += _switched_off(content_filter)
-        yield finding_for(postconf, "-P", f"{pickup}/content_filter=", why, "warning")
+        hint = _not_by_pickup(postconf, job, content_filter)
+        yield Finding(f"{pickup}/content_filter: {why}", hint, "warning")
 
 
-def _switched_off(content_filter: str) -> str:
-    """Return what the fix does besides: pickup(8) has all local mail."""
-    return f" (the fix switches {content_filter.partition(':')[0]} off for mail from local programs, too)"
+def _not_by_pickup(postconf: Postconf, job: Job, content_filter: str) -> str:
+    """Return how mail is kept from a filter that gets it from pickup(8)."""
+    change = Change("-P", f"{sources.pickup(postconf)}/content_filter=", "")
+    off = _switched_off(content_filter, "mail from local programs, too", postconf.command(change))
+    return f"{_apply_command(postconf, job)} --relay\n{off}"
+
+
+def _switched_off(content_filter: str, mail: str, command: str) -> str:
+    """Return a second way to fix a fault, with its price."""
+    return f"or, which switches {content_filter} off for {mail}: {command}"
+
+
+def _behind_proxy(postconf: Postconf, service: Service) -> tuple[str, str] | None:
+    """Return the fault of a service whose mail a proxy filter returns unsigned, and a hint."""
+    if not (proxy := postconf.value("smtpd_proxy_filter", service.id)):
+        return None
+    change = Change("-P", f"{service.id}/smtpd_proxy_filter=", "")
+    hint = (
+        f"put {SIGN.name} behind it: -o content_filter={SIGN.name}:dummy where mail returns from it, on a"
+        " port only for mail from users\n"
+    )
+    hint += _switched_off(proxy, "mail from users", postconf.command(change))
+    why = "mail returned by the proxy filter arrives where nothing is signed"
+    return f"{service.id}/smtpd_proxy_filter: {why}", hint
 
 
 def _unverified(postconf: Postconf, service: Service) -> Iterator[Finding]:
@@ -107,7 +126,13 @@ def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
     name = filter_service.name(postconf)
     if sources.passes_to(postconf, service.id, name):
         why = "mail from strangers is signed"
-        if postconf.own("content_filter").partition(":")[0] == name:
+        transport = postconf.value("content_filter", service.id).partition(":")[0]
+        if transport != name:
+            other = postconf.services[f"{transport}/unix"]
+            if not other_filters.knows_strangers(other):
+                hint = other_filters.to_know_strangers(other)
+                yield Finding(f"{service.id}/content_filter: {why}", hint)
+        elif postconf.own("content_filter").partition(":")[0] == name:
             yield finding_for(postconf, "-P", f"{service.id}/content_filter=", why)
         else:
             yield finding_for(postconf, "-PX", f"{service.id}/content_filter", why)
@@ -132,6 +157,10 @@ def refuse_another_filter(postconf: Postconf, job: Job = SIGN) -> None:
     for service in sources.of(postconf, job):
         if content_filter := sources.another_filter(postconf, service, job):
             raise ConfigError(*_only_one_filter(postconf, service, content_filter, job))
+        proxy = postconf.value("smtpd_proxy_filter", service.id)
+        is_replaced = dkimproxy.is_replaced(postconf, proxy, job)
+        if job is SIGN and not is_replaced and (fault := _behind_proxy(postconf, service)):
+            raise ConfigError(*fault)
 
 
 def _only_one_filter(postconf: Postconf, service: Service, content_filter: str, job: Job) -> tuple[str, str]:
@@ -145,12 +174,15 @@ def _only_one_filter(postconf: Postconf, service: Service, content_filter: str, 
     )
     other = postconf.services.get(f"{content_filter.partition(':')[0]}/unix")
     if other and other.command == "pipe" and not proxy:  # it probably comes back by sendmail(1)
-        if job is SIGN and (hint := other_filters.to_sign(postconf, other)):
-            return f"{what}: let it sign in place of sendmail(1)", hint
-        return what, (
+        by_smtp = (
             f"let {other.name} return its mail by SMTP to a listener of Postfix with"
             f" -o content_filter={job.name}:dummy"
         )
+        has_strangers = planning.gets_mail_from_outside(postconf, other.name)
+        if job is SIGN and (hint := other_filters.to_sign(postconf, other, has_strangers)):
+            by_hand = f"\nor {by_smtp}" if hint.startswith("by hand") else ""
+            return f"{what}: let it sign in place of sendmail(1)", f"{hint}{by_hand}"
+        return what, by_smtp
     hint = f"put {job.name} behind it: -o content_filter={job.name}:dummy {where}"
     if listen := dkimproxy.possible_address(postconf, content_filter, job):
         hint += f"\nif it is DKIMproxy, name its port in {dkimproxy.CONF_FILES[job][0]}: listen {listen}"
