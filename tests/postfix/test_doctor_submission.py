@@ -35,6 +35,12 @@ BEHIND_AMAVIS = (
 )
 BOUNCES = "mail that was accepted and returns from another filter exceeds it, and bounces"
 
+BEHIND_PROXY = (
+    "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it, on a port only for"
+    " mail from users\n"
+    "or, which switches 127.0.0.1:10024 off for mail from users: postconf -c DIR -P"
+    " submission/inet/smtpd_proxy_filter="
+)
 FAULTS: dict[str, Fault] = {
     # The way to the filter.
     "there is no submission": (
@@ -83,7 +89,7 @@ FAULTS: dict[str, Fault] = {
         error(
             "submission/inet/smtpd_proxy_filter:"
             " mail returned by the proxy filter arrives where nothing is signed",
-            "postconf -c DIR -P submission/inet/smtpd_proxy_filter=",
+            BEHIND_PROXY,
         ),
     ),
     "a proxy filter for all ports": (
@@ -91,7 +97,7 @@ FAULTS: dict[str, Fault] = {
         error(
             "submission/inet/smtpd_proxy_filter:"
             " mail returned by the proxy filter arrives where nothing is signed",
-            "postconf -c DIR -P submission/inet/smtpd_proxy_filter=",
+            BEHIND_PROXY,
         ),
     ),
     "aliases before the filter as well": (

@@ -86,8 +86,7 @@ FAULTS = {
     "a server that master(8) does not start again": (
         "",
         False,
-        "dkimpipe: warning: submission/inet, submissions/inet: nobody can log in: no reply within 3 s\n"
-        + LOG,
+        "dkimpipe: error: submission/inet, submissions/inet: nobody can log in: no reply within 3 s\n" + LOG,
     ),
 }
 

@@ -52,6 +52,24 @@ END
 """,
         "flags=Rq user=another null_sender= argv=/usr/local/bin/disclaimer -f ${sender} -- ${recipient}",
     ),
+    "a script with the path alone in a variable": (
+        """cat >/usr/local/bin/disclaimer <<'END'
+#!/bin/sh
+SENDMAIL=/usr/sbin/sendmail
+sed 's/^Hello/& (scanned)/' | $SENDMAIL "$@"
+END
+""",
+        "flags=Rq user=another argv=/usr/local/bin/disclaimer -oi -f ${sender} ${recipient}",
+    ),
+    "a script with arguments by position": (
+        """cat >/usr/local/bin/disclaimer <<'END'
+#!/bin/sh
+S=$1; shift
+sed 's/^Hello/& (scanned)/' | /usr/sbin/sendmail -G -i -f "$S" -- "$@"
+END
+""",
+        "flags=Rq user=another argv=/usr/local/bin/disclaimer ${sender} ${recipient}",
+    ),
 }
 SWAKS = (
     "swaks --silent 2 --helo c.test --local-interface {0} --server {0} --port {1} --from alice@example.com"
