@@ -29,6 +29,7 @@ LISTS = {
 }
 REJECTS = ("reject", "defer")
 UNAUTH_DESTINATION = ("reject_unauth_destination", "defer_unauth_destination")
+_REQUIRED = (*REJECTS, "defer_if_permit", "check_relay_domains", *UNAUTH_DESTINATION)
 _AUTH_DESTINATION = ("permit_auth_destination", "permit_mx_backup", "check_relay_domains")
 _SOME_CLIENTS = ("permit_dnswl_client", "permit_rhswl_client")  # strangers may be on such a list
 # Restrictions by which the administrator admits clients on purpose: these are not strangers.
@@ -63,6 +64,31 @@ def split_restrictions(words: list[str]) -> Iterator[list[str]]:
         else:
             yield [*warnings, word, next(left, "") if _WITH_ARGUMENT.fullmatch(name) else ""]
         warnings = []
+
+
+def has_required(postconf: Postconf, service: str) -> bool:
+    """Return whether the lists of a service contain what smtpd(8) requires to start (smtpd_check_init())."""
+    lists = (postconf.words(f"smtpd_{each}_restrictions", service) for each in ("relay", "recipient"))
+    return any(_has(postconf, service, words) for words in lists)
+
+
+def _has(postconf: Postconf, service: str, words: list[str], depth: int = 0) -> bool:
+    classes = postconf.words("smtpd_restriction_classes", service)
+    left = iter(words)
+    for word in left:
+        name = word.lower()
+        if name == "warn_if_reject":
+            next(left, "")
+        elif name == "permit":
+            return False
+        elif name in _REQUIRED or (word in classes and _has_in(postconf, service, word, depth)):
+            return True
+    return False
+
+
+def _has_in(postconf: Postconf, service: str, restriction_class: str, depth: int) -> bool:
+    words = postconf.words(restriction_class, service)
+    return depth < _DEPTH and _has(postconf, service, words, depth + 1)
 
 
 class Session(NamedTuple):

@@ -1,7 +1,6 @@
 """Services that accept nothing: smtpd(8) ends before its greeting, or nobody answers although Postfix runs.
 
-smtpd(8) refuses to start if no restriction in two of its lists keeps it from relaying for everybody
-(smtpd_check_init() in src/smtpd/smtpd_check.c of Postfix).
+smtpd(8) refuses to start if no restriction in two of its lists keeps it from relaying for everybody.
 """
 
 from __future__ import annotations
@@ -9,16 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import answering, logins, sources, strangers
+from dkimpipe.admin.postfix import answering, logins, restrictions, sources, strangers
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
 from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
 
-_REQUIRED = (
-    *("reject", "defer", "defer_if_permit", "check_relay_domains"),
-    *("reject_unauth_destination", "defer_unauth_destination"),
-)
 _NO_GREETING = ("smtpd_upstream_proxy_protocol", "smtpd_tls_wrappermode")
-_DEPTH = 50  # of nested classes
 _LOG = "see the log: fatal: in the lines of smtpd"
 
 
@@ -28,7 +22,7 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
     is_running = answering.is_running(postconf)
     for service in postconf.running("smtpd"):
         fault = "", ""
-        if not has_required(postconf, service.id):
+        if not restrictions.has_required(postconf, service.id):
             lists = strangers.relay_list(postconf), strangers.RECIPIENT
             where = " and ".join(dict.fromkeys(lists))
             why = f"smtpd(8) does not start, because nothing in {where} keeps it from relaying for everybody"
@@ -39,31 +33,6 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
             causes.setdefault(fault, []).append(service.id)
     for (why, hint), services in causes.items():
         yield Finding(f"{', '.join(services)}: {why}", hint)
-
-
-def has_required(postconf: Postconf, service: str) -> bool:
-    """Return whether the lists of a service contain what smtpd(8) requires to start."""
-    lists = (strangers.RELAY, strangers.RECIPIENT)
-    return any(_has(postconf, service, postconf.words(each, service)) for each in lists)
-
-
-def _has(postconf: Postconf, service: str, words: list[str], depth: int = 0) -> bool:
-    classes = postconf.words("smtpd_restriction_classes", service)
-    left = iter(words)
-    for word in left:
-        name = word.lower()
-        if name == "warn_if_reject":
-            next(left, "")
-        elif name == "permit":
-            return False
-        elif name in _REQUIRED or (word in classes and _has_in(postconf, service, word, depth)):
-            return True
-    return False
-
-
-def _has_in(postconf: Postconf, service: str, restriction_class: str, depth: int) -> bool:
-    words = postconf.words(restriction_class, service)
-    return depth < _DEPTH and _has(postconf, service, words, depth + 1)
 
 
 def _hint(postconf: Postconf, service: Service) -> str:
