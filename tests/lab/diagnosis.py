@@ -158,6 +158,11 @@ NO_CLIENT = "argv does not pass the client address: mail from strangers is signe
 SIGNED = "clients that do not log in may send here, and their mail is signed"
 AMAVIS = "-M 'smtp-amavis/unix=smtp-amavis unix - - n - 2 smtp'"
 TOO_LATE = "Postfix kills the filter before the filter's own time limit of 280 s"
+NOT_BY_PICKUP = (
+    "dkimpipe postfix -c DIR --apply --relay\n"
+    "or, which switches smtp-amavis:[127.0.0.1]:10024 off for mail from local programs, too:"
+    " postconf -c DIR -P pickup/unix/content_filter="
+)
 AGAIN = "signed mail is checked, changed or signed again"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from diagnosis import (
     AMAVIS,
     NO_CLIENT,
+    NOT_BY_PICKUP,
     SERVICE,
     SIGNED,
     Fault,
@@ -78,9 +79,8 @@ FAULTS: dict[str, Fault] = {
         )
         + error(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed"
-            " and returns it to be signed: it loops (the fix switches smtp-amavis off for mail from local"
-            " programs, too)",
-            "postconf -c DIR -P pickup/unix/content_filter=",
+            " and returns it to be signed: it loops",
+            NOT_BY_PICKUP,
         ),
     ),
     # Clients that the owner lets in on purpose, without a login.

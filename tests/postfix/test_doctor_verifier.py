@@ -11,6 +11,7 @@ from diagnosis import (
     AMAVIS,
     AMAVIS_IN_MAIN,
     GOOD,
+    NOT_BY_PICKUP,
     NOTHING_SIGNED,
     SERVICE,
     TOO_LATE,
@@ -246,12 +247,12 @@ def test_where_another_filter_gets_verified_mail_again_it_says_that_it_loops(
     directory = write(tmp_path / "postfix", *AMAVIS_IN_MAIN, words)
     edit(directory, "-PX pickup/unix/content_filter", words)
     what = "smtp-amavis:[127.0.0.1]:10024 gets the mail after it was"
-    hint = f"postconf -c {directory} -P pickup/unix/content_filter="
-    off = "(the fix switches smtp-amavis off for mail from local programs, too)"
+    hint = NOT_BY_PICKUP.replace("DIR", str(directory))
     assert check(directory)[1] == warning(
-        f"pickup/unix/content_filter: {what} signed, and must not change it {off}", hint
+        f"pickup/unix/content_filter: {what} signed, and must not change it", hint
     ) + error(
-        f"pickup/unix/content_filter: {what} verified and returns it to be verified: it loops {off}", hint
+        f"pickup/unix/content_filter: {what} verified and returns it to be verified: it loops",
+        hint.replace("dkimpipe postfix", "dkimpipe postfix --verify"),
     )
 
 

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from diagnosis import AGAIN, AMAVIS, TOO_LATE, Fault, checks_of, error, warning
+from pathlib import Path
+
+import pytest
+from diagnosis import (
+    AGAIN,
+    AMAVIS,
+    NOT_BY_PICKUP,
+    TOO_LATE,
+    Fault,
+    check,
+    checks_of,
+    damage,
+    error,
+    run,
+    warning,
+)
 
 SENT_SO_OFTEN = "one message to many is signed and sent once per"
 NOT_CONVERTED = "8-bit text is converted after signing for old next hops"
@@ -25,8 +40,8 @@ FAULTS: dict[str, Fault] = {
         f"{AMAVIS}\n-e content_filter=smtp-amavis:[127.0.0.1]:10024",
         warning(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
-            " and must not change it (the fix switches smtp-amavis off for mail from local programs, too)",
-            "postconf -c DIR -P pickup/unix/content_filter=",
+            " and must not change it",
+            NOT_BY_PICKUP,
         ),
     ),
     "this content_filter on port 25": (
@@ -59,8 +74,8 @@ FAULTS: dict[str, Fault] = {
         f"{AMAVIS}\n-P pickup/unix/content_filter=smtp-amavis:[127.0.0.1]:10024",
         warning(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed,"
-            " and must not change it (the fix switches smtp-amavis off for mail from local programs, too)",
-            "postconf -c DIR -P pickup/unix/content_filter=",
+            " and must not change it",
+            NOT_BY_PICKUP,
         ),
     ),
     "users on a port of one's own": (
@@ -315,3 +330,12 @@ FAULTS: dict[str, Fault] = {
 
 
 test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = checks_of(FAULTS)
+
+
+@pytest.mark.parametrize("name", ["another content_filter in main.cf", "another content_filter at pickup"])
+def test_mail_that_returns_by_smtp_does_not_pass_the_other_filter(
+    name: str, directory: Path, words: dict[str, str]
+) -> None:
+    damage(directory, FAULTS[name], words)
+    assert run(directory, "postfix", "--apply", "--relay")[0] == 0
+    assert "pickup/unix/content_filter" not in check(directory)[1]
