@@ -14,7 +14,7 @@ from conftest import MESSAGE, Keys
 from dkimpipe.errors import UsageError
 from dkimpipe.sendmail import of_filter
 
-PROGRAM = Path(__file__).parents[2] / "bin/dkimpipe-sendmail"
+PROGRAM = Path(__file__).parents[2] / "postfix/dkimpipe-sendmail"
 
 # Arguments of sendmail(1), and those of the filter.
 ACCEPTED = {

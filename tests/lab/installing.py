@@ -210,7 +210,7 @@ def install(machine: Machine) -> None:
     script.write_text(
         "#!/opt/dkimpipe/bin/python3\nfrom dkimpipe.__main__ import main\nraise SystemExit(main())\n"
     )
-    text = (PROJECT / "bin/dkimpipe-sendmail").read_text()
+    text = (PROJECT / "postfix/dkimpipe-sendmail").read_text()
     script.with_name("dkimpipe-sendmail").write_text(
         text.replace("#!python", "#!/opt/dkimpipe/bin/python3", 1)
     )
