@@ -236,7 +236,7 @@ def test_man_finds_what_is_installed(tmp_path: Path) -> None:
 
 
 def test_a_wheel_holds_no_module_of_an_earlier_version(tmp_path: Path) -> None:
-    for name in (".ci", "dkimpipe"):
+    for name in (".ci", "dkimpipe", "postfix"):
         shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("README.md", "LICENSE", "setup.cfg", "pyproject.toml"):
         shutil.copy(PROJECT / name, tmp_path / name)

@@ -17,6 +17,7 @@ from dkimpipe.admin.postfix.postconf import Postconf
 
 LOGIN = "    -o smtpd_tls_security_level=encrypt\n    -o smtpd_sasl_auth_enable=yes\n"
 SUBMISSION = dkimproxy_master.SUBMISSION.replace("    -o content_filter", f"{LOGIN}    -o content_filter")
+RELAYING = "mynetworks = 127.0.0.1\nsmtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n"
 PICKUP = "pickup unix n - n 60 1 pickup\n"
 BY_DKSIGN = "    -o content_filter=dksign:[127.0.0.1]:10027\n"
 OUT = SUBMISSION + DKSIGN + LISTENER
@@ -136,7 +137,7 @@ def test_what_signs_is_replaced_and_comes_back_byte_for_byte(
     name: str, tmp_path: Path, words: dict[str, str], conf_files: dict[Job, Path]
 ) -> None:
     main, master, signed = SIGNED[name]
-    directory = write(tmp_path / "postfix", f"mynetworks = 127.0.0.1\n{main}", master, words)
+    directory = write(tmp_path / "postfix", f"{RELAYING}{main}", master, words)
     before = content(directory)
     assert "DKIMproxy gets this mail, and dkimpipe replaces it" in check(directory)[1]
     assert "# DKIMproxy gets no more mail: stop it when " in _apply(directory, "--user", "nobody")

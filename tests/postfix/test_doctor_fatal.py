@@ -120,7 +120,9 @@ def test_a_fatal_error_is_shown_and_the_hint_fixes_it(
 def test_a_fatal_error_of_postconf_is_shown(
     line: str, message: str, tmp_path: Path, words: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = MAIN.replace("compatibility_level = 3.6\n", "")
+    main = MAIN.replace(
+        "compatibility_level = 3.6\n", "smtpd_relay_restrictions = reject_unauth_destination\n"
+    )
     directory = write(tmp_path / "postfix", f"{main}{line}\n", MASTER, words)
     assert check(directory) == (78, "")
     hint = f"postconf -c {directory} -X {line.partition(' = ')[0]}"

@@ -82,7 +82,7 @@ FAULTS: dict[str, Fault] = {
         "-M '2525/inet=2525 inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes'",
         warning(
             "2525/inet/smtpd_sasl_auth_enable: mail from users who log in here is not signed",
-            "postconf -c DIR -P 2525/inet/content_filter=dkimpipe:dummy && dkimpipe postfix -c DIR --apply",
+            "postconf -c DIR -P 2525/inet/content_filter=dkimpipe:dummy\ndkimpipe postfix -c DIR --apply",
         ),
     ),
     "a content_filter in main.cf that there is not": (

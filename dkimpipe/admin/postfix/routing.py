@@ -143,9 +143,8 @@ def _unsigned(postconf: Postconf, service: Service) -> Iterator[Finding]:
             yield finding_for(postconf, "-P", f"{what}=no", f"{why}; let them use submission", "warning")
     elif postconf.own("smtpd_sasl_auth_enable", service.id) == "yes":
         change = Change("-P", f"{service.id}/content_filter={name}:dummy", "")
-        yield Finding(
-            f"{what}: {why}", f"{postconf.command(change)} && {_apply_command(postconf)}", "warning"
-        )
+        hint = f"{postconf.command(change)}\n{_apply_command(postconf)}"
+        yield Finding(f"{what}: {why}", hint, "warning")
 
 
 def _apply_command(postconf: Postconf, job: Job = SIGN) -> str:
