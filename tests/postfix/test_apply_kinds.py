@@ -157,6 +157,7 @@ def port_10028() -> Iterator[None]:
         yield
 
 
+@pytest.mark.alone  # other tests look for the same port
 def test_a_port_in_use_is_not_taken(port_10028: None, tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "submission")
     edit(directory, ["-M", "127.0.0.1:10029/inet=127.0.0.1:10029 inet n - n - - smtpd"])

@@ -95,7 +95,7 @@ FAULTS: dict[str, Fault] = {
         error("dkimpipe/unix: chroot: the filter cannot find its interpreter there", SERVICE),
     ),
     "chroot by default, as it was before compatibility levels": (
-        "-F dkimpipe/unix/chroot=-\n-X compatibility_level",
+        "-F dkimpipe/unix/chroot=-\n-X compatibility_level\n-e smtpd_relay_restrictions=reject",
         error("dkimpipe/unix: chroot: the filter cannot find its interpreter there", SERVICE),
     ),
     "a chroot of the filter's own": (

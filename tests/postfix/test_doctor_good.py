@@ -486,7 +486,7 @@ smtpd     pass  -       -       y       -       -       smtpd
     "very small mail only": (f"{MAIN}message_size_limit = 4000\n", MASTER.replace("10223616", "1")),
     "a file of another instance copied": (f"{MAIN}config_directory = /etc/postfix\n", MASTER),
     "from the days before compatibility levels": (
-        MAIN.replace("compatibility_level = 3.6\n", ""),
+        MAIN.replace("compatibility_level = 3.6", "smtpd_relay_restrictions = reject_unauth_destination"),
         MASTER,
     ),
 }
@@ -505,7 +505,8 @@ def test_nothing_is_found_in_the_fragments_as_shipped(tmp_path: Path, words: dic
     ):
         assert old in master
         master = master.replace(old, new)
-    assert check(write(tmp_path / "postfix", main + LOGINS, PORT_25 + master, words)) == GOOD
+    main += f"{LOGINS}smtpd_relay_restrictions = reject_unauth_destination\n"
+    assert check(write(tmp_path / "postfix", main, PORT_25 + master, words)) == GOOD
 
 
 def test_nothing_is_found_in_what_apply_wrote(tmp_path: Path, words: dict[str, str]) -> None:

@@ -86,7 +86,7 @@ def test_commands_are_printed_and_end_the_error(
     path = with_filter(directory, script, given)
     program = invocation.in_place_of_sendmail()
     commands = hints_on_the_filter(directory)
-    assert [each.split()[0] for each in commands] == ["sed", "postconf"]
+    assert [each.split()[0] for hint in commands for each in hint.split(" && ")] == ["sed", "postconf"]
     for command in commands:
         subprocess.run(["sh", "-c", command], check=True)
     assert f"{program}" in path.read_text()

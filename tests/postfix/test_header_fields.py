@@ -58,6 +58,7 @@ FIELDS = {
     "a parenthesis half open": b"From: Jane (Sales <a@example.com>\n",
     "a parenthesis too many": b"From: Jane :) <a@example.com>\n",
     "a login": b"From: ACME\\Jane <a@example.com>\n",
+    "a backslash and a comma": b"From: Doe\\, Jane <a@example.com>\n",
     "a bracket half open": b"From: [ACME <a@example.com>\n",
     "no recipients": FROM + b"To: undisclosed-recipients:;\n",
     "a group": FROM + b"To: Friends: Doe, Jane <jane@example.net>, bob;, x@example.net\n",
@@ -71,7 +72,6 @@ FIELDS = {
 }
 # From holds no address then, or none with a domain: not signed, and not changed either.
 UNSIGNED = {
-    "a backslash and a comma": b"From: Doe\\, Jane <a@example.com>\n",
     "an angle in a comment": b"From: Jane (Sales <a@example.com>)\n",
     "two angles": b"From: Doe\\ <b@example.com> <a@example.com>\n",
     "no domain": b"From: alice\n",
