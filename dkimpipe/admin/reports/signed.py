@@ -1,4 +1,4 @@
-"""The domains whose mail this server signs. Reports on others say nothing about it, whoever sent them."""
+"""The domains whose mail this server signs; a report on any other domain says nothing about this server."""
 
 from __future__ import annotations
 

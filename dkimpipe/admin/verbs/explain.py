@@ -21,7 +21,7 @@ from dkimpipe.admin.postfix.kinds import KINDS, MEANING
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import filter_files
 from dkimpipe.body import BodyHashes
-from dkimpipe.choose import author_of, candidates_of, choose, lookup_keys
+from dkimpipe.choose import Choice, author_of, candidates_of, choose, lookup_keys
 from dkimpipe.config import OPTIONS, Settings, read_settings
 from dkimpipe.errors import ConfigError, NoKey, NotAllowed, NotSigned, Trouble, one_line, printable, shown
 from dkimpipe.keys import PrivateKey
@@ -107,6 +107,22 @@ def _reader(address: str) -> Callable[[int], bytes]:
     return lambda size: next(parts, b"")
 
 
+def _entry(choice: Choice, author_domain: bytes, state: State | None) -> Iterator[str]:
+    """Yield the entry, and each of its signatures."""
+    yield f"{'entry:':<10} {printable(choice.match.key)}, {choice.signatures[0].place}"
+    for options in choice.signatures:
+        try:
+            key = key_of(options)
+        except NoKey as reason:
+            yield f"{options.type + ':':<10} {reason}, which would be {options.keyfile}"
+            continue
+        yield from _signature(options, key, author_domain)
+        for text in state(options, choice.match.mailbox) if state else ():
+            yield f"{'':<10} DNS: {text}"
+    for refusal in choice.refused:
+        yield _refused(refusal)
+
+
 def explain(
     message: Message,
     settings: Settings,
@@ -131,19 +147,8 @@ def explain(
             keys = ", ".join(printable(key) for key in lookup_keys(mailbox))
             yield f"{'address:':<10} {printable(mailbox.address)}; looked up as {keys}"
         choice = choose(message, settings)
-        yield f"{'entry:':<10} {printable(choice.match.key)}, {choice.signatures[0].place}"
         keyfiles += [options.keyfile for options in choice.signatures]
-        for options in choice.signatures:
-            try:
-                key = key_of(options)
-            except NoKey as reason:
-                yield f"{options.type + ':':<10} {reason}, which would be {options.keyfile}"
-                continue
-            yield from _signature(options, key, author.domain)
-            for text in state(options, choice.match.mailbox) if state else ():
-                yield f"{'':<10} DNS: {text}"
-        for refusal in choice.refused:
-            yield _refused(refusal)
+        yield from _entry(choice, author.domain, state)
     except NotAllowed as refusal:
         yield _refused(refusal)
     except (NotSigned, Trouble):
