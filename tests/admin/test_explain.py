@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import MAIN, MESSAGE, Done, Keys, run_filter
@@ -113,8 +114,8 @@ def test_the_help_shows_the_options_that_name_files(option: str, keys: Keys) -> 
 
 
 @pytest.mark.parametrize("option", ["--on_error", "--on-error"])
-def test_it_takes_the_other_options_of_the_filter_in_both_spellings(option: str, keys: Keys) -> None:
-    none = keys.directory / "none"
+def test_it_takes_the_other_options_of_the_filter_in_both_spellings(option: str, tmp_path: Path) -> None:
+    none = tmp_path / "none"
     assert verb("--sender_map", str(none), "alice@example.com").status == 78
     assert verb("--sender_map", str(none), option, "accept", "alice@example.com").status == 0
 

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -305,9 +306,11 @@ def words(site: Path) -> Iterator[dict[str, str]]:
     interpreter = os.path.realpath(sys.executable)
     if interpreter == os.path.realpath(PYTHON):
         interpreter = PYTHON
-    with Dovecot() as dovecot:
+    with Dovecot() as dovecot, socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # it is not listening: no other Postfix can answer there
         yield {
             "DOVECOT": dovecot.path,
+            "RETURN_PORT": str(reserved.getsockname()[1]),
             "TOLD": TOLD,
             "PROGRAM": PROGRAM,
             "START": f"{interpreter} -IS {MAIN_FILE}",

@@ -36,15 +36,15 @@ defer     unix  -       -       y       -       0       bounce
 trace     unix  -       -       y       -       0       bounce
 """
 KINDS_MAIN = f"{MAIN}mynetworks = 127.0.0.0/8 192.0.2.0/28\n"
-L = "127.0.0.1:10028/inet"
+L = "127.0.0.1:RETURN_PORT/inet"
 TABLE = "dkimpipe-networks.cidr"
 REFUSED = "mail from the filter may be refused"
 NOT_SIGNED = "Postfix's own notices are not signed"
-LOOP = "mail comes back by sendmail(1), which is filtered, and not by 127.0.0.1:10028: it loops"
+LOOP = "mail comes back by sendmail(1), which is filtered, and not by 127.0.0.1:RETURN_PORT: it loops"
 SERVICE = (
     r"postconf -c DIR -M 'dkimpipe/unix=dkimpipe unix - n n - 4 pipe"
     r" -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}} flags=q null_sender= user=nobody"
-    " argv=PROGRAM TOLD TRACE --relay=127.0.0.1:10028 -f ${sender} -- ${recipient}'"
+    " argv=PROGRAM TOLD TRACE --relay=127.0.0.1:RETURN_PORT -f ${sender} -- ${recipient}'"
 )
 TRACE = "--queue_id=${queue_id} --client_name=${client_hostname}"
 NEAR = "mail near the limit exceeds it with its new fields, and stays in the queue"
@@ -54,7 +54,7 @@ SPAMD = (
 OUTSIDE = "mail from outside comes back from it by sendmail(1), and is signed"
 INSTEAD = (
     "let it come back by SMTP: in place of sendmail and its options, let it run"
-    " START --sign_clients=authenticated --login= --client=0.0.0.0 --relay=127.0.0.1:10028"
+    " START --sign_clients=authenticated --login= --client=0.0.0.0 --relay=127.0.0.1:RETURN_PORT"
     " -f SENDER -- RECIPIENT..."
 )
 
@@ -165,7 +165,7 @@ FAULTS: dict[str, Fault] = {
     ),
     # Local mail, and the way back.
     "local mail is filtered, and comes back by sendmail(1)": (
-        " --relay=127.0.0.1:10028 => ",
+        " --relay=127.0.0.1:RETURN_PORT => ",
         error(f"dkimpipe/unix: {LOOP}", SERVICE),
     ),
     "aliases before the filter and after it": (
@@ -208,7 +208,7 @@ FAULTS: dict[str, Fault] = {
         f"-MX {L}",
         error(
             f"{L}: there is no listener for the mail that comes back",
-            "postconf -c DIR -M '127.0.0.1:10028/inet=127.0.0.1:10028 inet n - n - - smtpd"
+            "postconf -c DIR -M '127.0.0.1:RETURN_PORT/inet=127.0.0.1:RETURN_PORT inet n - n - - smtpd"
             " -o syslog_name=postfix/dkimpipe"
             " -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_milters"
             " -o mynetworks=127.0.0.0/8 -o smtpd_authorized_xforward_hosts=127.0.0.0/8"
@@ -224,11 +224,11 @@ FAULTS: dict[str, Fault] = {
         ),
     ),
     "a listener for everyone": (
-        f"-MX {L}\n-M '10028/inet=10028 inet n - n - - smtpd LISTENER'",
+        f"-MX {L}\n-M 'RETURN_PORT/inet=RETURN_PORT inet n - n - - smtpd LISTENER'",
         error(
-            "10028/inet: the listener for mail that was signed is reachable from other hosts",
-            "postconf -c DIR -MX 10028/inet"
-            " && postconf -c DIR -M '127.0.0.1:10028/inet=127.0.0.1:10028 inet n - n - - smtpd LISTENER'",
+            "RETURN_PORT/inet: the listener for mail that was signed is reachable from other hosts",
+            "postconf -c DIR -MX RETURN_PORT/inet"
+            f" && postconf -c DIR -M '{L}=127.0.0.1:RETURN_PORT inet n - n - - smtpd LISTENER'",
         ),
     ),
     "a filter at the listener": (
@@ -398,7 +398,7 @@ def everything(tmp_path: Path, words: dict[str, str], site: Path) -> Path:
     script = site / "disclaimer"
     script.write_text('#!/bin/sh\nsed "s/^$/&/" | /usr/sbin/sendmail -G -i "$@"\n')
     directory = write(tmp_path / "postfix", KINDS_MAIN, MASTER + NOTICES, words)
-    argv = f"PROGRAM TOLD {TRACE} --relay=127.0.0.1:10028 -f ${{sender}} -- ${{recipient}}"
+    argv = f"PROGRAM TOLD {TRACE} --relay=127.0.0.1:RETURN_PORT -f ${{sender}} -- ${{recipient}}"
     text = (directory / "master.cf").read_text()
     old = fill("argv=PROGRAM TOLD -f ${sender} -- ${recipient}", words)
     (directory / "master.cf").write_text(text.replace(old, fill(f"argv={argv}", words)))
@@ -414,7 +414,7 @@ def damaged(name: str, directory: Path, words: dict[str, str]) -> str:
     line = next(
         line
         for line in (directory / "master.cf").read_text().replace("\n    ", " ").splitlines()
-        if line.startswith("127.0.0.1:10028 ")
+        if line.startswith(fill("127.0.0.1:RETURN_PORT ", words))
     )
     more = {"LISTENER": line.partition(" smtpd ")[2], "TRACE": TRACE, "DIR": str(directory)}
     return damage(directory, FAULTS[name], {**more, **words})

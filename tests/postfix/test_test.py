@@ -13,6 +13,7 @@ from nameserver import NameServer
 from throwaway import Done, Machine
 
 from dkimpipe import publickey
+from dkimpipe.admin.audit.follow import Follower
 from postfix import Sink
 
 
@@ -137,6 +138,39 @@ def test_without_a_log(machine: Machine) -> None:
         "dkimpipe: the message was sent, but is not in the log\n"
         f"hint: if no syslog daemon takes Postfix's log: {log}\n"
     )
+
+
+def test_without_the_service_that_writes_the_log(machine: Machine) -> None:
+    service = machine.shell("postconf -M postlog/unix-dgram").strip()
+    machine.shell(f"postconf -MX postlog/unix-dgram; {NO_WAIT}; postfix reload; rm /var/log/mail.log")
+    done = machine.run(DKIMPIPE, "test", "bob@example.net", "--wait", "1")
+    machine.shell(f"postconf -M 'postlog/unix-dgram={service}'; {NO_WAIT}; postfix reload")
+    assert done.status == 78
+    assert done.stderr == (
+        "dkimpipe: the message was sent, but is not in the log\n"
+        "hint: /var/log/mail.log does not exist: does master.cf have the service postlog? postconf -M\n"
+    )
+
+
+LOG = (
+    "Nov  1 08:00:00 mx postfix/cleanup[1]: 4A2B3C4D5E: message-id=<1@example.com>\n"
+    "Nov  1 08:00:00 mx postfix/qmgr[1]: 4A2B3C4D5E: removed\n"
+)
+
+
+@pytest.mark.parametrize("before", ["", "another line\n" * 100], ids=["new", "rotated"])
+def test_a_log_that_begins_after_the_message_was_sent(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "mail.log"
+    if before:
+        path.write_text(before)
+    follower = Follower(path)
+    path.unlink(missing_ok=True)
+    assert follower.hops("1@example.com", 0.5) == []
+    path.write_text(LOG)
+    assert [hop.text for hop in follower.hops("1@example.com", 5)] == [
+        "message-id=<1@example.com>",
+        "removed",
+    ]
 
 
 # Without an address: to a mailbox on this host, and verified there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,15 +34,16 @@ class Follower:
     """Reads what is added to a log from now on."""
 
     def __init__(self, path: Path | None) -> None:
-        """Follow this file, or the journal. Raises ConfigError."""
+        """Follow this file, which may not exist yet, or the journal. Raises ConfigError."""
         self._path = path
         self._begun = time.time()
         self._at = 0
-        if path:
-            try:
-                self._at = path.stat().st_size
-            except OSError as error:
-                raise ConfigError(f"{path}: {error.strerror}", "run it as root") from None
+        try:
+            self._at = path.stat().st_size if path else 0
+        except FileNotFoundError:
+            pass  # postlogd(8) makes it when there is something to log
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}", "run it as root") from None
 
     def hops(self, message_id: str, seconds: float) -> list[Hop]:
         """Return the lines about the message with this Message-ID, in any queue file, in their order.
@@ -74,8 +76,11 @@ class Follower:
             return
         try:
             with self._path.open("rb") as file:
-                file.seek(self._at)
+                size = file.seek(0, os.SEEK_END)
+                file.seek(self._at if self._at <= size else 0)  # it was rotated
                 octets = file.read()
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise ConfigError(f"{self._path}: {error.strerror}", "run it as root") from None
         yield octets[: octets.rfind(b"\n") + 1]

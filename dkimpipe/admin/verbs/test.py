@@ -167,8 +167,9 @@ def _unsigned(hops: list[Hop]) -> tuple[str, str]:
 def _no_lines(options: argparse.Namespace, postconf: Postconf) -> str:
     """Return what to do if the log has nothing about a message that was sent."""
     hints = [_IS_RUNNING] if options.via == "sendmail" else []
-    if postconf.value("maillog_file"):
-        return "\n".join(hints or ["--wait with more SECONDS"])
+    if named := postconf.value("maillog_file"):
+        missing = f"{named} does not exist: does master.cf have the service postlog? postconf -M"
+        return "\n".join(hints or ["--wait with more SECONDS" if Path(named).exists() else missing])
     directory = shlex.quote(str(postconf.directory))
     log = f"postconf -c {directory} -e maillog_file={_LOG_FILE} && postfix -c {directory} reload"
     return "\n".join([*hints, f"if no syslog daemon takes Postfix's log: {log}"])
