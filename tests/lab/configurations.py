@@ -43,8 +43,8 @@ def postconf_of(version: str, directory: Path, more: str = "") -> dict[str, str]
     """Return an environment in which postconf(1) is of another version, and knows these parameters more."""
     program = directory / "postconf"
     program.write_text(
-        f'#!/bin/sh\ncase "$*" in *-dh*mail_version) echo {version}; exit;; esac\n'
-        f'{shutil.which("postconf")} "$@" || exit\ncase "$*" in *-x) echo "{more}";; esac\n'
+        f'#!/bin/sh\n{shutil.which("postconf")} "$@" || exit\n'
+        f'case "$*" in *-d) echo "mail_version = {version}";; *-x) echo "{more}";; esac\n'
     )
     program.chmod(0o755)
     return {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}

@@ -15,9 +15,9 @@ from conftest import settled
 from diagnosis import MAIN, MASTER, check, fix, write
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import milters, restriction_names, tables
+from dkimpipe.admin.postfix import milters, remedies, restriction_names, tables
 from dkimpipe.admin.postfix.filter_service import SIGN
-from dkimpipe.admin.postfix.postconf import Postconf, fatal_hint
+from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.restrictions import fault_of_network
 from dkimpipe.errors import ConfigError
 
@@ -342,4 +342,4 @@ def test_a_main_cf_that_postconf_cannot_read_is_fixed_by_the_hint(
 def test_a_line_that_others_continue_is_not_commented_out(tmp_path: Path) -> None:
     (tmp_path / "main.cf").write_text("garbage\n  more\n")
     message = f"postconf: fatal: {tmp_path}/main.cf, line 1: missing '=' after attribute name"
-    assert fatal_hint(tmp_path, message) == f"correct line 1 of {tmp_path}/main.cf"
+    assert remedies.for_fatal_error(tmp_path, message) == f"correct line 1 of {tmp_path}/main.cf"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from dkimpipe.admin.postfix import filter_service, sources
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
-from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.restrictions import Restrictions
+from dkimpipe.admin.postfix.service import Service
 
 _OWN_DOMAINS = ("mydestination", "relay_domains", "virtual_alias_domains", "virtual_mailbox_domains")
 _KNOWN = 4096  # answers kept

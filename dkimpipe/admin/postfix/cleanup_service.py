@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, split
+from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.service import Service
+from dkimpipe.admin.postfix.syntax import split
 
 NAME = "dkimpipe-cleanup"
 ADD_HEADERS = "always_add_missing_headers"  # From, Date and Message-ID; since Postfix 2.6

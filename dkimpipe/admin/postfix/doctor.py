@@ -35,7 +35,9 @@ from dkimpipe.admin.postfix import (
     submission,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service, finding_for, real_table
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, finding_for
+from dkimpipe.admin.postfix.service import Service
+from dkimpipe.admin.postfix.syntax import real_table
 from dkimpipe.config import SENDMAIL, Settings
 from dkimpipe.errors import Trouble
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from dkimpipe.admin.postfix.postconf import Change, Postconf, fatal_hint
+from dkimpipe.admin.postfix import remedies
+from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
 
 _DIRECTORIES = (
@@ -23,7 +24,7 @@ def refuse(postconf: Postconf) -> None:
     message = postconf.failure_of("postmap", "-q", "x", "static:x")
     if message:
         known = {name: postconf.effective[name] for name in postconf.explicit if name in postconf.effective}
-        hint = fatal_hint(postconf.directory, message, known)
+        hint = remedies.for_fatal_error(postconf.directory, message, known)
         raise ConfigError(f"no program of Postfix starts: {message}", hint)
     for parameter in _DIRECTORIES:
         path = postconf.value(parameter)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import dkimpipe
 from dkimpipe.admin.postfix import client_options
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.config import CONF_FILE, SENDMAIL, VERIFY_CONF_FILE, Settings, conf_lines, read_settings
 from dkimpipe.errors import Trouble
 from dkimpipe.files import exists

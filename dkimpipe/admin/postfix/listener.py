@@ -15,8 +15,9 @@ from dkimpipe import relay
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import answering, cleanup_service, filter_service, strangers
 from dkimpipe.admin.postfix.filter_service import Job
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.restrictions import Restrictions
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
 _SYSLOG_NAME = "postfix/dkimpipe"

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import answering, certificate, listener, restrictions, sources, strangers
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 

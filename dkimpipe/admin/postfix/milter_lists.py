@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command, split
+from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command
+from dkimpipe.admin.postfix.syntax import split
 from dkimpipe.errors import ConfigError
 
 PARAMETERS = ("smtpd_milters", "non_smtpd_milters")

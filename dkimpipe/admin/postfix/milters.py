@@ -17,7 +17,9 @@ from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import kinds, milter_actions, networks, planning, sources
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
-from dkimpipe.admin.postfix.postconf import Postconf, Service, finding_for, real_table, split
+from dkimpipe.admin.postfix.postconf import Postconf, finding_for
+from dkimpipe.admin.postfix.service import Service
+from dkimpipe.admin.postfix.syntax import real_table, split
 
 _RSPAMD_FILES = tuple(
     Path(directory, name)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkimpipe.admin.postfix import cleanup_service, filter_service
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf
+from dkimpipe.admin.postfix.service import Service
 
 NAME = "dkimpipe-sign"
 TABLE_FILE = "dkimpipe-notices.regexp"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import client_options, filter_service, networks, sources, strangers
-from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
 WHY = "clients that do not log in may send here, and their mail is signed"

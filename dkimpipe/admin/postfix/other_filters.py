@@ -18,7 +18,8 @@ from pathlib import Path
 from dkimpipe.admin import invocation
 from dkimpipe.admin.postfix import client_options, filter_service
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.config import SENDMAIL, read_settings
 from dkimpipe.errors import Trouble, UsageError
 from dkimpipe.sendmail import of_filter

@@ -18,7 +18,8 @@ from dkimpipe.admin.postfix import (
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION, Plan
-from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
 

@@ -18,68 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dkimpipe.admin.findings import Finding
+from dkimpipe.admin.postfix import remedies
+from dkimpipe.admin.postfix.service import Service
+from dkimpipe.admin.postfix.syntax import parameters, real_table, split
 from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
 FILE = "file"
 _DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")  # of postconf(1), and not in the PATH of each user
-_SHORT = 3  # characters; a value of so few may be a word of any message
 _TABLE_LIMIT = 10  # seconds in which a table has to be opened
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-class Service(NamedTuple):
-    """One line of master.cf.
-
-    ``id``         ``name/type``, such as ``pickup/unix``
-    ``command``    the program, such as ``smtpd``
-    ``arguments``  the text after the program, as postconf(1) prints it
-    """
-
-    id: str
-    private: str
-    unprivileged: str
-    chroot: str
-    wakeup: str
-    process_limit: str
-    command: str
-    arguments: str
-
-    @property
-    def line(self) -> str:
-        """The line in the form of ``postconf -M``."""
-        return " ".join([*self.id.rsplit("/", 1), *self[1:]])
-
-    @property
-    def name(self) -> str:
-        """The name of the service; for a network service, its listening address."""
-        return self.id.rpartition("/")[0]
-
-    @property
-    def port(self) -> str:
-        """The port of a network service, by number or name."""
-        return self.name.rpartition(":")[2]
-
-    @property
-    def attributes(self) -> list[str]:
-        """The attributes of a pipe service before ``argv=``, such as ``flags=q``, without ``-o`` options."""
-        words = split(self.arguments.partition("argv=")[0])
-        return [word for at, word in enumerate(words) if "-o" not in words[max(0, at - 1) : at + 1]]
-
-    @property
-    def command_line(self) -> list[str]:
-        """The words of a pipe service's command line, as written."""
-        return split(self.arguments.partition("argv=")[2])
-
-    @property
-    def argv(self) -> list[str]:
-        """The same words, without the braces around those that contain spaces."""
-        return [word[1:-1].strip() if word.startswith("{") else word for word in self.command_line]
-
-    def attribute(self, name: str) -> str | None:
-        """Return the value of an attribute such as ``flags`` of a pipe service; None if it is not set."""
-        values = [word.partition("=")[2] for word in self.attributes if word.startswith(f"{name}=")]
-        return values[-1] if values else None
 
 
 class Change(NamedTuple):
@@ -107,6 +55,7 @@ class Postconf:
 
     ``directory``   the configuration directory
     ``version``     the version of Postfix, such as (3, 7)
+    ``built_in``    the names of all parameters of this Postfix, without those of one's own
     ``explicit``    the settings in main.cf itself, by parameter
     ``effective``   the same with all defaults, and with macros expanded
     ``services``    the lines of master.cf, by ``name/type``
@@ -126,17 +75,15 @@ class Postconf:
         self.directory = Path(directory or "/etc/postfix").absolute()
         if not directory:  # the answer of 3.11 is wrong while main.cf is new
             self.directory = Path(self.run("-h", "config_directory").strip()).absolute()
-        self.version = tuple(map(int, re.findall(r"\d+", self.run("-dh", "mail_version"))[:2]))
-        self.explicit = _parameters(self.run("-n"))
-        self.effective = _parameters(self.run("-x"))
+        defaults = parameters(self.run("-d"))
+        self.built_in = set(defaults)
+        self.version = tuple(map(int, re.findall(r"\d+", defaults["mail_version"])[:2]))
+        self.explicit = parameters(self.run("-n"))
+        self.effective = parameters(self.run("-x"))
         self.services: dict[str, Service] = {}
         self.duplicates: list[str] = []
         for line in filter(str.strip, self.run("-M").splitlines()):
-            name, kind, private, unprivileged, chroot, wakeup, limit, *command = line.split(None, 8)
-            program, arguments = command[0], " ".join(" ".join(command[1:]).split())
-            service = Service(
-                f"{name}/{kind}", private, unprivileged, chroot, wakeup, limit, program, arguments
-            )
+            service = Service.read(line)
             if service.id in self.services:
                 self.duplicates.append(service.id)
             self.services[service.id] = service
@@ -145,7 +92,7 @@ class Postconf:
 
     def _overrides(self, *options: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {service: {} for service in self.services}
-        for name, value in _parameters(self.run(*options)).items():
+        for name, value in parameters(self.run(*options)).items():
             service, _, parameter = name.rpartition("/")
             found[service][parameter] = value
         return found
@@ -174,11 +121,6 @@ class Postconf:
     def table_types(self) -> list[str]:
         """The types of tables that this Postfix supports."""
         return self.run("-m").split()
-
-    @functools.cached_property
-    def built_in(self) -> set[str]:
-        """The names of all parameters of this Postfix, without those of one's own."""
-        return set(_parameters(self.run("-d")))
 
     def lookup(self, table: str, key: str) -> str:
         """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails.
@@ -213,7 +155,9 @@ class Postconf:
         done = self._run("postconf", *arguments)
         if done.returncode:
             command = " ".join(["postconf", *self._directory_options, *arguments])
-            raise ConfigError(f"{command}: {_message(done)}", fatal_hint(self.directory, _message(done)))
+            raise ConfigError(
+                f"{command}: {_message(done)}", remedies.for_fatal_error(self.directory, _message(done))
+            )
         return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
 
     def failure_of(self, program: str, *arguments: str) -> str:
@@ -309,13 +253,6 @@ def list_command(postconf: Postconf, service: str, parameter: str, words: Sequen
     return postconf.command(Change("-P", f"{service}/{parameter}={','.join(words)}", ""))
 
 
-def real_table(table: str) -> str:
-    """Return the table that proxymap(8) opens for others."""
-    while table.startswith("proxy:"):
-        table = table[len("proxy:") :]
-    return table
-
-
 def _identity(reader: str) -> dict[str, Any]:
     """Return the settings with which subprocess runs a program as ``USER`` or ``USER:GROUP``."""
     user, _, group = reader.partition(":")
@@ -326,18 +263,6 @@ def _identity(reader: str) -> dict[str, Any]:
     return {"user": account.pw_uid, "group": number, "extra_groups": [], "cwd": "/"}
 
 
-def split(text: str, separators: str = "") -> list[str]:
-    """Return the words, separated by white space and separators except within braces."""
-    words, depth = [""], 0
-    for letter in text:
-        depth += (letter == "{") - (letter == "}")
-        if (letter.isspace() or letter in separators) and depth <= 0:
-            words.append("")
-        else:
-            words[-1] += letter
-    return list(filter(None, words))
-
-
 def _message(done: subprocess.CompletedProcess[bytes]) -> str:
     """Return the error message of a program of Postfix on one line.
 
@@ -346,55 +271,3 @@ def _message(done: subprocess.CompletedProcess[bytes]) -> str:
     lines = done.stderr.decode(errors="backslashreplace").strip().splitlines()
     has_cause = bool(lines) and not lines[-1].endswith("macro processing error")
     return "; ".join(lines[-1:] if has_cause else lines[-2:]) or f"exit status {done.returncode}"
-
-
-def fatal_hint(directory: Path, message: str, settings: Mapping[str, str] | None = None) -> str:
-    """Return the command that removes the cause of a fatal error in main.cf; empty if it is not known.
-
-    It is a setting that the message names, or one whose value it shows, or the line that it names.
-
-    ``settings``  those of main.cf, with macros expanded; without them, they are read as written
-    """
-    if "Permission denied" in message and os.geteuid() != 0:
-        return "run it as root"
-    if found := re.search(r"(main|master)\.cf[,:] line (\d+): (missing|bad field)", message):
-        return _without_line(directory / f"{found[1]}.cf", int(found[2]))
-    if settings is None:
-        settings = _parameters(
-            "\n".join(line for line in _lines(directory / "main.cf") if line[:1].isalpha())
-        )
-    text = re.sub(r"^\w+: (fatal|warning): ", "", message)
-    words = [word.rstrip(":.") for word in re.findall(r"[\w./:-]+", text)]
-    quoted = re.findall(r'"([^"]+)"', text)
-    named = [name for name in settings if name in words]
-    shown = [name for name, value in settings.items() if _is_shown(value, words, quoted)]
-    command = ["postconf", "-c", str(directory), "-X"]
-    return shlex.join([*command, (named or shown)[0]]) if named or shown else ""
-
-
-def _is_shown(value: str, words: list[str], quoted: list[str]) -> bool:
-    """Return whether a message has a value: as a word, if it is no short one, or in quotes; or its macro."""
-    if value in quoted or (value in words and len(value) > _SHORT):
-        return True
-    return any("$" in each and each in value for each in quoted)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _without_line(path: Path, number: int) -> str:
-    """Return the command that turns a line into a comment, if no other line continues it."""
-    lines = _lines(path)
-    following = lines[number] if number < len(lines) else ""
-    if following[:1].isspace():
-        return f"correct line {number} of {path}"
-    return f"sed -i '{number}s/^/# /' {shlex.quote(str(path))}"
-
-
-def _parameters(text: str) -> dict[str, str]:
-    lines = (line.partition("=") for line in text.splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}

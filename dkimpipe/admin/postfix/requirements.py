@@ -23,7 +23,8 @@ from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, Plan
 from dkimpipe.admin.postfix.listener import SIZE_MARGIN
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.guard import TIME_LIMIT
 from dkimpipe.message import HEADER_LIMIT
 

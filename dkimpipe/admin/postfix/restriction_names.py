@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command, split
+from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command
 from dkimpipe.admin.postfix.restrictions import is_list, split_restrictions, takes_argument
+from dkimpipe.admin.postfix.syntax import split
 
 _FORM = re.compile(r"(permit|reject|defer|check|warn_if|sleep)\w*")
 _IN_PROGRAM = re.compile(rb"\0((?:permit|reject|defer|check|warn_if|sleep)[a-z0-9_]*)(?=\0)")

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.postfix.postconf import Postconf, split
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.syntax import split
 
 PERMIT, REJECT, UNDECIDED = "permit", "reject", ""
 # The lists in order of evaluation, and what a table without a check_..._access before it means there.

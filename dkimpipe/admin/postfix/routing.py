@@ -16,7 +16,8 @@ from dkimpipe.admin.postfix import (
     sources,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service, finding_for
+from dkimpipe.admin.postfix.postconf import Change, Postconf, finding_for
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps.entries import Use
 from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import SIGN
-from dkimpipe.admin.postfix.postconf import Service
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 from dkimpipe.keys import read_key
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import answering, logins, restrictions, sources, strangers
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.service import Service
 
 _NO_GREETING = ("smtpd_upstream_proxy_protocol", "smtpd_tls_wrappermode")
 _LOG = "see the log: fatal: in the lines of smtpd"

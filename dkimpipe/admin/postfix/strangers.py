@@ -11,7 +11,7 @@ import ipaddress
 import itertools
 from collections.abc import Iterator
 
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.restrictions import (
     PERMIT,
     REJECTS,
@@ -22,6 +22,7 @@ from dkimpipe.admin.postfix.restrictions import (
     network,
     split_restrictions,
 )
+from dkimpipe.admin.postfix.service import Service
 
 # Addresses in nobody's mynetworks, unless all are: those of a root server and of example.com. Addresses for
 # documentation are in use on test networks. Each half of IPv4 has one, for a mynetworks of 0.0.0.0/1.

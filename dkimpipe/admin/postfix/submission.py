@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import certificate, logins, sources, strangers
-from dkimpipe.admin.postfix.postconf import Change, Postconf, Service
+from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
 _NAMES = {587: ("submission",), 465: ("submissions", "smtps")}  # as services(5) may have them

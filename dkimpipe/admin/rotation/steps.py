@@ -297,28 +297,8 @@ class Run:
             print(f"{_names(key)}: final: signatures reported as valid by {', '.join(found.by)}")
             key.trial = False
         elif self._now - key.since >= self._options.reports_within:
-            _print(self._final_without_reports(key, found))
+            _print(trial.final_without_reports(key, found))
             key.trial = False
-
-    def _final_without_reports(self, key: Key, found: Outcome) -> list[Finding]:
-        """Return what to say of the records that nobody has reported as valid."""
-        since = _timestamp(key.since)
-        rest = [name for name in key.names if name not in found.valid]
-        findings = []
-        if silent := [name for name in rest if name not in found.others]:
-            what = f"{', '.join(silent)}: final, although nobody has reported on it since {since}"
-            hint = (
-                "reports come to rua= of the DMARC record, and into the database by dkimpipe reports --store"
-            )
-            findings.append(Finding(what, hint))
-        for name in rest:
-            if others := found.others.get(name):
-                what = f"{name}: final, although nobody has reported a valid signature since {since}"
-                hints = [f"if {address} is a server of yours: --own {address}"
-                         for address, _ in others.elsewhere.most_common(1)]  # fmt: skip
-                hints += ["dkimpipe audit"] * bool(others.unsigned)
-                findings.append(Finding(f"{what}: {others}", "\n".join(hints)))
-        return findings
 
     def _switch_back(self, key: Key) -> None:
         """Sign with the key before again, if its records are still in DNS. Raises ConfigError.

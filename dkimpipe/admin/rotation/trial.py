@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from dkimpipe import publickey
 from dkimpipe.address import is_at_or_below
+from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.reports.aggregate import Dkim, Record
 from dkimpipe.admin.reports.analysis import is_own
 from dkimpipe.admin.reports.store import Store, Which
-from dkimpipe.admin.rotation.selectors import domain_of
+from dkimpipe.admin.rotation.selectors import domain_of, timestamp
 from dkimpipe.admin.rotation.state import Key
 
 _NORMAL = 0.05  # of the messages
@@ -126,6 +127,25 @@ def outcome(database: Path, key: Key, own: frozenset[str]) -> Outcome:
     failing = {name for (name, _), each in judged.items() if each.is_bad}
     enough = any(_is_enough([each for (of, _), each in judged.items() if of == name]) for name in failing)
     return Outcome(frozenset(name for name, _ in good), receivers, tuple(bad), enough, others)
+
+
+def final_without_reports(key: Key, found: Outcome) -> list[Finding]:
+    """Return what to say of the records that nobody has reported as valid when the trial ends."""
+    since = timestamp(key.since)
+    rest = [name for name in key.names if name not in found.valid]
+    findings = []
+    if silent := [name for name in rest if name not in found.others]:
+        what = f"{', '.join(silent)}: final, although nobody has reported on it since {since}"
+        hint = "reports come to rua= of the DMARC record, and into the database by dkimpipe reports --store"
+        findings.append(Finding(what, hint))
+    for name in rest:
+        if others := found.others.get(name):
+            what = f"{name}: final, although nobody has reported a valid signature since {since}: {others}"
+            likely = others.elsewhere.most_common(1)
+            hints = [f"if {address} is a server of yours: --own {address}" for address, _ in likely]
+            hints += ["dkimpipe audit"] * bool(others.unsigned)
+            findings.append(Finding(what, "\n".join(hints)))
+    return findings
 
 
 def _is_enough(reports: list[_Latest]) -> bool:

@@ -21,7 +21,8 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import entries
 from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import MAIN, SIGN, Job
-from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.selinux import hints
 from dkimpipe.admin.selinux.hints import CODE, CONFIG, PROGRAM, SHIPPED, Refusal, Types, Use
 from dkimpipe.admin.selinux.kernel import Kernel, type_of, with_type

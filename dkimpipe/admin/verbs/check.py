@@ -15,7 +15,8 @@ from dkimpipe.admin.findings import NOTE, Finding, print_findings
 from dkimpipe.admin.maps import exposure, permissions
 from dkimpipe.admin.postfix import doctor, filter_service, filter_user, selftest
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
-from dkimpipe.admin.postfix.postconf import Postconf, Service
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.selinux import survey
 from dkimpipe.admin.verbs import filter_files, postfix
 from dkimpipe.config import VERIFY_CONF_FILE, Settings, read_settings

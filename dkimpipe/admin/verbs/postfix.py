@@ -22,8 +22,9 @@ from dkimpipe.admin.postfix import (
 )
 from dkimpipe.admin.postfix.apply import apply, reload, revert
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import Postconf, split
+from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.selftest import trial
+from dkimpipe.admin.postfix.syntax import split
 from dkimpipe.admin.selinux import survey
 from dkimpipe.errors import ConfigError, one_line
 
