@@ -11,15 +11,14 @@ if TYPE_CHECKING:
 
     from dkimpipe.verify.verifier import SignatureResult
 
-_SHORTEST = 8  # characters of b= (RFC 6008 section 4)
+_LENGTHS = (8, 16, 32, 64, 128)  # characters of b= (RFC 6008 section 4: at least 8)
 _LOGGED = {"header.d": "d", "header.s": "s", "header.a": "a", "header.from": "from", "policy.dmarc": "policy"}
 
 
 def resinfos(results: Sequence[SignatureResult], unchecked: int) -> list[ResInfo]:
     """Return the results for the field; ``unchecked`` is the number of signatures that were not checked."""
-    reported = [
-        ResInfo(each.method, each.result, _properties(each, results), each.reason) for each in results
-    ]
+    values = [_signature_value(each) for each in results]
+    reported = [ResInfo(each.method, each.result, _properties(each, values), each.reason) for each in results]
     if unchecked:
         reported.append(ResInfo("dkim", "policy", (), f"{unchecked} more signatures were not checked"))
     return reported or [ResInfo("dkim", "none")]
@@ -36,7 +35,7 @@ def line(reported: Sequence[ResInfo]) -> str:
     return f"verified: {'; '.join(facts)}"
 
 
-def _properties(each: SignatureResult, results: Sequence[SignatureResult]) -> tuple[tuple[str, str], ...]:
+def _properties(each: SignatureResult, values: Sequence[bytes]) -> tuple[tuple[str, str], ...]:
     """Return the properties of a signature (RFC 8601 section 2.7.1); none if it cannot be parsed."""
     signature = each.signature
     if not signature:
@@ -47,18 +46,22 @@ def _properties(each: SignatureResult, results: Sequence[SignatureResult]) -> tu
     pairs += [
         ("header.s", signature.selector),
         ("header.a", signature.algorithm.encode()),
-        ("header.b", _beginning(each, results)),
+        ("header.b", _beginning(_signature_value(each), values)),
     ]
     return tuple((name, value.decode("utf-8", "replace")) for name, value in pairs)
 
 
-def _beginning(each: SignatureResult, results: Sequence[SignatureResult]) -> bytes:
-    """Return as much of b= as distinguishes it from the others."""
+def _signature_value(each: SignatureResult) -> bytes:
+    """Return b= without white space; empty if it cannot be parsed."""
     from dkimpipe.verify import taglist
 
-    values = [taglist.unfolded(other.signature.tags[b"b"]) for other in results if other.signature]
-    own = taglist.unfolded(each.signature.tags[b"b"]) if each.signature else b""
-    for length in range(_SHORTEST, len(own)):
-        if sum(value[:length] == own[:length] for value in values) == 1:
-            return own[:length]
-    return own[:_SHORTEST]
+    return taglist.unfolded(each.signature.tags[b"b"]) if each.signature else b""
+
+
+def _beginning(value: bytes, values: Sequence[bytes]) -> bytes:
+    """Return as much of b= as distinguishes it from the others, the least if nothing does."""
+    for length in _LENGTHS:
+        begin = value[:length]
+        if sum([other.startswith(begin) for other in values]) == 1:
+            return begin
+    return value[: _LENGTHS[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,33 @@ def test_a_signed_message(dns: str, signed: bytes) -> None:
         field.encode() + signed,
         "dkimpipe: verified: dkim=pass d=example.com s=sel a=rsa-sha256; from=Alice <alice@example.com>\n",
     )
+
+
+# The values of b=, and those of header.b (RFC 6008 section 4).
+BEGINNINGS = {
+    "different": (["abcdefgh1111", "Abcdefgh1111"], ["abcdefgh", "Abcdefgh"]),
+    "different from the ninth letter": (
+        ["abcdefgh" + "1" * 12, "abcdefgh" + "2" * 12],
+        ["abcdefgh11111111", "abcdefgh22222222"],
+    ),
+    "two of three alike": (
+        ["abcdefgh" + "1" * 12, "abcdefgh" + "2" * 12, "x" * 12],
+        ["abcdefgh11111111", "abcdefgh22222222", "x" * 8],
+    ),
+    "the same": (["abcdefgh" * 2] * 2, ["abcdefgh"] * 2),
+    "the beginning of another": (["abcdefgh", "abcdefgh1234"], ["abcdefgh", "abcdefgh1234"]),
+    "different at the end": (["a" * 400 + "1111", "a" * 400 + "2222"], ["a" * 8] * 2),
+    "folded in different places": (["ab cdefgh1111", "abcde fgh2222"], ["abcdefgh1111", "abcdefgh2222"]),
+    "short": (["abcd", "efgh"], ["abcd", "efgh"]),
+}
+
+
+@pytest.mark.parametrize(("values", "expected"), BEGINNINGS.values(), ids=BEGINNINGS)
+def test_signatures_are_told_apart(dns: str, values: list[str], expected: list[str]) -> None:
+    tags = "v=1; a=rsa-sha256; d=example.com; s=sel; h=from; bh=AAAA; b="
+    fields = "".join(f"DKIM-Signature: {tags}{value}\n" for value in values)
+    done = verify(dns, message=fields.encode() + MESSAGE)
+    assert re.findall(r" header\.b=(\S+?);?\n", done.stdout.decode()) == expected
 
 
 def test_an_unsigned_message(dns: str) -> None:

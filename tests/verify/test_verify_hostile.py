@@ -57,6 +57,18 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "dkim=fail (body altered) d=example.com s=x a=rsa-sha256; " * 10
         + "dkim=policy (1990 more signatures were not checked)",
     ),
+    "10 signatures whose b= differ at the end": (
+        lambda: (
+            b"".join(
+                b"DKIM-Signature: v=1; a=rsa-sha256; d=example.com; s=x; h=from; bh=AAAA; b=%s%04d\n"
+                % (b"A" * 60_000, number)
+                for number in range(10)
+            )
+            + FROM
+            + BODY
+        ),
+        "; ".join(["dkim=fail (body altered) d=example.com s=x a=rsa-sha256"] * 10),
+    ),
     "2,000 broken signatures": (
         lambda: b"DKIM-Signature: (((;\n" * 2000 + FROM + BODY,
         (permerror("not a tag list") + "; ") * 10 + "dkim=policy (1990 more signatures were not checked)",
