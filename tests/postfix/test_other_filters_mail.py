@@ -71,6 +71,9 @@ END
         "flags=Rq user=another argv=/usr/local/bin/disclaimer ${sender} ${recipient}",
     ),
 }
+# It exits with 69 on purpose, as in FILTER_README.
+REFUSING = SCRIPT.replace("\n$SENDMAIL", "\ngrep -q ^Subject:.refused /tmp/in.$$ && exit 69\n$SENDMAIL", 1)
+PROGRAM = "/opt/dkimpipe/bin/dkimpipe-sendmail"
 SWAKS = (
     "swaks --silent 2 --helo c.test --local-interface {0} --server {0} --port {1} --from alice@example.com"
     " --to {2} --header-From alice@example.com --header-Subject {3} --body Hello"
@@ -102,3 +105,30 @@ def test_the_hint_lets_it_sign(name: str, fresh: Path) -> None:
         expected = {"submission": 1, "outside": 0, "local": 0}
         assert server.arrived(*expected) == expected
         assert b"Hello (scanned)" in server.message("submission").data
+
+
+def test_while_the_program_is_away_mail_waits_for_it(fresh: Path) -> None:
+    with serving(fresh, MAIN) as server:
+        machine = server.machine
+        done = setup(machine, "example.com", "--selector", "s1")
+        server = server._replace(records=printed_records(done))
+        _, arguments = FILTERS["a script, as in FILTER_README"]
+        machine.shell(f"{REFUSING}chmod 755 /usr/local/bin/*")
+        machine.shell(f"postconf -M 'another/unix=another unix - n n - 4 pipe {arguments}'")
+        machine.shell("postconf -P submission/inet/content_filter=another:dummy")
+        machine.shell(server.hints("submission/inet/content_filter: another:dummy gets this mail"))
+        machine.shell(f"mv {PROGRAM} {PROGRAM}.away; {NO_WAIT}; postfix start; {FROM_USER}")
+        deferred = "status=deferred (Command died with status 127: "
+        machine.shell(
+            f"timeout 20 sh -c 'until grep -qF \"{deferred}\" /var/log/mail.log; do sleep .1; done'"
+        )
+        checked = dkimpipe(machine, "check", "--postfix")
+        what = f"another/unix: {PROGRAM}, which /usr/local/bin/disclaimer runs, does not exist"
+        assert f"dkimpipe: error: {what}: its mail stays in the queue\n" in checked.stdout
+        machine.shell(f"mv {PROGRAM}.away {PROGRAM}; postqueue -f")
+        assert server.arrived("submission") == {"submission": 1}
+        assert dkimpipe(machine, "check", "--postfix").status == 0
+        refused = SWAKS.format("127.0.0.1", 587, "bob@example.net", "refused")
+        machine.shell(refused)
+        notice = "Undelivered Mail Returned to Sender"
+        assert server.arrived("submission", notice) == {"submission": 1, notice: 1}

@@ -15,14 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin import atomic
-from dkimpipe.admin.postfix import networks, notices
-from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, STATUS_FILE, Job
+from dkimpipe.admin.postfix import networks, notices, status_filter
+from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
 
 NAME = "dkimpipe-backup-"
 MAIN_FILES = ("main.cf", "master.cf")
-TABLES = (STATUS_FILE, notices.TABLE_FILE, networks.TABLE_FILE)  # some exist only with old versions
+TABLES = (
+    status_filter.OURS.file,
+    notices.TABLE_FILE,
+    networks.TABLE_FILE,
+)  # some exist only with old versions
 FILES = (*TABLES, *MAIN_FILES)  # master.cf comes last: it depends on the others
 _NAME = re.compile(NAME + r"\d{8}T\d{6}[b-z]?(-verify)?")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dkimpipe
-from dkimpipe.admin.postfix import client_options
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf
+from dkimpipe.admin.postfix import client_options, status_filter
+from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.config import CONF_FILE, SENDMAIL, VERIFY_CONF_FILE, Settings, conf_lines, read_settings
 from dkimpipe.errors import Trouble
@@ -26,10 +26,6 @@ MAIN = "/dkimpipe/__main__.py"
 _RUNNERS = ("python", "env", "nice", "ionice", "timeout")  # programs that run another one as it is
 REPLACED = ("flags=", "null_sender=", "chroot=", "size=")
 PYTHON = "/usr/bin/python3"  # this path survives upgrades of Python
-
-# Failures that the filter cannot catch (no interpreter, time limit) are 5.3.x, and would bounce the mail.
-STATUS_PATTERN = r"/^5(\.3\..*)/ 4$1"
-STATUS_FILE = "dkimpipe-status.regexp"
 # What the listener logs of the first pass (XFORWARD).
 TRACE = {
     "queue_id": "--queue_id=${queue_id}",
@@ -120,12 +116,11 @@ def missing(
     if not faults:
         return []
     changes = []
-    status_filter = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
+    table = postconf.overrides.get(service.id, {}).get(status_filter.NAME, "")
     if _status_faults(postconf, service, job):
-        status_filter = _status_filter(postconf)
-        if status_filter == f"regexp:{postconf.directory / STATUS_FILE}":
-            changes.append(Change(FILE, f"{STATUS_FILE}={STATUS_PATTERN}", "a table for the next line"))
-    line = _fixed(postconf, service, status_filter, job, with_client, relay).line
+        table = status_filter.table(postconf, status_filter.OURS)
+        changes = status_filter.file_changes(postconf, status_filter.OURS)
+    line = _fixed(postconf, service, table, job, with_client, relay).line
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(faults), level)]
 
 
@@ -288,9 +283,9 @@ def _with_relay(command: list[str], words: list[str], job: Job, relay: str, by_c
 
 
 def _fixed(
-    postconf: Postconf, service: Service, status_filter: str, job: Job, with_client: bool, relay: str
+    postconf: Postconf, service: Service, status_table: str, job: Job, with_client: bool, relay: str
 ) -> Service:
-    overrides = {**postconf.overrides.get(service.id, {}), "pipe_delivery_status_filter": status_filter}
+    overrides = {**postconf.overrides.get(service.id, {}), status_filter.NAME: status_table}
     runs = options(service, job) is not None
     if _missing_file(service, job):
         service = with_installed_program(service, job)
@@ -340,22 +335,16 @@ def _new_command(postconf: Postconf, job: Job) -> str:
     return " ".join(words)
 
 
-def _status_filter(postconf: Postconf) -> str:
-    """Return the table that turns bounces into deferrals: inline, or a file before Postfix 3.7."""
-    if postconf.version >= (3, 7):
-        return "regexp:{{" + STATUS_PATTERN.replace("$", "$$") + "}}"
-    return f"regexp:{postconf.directory / STATUS_FILE}"
-
-
 def _status_faults(postconf: Postconf, service: Service, job: Job) -> list[str]:
     """Return the problems with the status filter: ours is correct, any other is tested with lookups."""
-    own = postconf.overrides.get(service.id, {}).get("pipe_delivery_status_filter", "")
-    table_exists = postconf.version >= (3, 7) or (postconf.directory / STATUS_FILE).exists()
-    if own and own == _status_filter(postconf) and table_exists:
+    ours, name = status_filter.OURS, status_filter.NAME
+    own = postconf.overrides.get(service.id, {}).get(name, "")
+    table_exists = postconf.version >= (3, 7) or (postconf.directory / ours.file).exists()
+    if own and own == status_filter.table(postconf, ours) and table_exists:
         return []
-    faults, table = [], postconf.value("pipe_delivery_status_filter", service.id)
-    if not (table and postconf.lookup(table, "5.3.0 x").startswith("4.")):
-        faults.append("pipe_delivery_status_filter: errors that the filter cannot catch bounce")
-    if job is VERIFY and table and postconf.lookup(table, "5.7.1 x").startswith("4."):
-        faults.append("pipe_delivery_status_filter: rejected mail is retried for days")
+    faults = []
+    if not status_filter.answer(postconf, service.id, "5.3.0 x").startswith("4."):
+        faults.append(f"{name}: errors that the filter cannot catch bounce")
+    if job is VERIFY and status_filter.answer(postconf, service.id, "5.7.1 x").startswith("4."):
+        faults.append(f"{name}: rejected mail is retried for days")
     return faults

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin import invocation
-from dkimpipe.admin.postfix import client_options, filter_service
+from dkimpipe.admin.postfix import client_options, filter_service, status_filter
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
@@ -73,7 +73,7 @@ def to_sign(postconf: Postconf, pipe: Service, has_strangers: bool) -> str:
     """
     words = pipe.command_line
     at = next((at for at, word in enumerate(words) if _SENDMAIL.fullmatch(word)), None)
-    script = next((word for word in words if _SENDMAIL.search(_code(word))), "")
+    script = next((word for word in words if _SENDMAIL.search(code_of(word))), "")
     program = invocation.in_place_of_sendmail()
     if at is None and not script:
         return ""
@@ -97,7 +97,7 @@ def _in_command(postconf: Postconf, pipe: Service, at: int, program: str) -> str
 
 def _in_script(postconf: Postconf, pipe: Service, script: str, program: str, has_strangers: bool) -> str:
     """Return the commands that edit a script and its service; empty unless that is sure to work."""
-    code, words = _code(script), pipe.command_line
+    code, words = code_of(script), pipe.command_line
     first = words.index(script) + 1
     if (
         not _is_simple(script, code)
@@ -135,15 +135,22 @@ def _by_hand(postconf: Postconf, pipe: Service, place: str, program: str) -> str
 def _service(postconf: Postconf, pipe: Service, words: list[str]) -> str:
     """Return the command that gives a service this command line, and the group that can read the keys."""
     user = (pipe.attribute("user") or "").partition(":")[0]
-    options = postconf.overrides.get(pipe.id, {}).items()
-    arguments = [
-        *(f"-o {{{name}={value}}}" for name, value in options),
-        *(each for each in pipe.attributes if not each.startswith("user=")),
-        f"user={user}:{_group(postconf)}",
-        f"argv={' '.join(words)}",
-    ]
-    new = pipe._replace(arguments=" ".join(arguments))
-    return postconf.command(Change("-M", f"{new.id}={new.line}", ""))
+    attributes = [each for each in pipe.attributes if not each.startswith("user=")]
+    return edit(postconf, pipe, [*attributes, f"user={user}:{_group(postconf)}"], words)
+
+
+def edit(postconf: Postconf, pipe: Service, attributes: list[str], words: list[str]) -> str:
+    """Return the commands that give a service these attributes, this command line, and the status filter.
+
+    With it mail is deferred, not bounced, while the program that signs is missing.
+    """
+    options, changes = dict(postconf.overrides.get(pipe.id, {})), []
+    if not status_filter.defers_missing_programs(postconf, pipe.id):
+        options[status_filter.NAME] = status_filter.with_missing_programs(postconf, pipe.id)
+        changes = status_filter.file_changes(postconf, status_filter.OTHERS)
+    given = [f"-o {{{name}={value}}}" for name, value in options.items()]
+    new = pipe._replace(arguments=" ".join([*given, *attributes, f"argv={' '.join(words)}"]))
+    return " && ".join(map(postconf.command, [*changes, Change("-M", f"{new.id}={new.line}", "")]))
 
 
 def _options(postconf: Postconf) -> list[str]:
@@ -210,7 +217,7 @@ def _group(postconf: Postconf) -> str:
         return user
 
 
-def _code(path: str) -> str:
+def code_of(path: str) -> str:
     """Return the text of a script without comments, and with continued lines joined."""
     lines = _script(path).replace("\\\n", " ").split("\n")
     return "\n".join(_without_comment(line) for line in lines)

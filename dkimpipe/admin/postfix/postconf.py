@@ -142,7 +142,7 @@ class Postconf:
         ``reader``  ``USER`` or ``USER:GROUP`` that opens it, if this is root; empty for root itself
         """
         try:
-            done = self._run("postmap", "-q", "x", table, **_identity(reader), timeout=_TABLE_LIMIT)
+            done = self._run("postmap", "-q", "x", table, **identity(reader), timeout=_TABLE_LIMIT)
         except subprocess.TimeoutExpired:
             return f"no answer within {_TABLE_LIMIT} s", ""
         lines = done.stderr.decode(errors="backslashreplace").splitlines()
@@ -253,7 +253,7 @@ def list_command(postconf: Postconf, service: str, parameter: str, words: Sequen
     return postconf.command(Change("-P", f"{service}/{parameter}={','.join(words)}", ""))
 
 
-def _identity(reader: str) -> dict[str, Any]:
+def identity(reader: str) -> dict[str, Any]:
     """Return the settings with which subprocess runs a program as ``USER`` or ``USER:GROUP``."""
     user, _, group = reader.partition(":")
     if not user or os.geteuid() != 0:
