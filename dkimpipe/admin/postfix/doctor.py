@@ -17,6 +17,7 @@ from typing import Callable
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import exposure
 from dkimpipe.admin.postfix import (
+    amavis,
     certificate,
     cleanup_service,
     client_options,
@@ -323,6 +324,7 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
         routing.findings,
         _before_filter,
         milters.findings,
+        amavis.findings,
         _after_filter,
         _smtp,
         _rewriting,
