@@ -79,7 +79,7 @@ class Site:
             if pattern.startswith("/"):
                 found = any(each in _words_of(pattern) for each in names)
             elif ":" in pattern:
-                found = any(self._postconf.lookup(pattern, each) for each in names)
+                found = any(self._postconf.lookup(pattern, each, names) for each in names)
             else:
                 found = pattern.lower() in names
             if found:

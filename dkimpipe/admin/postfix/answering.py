@@ -1,13 +1,11 @@
-"""Whether an SMTP server answers at an address, what it offers, and whether Postfix is running."""
+"""Whether an SMTP server answers at an address, and what it offers."""
 
 from __future__ import annotations
 
 import smtplib
 import ssl
-from pathlib import Path
 
 from dkimpipe import relay
-from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.errors import ConfigError
 
 TIME_LIMIT = 5.0  # seconds for each reply
@@ -78,9 +76,3 @@ def _cause(error: OSError, time_limit: float) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
         return f"it replies {error.smtp_code}"
     return (error.strerror or str(error)).lower()
-
-
-def is_running(postconf: Postconf) -> bool:
-    """Return whether this instance of Postfix runs: ``master -t`` fails then (or if this is not root)."""
-    master = Path(postconf.value("daemon_directory"), "master")
-    return master.exists() and bool(postconf.failure_of(str(master), "-t"))

@@ -78,7 +78,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
     chosen = planning.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
     # All of it before anything is printed: a reader that ends, such as head(1), must not stop it halfway.
-    lines = [line for each in undone for line in backup.undo(Postconf(directory), each)]
+    lines = [line for each in undone for line in backup.undo(directory, each)]
     if other_service and set(undone) != set(ours):
         now = Postconf(directory)
         changes = requirements.missing(now, other_service.attribute("user") or other.name, other, chosen)

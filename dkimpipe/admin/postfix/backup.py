@@ -91,16 +91,18 @@ def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
     return backup
 
 
-def undo(postconf: Postconf, backup: Path) -> Iterator[str]:
+def undo(directory: Path, backup: Path) -> Iterator[str]:
     """Undo the edits recorded in a backup, and remove it. Yields one line for each action."""
-    directory, before, after = postconf.directory, backup / "before", backup / "after"
+    before, after = backup / "before", backup / "after"
     changed = [name for name in MAIN_FILES if not _is_one_of(directory / name, before / name, after / name)]
     for name in changed:
         yield f"{directory / name} was changed since {backup.name}: undoing the edits one by one"
-    for change in _reversals(Postconf(before), Postconf(after), postconf) if changed else ():
-        if _file_of(change) in changed:
-            postconf.edit([change])
-            yield postconf.command(change)
+    if changed:
+        postconf = Postconf(directory)
+        found = _reversals(Postconf(before), Postconf(after), postconf)
+        changes = [change for change in found if _file_of(change) in changed]
+        postconf.edit(changes)
+        yield from map(postconf.command, changes)
     for name in MAIN_FILES:
         if name in changed:  # postconf(1) leaves mode 0644
             atomic.set_mode_and_owner(directory / name, (before / name).stat())

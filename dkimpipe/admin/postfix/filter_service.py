@@ -127,7 +127,8 @@ def missing(
 def program(service: Service, job: Job = SIGN) -> list[str]:
     """Return the program and verb at the start of the command line; empty if it does not do this job."""
     argv = service.argv
-    if argv and not Path(argv[0]).name.startswith(_RUNNERS) and not argv[0].endswith(("/dkimpipe", MAIN)):
+    first = argv[0] if argv else ""
+    if not first.endswith(("/dkimpipe", MAIN)) and not os.path.basename(first).startswith(_RUNNERS):
         return []  # another filter, which may run dkimpipe in place of sendmail(1)
     for at, word in enumerate(argv):
         if word.endswith(("/dkimpipe", MAIN)) or argv[at - 1 : at + 1] == ["-m", "dkimpipe"]:

@@ -124,7 +124,7 @@ def _instances(postconf: Postconf) -> Iterator[Postconf]:
     """Yield this instance, and all others of the machine that can be read: they may not be running now."""
     yield postconf
     with contextlib.suppress(ConfigError):
-        default = Postconf()
+        default = Postconf() if postconf.is_chosen else postconf
         yield default
         for directory in default.words("multi_instance_directories"):
             with contextlib.suppress(ConfigError):
@@ -243,7 +243,7 @@ def _unanswered(postconf: Postconf, address: str, service: Service | None) -> It
     what = f"relay {address}: no SMTP server answers, and mail stays in the queue: {fault}"
     if not service:
         yield Finding(what, f"see what runs there: nc -v {host} {address.rpartition(':')[2]}")
-    elif answering.is_running(postconf):
+    elif postconf.is_running:
         yield Finding(what, "postfix reload", "warning")
 
 

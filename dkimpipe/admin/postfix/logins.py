@@ -47,12 +47,11 @@ _DOVECOT_FILE = _DOVECOT / "conf.d/99-postfix.conf"
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield why nobody can log in at services that offer it, once for services with one cause."""
     causes: dict[tuple[str, str, str], list[str]] = {}
-    is_running = answering.is_running(postconf)
     for service in postconf.running("smtpd"):
         if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
             cause, hint, level = (*(_without_tls(postconf, service) or obstacle(postconf, service)), "error")
             starts = restrictions.has_required(postconf, service.id)  # if not, `starting` reports it
-            if not cause and is_running and starts and service.port in sources.SUBMISSION_PORTS:
+            if not cause and postconf.is_running and starts and service.port in sources.SUBMISSION_PORTS:
                 cause, hint, level = refusal(postconf, service)
             if cause:
                 causes.setdefault((cause, hint, level), []).append(service.id)

@@ -7,7 +7,9 @@ to a list that smtpd(8) evaluates for each message even if smtpd_delay_reject is
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import itertools
 from collections.abc import Iterator
 from typing import Union
 
@@ -153,8 +155,8 @@ def _filter(postconf: Postconf, service: Service, item: _Network) -> str | None:
     Ours if there is no difference, empty for none, and None if all its mail is rejected.
     """
     name, found = filter_service.name(postconf), None
-    for address in dict.fromkeys((item[0], item[-1])):
-        if (each := filter_for(postconf, service, str(address))) is not None:
+    for address in _ends(item):
+        if (each := filter_for(postconf, service, address)) is not None:
             if each.partition(":")[0] != name:
                 return each
             found = each
@@ -163,11 +165,30 @@ def _filter(postconf: Postconf, service: Service, item: _Network) -> str | None:
 
 def filter_for(postconf: Postconf, service: Service, address: str, has_login: bool = False) -> str | None:
     """Return the FILTER for mail from a client; empty for none, and None if its mail is rejected."""
-    restrictions = Restrictions(postconf, service.id, has_login=has_login)
-    for recipient, is_final in ((_ELSEWHERE, False), ("someone@example.com", True)):
-        if restrictions.accepts(Session("unknown", address, _HELO, _ELSEWHERE, recipient, is_final)):
+    expected = functools.partial(_all_sessions, postconf, service)
+    restrictions = Restrictions(postconf, service.id, expected, has_login=has_login)
+    for session in _sessions(address):
+        if restrictions.accepts(session):
             return restrictions.filter
     return None
+
+
+def _sessions(address: str) -> Iterator[Session]:
+    """Yield the sessions that tell what happens to mail from a client."""
+    for recipient, is_final in ((_ELSEWHERE, False), ("someone@example.com", True)):
+        yield Session("unknown", address, _HELO, _ELSEWHERE, recipient, is_final)
+
+
+def _all_sessions(postconf: Postconf, service: Service) -> Iterator[Session]:
+    """Yield the sessions for all of mynetworks."""
+    found = (network(word.lstrip("!")) for word in postconf.words("mynetworks", service.id))
+    for address in itertools.chain.from_iterable(_ends(item) for item in found if item):
+        yield from _sessions(address)
+
+
+def _ends(item: _Network) -> list[str]:
+    """Return the first and the last address of a network."""
+    return list(dict.fromkeys(map(str, (item[0], item[-1]))))
 
 
 def _foreign(postconf: Postconf, content_filter: str) -> str:

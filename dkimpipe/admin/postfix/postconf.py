@@ -11,9 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +24,7 @@ from dkimpipe.errors import ConfigError
 
 FILE = "file"
 _DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")  # of postconf(1), and not in the PATH of each user
+_STATIC = re.compile(r"static:([^\s{}]+)")  # it has this value for all keys
 _TABLE_LIMIT = 10  # seconds in which a table has to be opened
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -48,6 +47,11 @@ class Change(NamedTuple):
     def what(self) -> str:
         """The name of the edited setting."""
         return self.argument.partition("=")[0]
+
+    @property
+    def place(self) -> str:
+        """The service in master.cf that is edited, or otherwise the setting."""
+        return self.what.rpartition("/")[0] if self.option in ("-P", "-PX") else self.what
 
 
 class Postconf:
@@ -87,15 +91,21 @@ class Postconf:
             if service.id in self.services:
                 self.duplicates.append(service.id)
             self.services[service.id] = service
-        self.overrides = self._overrides("-P")
-        self._expanded = self._overrides("-x", "-P")
+        written = self.run("-P")
+        self.overrides = self._overrides(written)
+        self._expanded = self._overrides(self.run("-x", "-P")) if "$" in written else self.overrides
 
-    def _overrides(self, *options: str) -> dict[str, dict[str, str]]:
+    def _overrides(self, text: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {service: {} for service in self.services}
-        for name, value in parameters(self.run(*options)).items():
+        for name, value in parameters(text).items():
             service, _, parameter = name.rpartition("/")
             found[service][parameter] = value
         return found
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether a directory was given: without, this is the machine's default instance."""
+        return bool(self._directory_options)
 
     @property
     def smtp_chroot(self) -> str:
@@ -122,19 +132,42 @@ class Postconf:
         """The types of tables that this Postfix supports."""
         return self.run("-m").split()
 
-    def lookup(self, table: str, key: str) -> str:
+    @functools.cached_property
+    def is_running(self) -> bool:
+        """Whether this instance of Postfix runs: ``master -t`` fails then (or if this is not root)."""
+        master = Path(self.value("daemon_directory"), "master")
+        return master.exists() and bool(self.failure_of(str(master), "-t"))
+
+    def lookup(self, table: str, key: str, later: Iterable[str] = ()) -> str:
         """Return the value of a key in a lookup table, by postmap(1); empty if it has none or fails.
 
         Tables that fail are in ``broken_tables``.
+
+        ``later``  keys that may be asked for afterwards: they are looked up by the same process
         """
         table = real_table(table)
+        if found := _STATIC.fullmatch(table):
+            return found[1]
         # Each lookup is a process, and those that fail take a second.
         if (table, key) not in self._lookups and table not in self.broken_tables:
-            done = self._run("postmap", "-q", key, table)
-            self._lookups[table, key] = done.stdout.decode(errors="surrogateescape").strip()
-            if b"fatal: " in done.stderr:
-                self.broken_tables[table] = _message(done).partition("fatal: ")[2]
+            keys = list(dict.fromkeys([key, *later]))
+            fault = self._look_up(table, keys)
+            if fault and len(keys) > 1:  # it may concern another key
+                fault = self._look_up(table, [key])
+            if fault:
+                self.broken_tables[table] = fault
         return self._lookups.get((table, key), "")
+
+    def _look_up(self, table: str, keys: Sequence[str]) -> str:
+        """Keep the values of keys in a table; return the message of a fatal error instead."""
+        lines = "".join(f"{key}\n" for key in keys)
+        done = self._run("postmap", "-q", "-", table, input=os.fsencode(lines))
+        if b"fatal: " in done.stderr:
+            return _message(done).partition("fatal: ")[2]
+        found = (line.partition("\t") for line in os.fsdecode(done.stdout).split("\n"))
+        values = {key: value.strip() for key, _, value in found}
+        self._lookups.update(((table, key), values.get(key, "")) for key in keys)
+        return ""
 
     def open_table(self, table: str, reader: str = "") -> tuple[str, str]:
         """Return with which error a table cannot be opened, and what Postfix warns of; empty without.
@@ -178,10 +211,11 @@ class Postconf:
     def edit(self, changes: Sequence[Change], directory: Path | None = None) -> None:
         """Make edits in the files, or in copies in another directory. This object does not change."""
         directory = directory or self.directory
-        # postconf(1) writes the whole file to the disk each time: equal options in a row are one command.
-        for option, group in groupby(changes, key=attrgetter("option")):
-            if option != FILE:
-                self.run("-c", str(directory), option, *[change.argument for change in group])
+        # postconf(1) writes the whole file to the disk each time.
+        for group in _grouped(changes):
+            if group[0].option != FILE:
+                arguments = [change.argument for change in group]
+                self.run("-c", str(directory), group[0].option, *arguments)
                 continue
             for change in group:
                 name, _, line = change.argument.partition("=")
@@ -236,6 +270,22 @@ class Postconf:
     def running(self, *commands: str) -> list[Service]:
         """Return the services that run these programs."""
         return [service for service in self.services.values() if service.command in commands]
+
+
+def _grouped(changes: Iterable[Change]) -> list[list[Change]]:
+    """Return edits in groups, each for one command. Those of the same service or setting keep their order."""
+    groups: list[list[Change]] = []
+    for change in changes:
+        for group in reversed(groups):
+            if group[0].option == change.option:
+                group.append(change)
+                break
+            if change.place in [each.place for each in group]:
+                groups.append([change])
+                break
+        else:
+            groups.append([change])
+    return groups
 
 
 def finding_for(postconf: Postconf, option: str, argument: str, why: str, level: str = "error") -> Finding:

@@ -5,8 +5,10 @@ After an upgrade of Python, or an installation elsewhere, master.cf still names 
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +47,8 @@ def compile_command(package: Path, interpreter: str) -> list[str]:
 
 def is_compiled(package: Path, interpreter: str) -> bool:
     """Return whether a package is compiled for an interpreter; also True if either is missing."""
-    code = "import sys; print(sys.implementation.cache_tag)"
     try:
-        tag = subprocess.check_output([interpreter, "-ISc", code], text=True).strip()  # noqa: S603 - no shell
+        tag = _cache_tag(interpreter)
         source = (package / _SAMPLE).stat()
     except (OSError, subprocess.CalledProcessError):
         return True  # the test run reports it
@@ -58,6 +59,14 @@ def is_compiled(package: Path, interpreter: str) -> bool:
     numbers = (int(source.st_mtime) & 0xFFFFFFFF, source.st_size & 0xFFFFFFFF)
     times = b"".join(number.to_bytes(4, "little") for number in numbers)
     return any(header[4:8]) or header[8:] == times  # flags mean a hash instead of time and size (PEP 552)
+
+
+def _cache_tag(interpreter: str) -> str:
+    """Return what is in the names of an interpreter's .pyc files, such as ``cpython-311``."""
+    if os.path.realpath(interpreter) == os.path.realpath(sys.executable):
+        return str(sys.implementation.cache_tag)
+    code = "import sys; print(sys.implementation.cache_tag)"
+    return subprocess.check_output([interpreter, "-ISc", code], text=True).strip()  # noqa: S603 - no shell
 
 
 def _version(package: Path) -> str:

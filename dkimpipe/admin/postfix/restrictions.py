@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.syntax import split
@@ -114,17 +114,23 @@ class Restrictions:
     """The restrictions of one service.
 
     With ``guest`` they are evaluated for a client that the administrator admits on purpose, without a login:
-    by certificate, table, or policy service. With ``has_login`` the client has logged in.
+    by certificate, table, or policy service. With ``has_login`` the client has logged in. ``expected``
+    returns sessions that may follow: what a table has for them is looked up at the same time.
 
     ``filter``        the FILTER action of the last session; empty if it got none
     ``permitted_by``  the restriction that admitted a guest in the last session
     """
 
     def __init__(
-        self, postconf: Postconf, service: str, guest: bool = False, has_login: bool = False
+        self,
+        postconf: Postconf,
+        service: str,
+        expected: Callable[[], Iterable[Session]] = tuple,
+        guest: bool = False,
+        has_login: bool = False,
     ) -> None:
         self._postconf, self._service, self._guest = postconf, service, guest
-        self._has_login = has_login
+        self._has_login, self._expected = has_login, expected
         self._classes = postconf.words("smtpd_restriction_classes", service)
         self._is_delayed = postconf.value("smtpd_delay_reject", service) != "no"
         self._is_deferred = False
@@ -231,7 +237,8 @@ class Restrictions:
             elif listed := network(pattern):
                 found = ipaddress.ip_address(address) in listed
             elif ":" in pattern:
-                found = any(self._postconf.lookup(pattern, key) for key in (name, address))
+                keys = name, address
+                found = any(self._postconf.lookup(pattern, key, keys) for key in keys)
             else:
                 found = pattern.lower() in (key for key, _ in _domain_keys(name, prefix))
             if found:
@@ -240,13 +247,17 @@ class Restrictions:
 
     def _look_up(self, name: str, table: str, session: Session) -> str:
         """Return what an access table has for a session; empty if it has no entry or is of another kind."""
+        later = (key for each in self._expected() for key in self._table_keys(name, table, each))
+        found = (self._postconf.lookup(table, key, later) for key in self._table_keys(name, table, session))
+        return next(filter(None, found), "")
+
+    def _table_keys(self, name: str, table: str, session: Session) -> Iterator[str]:
+        """Yield the keys by which a restriction looks up a session in a table."""
         kind, _, path = table.removeprefix("proxy:").partition(":")
         null_sender = self._postconf.value("smtpd_null_access_lookup_key", self._service)
         for key, is_whole in _keys(name, session, null_sender, self._parent_prefix("smtpd_access_maps")):
-            is_looked_up = path and (is_whole or kind not in _PATTERNS)
-            if is_looked_up and (found := self._postconf.lookup(table, key)):
-                return found
-        return ""
+            if path and (is_whole or kind not in _PATTERNS):
+                yield key
 
     def _parent_prefix(self, parameter: str) -> str:
         """Return the prefix of parent domains in a list: a dot, or nothing."""

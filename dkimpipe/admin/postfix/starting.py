@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import answering, logins, restrictions, sources, strangers
+from dkimpipe.admin.postfix import logins, restrictions, sources, strangers
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
@@ -20,15 +20,14 @@ _LOG = "see the log: fatal: in the lines of smtpd"
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield the services that cannot start, and if Postfix runs, those that do not greet."""
     causes: dict[tuple[str, str], list[str]] = {}
-    is_running = answering.is_running(postconf)
     for service in postconf.running("smtpd"):
-        fault = "", ""
+        fault, is_asked = ("", ""), _is_asked(postconf, service)
         if not restrictions.has_required(postconf, service.id):
             lists = strangers.relay_list(postconf), strangers.RECIPIENT
             where = " and ".join(dict.fromkeys(lists))
             why = f"smtpd(8) does not start, because nothing in {where} keeps it from relaying for everybody"
             fault = why, _hint(postconf, service)
-        elif is_running and _is_asked(postconf, service) and (why := logins.silence(postconf, service)):
+        elif is_asked and postconf.is_running and (why := logins.silence(postconf, service)):
             fault = f"no mail can be sent here: {why}", _LOG
         if fault[0]:
             causes.setdefault(fault, []).append(service.id)

@@ -46,9 +46,10 @@ def content_filters(postconf: Postconf, service: Service) -> list[str]:
     """Return the content filters for strangers' mail at a service; empty if it accepts none from them."""
     if is_local_only(postconf, service) or _requires_certificates(postconf, service.id):
         return []
-    restrictions, found = Restrictions(postconf, service.id), {}
+    sessions, found = list(_sessions(postconf, service)), {}
+    restrictions = Restrictions(postconf, service.id, lambda: sessions)
     own = postconf.value("content_filter", service.id)
-    for session in _sessions(postconf, service):
+    for session in sessions:
         if restrictions.accepts(session):
             found[restrictions.filter or own] = True
     return list(found)
@@ -180,8 +181,8 @@ def relay_list(postconf: Postconf) -> str:
 
 def _kept_restrictions(postconf: Postconf, service: str, words: list[str]) -> list[str]:
     """Return the words of the restrictions that are kept."""
-    restrictions, kept = Restrictions(postconf, service), []
-    sessions = list(_sessions(postconf, postconf.services[service]))
+    sessions, kept = list(_sessions(postconf, postconf.services[service])), []
+    restrictions = Restrictions(postconf, service, lambda: sessions)
     for restriction in split_restrictions(words):
         *_, name, argument = restriction
         used = [word for word in restriction if word]

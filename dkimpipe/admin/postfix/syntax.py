@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 
 def split(text: str, separators: str = "") -> list[str]:
     """Return the words, separated by white space and separators except within braces."""
+    return list(_words(text, separators))
+
+
+@functools.lru_cache(maxsize=4096)  # a check asks for the same lists again and again
+def _words(text: str, separators: str) -> tuple[str, ...]:
     words, depth = [""], 0
     for letter in text:
         depth += (letter == "{") - (letter == "}")
@@ -12,7 +19,7 @@ def split(text: str, separators: str = "") -> list[str]:
             words.append("")
         else:
             words[-1] += letter
-    return list(filter(None, words))
+    return tuple(filter(None, words))
 
 
 def parameters(text: str) -> dict[str, str]:
