@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import bind
 import pytest
 from installing import DKIMPIPE, SENDERS, State, dkimpipe, printed_records, senders, setup, trial
-from throwaway import Machine
+from throwaway import Done, Machine
 
 pytestmark = bind.needs_bind
 
@@ -202,3 +202,15 @@ def test_a_key_that_is_damaged_waits(online: Machine) -> None:
 def test_access_to_a_key_is_given_once(online: Machine) -> None:
     setup(online, "example.org")
     assert "chgrp" not in setup(online, "example.org").stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--selector", "s2")], ids=str)
+def test_dns_names_the_command_that_prints_its_record(online: Machine, options: tuple[str, ...]) -> None:
+    done = setup(online, "example.org", *options)
+    command = " ".join(["dkimpipe setup", *options, "example.org"])
+    asked = dkimpipe(online, "dns", "Example.ORG")
+    hint = f"hint: example.org waits for its record, which this prints: {command}\n"
+    what = "dkimpipe: /etc/dkimpipe/senders: no entry for Example.ORG\n"
+    assert (asked.status, asked.stdout, asked.stderr) == (78, "", what + hint)
+    assert printed_records(Done(0, online.shell(command), "")) == printed_records(done)
+    assert dkimpipe(online, "dns", "example.net").stderr == what.replace("Example.ORG", "example.net")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from installing import AS_NOBODY, DKIMPIPE, setup
 from throwaway import Done, Machine
@@ -9,6 +11,10 @@ from throwaway import Done, Machine
 NO_DOMAIN = "dkimpipe: '{0}' is not a valid domain\nhint: such as example.com\n"
 NOT_ROOT = (
     "dkimpipe: setup must be run as root\nhint: --dry-run prints the steps, and can be run as any user\n"
+)
+ALL_OPTIONS = (
+    "-c /etc/postfix --user signer --selector s1 --ed25519 --now --dry-run --sign networks,bounces --relay"
+    " --open --submission --reload"
 )
 REFUSED = {
     "not root": (AS_NOBODY, ["example.com"], NOT_ROOT),
@@ -24,6 +30,21 @@ REFUSED = {
         ["--submission", "--ed25519"],
         "dkimpipe: no domain given\n"
         "hint: /opt/dkimpipe/bin/dkimpipe setup --ed25519 --submission example.com\n",
+    ),
+    "no domain, with all options": (
+        [],
+        shlex.split(ALL_OPTIONS),
+        f"dkimpipe: no domain given\nhint: /opt/dkimpipe/bin/dkimpipe setup {ALL_OPTIONS} example.com\n",
+    ),
+    "no domain, with the default user": (
+        [],
+        ["--user", "dkimpipe", "--dry-run"],
+        "dkimpipe: no domain given\nhint: /opt/dkimpipe/bin/dkimpipe setup --dry-run example.com\n",
+    ),
+    "no domain, and another instance by its variable": (
+        ["env", "MAIL_CONFIG=/etc/postfix"],
+        ["--now"],
+        "dkimpipe: no domain given\nhint: /opt/dkimpipe/bin/dkimpipe setup --now example.com\n",
     ),
     "no domain": ([], [], "dkimpipe: no domain given\nhint: /opt/dkimpipe/bin/dkimpipe setup example.com\n"),
     **{

@@ -9,10 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from diagnosis import Fault, check, checks_of, error, run, warning
+from diagnosis import Fault, check, checks_of, edit, error, run, warning
 from dovecot import END, GREETING, MECHANISMS, Dovecot, certificate
 from installing import NO_WAIT, dkimpipe, postfix_files, setup
 from throwaway import Machine
+
+from dkimpipe.admin.postfix.postconf import Postconf
 
 QUEUE = subprocess.check_output(["postconf", "-h", "queue_directory"], text=True).strip()
 OWNER = subprocess.check_output(["postconf", "-h", "mail_owner"], text=True).strip()
@@ -268,6 +270,85 @@ def test_of_mail_from_outside_there_is_no_submission(directory: Path) -> None:
     assert status == 78
 
 
+# Services without logins, and what --submission adds to them.
+NO_AUTH = "-PX submission/inet/smtpd_sasl_auth_enable"
+NO_TLS = "-PX submission/inet/smtpd_tls_security_level"
+RELAY = "-P submission/inet/smtpd_relay_restrictions"
+AUTH, ENCRYPTED = ("smtpd_sasl_auth_enable", "yes"), ("smtpd_tls_security_level", "encrypt")
+LOGIN_ONLY = f"{RELAY}=permit_sasl_authenticated,reject"
+COMPLETED: dict[str, tuple[str, dict[str, str]]] = {
+    "AUTH was forgotten": (NO_AUTH, dict([AUTH])),
+    "AUTH and TLS were forgotten": (f"{NO_AUTH}\n{NO_TLS}\n{LOGIN_ONLY}", dict([AUTH, ENCRYPTED])),
+    "it has no list of its own": (
+        f"{NO_AUTH}\n-PX submission/inet/smtpd_relay_restrictions\n"
+        "-e smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject",
+        dict([AUTH]),
+    ),
+    "it begins without TLS on 465": (
+        "submission inet n => submissions inet n\n"
+        + "\n".join([NO_AUTH, NO_TLS, LOGIN_ONLY]).replace("submission/", "submissions/"),
+        dict([AUTH, ("smtpd_tls_wrappermode", "yes")]),
+    ),
+    "it may be without TLS, and main.cf offers it": (
+        f"{NO_AUTH}\n{NO_TLS}\n-e smtpd_tls_security_level=may",
+        dict([AUTH]),
+    ),
+}
+LEFT = {
+    "it has logins": "-P submission/inet/syslog_name=mail",
+    "AUTH is off on purpose": "-P submission/inet/smtpd_sasl_auth_enable=no",
+    "it is for mynetworks": f"{NO_AUTH}\n{RELAY}=permit_mynetworks,reject",
+    "clients in mynetworks may send there without TLS": f"{NO_AUTH}\n{NO_TLS}",
+    "clients log in by certificates": f"{NO_AUTH}\n{RELAY}=permit_tls_all_clientcerts,reject",
+    "a proxy has the logins": f"{NO_AUTH}\n-P submission/inet/smtpd_upstream_proxy_protocol=haproxy",
+    "only this host can connect": f"{NO_AUTH}\n-e inet_interfaces=loopback-only",
+}
+SETTINGS = (AUTH[0], ENCRYPTED[0], "smtpd_tls_wrappermode", "smtpd_sasl_type", "smtpd_sasl_path")
+
+
+def logins_of(directory: Path) -> dict[str, dict[str, str]]:
+    """Return the settings of logins and TLS of each submission service."""
+    found = Postconf(directory).overrides
+    return {
+        service: {name: value for name, value in found[service].items() if name in SETTINGS}
+        for service in ("submission/inet", "submissions/inet")
+        if service in found
+    }
+
+
+@pytest.mark.parametrize(("edits", "added"), COMPLETED.values(), ids=COMPLETED)
+def test_an_existing_service_gets_logins(edits: str, added: dict[str, str], directory: Path) -> None:
+    edit(directory, edits, {})
+    files = {path.name: path.read_bytes() for path in directory.iterdir()}
+    ((service, before),) = logins_of(directory).items()
+    said = check(directory)[1]
+    assert "users cannot log in here" in said or "nobody can log in" in said
+    assert run(directory, "postfix", "--apply", "--submission")[0] == 0
+    assert logins_of(directory)[service] == {**before, **added}
+    assert check(directory) == (0, "dkimpipe: Postfix is set up\n")
+    assert run(directory, "postfix", "--submission") == (0, "nothing to change\n")
+    assert run(directory, "postfix", "--revert")[0] == 0
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == files
+
+
+@pytest.mark.parametrize("edits", LEFT.values(), ids=LEFT)
+def test_a_service_that_is_meant_to_be_without_logins_keeps_its_settings(edits: str, directory: Path) -> None:
+    edit(directory, edits, {})
+    before = logins_of(directory)
+    assert run(directory, "postfix", "--apply", "--submission")[0] == 0
+    after = logins_of(directory)
+    assert after.pop("submissions/inet")[AUTH[0]] == "yes"
+    assert after == before
+
+
+def test_a_service_without_logins_and_certificate_is_refused(directory: Path) -> None:
+    assert run(directory, "postfix", "--apply", "--submission")[0] == 0
+    edit(directory, f"{NO_AUTH}\n-X smtpd_tls_cert_file", {})
+    before = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+    assert run(directory, "postfix", "--apply", "--submission")[0] == 78
+    assert {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()} == before
+
+
 # In a copy of this machine.
 
 SELF = "/etc/ssl/mail.pem"
@@ -341,6 +422,35 @@ def test_without_logins_or_certificate_it_refuses_and_names_the_command(bare: Ma
         f" TLS cannot start\nhint: {INSTALL_CERTBOT}certbot certonly --standalone -d mx.example.com &&",
     }
     assert done.stderr.startswith(causes[missing])
+
+
+@pytest.mark.parametrize("has_tls", [True, False], ids=["with TLS", "without TLS"])
+def test_an_existing_service_is_completed_once_it_is_closed(has_tls: bool, bare: Machine) -> None:
+    """The first line of Debian's example, without those below it.
+
+    If clients in mynetworks may send there without TLS, the command is printed.
+    """
+    bare.shell(f"postconf -M 'submission/inet=submission inet n - y - - smtpd'; {NO_WAIT}")
+    if has_tls:
+        bare.shell(f"postconf -e smtpd_tls_security_level=may; {NO_WAIT}")
+    with listen(bare):
+        bare.shell("chown postfix /var/spool/postfix/private/auth")
+        refused = setup(bare, "--submission", "example.com")
+        assert "submission/inet: clients that do not log in may send here" in refused.stderr
+        bare.shell(f"{refused.stderr.splitlines()[1].removeprefix('hint: ')}; {NO_WAIT}")
+        done = setup(bare, "--submission", "example.com")
+        again = setup(bare, "--submission", "example.com")
+        assert (done.status, done.stderr) == (0, "")
+        assert "nothing to do" in again.stdout
+        steps, _, findings = done.stdout.partition("\n\n")
+        what = "submission/inet/smtpd_sasl_auth_enable: users cannot log in here\nhint: "
+        assert ("# users cannot log in here" in steps, what in findings) == (has_tls, not has_tls)
+        if not has_tls:
+            bare.shell(findings.partition(what)[2].partition("\n")[0])
+        listed = bare.shell(f"postconf -xP submission/inet; {NO_WAIT}").splitlines()
+        checked = dkimpipe(bare, "check", "--postfix").stdout
+    assert "submission/inet/smtpd_sasl_auth_enable = yes" in listed
+    assert "log in" not in checked
 
 
 def test_a_service_that_is_open_stays_unconnected(bare: Machine) -> None:

@@ -22,7 +22,7 @@ _WHY = {
     465: "a service for mail from users who log in, with TLS from the start",
 }
 
-
+_NO_LOGINS = "users cannot log in here"
 _AUTH, _WRAPPER, _LEVEL = "smtpd_sasl_auth_enable", "smtpd_tls_wrappermode", "smtpd_tls_security_level"
 _LOGIN = "permit_sasl_authenticated"
 _LISTS = tuple(f"smtpd_{each}_restrictions" for each in ("client", "helo", "sender", "relay", "recipient"))
@@ -32,6 +32,12 @@ _PROXIED = ("smtpd_upstream_proxy_protocol", "smtpd_authorized_xclient_hosts")
 
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield the settings with which users cannot log in, or not safely, where their programs try to."""
+    for service in _services(postconf):
+        yield from _unusable(postconf, service)
+
+
+def _services(postconf: Postconf) -> Iterator[Service]:
+    """Yield the services for mail from users who connect to them directly."""
     for service in postconf.running("smtpd"):
         is_direct = not any(postconf.value(name, service.id) for name in _PROXIED)
         if (
@@ -39,43 +45,84 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
             and is_direct
             and not strangers.is_local_only(postconf, service)
         ):
-            yield from _unusable(postconf, service)
+            yield service
+
+
+def _wraps(service: Service) -> bool:
+    """Return whether clients begin with TLS on the port of a service."""
+    return service.port in (*_NAMES[465], "465")
+
+
+def _start(service: Service) -> dict[str, str]:
+    """Return the settings with which TLS begins as clients expect it."""
+    return {_WRAPPER: "yes"} if _wraps(service) else {_WRAPPER: "no", _LEVEL: "encrypt"}
 
 
 def _unusable(postconf: Postconf, service: Service) -> Iterator[Finding]:
     """Yield what keeps users from a service: no logins, TLS that begins in the wrong way, or none."""
-    has_logins = postconf.value(_AUTH, service.id) == "yes"
-    is_wrapped = postconf.value(_WRAPPER, service.id) == "yes"
-    wraps = service.port in (*_NAMES[465], "465")
-    start = {_WRAPPER: "yes"} if wraps else {_WRAPPER: "no", _LEVEL: "encrypt"}
-    if not has_logins:
-        yield from _closed(postconf, service, {_AUTH: "yes", **({} if wraps == is_wrapped else start)})
-    elif wraps != is_wrapped:
+    wraps = _wraps(service)
+    if postconf.value(_AUTH, service.id) != "yes":
+        yield from _closed(postconf, service)
+    elif wraps != (postconf.value(_WRAPPER, service.id) == "yes"):
         what = "clients begin with TLS on this port" if wraps else "clients begin without TLS on this port"
-        hint = logins.enabling(postconf, service, start)
+        hint = logins.enabling(postconf, service, _start(service))
         yield Finding(f"{service.id}: nobody can log in: {what}: {_WRAPPER}", hint)
     elif not certificate.offers_tls(postconf, service.id) and not _is_auth_only(postconf, service):
         hint = logins.enabling(postconf, service, {_LEVEL: "encrypt"})
         yield Finding(f"{service.id}/{_LEVEL}: there is no TLS: passwords are sent in the clear", hint)
 
 
-def _closed(postconf: Postconf, service: Service, settings: dict[str, str]) -> Iterator[Finding]:
+def _login_settings(postconf: Postconf, service: Service) -> dict[str, str]:
+    """Return the settings by which a service without logins gets them, and TLS as far as it lacks it."""
+    is_wrapped = postconf.value(_WRAPPER, service.id) == "yes"
+    settings = {_AUTH: "yes", **({} if is_wrapped == _wraps(service) else _start(service))}
+    if not certificate.offers_tls(postconf, service.id) and _WRAPPER not in settings:
+        settings[_LEVEL] = "encrypt"
+    return settings
+
+
+def _closed(postconf: Postconf, service: Service) -> Iterator[Finding]:
     """Yield a finding if a service has no logins, and no other way in but mynetworks.
 
-    It is an error if a list of its own admits nobody without a login. Otherwise it may be meant for clients
-    in mynetworks.
+    Without a list that needs logins, it may be meant for clients in mynetworks.
     """
     if strangers.guest_setting(postconf, service) not in ("", "mynetworks"):
         return
-    if not certificate.offers_tls(postconf, service.id):
-        settings = {**settings, **({} if _WRAPPER in settings else {_LEVEL: "encrypt"})}
-    hint = logins.enabling(postconf, service, settings)
-    lists = (postconf.words(name, service.id) for name in _LISTS if postconf.own(name, service.id))
-    if any(_LOGIN in words and "permit_mynetworks" not in words for words in lists):
+    hint = logins.enabling(postconf, service, _login_settings(postconf, service))
+    if _needs_logins(postconf, service):
         yield Finding(f"{service.id}: nobody can log in: {_AUTH} is not set, and {_LOGIN} needs it", hint)
     else:
         otherwise = "# or leave it, if only clients in mynetworks are to send here"
         yield Finding(f"{service.id}/{_AUTH}: users cannot log in here", f"{hint}\n{otherwise}", "warning")
+
+
+def _own_lists(postconf: Postconf, service: Service) -> list[list[str]]:
+    """Return the words of each restriction list that a service has itself."""
+    return [postconf.words(name, service.id) for name in _LISTS if postconf.own(name, service.id)]
+
+
+def _needs_logins(postconf: Postconf, service: Service) -> bool:
+    """Return whether a list of its own admits nobody without a login."""
+    return any(
+        _LOGIN in words and "permit_mynetworks" not in words for words in _own_lists(postconf, service)
+    )
+
+
+def _is_to_complete(postconf: Postconf, service: Service) -> bool:
+    """Return whether a service lacks logins, and nothing shows that this is intended.
+
+    Clients in mynetworks that send without a login can still do so: where TLS would have to change, no list
+    admits them anyway.
+    """
+    if _AUTH in postconf.overrides[service.id] or postconf.value(_AUTH, service.id) == "yes":
+        return False
+    if strangers.guest_setting(postconf, service) not in ("", "mynetworks"):
+        return False
+    if _needs_logins(postconf, service):
+        return True
+    lists = _own_lists(postconf, service)
+    admits_logins = not lists or any(_LOGIN in words for words in lists)
+    return admits_logins and _login_settings(postconf, service).keys() == {_AUTH}
 
 
 def _is_auth_only(postconf: Postconf, service: Service) -> bool:
@@ -84,18 +131,30 @@ def _is_auth_only(postconf: Postconf, service: Service) -> bool:
 
 
 def missing(postconf: Postconf) -> list[Change]:
-    """Return the edits that create the services on ports 587 and 465; none if both exist.
+    """Return the edits that create the services on ports 587 and 465, or give them logins; none if both have.
 
     Raises ConfigError, with the command that helps, if users could not log in or TLS could not start.
     """
     ports = [port for port, names in _NAMES.items() if not _exists(postconf, (*names, str(port)))]
-    if not ports:
+    incomplete = [service for service in _services(postconf) if _is_to_complete(postconf, service)]
+    if not ports and not incomplete:
         return []
     sasl = logins.settings(postconf)
-    what, level = certificate.fault(postconf)
-    if level == "error":
-        raise ConfigError(f"no service for mail from users: {what}", certificate.command(postconf))
-    return [_change(postconf, port, sasl) for port in ports]
+    for place in (*([""] if ports else []), *(service.id for service in incomplete)):
+        what, level = certificate.fault(postconf, place)
+        if level == "error":
+            raise ConfigError(f"no service for mail from users: {what}", certificate.command(postconf, place))
+    changes = [_change(postconf, port, sasl) for port in ports]
+    for service in incomplete:
+        own = postconf.overrides[service.id]
+        settings = {
+            **_login_settings(postconf, service),
+            **{name: value for name, value in sasl.items() if name not in own},
+        }
+        changes += [
+            Change("-P", f"{service.id}/{name}={value}", _NO_LOGINS) for name, value in settings.items()
+        ]
+    return changes
 
 
 def _exists(postconf: Postconf, ports: tuple[str, ...]) -> bool:

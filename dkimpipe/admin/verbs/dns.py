@@ -10,6 +10,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Callable
 
 from dkimpipe.address import first_mailbox
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(filter_files.arguments(options))
     new = _new_domains(options, settings) if options.cname else {}
     keys = [key for key in options.keys if key not in new]
-    needed = NeededRecords(entries.requested(settings, keys) if keys or not new else {}, settings)
+    needed = NeededRecords(_requested(settings, keys) if keys or not new else {}, settings)
     needed.notes += [f"{domain}: no entry for it yet" for domain in new.values()]
     if options.cname:
         records = alias.records(dict.fromkeys([*needed.domains(), *new.values()]), options)
@@ -118,6 +119,24 @@ def run(options: argparse.Namespace) -> int:
     else:
         _show(records, options)
     return ERRORS_FOUND if needed.errors else 0
+
+
+def _requested(settings: Settings, keys: Sequence[str]) -> dict[entries.Line, bool]:
+    """Return the entries, each with whether it is requested. Raises ConfigError for an unknown key.
+
+    A domain whose entry setup holds back has a key and a record already.
+    """
+    try:
+        return entries.requested(settings, keys)
+    except ConfigError as error:
+        from dkimpipe.admin.verbs import held_back
+
+        wanted = {entries.canonical(key).decode() for key in keys}
+        for each in held_back.waiting(settings, Path(newkey.DIRECTORY)):
+            if not error.hint and each.domain in wanted:
+                hint = f"{each.domain} waits for its record, which this prints: {each.command}"
+                raise ConfigError(str(error), hint) from None
+        raise
 
 
 def _new_domains(options: argparse.Namespace, settings: Settings) -> dict[str, str]:

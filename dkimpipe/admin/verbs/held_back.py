@@ -76,6 +76,11 @@ class Waiting(NamedTuple):
     pairs: list[Pair]
     options: list[str]
 
+    @property
+    def command(self) -> str:
+        """The command that prints their records, and signs with them once DNS has these."""
+        return shlex.join(["dkimpipe", "setup", *self.options, self.domain])
+
     def has_records(self, at: Sequence[Server] = ()) -> bool:
         """Return the same as ``are_published``; False if a key cannot be read."""
         try:
@@ -89,8 +94,7 @@ class Waiting(NamedTuple):
         what = f"{self.domain} waits for its record: {paths} does not sign yet"
         if has_records:
             what = f"DNS has the record of {paths}, but no entry for {self.domain} uses this key"
-        setup = shlex.join(["dkimpipe", "setup", *self.options, self.domain])
-        hint = f"{setup}\nto give the key up: chown root:root {paths}"
+        hint = f"{self.command}\nto give the key up: chown root:root {paths}"
         return Finding(what, hint, "warning" if has_records else NOTE)
 
 

@@ -100,7 +100,7 @@ def add_open(parser: argparse.ArgumentParser) -> None:
 
 def add_submission(parser: argparse.ArgumentParser) -> None:
     """Add the option that creates services for mail from users."""
-    text = "create the services for mail from users on ports 587 and 465, if they are missing"
+    text = "create the services for mail from users on ports 587 and 465, or give them logins"
     parser.add_argument("--submission", action="store_true", help=text)
 
 

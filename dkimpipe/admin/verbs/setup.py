@@ -12,6 +12,7 @@ import os
 import pwd
 import shlex
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe import publickey, senders
@@ -41,6 +42,8 @@ from dkimpipe.admin.verbs import held_back, postfix, setup_steps
 from dkimpipe.config import SENDER_MAP, Settings, read_settings
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import complete, macros
+
+_DEFAULTS = {"user": SIGN.name, "directory": os.environ.get("MAIL_CONFIG")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +101,7 @@ def run(options: argparse.Namespace) -> int:
 def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
     """Return the changes of Postfix's configuration. Raises ConfigError if they would do harm."""
     if not options.domains:
-        given = [f"--{name}" for name, value in vars(options).items() if value is True]
-        raise ConfigError("no domain given", shlex.join(["dkimpipe", "setup", *given, "example.com"]))
+        raise ConfigError("no domain given", shlex.join([NAME, "setup", *_given(options), "example.com"]))
     fatal.refuse(postconf)
     if options.submission:
         postconf = postconf.assuming(submission.missing(postconf))
@@ -108,6 +110,16 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
     if not options.open:
         open_services.refuse(postconf)
     return [*postconf.assumed, *requirements.missing(postconf, options.user, SIGN, chosen)]
+
+
+def _given(options: argparse.Namespace) -> Iterator[str]:
+    """Yield the words of the command line without the domains; options with their default are left out."""
+    for name, value in vars(options).items():
+        if not value or value == _DEFAULTS.get(name):
+            continue
+        yield "-c" if name == "directory" else f"--{name.replace('_', '-')}"
+        if value is not True:
+            yield value if isinstance(value, str) else ",".join(value)
 
 
 def _conclude(options: argparse.Namespace, domains: list[str], settings: Settings) -> int:
