@@ -75,7 +75,7 @@ GOOD_MAPS = {
 @pytest.mark.parametrize(("text", "count"), GOOD_MAPS.values(), ids=GOOD_MAPS)
 def test_nothing_is_found_where_all_is_good(keys: Keys, text: str, count: int) -> None:
     signatures = "1 signature is" if count == 1 else f"{count} signatures are"
-    assert checked(keys, text) == (0, f"dkimpipe: SENDERS and {signatures} good\n")
+    assert checked(keys, text) == (0, f"dkimpipe: SENDERS and {signatures} good; DNS was not checked\n")
 
 
 @pytest.mark.parametrize(("text", "expected"), FAULTS.values(), ids=FAULTS)
@@ -134,7 +134,10 @@ def test_another_pattern_as_key_is_an_error_and_the_hint_helps(
     said = f"dkimpipe: error: SENDERS, line 1: no address matches {pattern}\nhint: {hint}\n"
     assert checked(keys, pattern + entry) == (78, said)
     assert f" {key} " in f" {hint} "
-    assert checked(keys, key + entry) == (0, "dkimpipe: SENDERS and 1 signature is good\n")
+    assert checked(keys, key + entry) == (
+        0,
+        "dkimpipe: SENDERS and 1 signature is good; DNS was not checked\n",
+    )
     message = f"From: {sender}\n\n".encode()
     before, after = (
         run_filter(f"--sender_map={keys.senders(each + entry)}", message=message).stderr

@@ -133,7 +133,7 @@ def test_check(keys: Keys, tmp_path: Path) -> None:
     good = f"example.com dkim(s=a,{KEY})\n"
     path = write(keys, tmp_path, good, a_conf=good.replace("example.com", "example.org"))
     assert verb(f"--sender_map={path}").stdout.decode() == (
-        f"dkimpipe: {path}, {path}.d and 2 signatures are good\n"
+        f"dkimpipe: {path}, {path}.d and 2 signatures are good; DNS was not checked\n"
     )
     (tmp_path / "senders.d" / "b.conf").write_text(f"# x\n{good}".replace("KEYS", str(keys.directory)))
     (tmp_path / "senders.d" / "c").touch()

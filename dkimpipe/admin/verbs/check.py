@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
             findings.append(Finding(f"Postfix was not checked: {left_out}", level=NOTE))
     if DNS in parts:
         findings += _dns(lint.uses, options.server, TIME_LIMIT if is_everything else None)
+    elif FILES in parts:
+        successes.append("DNS was not checked")
     if not named and parts != [POSTFIX]:
         findings += _waiting(lint.settings, options.server, DNS in parts)
     return print_findings(list(dict.fromkeys(findings)), "; ".join(successes), options.json)
