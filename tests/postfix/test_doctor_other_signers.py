@@ -157,6 +157,26 @@ def test_of_a_command_line(name: str, options: str, away: Away, site: Path) -> N
     assert line == f"another unix - n n - 4 pipe {SET} flags=Rq user=daemon:nogroup {argv}"
 
 
+# Command lines, and what becomes of the mail without a status filter.
+COMMAND_LINES = {
+    "alone": ("PROGRAM", STAYS),
+    "behind spamc(1)": ("/usr/bin/spamc -u x -e PROGRAM", STAYS),
+    "behind env(1)": ("/usr/bin/env LC_ALL=C PROGRAM", BOUNCES),
+    "in a shell": ("/bin/sh -c {sed s/a/b/ | PROGRAM -f x y}", BOUNCES),
+}
+
+
+@pytest.mark.parametrize(("argv", "end"), COMMAND_LINES.values(), ids=COMMAND_LINES)
+def test_what_runs_the_program_decides(argv: str, end: str, away: Away) -> None:
+    through(away, argv.replace("PROGRAM", str(away.program)), "")
+    output = reported(away)
+    assert output.startswith(error(f"another/unix: {away.program} does not exist: {end}"))
+    run(output)
+    assert reported(away) == ""
+    new = argv.replace("PROGRAM", str(away.installed))
+    assert f"argv={new} {ARGUMENTS}" in Postconf(away.directory).services["another/unix"].line
+
+
 def run(output: str) -> None:
     """Run the commands of the hints, one after the other."""
     for command in hints(output):

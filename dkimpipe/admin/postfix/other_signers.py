@@ -57,7 +57,8 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
             if not fault:
                 continue
             place = f", which {use.script} runs," if use.script else ""
-            is_deferred = fault.status in _DEFERRING or (fault.status is None and (defers or not use.script))
+            waits = defers or _is_executed(pipe, use)
+            is_deferred = fault.status in _DEFERRING or (fault.status is None and waits)
             end = "its mail stays in the queue" if is_deferred else "its mail bounces"
             new = _replacement(use.program, pipe)
             hint = _edit(postconf, pipe, use, new) if new else _repair(use.program, fault, pipe)
@@ -72,10 +73,16 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
 
 def _uses(pipe: Service) -> list[_Use]:
     """Return the programs that sign for a filter; not one that is named by a variable or by PATH."""
-    found = [_Use(word, "") for word in pipe.argv if _PROGRAM.fullmatch(word)]
+    found = [_Use(program, "") for word in pipe.argv for program in _PROGRAM.findall(word)]
     for script in pipe.argv:
         found += [_Use(program, script) for program in _PROGRAM.findall(other_filters.code_of(script))]
     return list(dict.fromkeys(found))
+
+
+def _is_executed(pipe: Service, use: _Use) -> bool:
+    """Return whether pipe(8) itself, or spamc(1) -e, runs a program: both defer the mail if they cannot."""
+    before = dict(zip(pipe.argv, ["", *pipe.argv]))
+    return not use.script and before.get(use.program) in ("", "-e")
 
 
 def _fault(program: str, user: str) -> _Fault | None:
