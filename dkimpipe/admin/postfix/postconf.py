@@ -152,7 +152,7 @@ class Postconf:
         if (table, key) not in self._lookups and table not in self.broken_tables:
             keys = list(dict.fromkeys([key, *later]))
             fault = self._look_up(table, keys)
-            if fault and len(keys) > 1:  # it may concern another key
+            if "query error" in fault and len(keys) > 1:  # it may concern another key
                 fault = self._look_up(table, [key])
             if fault:
                 self.broken_tables[table] = fault
