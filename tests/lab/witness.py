@@ -49,13 +49,14 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import functools
 import json
 import pathlib
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 # dkimpy, dnspython and cryptography are imported where they are used: this file is also the program that
 # opendkim_verdicts starts, and that one needs none of them.
@@ -165,9 +166,22 @@ def dkimpy_verdicts(
     return [_dkimpy_judges(as_smtp_carries(message), look_up) for message in messages]
 
 
-def _dkimpy_judges(message: bytes, dnsfunc: DnsFunc) -> list[str]:
+@functools.cache
+def _dkimpy() -> Any:
+    """Return dkimpy, which keeps its canonical forms of a message: each signature asks for them again."""
     import dkim  # type: ignore[import-untyped,unused-ignore]
 
+    simple, relaxed = dkim.canonicalization.Simple, dkim.canonicalization.Relaxed
+    for each in (simple, relaxed):
+        each.canonicalize_body = staticmethod(functools.lru_cache(maxsize=2)(each.canonicalize_body))
+    canonicalize = relaxed.canonicalize_headers
+    field = functools.lru_cache(maxsize=256)(lambda pair: canonicalize([pair])[0])
+    relaxed.canonicalize_headers = staticmethod(lambda fields: [field(tuple(pair)) for pair in fields])
+    return dkim
+
+
+def _dkimpy_judges(message: bytes, dnsfunc: DnsFunc) -> list[str]:
+    dkim = _dkimpy()
     if not message:
         return []  # dkimpy takes an empty message for no message
     try:
