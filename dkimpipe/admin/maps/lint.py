@@ -13,7 +13,7 @@ import re
 from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
 from dkimpipe.address import Mailbox, domain_in, first_mailbox, is_domain, spellings, to_lower
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import dkimproxy, domains, entries, index
+from dkimpipe.admin.maps import dkimproxy, domains, entries, headerfields, index
 from dkimpipe.admin.maps.entries import BY_LIST, BY_SENDER, Line, Use
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
@@ -272,6 +272,7 @@ class Lint:
         else:
             self.good += 1
             self._weak(options, private_key)
+            self.findings += headerfields.findings(options)
             return options
         return None
 
