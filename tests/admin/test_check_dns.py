@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import socket
 import subprocess
@@ -16,16 +17,19 @@ import pytest
 import throwaway
 from checking import CONF_FAULTS, FAULTS, GOOD, KEY, KEY_FAULTS, checked, findings, verb
 from conftest import MAIN, Keys, Report, write_key
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
 )
 from nameserver import NO_EDNS, NameServer
-from records import SAMPLES
+from records import PRIVATE, SAMPLES
 from throwaway import Machine
 
-from dkimpipe.admin.dns import compare, formats, lookup
+from dkimpipe.admin.dns import compare, edwards25519, formats, lookup
 from dkimpipe.verify.nameserver import Server
 
 # DNS: the record as it is published, and what is found.
@@ -615,6 +619,102 @@ def test_the_public_half_of_another_record_as_the_key_file(
     assert found.startswith(
         f"error: {OWNER}: the key file contains the public half: p= is the key that signs"
     )
+
+
+def seed_and_public(number: int) -> tuple[bytes, bytes]:
+    """Return both halves of a key; of the first twelve numbers, no private half can be a public one."""
+    seed = hashlib.sha256(b"%d" % number).digest()
+    return seed, public_of(seed)
+
+
+def public_of(seed: bytes) -> bytes:
+    public = ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key()
+    return public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def pkcs8(seed: bytes) -> bytes:
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+# The private half in the record, in any form, and in the key file.
+PUBLISHED: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+    "PKCS#8 in the file": (raw, pkcs8),
+    "base64 in both": (raw, raw),
+    "hexadecimal in DNS": (lambda seed: seed.hex().encode(), pkcs8),
+    "base64url in DNS": (lambda seed: base64.urlsafe_b64encode(seed).rstrip(b"="), raw),
+    "PKCS#8 in both": (
+        lambda seed: raw(bytes.fromhex("302e020100300506032b657004220420") + seed),
+        pkcs8,
+    ),
+    "both halves in DNS": (
+        lambda seed: raw(seed + public_of(seed)),
+        pkcs8,
+    ),
+}
+
+
+@pytest.mark.parametrize(("in_record", "in_file"), PUBLISHED.values(), ids=PUBLISHED)
+@pytest.mark.parametrize("number", range(3))
+def test_the_private_half_in_the_record(
+    keys: Keys,
+    nameserver: NameServer,
+    tmp_path: Path,
+    number: int,
+    in_record: Callable[[bytes], bytes],
+    in_file: Callable[[bytes], bytes],
+) -> None:
+    seed, _ = seed_and_public(number)
+    nameserver.records = {OWNER: [b"v=DKIM1; k=ed25519; p=" + in_record(seed)]}
+    path = write_key(tmp_path / "key", in_file(seed))
+    entry = f"example.com dkim(s=rsa2048,key={path})\n"
+    server = f"127.0.0.1#{nameserver.port}"
+    assert checked(keys, entry, "--dns", f"--server={server}") == (
+        78,
+        f"dkimpipe: error: {OWNER}: {PRIVATE}, according to {server}\n"
+        "hint: create another key: dkimpipe genkey example.com\n"
+        "hint: sign with it, and delete this record\n",
+    )
+
+
+@pytest.mark.parametrize("value", ["right", "wrong"])
+def test_the_private_half_in_the_record_of_another_name(
+    keys: Keys, nameserver: NameServer, tmp_path: Path, value: str
+) -> None:
+    """The other record is not accused, but its key must be replaced too."""
+    seed, public = seed_and_public(1)
+    other = "rsa2048._domainkey.example.org"
+    nameserver.records = {
+        OWNER: [b"v=DKIM1; k=ed25519; p=" + raw(seed)],
+        other: [b"v=DKIM1; k=ed25519; p=" + (raw(public) if value == "right" else b"")],
+    }
+    path = write_key(tmp_path / "key", pkcs8(seed))
+    text = f"example.com dkim(s=rsa2048,key={path})\nexample.org dkim(s=rsa2048,key={path})\n"
+    server = f"127.0.0.1#{nameserver.port}"
+    assert checked(keys, text, "--dns", f"--server={server}") == (
+        78,
+        f"dkimpipe: error: {OWNER}: {PRIVATE}, according to {server}\n"
+        "hint: create another key: dkimpipe genkey example.com\n"
+        "hint: sign with it, and delete this record\n"
+        f"dkimpipe: error: {other}: its private key is p= of {OWNER}, so anyone can sign with it: "
+        "stop signing with it\n"
+        "hint: create another key: dkimpipe genkey example.org\n"
+        "hint: sign with it, and delete this record\n",
+    )
+
+
+def test_which_half_32_octets_are() -> None:
+    halves = [seed_and_public(number) for number in range(320)]
+    assert all(edwards25519.is_public_half(public) for _, public in halves)
+    assert not any(edwards25519.is_public_half(seed) for seed, _ in halves[:12])
+    assert 10 <= sum(edwards25519.is_public_half(seed) for seed, _ in halves) <= 32  # 20 expected
+    small_orders = (
+        b"\x01" + bytes(31),
+        bytes(32),
+        b"\xec" + b"\xff" * 30 + b"\x7f",
+        bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    )
+    assert not any(map(edwards25519.is_public_half, (*small_orders, b"\xff" * 32)))
 
 
 @bind.needs_bind

@@ -189,7 +189,9 @@ class NameServers:
         self._only = list(only)
         self._unanswered: dict[tuple[str, int] | None, int] = {}
         self._ttls: dict[str, int] = {}
-        self.texts: set[bytes] = set()  # all TXT records in the answers so far
+        self.texts: dict[
+            bytes, str
+        ] = {}  # all TXT records in the answers so far, each with a name that has it
 
     def findings(self, owner: str, needs: list[Need]) -> Iterator[Finding]:
         """Yield the problems with a record, at any server, for any of the signatures that use it."""
@@ -234,7 +236,7 @@ class NameServers:
                 continue
             answer = ask(owner, at)
             self._unanswered[place] = self._unanswered.get(place, 0) + answer.silent
-            self.texts.update(answer.texts)
+            self.texts = {**dict.fromkeys(answer.texts, owner), **self.texts}
             self._ttls[owner] = max(self.longest_ttl(owner), answer.ttl)
             yield at, answer
 
@@ -271,11 +273,8 @@ def _findings(owner: str, needs: list[Need], answer: Answer, at: Server) -> Iter
         found = {(what, "error"): needs[0]}
     for (what, level), each in found.items():
         hint = f"publish: {record.zone_line(owner, each.value)}"
-        if what == mangled.PRIVATE:
-            domain = owner.partition("._domainkey.")[2]
-            hint = f"create another key: dkimpipe genkey {domain}\nsign with it, and delete this record"
-        if what == mangled.PUBLIC_HALF:
-            hint = mangled.another_key(owner)
+        if mangled.is_exposed(what):
+            hint = mangled.another_key(what, owner)
         if not answer.certain:
             hint = _check_server(at)
         yield Finding(f"{owner}: {what}", hint, level)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from html import unescape
 from urllib.parse import unquote_to_bytes
 
@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from dkimpipe import keytext, publickey
+from dkimpipe.admin.dns import edwards25519
+from dkimpipe.admin.findings import Finding
 from dkimpipe.errors import ConfigError, printable, shown
 from dkimpipe.verify import taglist
 
@@ -35,6 +37,7 @@ _ENTITY = re.compile(rb"&(?:#0*(?:43|47|61)|#[xX]0*(?:2[bB]|2[fF]|3[dD])|plus|so
 _SSH = {"ssh-rsa": b"AAAAB3NzaC1yc2E", "ssh-ed25519": b"AAAAC3NzaC1lZDI1NTE5"}
 _ED25519 = 32  # bytes of a key
 _ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")  # of its SubjectPublicKeyInfo (RFC 8410)
+_PKCS8 = bytes.fromhex("302e020100300506032b657004220420")  # before the private half (RFC 8410)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{40,}")  # the shortest key, of Ed25519, has 43
 _SAME = 0.9  # of the characters, in a key that was altered in one place
 
@@ -53,24 +56,24 @@ def typographic_quotes(text: bytes) -> str:
 def exposed(texts: Iterable[bytes], wanted: bytes) -> str:
     """Return what is wrong if a record shows the private half of the Ed25519 key ``wanted``, in base64.
 
-    Any 32 octets are such a key, so a key file that contains the public half signs, too: with the octets that
-    are in DNS as p=. Empty if no record does.
+    Either it was published, or the key file contains the public half: any 32 octets are a private half, so
+    this one signs, too. Empty if no record does.
     """
-    if len(wanted) != len(base64.b64encode(bytes(_ED25519))):
-        return ""
-    for public, rest in public_halves(texts):
-        if public == wanted:
-            return PRIVATE if rest == taglist.base64(wanted) else PUBLIC_HALF
-    return ""
+    return next((what for _, what in exposures(texts, [wanted])), "")
 
 
-def public_halves(texts: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the public half, in base64, of each Ed25519 key that records show, and the octets behind it."""
+def exposures(texts: Iterable[bytes], wanted: Collection[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Yield which of these keys, in base64, have a private half that records show, and what it is.
+
+    Keys of RSA are never among them.
+    """
     runs = [run for text in texts for run in _BASE64.findall(text.translate(None, SPLIT_MARKS))]
     for octets in [reading for run in runs for reading in (keytext.decoded(run), keytext.from_hex(run))]:
         for half in {octets[:_ED25519], octets[-_ED25519:]}:
-            if len(half) == _ED25519:
-                yield _public(half), octets[_ED25519:]
+            if len(half) == _ED25519 and (public := _public(half)) and public in wanted:
+                is_private = octets.startswith(_PKCS8) or public == base64.b64encode(octets[_ED25519:])
+                is_swapped = not is_private and edwards25519.is_public_half(half)
+                yield public, PUBLIC_HALF if is_swapped else PRIVATE
 
 
 def is_exposed(what: str) -> bool:
@@ -85,15 +88,23 @@ def refuse_exposed(name: str, texts: Iterable[bytes], value: str) -> None:
     """
     wanted = value.rpartition("p=")[2].encode()
     if found := exposed(texts, wanted):
-        raise ConfigError(f"{name}: {found}", another_key(name))
+        raise ConfigError(f"{name}: {found}", another_key(found, name))
 
 
-def another_key(name: str) -> str:
-    """Return what to do about a key that anyone can read, by the name of its record."""
-    return (
-        "sign with the private half of the published record instead, or with another key: "
-        f"dkimpipe genkey {name.partition('._domainkey.')[2]}"
-    )
+def another_key(what: str, name: str) -> str:
+    """Return what to do about a key that anyone can read, by the finding and the name of its record."""
+    genkey = f"another key: dkimpipe genkey {name.partition('._domainkey.')[2]}"
+    if what == PUBLIC_HALF:
+        return f"sign with the private half of the published record instead, or with {genkey}"
+    return f"create {genkey}\nsign with it, and delete this record"
+
+
+def elsewhere(what: str, owner: str, name: str) -> Finding:
+    """Return the finding about a name whose key the record of another one, ``owner``, shows."""
+    if what == PUBLIC_HALF:
+        return Finding(f"{name}: {what}", another_key(what, name))
+    told = f"{name}: its private key is p= of {owner}, so anyone can sign with it: stop signing with it"
+    return Finding(told, another_key(what, name))
 
 
 def _public(seed: bytes) -> bytes:

@@ -216,11 +216,17 @@ def _dns(uses: list[Use], only: Server | None, limit: float | None) -> Iterator[
             left = len(needs) - number
             break
         found[name] = list(servers.findings(name, each))
-    shown = {public.decode() for public, _ in mangled.public_halves(servers.texts)}
+    keys = {name: [each.value.rpartition("p=")[2].encode() for each in needs[name]] for name in found}
+    ours = {key for each in keys.values() for key in each}
+    shown = {
+        key: (what, owner)
+        for text, owner in servers.texts.items()
+        for key, what in mangled.exposures([text], ours)
+    }
     for name, findings in found.items():
-        is_lost = any(needed.value.rpartition("p=")[2] in shown for needed in needs[name])
-        if is_lost and not any(mangled.is_exposed(each.what) for each in findings):  # p= of another name
-            findings = [Finding(f"{name}: {mangled.PUBLIC_HALF}", mangled.another_key(name))]
+        what, owner = next((shown[key] for key in keys[name] if key in shown), ("", ""))
+        if what and not any(mangled.is_exposed(each.what) for each in findings):  # p= of another name
+            findings = [mangled.elsewhere(what, owner, name)]
         yield from findings
     if left:
         what = f"{left} of {len(needs)} records were not checked within {limit} s"
