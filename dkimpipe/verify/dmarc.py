@@ -34,9 +34,10 @@ class Identifiers:
     ``spf``        those for which SPF passed
     ``uncertain``  those with a signature whose key DNS did not return
     ``vouching``   those with a signature that only more lenient verifiers accept (module ``lenient``)
+    ``doubtful``   those for which SPF may have passed
     """
 
-    __slots__ = ("dkim", "spf", "uncertain", "vouching")
+    __slots__ = ("dkim", "doubtful", "spf", "uncertain", "vouching")
 
     def __init__(
         self,
@@ -44,11 +45,13 @@ class Identifiers:
         spf: Sequence[bytes] = (),
         uncertain: Sequence[bytes] = (),
         vouching: Sequence[bytes] = (),
+        doubtful: Sequence[bytes] = (),
     ) -> None:
         self.dkim = dkim
         self.spf = spf
         self.uncertain = uncertain
         self.vouching = vouching
+        self.doubtful = doubtful
 
 
 class Evaluation:
@@ -103,7 +106,8 @@ def _evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Ev
         return Evaluation("pass", policy)
     if alignment.of_any(identifiers.uncertain):
         return Evaluation("temperror", reason="no answer for the key of an aligned signature")
-    doubt = len(own) > 1 or alignment.elsewhere(identifiers) or alignment.of_any(identifiers.vouching)
+    doubt = len(own) > 1 or alignment.elsewhere(identifiers)
+    doubt = doubt or alignment.of_any(identifiers.vouching, identifiers.doubtful)
     return Evaluation("fail", policy, rejects=policy == "reject" and not doubt)
 
 
@@ -139,7 +143,7 @@ class _Alignment:
         dkim = [*identifiers.dkim, *identifiers.uncertain, *identifiers.vouching]
         return any(
             is_at_or_below(self._author, domain)
-            for domains, mode in ((dkim, b"adkim"), (identifiers.spf, b"aspf"))
+            for domains, mode in ((dkim, b"adkim"), ([*identifiers.spf, *identifiers.doubtful], b"aspf"))
             for domain in domains
             if not _is_strict(self._tags, mode)
         )
@@ -156,7 +160,7 @@ def _organization_matters(author: bytes, identifiers: Identifiers, own: Tags) ->
         return False
     dkim = [*identifiers.dkim, *identifiers.uncertain, *identifiers.vouching]
     relaxed = [] if _is_strict(own, b"adkim") else dkim
-    relaxed += [] if _is_strict(own, b"aspf") else identifiers.spf
+    relaxed += [] if _is_strict(own, b"aspf") else [*identifiers.spf, *identifiers.doubtful]
     return any(domain.rpartition(b".")[2] == author.rpartition(b".")[2] for domain in relaxed)
 
 

@@ -134,7 +134,8 @@ def _identifiers(
         for result in ("pass", "temperror")
     )
     vouching = [each.vouching for each in dkim if each.vouching]
-    return Identifiers(passed, list(spf.passed(message, settings.authserv_id)), uncertain, vouching)
+    by_spf, doubtful = spf.passed(message, settings.authserv_id, settings.sender)
+    return Identifiers(passed, by_spf, uncertain, vouching, doubtful)
 
 
 def _obstacle(authors: Sequence[bytes]) -> str:

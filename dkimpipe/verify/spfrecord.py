@@ -42,7 +42,7 @@ _OF_HELO = (
 )
 _IN_COMMENT = (_CLIENT, (b"client-ip",))
 # The comment of Mail::SPF has parentheses within: it ends at the last one, before the first semicolon.
-_RECEIVED_SPF = re.compile(rb'pass(?:\s*\([^;"\\]*\)|(?=\s))([^()]*)', re.IGNORECASE)
+_RECEIVED_SPF = re.compile(rb'(pass|fail)(?:\s*\([^;"\\]*\)|(?=\s))([^()]*)', re.IGNORECASE)
 _RESULT = re.compile(
     rb"\s*([A-Za-z][\w-]*)(?:\s*/\s*1)?\s*=\s*([A-Za-z]+)"
     rb'(?:\s*\([^()"\\]*\)\s*|\s+)'
@@ -51,18 +51,21 @@ _RESULT = re.compile(
 )
 
 
-def passed(value: bytes) -> bytes:
-    """Return the domain for which SPF passed by a Received-SPF field (RFC 7208 section 9.1), or nothing.
+def received(value: bytes) -> tuple[str, str, bytes]:
+    """Return pass or fail, the identity, and its domain, of a Received-SPF field (RFC 7208 section 9.1).
 
-    It is that of the sender, and for the null sender the HELO name. ``value`` is unfolded.
+    The identity is mailfrom, or helo for the null sender. The domain is empty if there is no such result.
+    ``value`` is unfolded.
     """
     found = _RECEIVED_SPF.fullmatch(value)
-    values = _values(found[1], _OF_SENDER + _OF_HELO) if found else {}
+    values = _values(found[2], _OF_SENDER + _OF_HELO) if found else {}
     sender = values.get(b"envelope-from", b"<>")
+    word, domain = (found[1].decode().lower() if found else ""), b""
     if tuple(values) in _OF_SENDER and values.get(b"identity", b"mailfrom") == b"mailfrom":
-        return domain_of(sender) if b"@" in sender else b""
-    is_of_helo = tuple(values) in _OF_HELO and values[b"identity"] == b"helo" and sender == b"<>"
-    return domain_of(values[b"helo"]) if is_of_helo else b""
+        return word, "mailfrom", domain_of(sender) if b"@" in sender else b""
+    if tuple(values) in _OF_HELO and values[b"identity"] == b"helo" and sender == b"<>":
+        domain = domain_of(values[b"helo"])
+    return word, "helo", domain
 
 
 def result(text: bytes) -> tuple[str, str, str, str] | None:

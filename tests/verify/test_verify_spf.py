@@ -10,10 +10,12 @@ import shutil
 import sys
 
 import pytest
-from policies import DMARC, FROM, RECEIVED, REJECT, dmarc, verdict
+from policies import DMARC, FROM, RECEIVED, REJECT, Zone, dmarc, verdict
 
+from dkimpipe.config import read_command_line
 from dkimpipe.message import Message
-from dkimpipe.verify import ownresults, spf
+from dkimpipe.verify import ownresults, policy, spf
+from dkimpipe.verify.settings import VerifySettings
 from postfix import Postfix, Sink, shared_directory
 
 PASSED = {
@@ -339,7 +341,7 @@ def test_no_sender_can_bend_what_a_server_records(server: str) -> None:
             escaped_helo=escaped(helo),
         )
         message = Message(io.BytesIO(f"{field}\n".encode() + RECEIVED + FROM + b"\nHello\n").read)
-        for passed in spf.passed(message, "mx.example.net"):
+        for passed in spf.passed(message, "mx.example.net")[0]:
             assert f".{passed.decode()}".endswith(".b.evil.example"), field
             counts["b.evil.example"] += 1
         for each in ownresults.carried_over(message, "mx.example.net", ()):
@@ -355,6 +357,46 @@ def test_no_sender_can_bend_what_a_server_records(server: str) -> None:
         "a milter",
     )
     assert (counts["b.evil.example"] > 0) == believes, counts
+
+
+OWN = b"Authentication-Results: mx.example.net; "
+BY_NAME = OWN + b"spf=pass smtp.helo=mail.example.com\n"
+BY_ADDRESS = OWN + b"spf=pass smtp.mailfrom=mail.example.com\n"
+FAILED = b"Received-SPF: Fail (mailfrom) identity=mailfrom; envelope-from=a@mail.example.com\n"
+# Our host's fields, the options, and whether SPF passes; in doubt it does not, and nothing is rejected.
+MIXED = {
+    "HELO, sender unknown": (BY_NAME, "", "pass"),
+    "HELO, null sender": (BY_NAME, "-f=", "pass"),
+    "HELO beside a sender": (BY_NAME, "-f=a@mail.example.com", "fail"),
+    "HELO and mailfrom beside a sender": (BY_NAME + BY_ADDRESS, "-f=a@mail.example.com", "pass"),
+    "the sender": (BY_ADDRESS, "-f=a@mail.example.com", "pass"),
+    "a sender changed by SRS": (BY_ADDRESS, "-f=SRS0=x=y=mail.example.com=a@example.net", "pass"),
+    "fail first": (OWN + b"spf=fail smtp.mailfrom=mail.example.com\n" + BY_ADDRESS, "", "fail"),
+    "fail behind": (BY_ADDRESS + OWN + b"spf=fail smtp.mailfrom=a@mail.example.com\n", "", "fail"),
+    "fail in the other field": (FAILED + BY_ADDRESS, "", "fail"),
+    "fail by Received-SPF, pass too": (FAILED + FAILED.replace(b"Fail", b"Pass"), "", "fail"),
+    "fail of HELO": (OWN + b"spf=fail smtp.helo=mail.example.com\n" + BY_ADDRESS, "", "pass"),
+    "fail of another domain": (OWN + b"spf=fail smtp.mailfrom=example.org\n" + BY_ADDRESS, "", "pass"),
+    "softfail": (OWN + b"spf=softfail smtp.mailfrom=mail.example.com\n" + BY_ADDRESS, "", "pass"),
+    "fail without a domain": (OWN + b"spf=fail\n" + BY_ADDRESS, "", "pass"),
+    "fail of another host": (
+        b"Authentication-Results: x.example; spf=fail smtp.mailfrom=mail.example.com\n" + BY_ADDRESS,
+        "",
+        "pass",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "options", "expected"), MIXED.values(), ids=MIXED)
+def test_a_pass_in_doubt_is_none_and_rejects_nothing(fields: bytes, options: str, expected: str) -> None:
+    settings = VerifySettings()
+    arguments = ["--hostname=mx.example.net", "--dmarc", "--reject_fail"]
+    if options:
+        arguments += ["-f", options.removeprefix("-f=")]
+    read_command_line(arguments, settings)
+    message = Message(io.BytesIO(fields + RECEIVED + FROM + b"\nHello\n").read)
+    (found,) = policy.apply(message, [], Zone(dmarc(REJECT)), settings)
+    assert found.result == expected
 
 
 def test_strict_alignment_of_spf() -> None:
