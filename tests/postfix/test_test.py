@@ -81,7 +81,7 @@ def test_a_message_that_stays_in_the_queue(machine: Machine) -> None:
     assert "status=deferred" in done.stdout
     last, hint = done.stdout.splitlines()[-2:]
     assert last.startswith(
-        "dkimpipe: error: not signed, and deferred: /etc/dkimpipe/senders, line 2: key file /"
+        "dkimpipe: error: not signed, and still in the queue: /etc/dkimpipe/senders, line 2: key file /"
     )
     assert last.endswith(".pem is readable by others (mode 0644)")
     assert re.fullmatch(r"hint: chmod 0640 /etc/dkimpipe/keys/example\.com\.\w+\.pem", hint)

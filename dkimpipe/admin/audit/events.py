@@ -167,6 +167,12 @@ def delivery(text: bytes) -> Delivery | None:
     return Delivery(domain_of(found[1]), found[2] is not None, *found.group(3, 4, 5)) if found else None
 
 
+def recipients(text: bytes) -> tuple[bytes, bytes]:
+    """Return the recipient of a delivery, and the one that it replaces; nothing twice if it is not one."""
+    found = _DELIVERY.match(b"<" + text)
+    return (found[1], found[2] or b"") if found else (b"", b"")
+
+
 def domain_of(address: bytes) -> bytes:
     """Return the domain of an address in lower case; nothing if it has none."""
     return address.rpartition(b"@")[2].lower() if b"@" in address else b""

@@ -18,11 +18,16 @@ _SHOWN = 300  # octets of a line
 
 
 class Hop(NamedTuple):
-    """One line about the message: the service that logged it, the queue ID, and what happened."""
+    """One line about the message: the service that logged it, the queue ID, and what happened.
+
+    ``text``   for people: a long line is cut
+    ``event``  the same, as logged
+    """
 
     service: str
     queue_id: str
     text: str
+    event: Event
 
     @property
     def program(self) -> str:
@@ -95,4 +100,5 @@ def _has_left(found: list[Event]) -> bool:
 
 def _hop(event: Event) -> Hop:
     service = f"{event.path.decode('ascii', 'replace')}{event.program.decode('ascii', 'replace')}"
-    return Hop(service, event.queue_id.decode("ascii"), printable(event.keyword + event.text, _SHOWN))
+    text = printable(event.keyword + event.text, _SHOWN)
+    return Hop(service, event.queue_id.decode("ascii"), text, event)

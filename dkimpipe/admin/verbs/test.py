@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate, make_msgid, parseaddr
 from pathlib import Path
 from typing import Callable
 
@@ -26,6 +26,7 @@ from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
 from dkimpipe.admin.postfix import mailbox
 from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.verbs import verdict
 from dkimpipe.body import BodyHashes
 from dkimpipe.errors import ConfigError, one_line, printable
 from dkimpipe.message import Message
@@ -34,14 +35,8 @@ from dkimpipe.verify.verifier import SignatureResult, Verifier
 
 _SECONDS = 30
 _TIMEOUT = 10  # seconds for one reply of the server
-_SIGNED = "(dkimpipe: signed "
 _LOG_FILE = "/var/log/mail.log"
-_LAST = ("smtp", "lmtp", "local", "virtual")  # what delivers a message at the end of its way
-_KINDS = "dkimpipe check --postfix shows which kinds of mail are signed"
-_REASON = "dkimpipe explain ADDRESS shows how mail from there is signed"
 _IS_RUNNING = "is Postfix running? postfix status"
-_UNSIGNED = re.compile(r"\(dkimpipe: not signed: (?P<why>(?:no entry for \S+@(?P<domain>[^\s;)]+)|[^;)]+))")
-_DEFERRED = re.compile(r"status=deferred \((?:dkimpipe: )?(?P<why>.*?)(?: hint: (?P<hint>.*?))?\)?$")
 _DELIVERED = re.compile(r"to=<([^@>+]+)[^>]*>, .* status=sent ")
 # What helps against the failure of an SMTP session; otherwise the fault is in the settings of Postfix.
 _REMEDIES: dict[type[Exception], str] = {
@@ -83,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
     hops = follower.hops(message["Message-ID"].strip("<>"), options.wait)
     for hop in hops:
         print(one_line(f"{hop.queue_id}  {hop.service}: {hop.text}"))
-    status = _conclude(hops, _no_lines(options, postconf))
+    if not hops:
+        raise ConfigError("the message was sent, but is not in the log", _no_lines(options, postconf))
+    status = verdict.conclude(hops, parseaddr(options.recipient)[1] or options.recipient, postconf)
     if not user or status:
         return status
     return _verify(postconf, _owner(hops) or user, message["Message-ID"], Resolver(options.resolver))
@@ -135,33 +132,6 @@ def _results(octets: bytes, resolver: Resolver) -> list[SignatureResult]:
         bodies.update(chunk)
     bodies.finish()
     return verifier.verify(resolver, int(time.time()))
-
-
-def _conclude(hops: list[Hop], no_lines: str) -> int:
-    """Print what it comes to. Raises ConfigError, with a hint, if the log has nothing about the message."""
-    if not hops:
-        raise ConfigError("the message was sent, but is not in the log", no_lines)
-    signed = [hop.text.partition(_SIGNED)[2] for hop in hops if _SIGNED in hop.text]
-    left = any(hop.program in _LAST and "status=sent" in hop.text for hop in hops)
-    if signed and left:
-        print(f"dkimpipe: signed {signed[0].partition(';')[0].rstrip(')')}, and delivered")
-        return 0
-    what, hint = ("signed, but not delivered", "postqueue -p") if signed else _unsigned(hops)
-    print(f"dkimpipe: error: {what}", *hint_lines(hint), sep="\n")
-    return ERRORS_FOUND
-
-
-def _unsigned(hops: list[Hop]) -> tuple[str, str]:
-    """Return why the message was not signed, as the filter or pipe(8) logged it, and what helps."""
-    texts = [hop.text for hop in hops if hop.program == "pipe"]
-    for found in filter(None, map(_UNSIGNED.search, texts)):
-        domain = found["domain"]
-        return f"not signed: {found['why']}", f"dkimpipe setup {domain}" if domain else _REASON
-    for found in filter(None, map(_DEFERRED.search, texts)):
-        hint = (found["hint"] or "").strip()  # a command that was cut off must not be run
-        hint = "dkimpipe check" if not hint or hint.endswith("...") else hint
-        return f"not signed, and deferred: {found['why']}", hint
-    return "not signed", _KINDS
 
 
 def _no_lines(options: argparse.Namespace, postconf: Postconf) -> str:
