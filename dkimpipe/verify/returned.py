@@ -12,7 +12,6 @@ import io
 import itertools
 import re
 from collections.abc import Iterator
-from email.message import Message as Part
 from email.parser import BytesHeaderParser
 from email.utils import parseaddr
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from dkimpipe.errors import HeaderError, printable
 from dkimpipe.message import Message
 from dkimpipe.verify import keyrecord, signature, transit
 from dkimpipe.verify.dkim import DkimCheck
+from dkimpipe.verify.mimepart import Part
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.verdict import Verdict
 
@@ -153,7 +153,7 @@ def explain_header(message: Message, resolver: Resolver) -> Iterator[str]:
 
 
 def _header(octets: bytes) -> Part:
-    return BytesHeaderParser().parsebytes(octets)
+    return BytesHeaderParser(Part).parsebytes(octets)
 
 
 def _parts(outer: Part, body: bytes, depth: int) -> Iterator[tuple[Part, bytes]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sqlite3
 import subprocess
 import sys
@@ -57,13 +59,22 @@ def compressed(size: int, begin: bytes = b"") -> bytes:
                      packer.flush()])  # fmt: skip
 
 
-def zip_bomb() -> bytes:
+def zip_bomb(method: int = zipfile.ZIP_DEFLATED, size: int = 1000) -> bytes:
+    """Return a zip file of so many MiB."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("r.xml", "w") as member:
+    with zipfile.ZipFile(file, "w", method) as archive, archive.open("r.xml", "w") as member:
         member.write(b"<feedback>")
-        for _ in range(1000):
+        for _ in range(size):
             member.write(b" " * (1 << 20))
     return file.getvalue()
+
+
+def of_method(method: int) -> bytes:
+    """Return a zip file whose member is marked as compressed by a method."""
+    octets = bytearray(zipped(XML))
+    for place in (8, octets.index(b"PK\1\2") + 10):
+        octets[place : place + 2] = method.to_bytes(2, "little")
+    return bytes(octets)
 
 
 def many_names(tag: bytes) -> bytes:
@@ -112,6 +123,16 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "encrypted zip": (encrypted, "encrypted"),
     "zip with many files": (many_members, "a zip file with more than 100 files"),
     "zip bomb": (zip_bomb, "larger than 64 MiB"),
+    "zip bomb by bzip2": (lambda: zip_bomb(zipfile.ZIP_BZIP2, 200), "compressed by bzip2 (method 12)"),
+    "zip bomb by LZMA": (lambda: zip_bomb(zipfile.ZIP_LZMA, 200), "compressed by LZMA (method 14)"),
+    "zip by Deflate64": (lambda: of_method(9), "compressed by Deflate64 (method 9)"),
+    "zip by a method of the future": (lambda: of_method(177), "compressed by an unknown method (method 177)"),
+    "zip without files": (lambda: archive(), "a zip file without files"),
+    "7z": (lambda: b"7z\xbc\xaf\x27\x1c" + XML, "compressed by 7z: only gzip and zip are read"),
+    "xz": (lambda: lzma.compress(XML), "compressed by xz: only gzip and zip are read"),
+    "bzip2": (lambda: bz2.compress(XML), "compressed by bzip2: only gzip and zip are read"),
+    "JSON list": (lambda: b"[" + tls() + b"]", "the report is not an object"),
+    "a picture": (lambda: b"\x89PNG\r\n\x1a\n", "neither a mail nor XML nor JSON"),
     "gzip bomb": (lambda: compressed(1 << 30, b"<feedback>"), "larger than 64 MiB"),
     "gzip in gzip in ...": (lambda: layers(5), "compressed more than 3 times"),
     "100 MB of XML": (lambda: XML[:-13] + b" " * 100_000_000 + b"</feedback>", "larger than 64 MiB"),

@@ -241,7 +241,7 @@ def test_cron_names_files_that_are_not_reports(tmp_path: Path) -> None:
     paths = [tmp_path / "u.xml", tmp_path / "v.xml"]
     for path in paths:
         path.write_text("unused\n")
-    lines = [f"dkimpipe: error: not a report: {path}: no report in this mail" for path in paths]
+    lines = [f"dkimpipe: error: not a report: {path}: neither a mail nor XML nor JSON" for path in paths]
     assert run("--cron", *paths) == Done(78, "".join(f"{line}\n" for line in lines).encode(), "")
 
 

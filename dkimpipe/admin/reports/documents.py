@@ -9,18 +9,19 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from email.message import Message
 from email.parser import BytesFeedParser
 from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.files import why
+from dkimpipe.verify.mimepart import Part
 
 XML, JSON = "xml", "json"
 LARGEST = 64 << 20  # octets of one file or mail, together with all that is unpacked from it
@@ -33,6 +34,26 @@ _MEMBERS = 100  # of a zip file
 _PARTS = 200  # of a mail
 _SHOWN = 100  # characters of a name from outside
 _GZIP = b"\x1f\x8b"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK")  # also without files, or in parts
+# Other formats by their first octets: no receiver is known to send them.
+_OTHERS = {
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"Rar!\x1a\x07": "rar",
+    b"\x1f\x9d": "compress",
+}
+# APPNOTE 4.4.5. Only the first two are read: zipfile unpacks others without a limit.
+_STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 98: "PPMd"}
+_ENCRYPTED = 1  # a flag of a file in a zip file
+# What zipfile raises for octets that are not as they should be, depending on the version of Python.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(ValueError, LookupError, OverflowError, RuntimeError),
+)
+_FIELD = re.compile(rb"\s*[!-9;-~]+[ \t]*:")  # of a header (RFC 5322 section 3.6.8)
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -112,10 +133,10 @@ def _from_file(path: Path) -> Iterator[Document | Fault]:
         if first.startswith(b"From "):
             file.seek(0)
             yield from _from_mbox(name, file)
-        elif _kind(first) or _is_compressed(first) or not first:
-            yield from _from_octets(name, _chunks(first, file), _Allowance())
-        else:
+        elif _FIELD.match(first) and not _kind(first):
             yield from from_mail(name, _chunks(first, file))
+        else:
+            yield from _from_octets(name, _chunks(first, file), _Allowance())
 
 
 def _from_mbox(name: str, file: io.BufferedReader) -> Iterator[Document | Fault]:
@@ -166,12 +187,12 @@ def _joined(chunks: Iterator[bytes]) -> bytes:
     return bytes(octets)
 
 
-def _parsed(chunks: Iterator[bytes]) -> Message:
+def _parsed(chunks: Iterator[bytes]) -> Part:
     """Return a mail. Raises Unreadable if it is too large, RecursionError if parts are nested too deeply.
 
     The structured fields are left unparsed (the package's older policy): they can be malformed in any way.
     """
-    parser = BytesFeedParser()
+    parser = BytesFeedParser(Part)
     size = lines = boundaries = 0
     for chunk in chunks:
         size += len(chunk)
@@ -187,7 +208,7 @@ def _parsed(chunks: Iterator[bytes]) -> Message:
     return parser.close()
 
 
-def _mail_name(place: str, message: Message) -> str:
+def _mail_name(place: str, message: Part) -> str:
     """Return what identifies a mail to the administrator, who may have to find it in a log or mailbox."""
     fields = [(word, message[field]) for word, field in (("from", "From"), ("message-id", "Message-ID"))]
     facts = [f"{word} {_cut(' '.join(str(value).split()))}" for word, value in fields if value]
@@ -198,7 +219,7 @@ def _cut(text: str) -> str:
     return one_line(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
-def _content(part: Message) -> bytes:
+def _content(part: Part) -> bytes:
     content = part.get_payload(decode=True)
     return content if isinstance(content, bytes) else b""
 
@@ -212,14 +233,11 @@ def _is_report(octets: bytes) -> bool:
     if _kind(octets) == XML:
         start = octets[:1000].lower()
         return b"<html" not in start and b"<!doctype html" not in start
-    return _kind(octets) == JSON or _is_compressed(octets)
+    return octets.startswith((_GZIP, *_ZIP, *_OTHERS)) or (_kind(octets) == JSON and not _is_list(octets))
 
 
-def _part_name(name: str, part: Message) -> str:
-    try:
-        file_name = part.get_filename()
-    except (ValueError, LookupError, TypeError, AttributeError):  # a malformed parameter
-        file_name = None
+def _part_name(name: str, part: Part) -> str:
+    file_name = part.get_filename()
     return f"{name}, {_cut(file_name)}" if file_name else name
 
 
@@ -235,11 +253,11 @@ def _from_octets(
             yield Document(name, kind, _again(first, chunks))
         elif not first:
             yield Fault(name, "empty")
-        elif not _is_compressed(first):
-            yield Fault(name, "neither XML nor JSON")
+        elif not first.startswith((_GZIP, *_ZIP)):
+            yield Fault(name, _not_a_report(first))
         elif not nested:
             yield Fault(name, f"compressed more than {_NESTED} times")
-        elif first.startswith(b"PK"):
+        elif first.startswith(_ZIP):
             yield from _from_zip(name, _joined(_again(first, chunks)), allowance, nested)
         else:
             yield from _from_octets(name, _gunzipped(_again(first, chunks)), allowance, nested - 1)
@@ -253,25 +271,28 @@ def _from_zip(name: str, octets: bytes, allowance: _Allowance, nested: int) -> I
         return
     try:
         archive = zipfile.ZipFile(io.BytesIO(octets))
-        members = [each for each in archive.infolist() if not each.is_dir()]
-    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
+    except _DAMAGED as error:
         yield Fault(name, f"damaged zip file: {one_line(str(error))}")
         return
+    members = [each for each in archive.infolist() if not each.filename.endswith("/")]
     if not members:
         yield Fault(name, "a zip file without files")
     for member in members:
-        member_name = f"{name}, {_cut(member.filename)}"
+        member_name = f"{name}, {_cut(member.filename)}" if member.filename else name
         yield from _from_octets(member_name, _unzipped(archive, member), allowance, nested - 1)
 
 
 def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    if member.flag_bits & _ENCRYPTED:
+        raise Unreadable("encrypted")
+    method = member.compress_type
+    if method not in _STORED_OR_DEFLATED:
+        raise Unreadable(f"compressed by {_METHODS.get(method, 'an unknown method')} (method {method})")
     try:
         with archive.open(member) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
-    except RuntimeError:  # only this is how zipfile reports it
-        raise Unreadable("encrypted") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
+    except _DAMAGED as error:
         raise Unreadable(f"damaged zip file: {one_line(str(error))}") from None
 
 
@@ -301,15 +322,27 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _kind(first: bytes) -> str:
     """Return XML or JSON by the first octets, nothing for anything else."""
+    text = _text(first)
+    return XML if text.startswith(b"<") else JSON if text.startswith((b"{", b"[")) else ""
+
+
+def _is_list(first: bytes) -> bool:
+    """Return whether JSON is a list: a report is an object, and texts for people begin in this way, too."""
+    return _text(first).startswith(b"[")
+
+
+def _text(first: bytes) -> bytes:
     text = first[:200]
     for mark in _MARKS:
         text = text.removeprefix(mark)
-    text = text.replace(b"\0", b"").lstrip()  # UTF-16
-    return XML if text.startswith(b"<") else JSON if text.startswith(b"{") else ""
+    return text.replace(b"\0", b"").lstrip()  # UTF-16
 
 
-def _is_compressed(first: bytes) -> bool:
-    return first.startswith((_GZIP, b"PK\x03\x04"))
+def _not_a_report(first: bytes) -> str:
+    for start, name in _OTHERS.items():
+        if first.startswith(start):
+            return f"compressed by {name}: only gzip and zip are read"
+    return "neither a mail nor XML nor JSON"
 
 
 def _chunks(first: bytes, file: io.BufferedReader) -> Iterator[bytes]:
