@@ -31,7 +31,8 @@ def passed(message: Message, authserv_id: str, sender: str | None = None) -> tup
     """
     found = list(_recorded(message, authserv_id))
     failed = {(identity, domain) for word, identity, domain in found if word == "fail"}
-    certain, doubtful = [], []
+    certain: list[bytes] = []
+    doubtful: list[bytes] = []
     for word, identity, domain in found:
         if word == "pass" and domain:
             is_doubtful = (identity, domain) in failed or (identity == "helo" and bool(sender))
