@@ -10,6 +10,8 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV = .venv
 # Many tests wait: for Postfix, for timers, for a name server that is silent.
 WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+# Modules are compiled once, not by each process that imports them.
+unexport PYTHONDONTWRITEBYTECODE
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
            bind9 bind9-utils bind9-dnsutils swaks iproute2 man-db mandoc libsasl2-modules acl rspamd \
            putty-tools unzip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -64,11 +65,13 @@ def test_the_date_is_that_of_the_release() -> None:
 # The options that --help prints, and those of the page.
 
 
+@functools.cache
 def help_of(verb: str) -> str:
     words = [sys.executable, str(MAIN), *filter(None, [verb]), "--help"]
     return subprocess.check_output(words, text=True, env={**os.environ, "COLUMNS": "1000"})
 
 
+@functools.cache
 def render(name: str, width: int = 80) -> str:
     """Return a page as a terminal shows it, in plain text."""
     env = {**os.environ, "MANWIDTH": str(width), "LC_ALL": "C.UTF-8", "MANPAGER": "cat", "MANROFFOPT": ""}
