@@ -26,6 +26,7 @@ controls { };
 zone "example.org" { type primary; file "zone"; };
 zone "example.com" { type primary; file "zone"; };
 """
+ANSWERS = "dig +short +time=1 +tries=1 @127.0.0.1 example.com SOA | grep -q ^ns1"
 
 
 @pytest.fixture
@@ -42,8 +43,9 @@ def online(first: State) -> Iterator[Machine]:
 def serve(machine: Machine, record: str) -> None:
     """Start the name server, or start it again with this record."""
     (machine.root / "srv/zone").write_text(ZONE + record)
-    machine.shell("if [ -f /srv/pid ]; then kill $(cat /srv/pid); sleep 1; fi")
-    machine.shell("named -f -c /srv/named.conf >/srv/log 2>&1 </dev/null & echo $! >/srv/pid; sleep 1")
+    machine.shell(f"if [ -f /srv/pid ]; then kill $(cat /srv/pid); while {ANSWERS}; do sleep 0.05; done; fi")
+    machine.shell("named -f -c /srv/named.conf >/srv/log 2>&1 </dev/null & echo $! >/srv/pid")
+    machine.shell(f"until {ANSWERS}; do sleep 0.05; done")
 
 
 def zone_lines(stdout: str) -> str:
