@@ -28,7 +28,7 @@ import picture  # noqa: E402
 import processes  # noqa: E402
 import scale  # noqa: E402
 from bars import BARS, DIMENSIONS, TABLES  # noqa: E402
-from figures import Figures, as_json  # noqa: E402
+from figures import Figures, as_json, rounded  # noqa: E402
 from processes import Place  # noqa: E402
 from progress import Progress  # noqa: E402
 from ways import Server  # noqa: E402
@@ -66,7 +66,7 @@ def main() -> int:
     if fault := _fault(parts, options.dkimproxy):
         parser.error(fault)
     progress = Progress()
-    figures = _measured(parts, options.rounds, options.dkimproxy, progress)
+    figures = rounded(_measured(parts, options.rounds, options.dkimproxy, progress))
     measured = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": _machine(),

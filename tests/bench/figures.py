@@ -22,16 +22,20 @@ UNITS = {
 }
 
 
-def as_json(figures: Figures, measured: Mapping[str, object]) -> str:
-    """Return all figures to six places, a line for each series, and where and when they were measured."""
-    rounded = {
+def rounded(figures: Figures) -> Figures:
+    """Return all figures to six places, as they are written: medians of others could differ."""
+    return {
         part: {
             name: {unit: [round(figure, 6) for figure in series] for unit, series in units.items()}
             for name, units in names.items()
         }
         for part, names in figures.items()
     }
-    text = json.dumps({"measured": measured, "figures": rounded}, indent=1)
+
+
+def as_json(figures: Figures, measured: Mapping[str, object]) -> str:
+    """Return figures, a line for each series, and where and when they were measured."""
+    text = json.dumps({"measured": measured, "figures": figures}, indent=1)
     return re.sub(r"\n *([-\d\]])", r" \1", text) + "\n"
 
 
