@@ -173,7 +173,7 @@ def reencoded(value: bytes, wanted: bytes) -> str:
 
 def _escaped(key: bytes, wanted: bytes) -> str:
     """Return how characters of the right key were escaped; empty if they were not."""
-    if key.replace(b"\\/", b"/") == wanted:
+    if b"/" in wanted and key == wanted.replace(b"/", b"\\/"):
         return "p= has a backslash before each /, as in JSON"
     if (found := _UNICODE.search(key)) and _UNICODE.sub(
         lambda each: bytes.fromhex(each[1].decode()), key
