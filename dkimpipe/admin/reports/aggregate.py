@@ -19,6 +19,7 @@ from dkimpipe.errors import one_line
 
 _DEEPEST = 20
 _LONGEST = 1000  # characters of a value; longer ones are cut
+_MOST_ROWS = 200_000  # records and signatures; true reports to a small server have hundreds
 _MANY = 100  # signatures, results of SPF, or reasons of one record
 _LONGEST_TAG = 1 << 20  # octets, also of a comment: expat keeps it in memory
 _NAMES = 1000  # of elements and attributes: expat remembers each
@@ -105,6 +106,7 @@ class Reader:
         self._root = ("", "")  # its prefix, and the namespace that it declares
         self._silence = 0  # octets since the last event
         self._records: list[Record] = []
+        self._rows = 0
 
     @property
     def identity(self) -> tuple[str, str, str, str, int, int]:
@@ -175,6 +177,9 @@ class Reader:
         if place == "record":
             record = _record(self._values, self._lists)
             self._records += [record] if record.messages else []
+            self._rows += 1 + len(record.signatures)
+            if self._rows > _MOST_ROWS:
+                raise Unreadable(f"more than {_MOST_ROWS:,} records and signatures")
         elif parent in self._lists and name in _IN_LISTS:
             self._lists[parent][-1][name] = value
         elif place in _VALUES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
 import sqlite3
@@ -59,6 +60,15 @@ CREATE INDEX tls_failure_policy ON tls_failure (policy);
 """,
     """
 CREATE TABLE said (topic TEXT NOT NULL UNIQUE, messages INTEGER NOT NULL, time INTEGER NOT NULL);
+""",
+    # report_id as _identity() returns it; domain of TLS reports: all of them.
+    """
+UPDATE OR IGNORE report SET report_id = report_id || char(10) || "end" WHERE report_id <> '';
+UPDATE OR IGNORE report SET domain = (
+    SELECT coalesce(group_concat(domain, ' '), '') FROM (
+        SELECT DISTINCT domain FROM tls_policy WHERE tls_policy.report = report.id ORDER BY domain
+    )
+) WHERE kind = 'tls';
 """,
 )
 
@@ -233,9 +243,14 @@ class Store:
         (version,) = self._base.execute("PRAGMA user_version").fetchone()
         if version > newest:
             raise ConfigError(f"{self._path}: written by a newer version of dkimpipe")
-        if version < newest and not (version and self._mode == "ro"):
+        if self._mode == "ro":
+            if not version:  # such as a file without an octet, which a full disk can leave
+                raise ConfigError(f"{self._path}: not a database of reports", _HOW_TO_BEGIN)
+        elif version < newest:
             with self._transaction():
                 (version,) = self._base.execute("PRAGMA user_version").fetchone()  # by another process
+                if not version and self._base.execute("SELECT name FROM sqlite_master").fetchone():
+                    raise ConfigError(f"{self._path}: a database of another program")
                 for statement in itertools.chain(*(each.split(";") for each in _SCHEMAS[version:])):
                     self._base.execute(statement)
                 self._base.execute(f"PRAGMA user_version = {newest}")
@@ -243,15 +258,19 @@ class Store:
     def _add_aggregate(self, document: Document, now: int) -> None:
         """Store the records as they are read; what the report is about may follow them."""
         reader = aggregate.Reader()
+        digest = hashlib.sha256()
         report = self._insert("report", None, "dmarc", "", "", "", "", 0, 0, now)
-        for record in reader.records(document.chunks):
+        for record in reader.records(_hashed(document.chunks, digest)):
             number = self._insert("record", None, report, *record[:7], " ".join(record.reasons), *record.spf)
             for signature in record.signatures:
                 self._insert("signature", number, *signature)
         self._base.execute(
             "UPDATE report SET organisation = ?, report_id = ?, domain = ?, policy = ?, begin = ?, "
             '"end" = ? WHERE id = ?',
-            (*reader.identity, report),
+            (
+                *(reader.organisation, _identity(reader.report_id, reader.end, digest), reader.domain),
+                *(reader.policy, reader.begin, reader.end, report),
+            ),
         )
         self._base.execute(
             "UPDATE record SET header_from = ? WHERE report = ? AND header_from = ''", (reader.domain, report)
@@ -259,10 +278,13 @@ class Store:
         _refuse_future(reader.end, now)
 
     def _add_tls(self, document: Document, now: int) -> None:
-        found = tls.read(document.chunks)
+        digest = hashlib.sha256()
+        found = tls.read(_hashed(document.chunks, digest))
         _refuse_future(found.end, now)
+        identity = _identity(found.report_id, found.end, digest)
+        domains = " ".join(sorted({policy.domain for policy in found.policies}))
         report = self._insert(
-            "report", None, "tls", found.organisation, found.report_id, "", "", found.begin, found.end, now
+            "report", None, "tls", found.organisation, identity, domains, "", found.begin, found.end, now
         )
         for policy in found.policies:
             number = self._insert("tls_policy", None, report, *policy[:4])
@@ -331,18 +353,37 @@ def _policy(published: str, is_for_subdomain: bool) -> str:
     return f"p={policy}" if policy else ""
 
 
+def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _identity(report_id: str, end: int, digest: hashlib._Hash) -> str:
+    """Return what tells a report from others of the same sender, domain and beginning.
+
+    Not all senders have unique identifiers, and some have none: then the content decides.
+    """
+    return f"{report_id}\n{end}" if report_id else digest.hexdigest()
+
+
 def _refuse_future(end: int, now: int) -> None:
     if end > now + _SKEW:
         raise Unreadable("the report is about the future")
 
 
 def _open_or_create(path: Path, mode: str) -> None:
-    """Raise ConfigError if the file cannot be opened. A new one never has wider permissions than 0640."""
-    flags = {"ro": os.O_RDONLY, "rw": os.O_RDWR, "rwc": os.O_RDWR | os.O_CREAT}[mode]
+    """Raise ConfigError if the file cannot be opened. A new one has the mode 0640, whatever the umask is."""
+    flags = os.O_CLOEXEC | (os.O_RDONLY if mode == "ro" else os.O_RDWR)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        os.close(os.open(path, flags | os.O_CLOEXEC, 0o640))
+        if mode == "rwc":
+            with contextlib.suppress(FileExistsError):
+                new = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+                os.fchmod(new, 0o640)
+                os.close(new)
+        os.close(os.open(path, flags))
     except FileNotFoundError:
         hint = _HOW_TO_BEGIN if path.parent.is_dir() or mode != "rwc" else f"mkdir {path.parent}"
         raise ConfigError(f"{path}: No such file or directory", hint) from None
