@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from email.utils import formatdate, make_msgid
 from pathlib import Path
 
 from dkimpipe.address import as_a_labels
+from dkimpipe.admin import access
 from dkimpipe.errors import ConfigError, HandoverError, one_line, printable
 from dkimpipe.files import why
 from dkimpipe.message import Field
@@ -82,10 +82,10 @@ class Replies:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             os.utime(path, (now, now))
         except OSError as error:
-            raise ConfigError(
-                f"{self._directory}: {why(error)}",
-                f"install -d -m 0700 -o {_user()} {self._directory}",
-            ) from None
+            cause, way = access.barrier(self._directory.absolute())
+            what = f"{why(error)}: {cause}" if cause else why(error)
+            hint = way or f"install -d -m 0700 -o {access.user()} {self._directory}"
+            raise ConfigError(f"{self._directory}: {what}", hint) from None
         return ""
 
     def forget(self, sender: bytes) -> None:
@@ -171,10 +171,3 @@ def _message_id(by_name: Mapping[bytes, Sequence[Field]]) -> str:
     fields = by_name.get(b"message-id", [])
     found = _MESSAGE_ID.fullmatch(fields[0].value) if fields else None
     return found[0].decode("ascii") if found else ""
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

@@ -249,7 +249,8 @@ def test_no_database(tmp_path: Path) -> None:
     hint = "hint: store reports first: see dkimpipe-reports(1)\n"
     assert done == Done(78, b"", f"dkimpipe: {path}: No such file or directory\n{hint}")
     done = reports("--store", "--database", path, octets=one())
-    assert done == Done(75, b"", f"4.3.0 dkimpipe: {path}: No such file or directory\n")
+    hint = f"hint: install -d -m 0750 -o root {path.parent}\n"
+    assert done == Done(75, b"", f"4.3.0 dkimpipe: {path}: No such file or directory\n{hint}")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -201,7 +201,7 @@ def install(machine: Machine) -> None:
     machine.shell(f"{PYTHON} -m venv --without-pip /opt/dkimpipe")
     packages = machine.root / PACKAGES
     shutil.copytree(PROJECT / "dkimpipe", packages / "dkimpipe", ignore=shutil.ignore_patterns("*.pyc"))
-    for name in ("cryptography", "cffi", "dnspython"):
+    for name in ("cryptography", "cffi", "dnspython", "dkimpy"):
         for file in metadata.files(name) or ():
             if ".." not in file.parts:
                 (packages / file).parent.mkdir(parents=True, exist_ok=True)

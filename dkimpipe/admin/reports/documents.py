@@ -19,6 +19,7 @@ from email.parser import BytesFeedParser
 from pathlib import Path
 from typing import NamedTuple
 
+from dkimpipe.admin import access
 from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.files import why
 from dkimpipe.verify.mimepart import Part
@@ -105,7 +106,8 @@ def from_path(path: Path) -> Iterator[Document | Fault]:
         else:
             path.open("rb").close()
     except OSError as error:
-        raise ConfigError(f"{path}: {why(error)}") from None
+        hint = f"let {access.user()} read it" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: {why(error)}", hint) from None
     for each in _files(path) if is_directory else [path]:
         try:
             yield from _from_file(each)

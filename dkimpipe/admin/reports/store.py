@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dkimpipe.admin import access
 from dkimpipe.admin.reports import aggregate, tls
 from dkimpipe.admin.reports.aggregate import Dkim, Record
 from dkimpipe.admin.reports.documents import JSON, Document, Fault, Unreadable
 from dkimpipe.admin.reports.tls import Failure
 from dkimpipe.errors import ConfigError, one_line
 
-DATABASE = Path("/var/lib/dkimpipe/reports.db")
+DATABASE = "/var/lib/dkimpipe/reports/reports.db"
+_BEFORE = Path("/var/lib/dkimpipe/reports.db")
 IN_MEMORY = Path(":memory:")
 _WAIT = 60.0  # seconds for another process
 _SKEW = 2 * 86400  # seconds that a report may end in the future
@@ -372,6 +374,12 @@ def _refuse_future(end: int, now: int) -> None:
         raise Unreadable("the report is about the future")
 
 
+def place(path: str) -> Path:
+    """Return where a database is: that of an earlier version as long as it is the only one."""
+    is_only_one = os.path.exists(_BEFORE) and not os.path.exists(path)
+    return _BEFORE if path == DATABASE and is_only_one else Path(path)
+
+
 def _open_or_create(path: Path, mode: str) -> None:
     """Raise ConfigError if the file cannot be opened. A new one has the mode 0640, whatever the umask is."""
     flags = os.O_CLOEXEC | (os.O_RDONLY if mode == "ro" else os.O_RDWR)
@@ -384,8 +392,17 @@ def _open_or_create(path: Path, mode: str) -> None:
                 os.fchmod(new, 0o640)
                 os.close(new)
         os.close(os.open(path, flags))
+        if mode != "ro" and not os.access(path.parent, os.W_OK):  # for the journal
+            raise PermissionError
     except FileNotFoundError:
-        hint = _HOW_TO_BEGIN if path.parent.is_dir() or mode != "rwc" else f"mkdir {path.parent}"
+        is_missing = mode == "rwc" and not path.parent.is_dir()
+        hint = f"install -d -m 0750 -o {access.user()} {path.parent}" if is_missing else _HOW_TO_BEGIN
         raise ConfigError(f"{path}: No such file or directory", hint) from None
+    except PermissionError:
+        cause, hint = access.barrier(path.absolute())
+        if mode == "rwc" and not cause:
+            cause, hint = access.wrong_owner(path.absolute())
+        what = f"Permission denied: {cause}" if cause else "Permission denied"
+        raise ConfigError(f"{path}: {what}", hint) from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="*", type=Path, help="read these, not the database; - for a mail")
     add("--store", action="store_true", help="store a mail from standard input, or the files")
-    add("--database", metavar="FILE", type=Path, default=DATABASE, help="(%(default)s)")
+    add("--database", metavar="FILE", type=store.place, default=DATABASE, help="(%(default)s)")
     add("--since", metavar="TIME", type=_time, help=f"reports on the last 7d, 12h ({_SINCE})")
     add("--keep", metavar="TIME", type=_time, default=_KEEP, help="delete older reports (%(default)s)")
     add("--own", metavar="ADDRESS", action="append", default=[], help="an address of this server; repeatable")
@@ -98,6 +98,7 @@ def _cron(overview: Overview, base: Store, now: int) -> int:
 def _store(options: argparse.Namespace, now: int) -> int:
     """Store reports. A mail is never returned to the sender of a report: what is not one is only logged."""
     found = _documents(options.files or [Path("-")])
+    _become_owner(options.database.absolute().parent)
     try:
         with Store(options.database) as base:
             faults = store.add_all(base, found, now)
@@ -105,7 +106,9 @@ def _store(options: argparse.Namespace, now: int) -> int:
     except (ConfigError, OSError) as error:
         if options.files:
             raise
-        print(f"4.3.0 dkimpipe: {one_line(str(error))}", file=sys.stderr)
+        hint = getattr(error, "hint", "")
+        lines = [f"4.3.0 dkimpipe: {error}", *([f"hint: {hint}"] if hint else [])]
+        print(*map(one_line, lines), sep="\n", file=sys.stderr)
         return _TRY_AGAIN
     for fault in faults:
         log.to_syslog(f"reports: {fault.name}: {fault.cause}", "warning")

@@ -82,7 +82,7 @@ def _add_reports(group: argparse._ArgumentGroup) -> None:
     words = "final after this long if there are no reports (%(default)s)"
     add("--reports-within", type=_time, default=REPORTS_WITHIN, metavar="TIME", help=words)
     words = "of dkimpipe reports (%(default)s)"
-    add("--database", metavar="FILE", type=Path, default=store.DATABASE, help=words)
+    add("--database", metavar="FILE", type=store.place, default=store.DATABASE, help=words)
     words = "an address of this server, as receivers see it; repeatable"
     add("--own", metavar="ADDRESS", action="append", default=[], help=words)
 
