@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import mailbox
+import re
 from collections.abc import Callable
 from email import message_from_bytes
 from email.message import EmailMessage, Message
@@ -19,7 +20,7 @@ from reporting import MONDAY, Flow, mail, packed, report, zipped
 
 from dkimpipe.admin.reports import aggregate, tls
 from dkimpipe.admin.reports.aggregate import Dkim, Reader, Record
-from dkimpipe.admin.reports.documents import Document, Fault, from_mail, from_path
+from dkimpipe.admin.reports.documents import Document, Fault, Unreadable, from_mail, from_path
 
 SAMPLES = Path(__file__).parent.parent / "vectors" / "reports"
 
@@ -148,6 +149,57 @@ def test_utf_16_and_a_prefix() -> None:
     text = text.replace("UTF-8", "UTF-16").replace("<feedback>", '<d:feedback xmlns:d="urn:x">')
     text = text.replace("</feedback>", "</d:feedback>")
     assert len(read(text.encode("utf-16"))[1]) == 1
+
+
+# Results of SPF as XML, and what counts: the envelope sender's, whatever the order.
+SPF_RESULTS = {
+    "none": ("", ("", "none")),
+    "HELO alone": ("<spf><domain>h.test</domain><result>pass</result><scope>helo</scope></spf>",
+                   ("h.test", "pass")),
+    "HELO first": ("<spf><domain>h.test</domain><scope>helo</scope><result>none</result></spf>"
+                   "<spf><domain>m.test</domain><scope>mfrom</scope><result>pass</result></spf>",
+                   ("m.test", "pass")),
+    "HELO last": ("<spf><domain>m.test</domain><scope>MFROM</scope><result>fail</result></spf>"
+                  "<spf><domain>h.test</domain><scope>helo</scope><result>pass</result></spf>",
+                  ("m.test", "fail")),
+    "no scope": ("<spf><domain>h.test</domain><scope>helo</scope><result>pass</result></spf>"
+                 "<spf><domain>m.test</domain><result>none</result></spf>", ("m.test", "none")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), SPF_RESULTS.values(), ids=SPF_RESULTS)
+def test_the_result_of_spf(text: str, expected: tuple[str, str]) -> None:
+    octets = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))])
+    octets = octets.replace(b"<spf><domain></domain><result>none</result></spf>", text.encode())
+    assert read(octets)[1][0].spf == expected
+
+
+SCHEMA = b'<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">'
+START, _, REST = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))]).partition(b"<feedback>")
+# An element around the report, and whether it is read.
+WRAPPED = {
+    "a schema that is left open": START + SCHEMA + b"<feedback>" + REST,
+    "a schema": START + SCHEMA + b"<feedback>" + REST + b"</xs:schema>",
+    "another": START + b"<reports><feedback>" + REST + b"</reports>",
+}
+NOT_WRAPPED = {
+    "cut off": (START + SCHEMA + b"<feedback>" + REST[:-13], "XML, line 3: no element found"),
+    "two": (START + b"<a><feedback>" + REST + b"<feedback>" + REST, "more than one report in a file"),
+    "two deep": (START + b"<a><b><feedback>" + REST, "XML, but not a report: <a>"),
+    "nothing in it": (START + SCHEMA, "XML, line 2: no element found"),
+    "closed": (START + b"<a></a>", "XML, but not a report: <a>"),
+}
+
+
+@pytest.mark.parametrize("octets", WRAPPED.values(), ids=WRAPPED)
+def test_an_element_around_the_report(octets: bytes) -> None:
+    assert read(octets) == read(START + b"<feedback>" + REST)
+
+
+@pytest.mark.parametrize(("octets", "cause"), NOT_WRAPPED.values(), ids=NOT_WRAPPED)
+def test_what_is_not_a_report_in_an_element(octets: bytes, cause: str) -> None:
+    with pytest.raises(Unreadable, match=re.escape(cause)):
+        read(octets)
 
 
 def test_elements_of_extensions_are_ignored() -> None:

@@ -57,6 +57,9 @@ FAILED = "error: selector {} of {} failed at google.com: {} since DAY ({})"
 UNSIGNED = "error: example.com: {} messages from 192.0.2.1 {} since DAY{}: this server"
 SILENT = ", as reported by google.com, which does not say whether there was one"
 FORGED = "warning: {}: 20 messages forged since DAY, from 1 address; 20 of them delivered ({})"
+INVALID = "warning: example.com: 9 messages from 203.0.113.5 with an invalid signature since DAY; {}"
+ALTERED = "warning: example.com: 9 messages altered by {}, a mailing list or forwarder, since DAY; {}"
+BY = "reported by google.com"
 UNPROVEN = (
     "warning: example.com: 50 messages with a signature of selector s1 that could not be verified (permerror)"
     " since DAY, from 203.0.113.5"
@@ -94,8 +97,37 @@ CAUSES: dict[str, tuple[list[Flow], list[str]]] = {
         [flow(100, ours("pass")), flow(10, ours("permerror")), flow(50, ours("permerror"), OTHER)],
         [FAILED.format("s1", "example.com", "60 of 160", "permerror")],
     ),
+    "a server whose address alone is known": (
+        [flow(100, ours("pass")), flow(9, ours("fail"), OTHER)],
+        [INVALID.format(BY)],
+    ),
+    "a server that answers in another name": (
+        [flow(100, ours("pass")), flow(9, (*ours("fail"), ("list.test", "k", "pass")), OTHER)],
+        [ALTERED.format("list.test", BY)],
+    ),
     "no messages": ([flow(0, ())], []),
 }
+
+
+HINTS = {
+    "an unknown server": (
+        [flow(9, ours("pass")), flow(9, ours("fail"), OTHER)],
+        "if 203.0.113.5 is a server of yours: --own 203.0.113.5, and add it to the SPF record;"
+        " otherwise a mailing list or forwarder altered them",
+    ),
+    "our own": (
+        [flow(9, ours("fail"))],
+        "permerror: its key was not found, or is not valid; fail: the mail was altered after signing,"
+        " or signed with another key than the one in DNS;"
+        " pass: the domain is not aligned with From (adkim=s)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("flows", "hint"), HINTS.values(), ids=HINTS)
+def test_hints(flows: list[Flow], hint: str, tmp_path: Path) -> None:
+    (tmp_path / "r.xml").write_bytes(report(flows, begin=BEGIN))
+    assert run("--cron", tmp_path / "r.xml").stdout.decode().splitlines()[-1] == f"hint: {hint}"
 
 
 @pytest.mark.parametrize(("flows", "expected"), CAUSES.values(), ids=CAUSES)
@@ -120,6 +152,44 @@ POLICIES = {
         "reject</p><sp>none</sp><p>reject",
         "sp=none",
         "sp=none to sp=quarantine in the record _dmarc.example.com",
+    ),
+    "np= of a subdomain, which may not exist": (
+        "nx.example.com",
+        "reject</p><np>none</np><p>reject",
+        "p=reject, np=none",
+        "np=none to np=quarantine in the record _dmarc.example.com",
+    ),
+    "sp= and np=": (
+        "nx.example.com",
+        "reject</p><sp>none</sp><np>quarantine</np><p>reject",
+        "sp=none, np=quarantine",
+        "sp=none to sp=quarantine in the record _dmarc.example.com",
+    ),
+    "np= as sp=": ("nx.example.com", "none</p><sp>reject</sp><np>reject</np><p>none", "sp=reject", ""),
+    "np= does not apply to the domain": (
+        "example.com",
+        "reject</p><np>none</np><p>reject",
+        "p=reject",
+        "",
+    ),
+    "a test": (
+        "example.com",
+        "reject</p><testing>y</testing><p>reject",
+        "p=reject, t=y",
+        "t=y to t=n in the record _dmarc.example.com",
+    ),
+    "a part of the messages": (
+        "example.com",
+        "none</p><pct>20</pct><p>none",
+        "p=none, pct=20",
+        "p=none to p=quarantine and change pct=20 to pct=100 in the record _dmarc.example.com",
+    ),
+    "all messages": ("example.com", "reject</p><pct>100</pct><testing>n</testing><p>reject", "p=reject", ""),
+    "not a policy": (
+        "example.com",
+        "a=b c",
+        "p=none",
+        "p=none to p=quarantine in the record _dmarc.example.com",
     ),
     "p=, with another sp=": ("example.com", "reject</p><sp>none</sp><p>reject", "p=reject", ""),
 }

@@ -38,6 +38,9 @@ _HEAD = {
     "policy_published/domain",
     "policy_published/p",
     "policy_published/sp",
+    "policy_published/np",
+    "policy_published/testing",
+    "policy_published/pct",
 }
 _VALUES = {
     "record/row/source_ip",
@@ -49,7 +52,9 @@ _VALUES = {
     "record/identifiers/envelope_from",
 }
 _FOREIGN = ":"  # for the name of an element in another namespace
-_IN_LISTS = ("domain", "selector", "result", "type")
+_IN_LISTS = ("domain", "selector", "result", "type", "scope")
+_SCOPES = ("mfrom", "", "helo")  # of SPF: DMARC uses the envelope sender (RFC 9989 section 4.4.2)
+_POLICY = ("p", "sp", "np", "testing", "pct")
 _LISTS = ("record/auth_results/dkim", "record/auth_results/spf", "record/row/policy_evaluated/reason")
 
 
@@ -90,7 +95,8 @@ class Reader:
 
     ``organisation``  that sent the report, ``report_id`` unique for it
     ``begin``, ``end``  seconds since 1970
-    ``domain``, ``policy``  as published, in lower case: p=, and after a space sp= if it is another
+    ``domain``, ``policy``  as published, in lower case: words for p=, sp= and np=, each as far as the last
+                      differs from the one before; then tags that weaken it, such as t=y or pct=50
     """
 
     def __init__(self) -> None:
@@ -103,6 +109,8 @@ class Reader:
         self._values: dict[str, str] = {}
         self._lists: dict[str, list[dict[str, str]]] = {}
         self._names: set[str] = set()
+        self._outermost = ""  # the element around the report, if any
+        self._is_complete = False
         self._root = ("", "")  # its prefix, and the namespace that it declares
         self._silence = 0  # octets since the last event
         self._records: list[Record] = []
@@ -131,7 +139,9 @@ class Reader:
             parser.Parse(b"", True)
             yield from self._take()
         except expat.ExpatError as error:
-            raise Unreadable(f"XML, line {error.lineno}: {expat.errors.messages[error.code]}") from None
+            if not (self._outermost and self._is_complete):  # its element may stay open
+                what = expat.errors.messages[error.code]
+                raise Unreadable(f"XML, line {error.lineno}: {what}") from None
         except (LookupError, ValueError) as error:  # an encoding that Python does not know, or not for text
             raise Unreadable(f"XML: {one_line(str(error))}") from None
         self._finish()
@@ -150,7 +160,10 @@ class Reader:
         namespace = attributes.get("xmlns", "")
         if not self._path:
             if local != "feedback":
-                raise Unreadable(f"XML, but not a report: <{one_line(local[:40])}>")
+                self._wrap(local)
+                return
+            if self._is_complete:
+                raise Unreadable("more than one report in a file")
             self._root = prefix, namespace
         if len(self._path) == _DEEPEST:
             raise Unreadable(f"elements more than {_DEEPEST} deep")
@@ -163,6 +176,12 @@ class Reader:
         if place in _LISTS and len(self._lists.setdefault(place, [])) < _MANY:
             self._lists[place].append({})
 
+    def _wrap(self, name: str) -> None:
+        """Pass over an element around the report: some senders begin with one of the XML schema."""
+        if self._outermost or self._is_complete:
+            raise Unreadable(f"XML, but not a report: <{self._outermost or one_line(name[:40])}>")
+        self._outermost = one_line(name[:40])
+
     def _characters(self, text: str) -> None:
         self._silence = 0
         if self._length < _LONGEST:
@@ -170,6 +189,8 @@ class Reader:
             self._length += len(text)
 
     def _end(self, _: str) -> None:
+        if not self._path:
+            return
         place = "/".join(self._path[1:])
         value = "".join(self._text)[:_LONGEST].strip()
         self._text = []
@@ -187,9 +208,12 @@ class Reader:
         elif place in _HEAD:
             self._head[place] = value
         self._path.pop()
+        self._is_complete = not self._path
         self._silence = 0
 
     def _finish(self) -> None:
+        if not self._is_complete:
+            raise Unreadable(f"XML, but not a report: <{self._outermost}>")
         head = self._head.get
         name = head("report_metadata/org_name", "") or head("report_metadata/email", "")
         self.organisation = name[:_LONGEST_NAME]
@@ -197,14 +221,23 @@ class Reader:
         self.begin = _seconds(head("report_metadata/date_range/begin", ""))
         self.end = _seconds(head("report_metadata/date_range/end", ""))
         self.domain = _domain(head("policy_published/domain", ""))
-        policy = head("policy_published/p", "").lower()
-        for_subdomains = head("policy_published/sp", "").lower()
-        self.policy = policy if for_subdomains in ("", policy) else f"{policy} {for_subdomains}"
+        self.policy = _policy(*(head(f"policy_published/{tag}", "").lower() for tag in _POLICY))
         for name, value in (("org_name", self.organisation), ("domain", self.domain)):
             if not value:
                 raise Unreadable(f"no {name}")
         if self.end < self.begin:
             raise Unreadable("date_range ends before it begins")
+
+
+def _policy(policy: str, for_subdomains: str, for_missing: str, testing: str, percentage: str) -> str:
+    words = [policy, for_subdomains or policy, for_missing or for_subdomains or policy]
+    words = [word if word.isalpha() else "" for word in words]
+    while len(words) > 1 and words[-1] == words[-2]:
+        del words[-1]
+    tags = ["t=y"] * (testing in ("y", "yes", "true"))
+    if percentage.isascii() and percentage.isdigit() and percentage != "100":
+        tags.append(f"pct={percentage[:3]}")
+    return " ".join([*words, *tags])
 
 
 def _without_margin(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -224,7 +257,7 @@ def _refuse_doctype(*_: object) -> None:
 def _record(values: dict[str, str], lists: dict[str, list[dict[str, str]]]) -> Record:
     row = "record/row/"
     dkim, spf, reasons = (lists.get(place, []) for place in _LISTS)
-    by_spf = spf[0] if spf else {}
+    by_spf = min(spf, key=_scope, default={})
     header_from = values.get("record/identifiers/header_from", "")
     return Record(
         _address(values.get(f"{row}source_ip", "")),
@@ -242,6 +275,11 @@ def _record(values: dict[str, str], lists: dict[str, list[dict[str, str]]]) -> R
         ),
         (_domain(by_spf.get("domain", "")), _result(by_spf)),
     )
+
+
+def _scope(values: dict[str, str]) -> int:
+    scope = values.get("scope", "").lower()
+    return _SCOPES.index(scope) if scope in _SCOPES else len(_SCOPES)
 
 
 def _result(values: dict[str, str]) -> str:

@@ -135,7 +135,8 @@ def _failed(about: _About, sources: _Sources) -> _Described:
 
 
 _WHY_FAILED = (
-    "permerror: its key was not found, or is not valid; fail: the mail was altered after signing;"
+    "permerror: its key was not found, or is not valid; fail: the mail was altered after signing,"
+    " or signed with another key than the one in DNS;"
     " pass: the domain is not aligned with From (adkim=s)"
 )
 
@@ -178,11 +179,18 @@ def _unsigned(about: _About, sources: _Sources) -> _Described:
 
 def _altered(about: _About, sources: _Sources) -> _Described:
     for name, source in sources.items():
-        what = (
-            f"{about.name}: {number(source.messages, 'message')} altered by {name}, a mailing list or"
-            f" forwarder, since {day_of(source.since, about.now)}; reported by {_receivers(source)}"
-        )
+        how = f"altered by {name}, a mailing list or forwarder,"
         hint = "have the list leave subject and text unchanged, or put its own address into From"
+        if name in source.addresses:  # nothing but the address says whose server it is
+            how = f"from {name} with an invalid signature"
+            hint = (
+                f"if {name} is a server of yours: --own {name}, and add it to the SPF record; otherwise a"
+                " mailing list or forwarder altered them"
+            )
+        what = (
+            f"{about.name}: {number(source.messages, 'message')} {how} since"
+            f" {day_of(source.since, about.now)}; reported by {_receivers(source)}"
+        )
         yield name, source, Finding(what, hint, level="warning")
 
 
@@ -214,10 +222,17 @@ def _forged(about: _About, sources: _Sources) -> _Described:
         f" from {number(len(total.addresses), 'address', 'es')}; {total.delivered:,} of them delivered"
         f" ({policy})"
     )
-    tag, _, value = policy.partition("=")
     place = f"_dmarc.{about.domain.publisher or about.name}"
-    hint = f"once all your own mail is signed, change {tag}=none to {tag}=quarantine in the record {place}"
-    yield "", total, Finding(what, hint if value == "none" else "", level="warning")
+    changes = " and ".join(filter(None, map(_stricter, policy.split(", "))))
+    hint = f"once all your own mail is signed, {changes} in the record {place}" if changes else ""
+    yield "", total, Finding(what, hint, level="warning")
+
+
+def _stricter(setting: str) -> str:
+    """Return how to make part of a policy stricter, nothing if it is strict."""
+    tag, _, value = setting.partition("=")
+    full = {"t": "n", "pct": "100"}.get(tag, "quarantine" if value == "none" else "")
+    return f"change {setting} to {tag}={full}" if full else ""
 
 
 _KINDS = {

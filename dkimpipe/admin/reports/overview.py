@@ -121,7 +121,7 @@ def _bar(value: int, most: int) -> str:
 
 def _domain(domain: DomainReport) -> dict[str, Any]:
     return {
-        "policy": domain.policy.partition("=")[2],
+        "policy": domain.policy.partition(", ")[0].partition("=")[2],
         "messages": domain.total.messages,
         "passed": domain.total.passed,
         "selectors": [

@@ -78,7 +78,8 @@ UPDATE OR IGNORE report SET domain = (
 class Reported(NamedTuple):
     """A record and the report that it is from; times in seconds since 1970.
 
-    ``policy``  that applies to the record: ``p=none``, or for a subdomain ``sp=none``; empty if unknown
+    ``policy``  that applies to the record: ``p=none``, or for a subdomain ``sp=none``, or both that and
+                np= if they differ; then what weakens it, such as ``t=y``; empty if unknown
     ``domain``  that publishes it
     """
 
@@ -349,10 +350,13 @@ def _reported(row: tuple[Any, ...], signatures: tuple[Dkim, ...]) -> Reported:
 
 
 def _policy(published: str, is_for_subdomain: bool) -> str:
-    policy, _, for_subdomains = published.partition(" ")
-    if is_for_subdomain and for_subdomains:
-        return f"sp={for_subdomains}"
-    return f"p={policy}" if policy else ""
+    tags = [word for word in published.split() if "=" in word]
+    policy, *others = [word for word in published.split(" ") if "=" not in word] or [""]
+    named = [f"p={policy}"] if policy else []
+    if is_for_subdomain and others:  # whether it exists, so that np= does not apply, is not reported
+        named = [] if others[0] != policy else named
+        named += [f"{tag}={word}" for tag, word in zip(("sp", "np"), others) if word != policy or not named]
+    return ", ".join([*named, *tags])
 
 
 def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
