@@ -17,6 +17,7 @@ from reporting import DAY, MONDAY, Flow, packed, report
 
 from dkimpipe.admin.reports import store
 from dkimpipe.admin.reports.documents import from_path
+from dkimpipe.admin.reports.own import address, own_addresses
 from dkimpipe.admin.reports.store import Store, Which
 from dkimpipe.errors import ConfigError
 
@@ -167,3 +168,32 @@ def test_more_records_than_a_true_report_has(tmp_path: Path) -> None:
     with Store(store.IN_MEMORY) as base:
         (fault,) = store.add_all(base, from_path(tmp_path / "r.xml"), NOW)
         assert (fault.cause, base.latest()) == ("more than 200,000 records and signatures", 0)
+
+
+# The command line: what would be ignored is an error.
+WRONG = {
+    "--store --cron": "--store prints nothing: it cannot be combined with --cron",
+    "--store --json": "--store prints nothing: it cannot be combined with --json",
+    "--store --html=page": "--store prints nothing: it cannot be combined with --html",
+    "--store --since=7d": "--store prints nothing: it cannot be combined with --since",
+    "--store --own=192.0.2.1": "--store prints nothing: it cannot be combined with --own",
+    "--own=192.0.2.300": "argument --own: '192.0.2.300' is not a valid IP address",
+    "--own=mx.example.com": "argument --own: 'mx.example.com' is not a valid IP address",
+    "--own=": "argument --own: '' is not a valid IP address",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_usage(words: str, tmp_path: Path) -> None:
+    done = in_memory.verb("reports", f"--database={tmp_path}/reports.db", *words.split())
+    assert (done.status, done.stdout) == (64, b"")
+    assert done.stderr.endswith(f"dkimpipe reports: {WRONG[words]}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+OWN = {"192.0.2.1": "192.0.2.1", "2001:DB8::0:1": "2001:db8::1", "::ffff:192.0.2.1": "192.0.2.1"}
+
+
+@pytest.mark.parametrize("given", OWN)
+def test_addresses_of_this_server_are_compared_in_one_form(given: str) -> None:
+    assert OWN[given] in own_addresses([address(given)])

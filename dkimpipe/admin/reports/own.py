@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import ipaddress
 import socket
 from collections.abc import Iterable
 
@@ -9,16 +11,25 @@ from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.errors import ConfigError
 
 
+def address(text: str) -> str:
+    """Return an IP address as in reports, for argparse. Raises ArgumentTypeError."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a valid IP address") from None
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
+
 def own_addresses(given: Iterable[str] = ()) -> frozenset[str]:
     """Return the addresses that others see mail of this server come from, as far as they are known here."""
-    names = list(given)
+    names: list[str] = []
     try:
         postconf = Postconf(None)
         names += [postconf.value(name) for name in ("smtp_bind_address", "smtp_bind_address6", "myhostname")]
         names += postconf.words("proxy_interfaces")
     except ConfigError:  # reports can be read on any host
         names.append(socket.getfqdn())
-    found = set()
+    found = set(given)
     for name in filter(None, names):
         try:
             found |= {str(place[4][0]) for place in socket.getaddrinfo(name, None)}

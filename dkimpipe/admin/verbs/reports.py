@@ -17,7 +17,7 @@ from dkimpipe.admin.reports.analysis import Strangers, analyse, choose
 from dkimpipe.admin.reports.concerns import about_more, about_strangers, by_level, concerns, shown, unsaid
 from dkimpipe.admin.reports.documents import Document, Fault
 from dkimpipe.admin.reports.overview import Overview
-from dkimpipe.admin.reports.own import own_addresses
+from dkimpipe.admin.reports.own import address, own_addresses
 from dkimpipe.admin.reports.signed import Signed, signed_domains
 from dkimpipe.admin.reports.store import DATABASE, Store, Which
 from dkimpipe.admin.reports.tlstotals import TlsTotals
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--database", metavar="FILE", type=store.place, default=DATABASE, help="(%(default)s)")
     add("--since", metavar="TIME", type=_time, help=f"reports on the last 7d, 12h ({_SINCE})")
     add("--keep", metavar="TIME", type=_time, default=_KEEP, help="delete older reports (%(default)s)")
-    add("--own", metavar="ADDRESS", action="append", default=[], help="an address of this server; repeatable")
+    words = "an IP address of this server; repeatable"
+    add("--own", metavar="ADDRESS", action="append", type=address, default=[], help=words)
     filter_files.add_arguments(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--json", action="store_true", help="print a JSON object")
@@ -58,6 +59,9 @@ def run(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace, now: int) -> int:
     """Do it at a time, in seconds since 1970."""
     if options.store:
+        for name in ("json", "cron", "html", "since", "own"):
+            if getattr(options, name):
+                options.fail(f"--store prints nothing: it cannot be combined with --{name}")
         return _store(options, now)
     begin = 0 if options.files and not options.since else now - (options.since or seconds(_SINCE))
     signed = _signed(options)
