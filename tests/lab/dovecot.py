@@ -64,7 +64,7 @@ class Dovecot:
 
 
 def certificate(subject: str, issuer: str) -> bytes:
-    """Return a certificate as PEM, valid for a day."""
+    """Return a certificate as PEM, valid for ten years, without its key."""
     key, now = ed25519.Ed25519PrivateKey.generate(), datetime.datetime(2026, 1, 1)
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (subject, issuer)]
     made = (
@@ -74,7 +74,7 @@ def certificate(subject: str, issuer: str) -> bytes:
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=3652))
         .sign(key, None)
     )
     return made.public_bytes(Encoding.PEM)

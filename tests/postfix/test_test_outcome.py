@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 from installing import DKIMPIPE, NO_WAIT, setup
 from throwaway import Done, Machine
 
@@ -132,3 +133,44 @@ def test_expired(machine: Machine) -> None:
         undo="postconf -X maximal_queue_lifetime",
     )
     assert verdict(done) == f"dkimpipe: error: signed, but expired, and returned to the sender: {REFUSED}\n"
+
+
+# How a session by submission fails.
+
+NEW = "certbot certonly --standalone -d localhost && "
+SESSIONS = {
+    "expired": ("localhost", (-9, -2), True, "certificate has expired", NEW),
+    "of another name": ("a.example", (-1, 9), True, "Hostname mismatch", "--server with the name in "),
+    "of an authority that nobody knows": (
+        "localhost",
+        (-1, 9),
+        False,
+        "unable to get local issuer certificate",
+        NEW,
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "days", "is_trusted", "cause", "hint"), SESSIONS.values(), ids=SESSIONS)
+def test_a_certificate_that_is_refused(
+    machine: Machine,
+    tmp_path: Path,
+    name: str,
+    days: tuple[int, int],
+    is_trusted: bool,
+    cause: str,
+    hint: str,
+) -> None:
+    authority = Authority(tmp_path / "ca.pem")
+    (machine.root / "etc/server.pem").write_bytes(authority.issue(name, days))
+    (machine.root / "etc/ca.pem").write_bytes(authority.path.read_bytes() if is_trusted else b"")
+    settings = "smtpd_tls_security_level=may smtpd_tls_cert_file=/etc/server.pem myhostname=localhost"
+    machine.shell(f"postconf -e {settings}; {NO_WAIT}; postfix reload; sleep 1")
+    done = machine.run(
+        DKIMPIPE,
+        *("test", "bob@example.net", "--via", "submission", "--login", "bob"),
+        environment={"SSL_CERT_FILE": "/etc/ca.pem", "SSL_CERT_DIR": "/nowhere"},
+    )
+    first, last = done.stderr.splitlines()
+    assert cause in first
+    assert hint in last

@@ -1,23 +1,31 @@
-"""The certificate that a service for users presents, and whether clients accept it."""
+"""The certificate that a service for users presents, and whether clients accept it.
+
+Without its private key, which only root can read, the name and the certificate authority are not checked.
+"""
 
 from __future__ import annotations
 
-import base64
-import re
 import shlex
 import shutil
+import ssl
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
+from cryptography import x509
+
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import sources
+from dkimpipe.admin.postfix import handshake, sources
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.distribution import install_command
 
 _PARAMETERS = ("smtpd_tls_chain_files", "smtpd_tls_cert_file", "smtpd_tls_eccert_file")
+_KEYS = {"smtpd_tls_cert_file": "smtpd_tls_key_file", "smtpd_tls_eccert_file": "smtpd_tls_eckey_file"}
 _CHAIN = _PARAMETERS[0]  # from Postfix 3.4; the other parameters are ignored if it is set
-_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
-_VERSION = 0xA0  # the tag of a field that may be missing
+_KEY_LABEL = b"PRIVATE KEY-----"
+_LETS_ENCRYPT = "/etc/letsencrypt/live/"
+_RENEWAL = "certbot renew && postfix reload"
+_REFUSED = "clients refuse it, or warn their users"
 
 
 def findings(postconf: Postconf) -> Iterator[Finding]:
@@ -35,25 +43,114 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
 
 def fault(postconf: Postconf, service: str = "") -> tuple[str, str]:
     """Return what is wrong with the certificate of a service, and its level; two empty strings if nothing."""
-    names = _PARAMETERS[:1] if postconf.words(_CHAIN, service) else _PARAMETERS
-    files = [path for name in names for path in postconf.words(name, service) if path != "none"]
-    if not files:
+    pairs = list(_pairs(postconf, service))
+    if not pairs:
         return "there is no certificate, so that TLS cannot start", "error"
-    for path in files:
+    for path, key in pairs:
         try:
             octets = Path(path).read_bytes()
         except PermissionError:
             continue  # only root can look
         except OSError as error:
             return f"{path}: {(error.strerror or str(error)).lower()}: TLS cannot start", "error"
-        if _is_self_signed(octets):
-            return f"{path} is self-signed: clients refuse it, or warn their users", "warning"
+        what, level = _refusal(postconf, octets, path, key, service)
+        if what:
+            return f"{path} {what}", level
     return "", ""
 
 
-def command(postconf: Postconf, service: str = "") -> str:
-    """Return the commands that get a certificate from Let's Encrypt, and name it where the present one is."""
+def _pairs(postconf: Postconf, service: str) -> Iterator[tuple[str, str]]:
+    """Yield each file with a certificate, and the one with its private key."""
+    key = ""
+    for path in postconf.words(_CHAIN, service):
+        octets = _octets(path)
+        key = path if _KEY_LABEL in octets else key  # Postfix wants a key before its certificate
+        if b"-----BEGIN CERTIFICATE-----" in octets or _KEY_LABEL not in octets:
+            yield path, key
+    for name in () if postconf.words(_CHAIN, service) else _PARAMETERS[1:]:
+        for path in postconf.words(name, service):
+            if path != "none":
+                yield path, postconf.value(_KEYS[name], service)
+
+
+def _octets(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def _refusal(postconf: Postconf, octets: bytes, path: str, key: str, service: str) -> tuple[str, str]:
+    """Return why clients refuse a certificate, and the level; empty if they accept it or it is not PEM."""
+    try:
+        found = x509.load_pem_x509_certificate(octets)
+    except ValueError:
+        return "", ""  # smtpd(8) reports it
+    begin, end = _validity(found)
+    now = datetime.now(timezone.utc)
+    if now > end:
+        return f"expired on {end:%Y-%m-%d}: clients refuse it", "error"
+    if now < begin:
+        return f"is not valid before {begin:%Y-%m-%d}: clients refuse it", "error"
+    if found.issuer == found.subject:
+        return f"is self-signed: {_REFUSED}", "warning"
     host = postconf.value("myhostname")
+    error = handshake.refusal(path, key, host)
+    if error and error.verify_code == handshake.WRONG_NAME:
+        if postconf.value("tls_server_sni_maps", service):
+            return "", ""  # clients that ask for this name may get another
+        names = ", ".join(_names(found)) or "no name"
+        return (
+            f"is for {names}, not for {host} (myhostname): clients that connect to that refuse it",
+            "warning",
+        )
+    if error:
+        return f"is not trusted: {error.verify_message}: {_REFUSED}", "warning"
+    return "", ""
+
+
+def _validity(found: x509.Certificate) -> tuple[datetime, datetime]:
+    """Return from when until when a certificate is valid."""
+    if hasattr(found, "not_valid_after_utc"):  # since version 42
+        return found.not_valid_before_utc, found.not_valid_after_utc
+    utc = timezone.utc
+    return found.not_valid_before.replace(tzinfo=utc), found.not_valid_after.replace(tzinfo=utc)
+
+
+def _names(found: x509.Certificate) -> list[str]:
+    try:
+        extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return []  # a common name alone is not enough (RFC 9525)
+    return extension.value.get_values_for_type(x509.DNSName)
+
+
+def remedy(postconf: Postconf, error: ssl.SSLCertVerificationError, service: str) -> str:
+    """Return what helps if a client refuses the certificate of a service with this error."""
+    if error.verify_code == handshake.WRONG_NAME:
+        return "--server with the name in the certificate"
+    return command(postconf, service)
+
+
+def command(postconf: Postconf, service: str = "") -> str:
+    """Return the commands that get a certificate from Let's Encrypt, and name it where the present one is.
+
+    One that is from there is renewed, or used with its chain.
+    """
+    host = postconf.value("myhostname")
+    what, _ = fault(postconf, service)
+    path = what.partition(" ")[0]
+    if path.startswith(_LETS_ENCRYPT) and " expired " in what:
+        return _RENEWAL
+    if (
+        path.endswith("/cert.pem")
+        and " not trusted" in what
+        and (whole := Path(path).with_name("fullchain.pem")).exists()
+    ):
+        own = service if any(postconf.own(name, service) for name in _PARAMETERS) and service else ""
+        names = [name for name in _PARAMETERS if path in postconf.words(name, service)]
+        words = [str(whole) if each == path else each for each in postconf.words(names[0], service)]
+        return postconf.setting_command({names[0]: ",".join(words)}, own)
     live = f"/etc/letsencrypt/live/{host}"
     files = {"smtpd_tls_cert_file": f"{live}/fullchain.pem", "smtpd_tls_key_file": f"{live}/privkey.pem"}
     if any(postconf.words(name, service) for name in (_CHAIN, "smtpd_tls_eccert_file")):
@@ -73,30 +170,3 @@ def offers_tls(postconf: Postconf, service: str) -> bool:
     older = ("smtpd_use_tls", "smtpd_enforce_tls")  # which the level overrides
     names = ("smtpd_tls_wrappermode", *(() if level else older))
     return level not in ("", "none") or any(postconf.value(name, service) == "yes" for name in names)
-
-
-def _is_self_signed(octets: bytes) -> bool:
-    """Return whether the first certificate of a PEM file names itself as its issuer (RFC 5280 section 4.1).
-
-    False as well if there is none: smtpd(8) reports it.
-    """
-    block = _BLOCK.search(octets)
-    try:
-        certificate = _elements(base64.b64decode(block[1] if block else b""))[0][1]
-        fields = [each for each in _elements(_elements(certificate)[0][1]) if each[0] != _VERSION]
-        return fields[2] == fields[4]  # after the serial number and the algorithm: issuer, validity, subject
-    except (ValueError, IndexError):
-        return False
-
-
-def _elements(der: bytes) -> list[tuple[int, bytes]]:
-    """Return the elements of a structure in DER, each with its tag. Raises IndexError."""
-    found, at = [], 0
-    while at < len(der):
-        length, start = der[at + 1], at + 2
-        if length & 0x80:
-            start += length & 0x7F
-            length = int.from_bytes(der[at + 2 : start], "big")
-        found.append((der[at], der[start : start + length]))
-        at = start + length
-    return found

@@ -32,6 +32,7 @@ from dkimpipe.admin.postfix import (
     program,
     requirements,
     routing,
+    running,
     sources,
     starting,
     submission,
@@ -200,6 +201,7 @@ def _logins(postconf: Postconf, job: Job) -> Iterator[Finding]:
     yield from logins.findings(postconf)
     yield from certificate.findings(postconf)
     yield from submission.findings(postconf)
+    yield from running.unreachable(postconf)
 
 
 def _user(postconf: Postconf, job: Job) -> str:

@@ -16,6 +16,7 @@ from dkimpipe.admin.postfix import (
     milter_lists,
     planning,
     restriction_names,
+    running,
     sources,
     submission,
     tables,
@@ -148,7 +149,7 @@ def findings(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> list[Fi
         found += trial(service) if service else []
         found += survey.findings(postconf, job)
         everything += [each for each in found if _same(each) not in known]
-    everything += tables.others(postconf, broken)
+    everything += [*tables.others(postconf, broken), *running.findings(postconf)]
     return everything
 
 

@@ -24,7 +24,7 @@ from dkimpipe.admin.audit import logfiles
 from dkimpipe.admin.audit.follow import Follower, Hop
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
-from dkimpipe.admin.postfix import mailbox
+from dkimpipe.admin.postfix import certificate, mailbox
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import verdict
 from dkimpipe.body import BodyHashes
@@ -41,7 +41,6 @@ _DELIVERED = re.compile(r"to=<([^@>+]+)[^>]*>, .* status=sent ")
 # What helps against the failure of an SMTP session; otherwise the fault is in the settings of Postfix.
 _REMEDIES: dict[type[Exception], str] = {
     ConnectionRefusedError: f"{_IS_RUNNING}\nif it is: dkimpipe check --postfix",
-    ssl.SSLCertVerificationError: "--server with the name in the certificate",
     smtplib.SMTPAuthenticationError: "check the login and the password",
     smtplib.SMTPRecipientsRefused: "send it to an ADDRESS that this server accepts, such as bob@example.net",
     smtplib.SMTPSenderRefused: "--from with an ADDRESS that this server accepts",
@@ -167,24 +166,27 @@ def _message(options: argparse.Namespace, postconf: Postconf) -> EmailMessage:
 
 
 def _by_smtp(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
-    _submit(options, message, "localhost", 25)
+    _submit(options, postconf, message, ("localhost", 25))
 
 
 def _by_submission(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
     if not options.login:
         options.fail("--via submission needs --login")
-    _submit(options, message, options.server or postconf.value("myhostname"), 587)
+    _submit(options, postconf, message, (options.server or postconf.value("myhostname"), 587))
 
 
-def _submit(options: argparse.Namespace, message: EmailMessage, host: str, port: int) -> None:
+def _submit(
+    options: argparse.Namespace, postconf: Postconf, message: EmailMessage, where: tuple[str, int]
+) -> None:
     try:
-        with smtplib.SMTP(host, port, timeout=_TIMEOUT) as server:
+        with smtplib.SMTP(*where, timeout=_TIMEOUT) as server:
             if options.login:
                 server.starttls(context=ssl.create_default_context())
                 server.login(options.login, _password())
             server.send_message(message, to_addrs=[options.recipient])
     except (OSError, smtplib.SMTPException) as error:
-        raise ConfigError(f"{host}, port {port}: {_reply(error)}", _remedy(error)) from None
+        what = f"{where[0]}, port {where[1]}: {_reply(error)}"
+        raise ConfigError(what, _remedy(error, postconf)) from None
 
 
 def _reply(error: Exception) -> str:
@@ -197,8 +199,10 @@ def _reply(error: Exception) -> str:
     return one_line(str(error))
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: Exception, postconf: Postconf) -> str:
     """Return what helps against the failure of an SMTP session."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return certificate.remedy(postconf, error, "submission/inet")
     remedies = (hint for kind, hint in _REMEDIES.items() if isinstance(error, kind))
     return next(remedies, "dkimpipe check --postfix")
 

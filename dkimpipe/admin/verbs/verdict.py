@@ -10,7 +10,7 @@ from dkimpipe.admin.audit import outcome
 from dkimpipe.admin.audit.follow import Hop
 from dkimpipe.admin.audit.outcome import Outcome
 from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
-from dkimpipe.admin.postfix import filter_service, queue
+from dkimpipe.admin.postfix import filter_service, queue, running
 from dkimpipe.admin.postfix.filter_service import JOBS
 from dkimpipe.admin.postfix.postconf import Postconf
 
@@ -63,6 +63,8 @@ def _unsigned(hops: Sequence[Hop], found: Outcome, postconf: Postconf) -> tuple[
         return f"not signed: {reason['why']}{ending}", f"dkimpipe setup {domain}" if domain else _REASON
     if found.state == outcome.QUEUED and found.program == "pipe":
         return _deferred_by_filter(found)
+    for stale in running.findings(postconf):
+        return f"not signed{ending}: {stale.what}", stale.hint
     if found.state == outcome.QUEUED and not _NOBODY_LISTENS.match(found.cause):
         return f"not signed{ending}", "dkimpipe check --postfix"
     return f"not signed{ending}", _KINDS if found.state == outcome.DELIVERED else _after(found, postconf)

@@ -1,0 +1,174 @@
+"""Whether the running Postfix uses main.cf and master.cf as they are now, as far as that is certain.
+
+master(8) reads master.cf when it starts and when it is reloaded, which also replaces qmgr(8), and
+``inet_interfaces`` only when it starts. So its sockets and the age of qmgr(8) show what it has not read. Only
+root can see the sockets; nothing is said of a Postfix that is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dkimpipe.admin.findings import NOTE, Finding
+from dkimpipe.admin.postfix import sources, strangers
+from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.service import Service
+
+_PROC = Path("/proc")
+_LISTENING = "0A"  # TCP_LISTEN, <linux/tcp_states.h>
+_TABLES = ("net/tcp", "net/tcp6")
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - of sockets that are there
+_MARGIN = 1.0  # seconds: the kernel counts the start of a process in hundredths
+
+
+class Listener(NamedTuple):
+    """A socket of master(8): where it accepts connections."""
+
+    address: str
+    port: int
+
+
+def findings(postconf: Postconf) -> Iterator[Finding]:
+    """Yield a warning for what the running Postfix has not read, with the command that helps."""
+    master = _master(postconf)
+    if not master:
+        return
+    found = list(_listeners(master))
+    services = _expected(postconf) if found else []
+    closed = [service.id for service, port in services if port not in {each.port for each in found}]
+    with_address = {port for service, port in services if ":" in service.name}
+    elsewhere = [
+        service.id
+        for service, port in services
+        if service.id not in closed
+        and port not in with_address
+        and not _is_at_interfaces(postconf, port, found)
+    ]
+    if elsewhere:
+        what = f"{', '.join(elsewhere)}: Postfix listens at other addresses than inet_interfaces names"
+        yield Finding(f"{what}: it was not restarted since that was edited", _restart(postconf), "warning")
+    if closed:
+        what = f"Postfix has not read master.cf since it was edited: nobody listens for {', '.join(closed)}"
+        yield Finding(what, _postfix(postconf, "reload"), "warning")
+    elif edited := _edited_since(postconf, _start_of_qmgr(master)):
+        what = f"Postfix was not reloaded since {edited} was edited"
+        yield Finding(what, _postfix(postconf, "reload"), "warning")
+
+
+def unreachable(postconf: Postconf) -> Iterator[Finding]:
+    """Yield a note of services for users that listen on this host only."""
+    interfaces = postconf.words("inet_interfaces")
+    names = [
+        each.id
+        for each in sources.submission_services(postconf)
+        if each.port in sources.SUBMISSION_PORTS and ":" not in each.name
+    ]
+    if names and interfaces and all(map(strangers.is_loopback, interfaces)):
+        edit = postconf.command(Change("-e", "inet_interfaces=all", ""))
+        what = f"{', '.join(names)}: users on other hosts cannot connect: inet_interfaces has only this host"
+        yield Finding(what, f"{edit} && {_restart(postconf)}", NOTE)
+
+
+def _postfix(postconf: Postconf, word: str) -> str:
+    options = ["-c", str(postconf.directory)] if postconf.is_chosen else []
+    return shlex.join(["postfix", *options, word])
+
+
+def _restart(postconf: Postconf) -> str:
+    return f"{_postfix(postconf, 'stop')} && {_postfix(postconf, 'start')}"
+
+
+def _master(postconf: Postconf) -> Path | None:
+    """Return the directory in proc(5) of this instance's master(8), if it runs and can be seen."""
+    try:
+        number = Path(postconf.value("queue_directory"), "pid/master.pid").read_text().strip()
+        process = _PROC / number
+        is_master = number.isdigit() and (process / "comm").read_text() == "master\n"
+    except OSError:
+        return None
+    return process if is_master and postconf.is_running else None
+
+
+def _listeners(master: Path) -> Iterator[Listener]:
+    """Yield where master(8) listens; nothing if its sockets cannot be seen."""
+    try:
+        sockets = {os.readlink(each) for each in (master / "fd").iterdir()}
+    except OSError:
+        return
+    for table in _TABLES:
+        with contextlib.suppress(OSError):  # there is no IPv6
+            for line in (master / table).read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == _LISTENING and f"socket:[{words[9]}]" in sockets:
+                    address, _, port = words[1].partition(":")
+                    yield Listener(_address(address), int(port, 16))
+
+
+def _address(digits: str) -> str:
+    """Return an address from proc(5): hexadecimal, in words of 32 bits, each in the order of this machine."""
+    words = [bytes.fromhex(digits[at : at + 8]) for at in range(0, len(digits), 8)]
+    octets = b"".join(int.from_bytes(word, "big").to_bytes(4, sys.byteorder) for word in words)
+    return str(ipaddress.ip_address(octets))
+
+
+def _expected(postconf: Postconf) -> list[tuple[Service, int]]:
+    """Return the network services in master.cf, each with its port, as far as all of them are to listen."""
+    if postconf.value("master_service_disable"):
+        return []
+    found = []
+    for service in postconf.services.values():
+        if service.id.endswith("/inet"):
+            with contextlib.suppress(OSError):  # an unknown name: master(8) would not start
+                name = service.port
+                found.append((service, int(name) if name.isdigit() else socket.getservbyname(name, "tcp")))
+    return found
+
+
+def _is_at_interfaces(postconf: Postconf, port: int, found: list[Listener]) -> bool:
+    """Return whether master(8) listens at the addresses of inet_interfaces; True if that is unknown.
+
+    IPv6 is not judged: Postfix leaves it out where the kernel has none.
+    """
+    at = {each.address for each in found if each.port == port}
+    wanted = postconf.words("inet_interfaces")
+    if wanted == ["all"]:
+        return not at.isdisjoint(_WILDCARDS)
+    if wanted == ["loopback-only"]:
+        return all(map(strangers.is_loopback, at))
+    try:
+        return at >= {str(ipaddress.IPv4Address(each)) for each in wanted if ":" not in each}
+    except ValueError:  # a host name
+        return True
+
+
+def _start_of_qmgr(master: Path) -> float:
+    """Return when the youngest qmgr(8) of a master(8) started, in seconds since the epoch; 0 if unknown."""
+    starts = [0.0]
+    for process in _PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = process.read_text().partition("(")[2].rpartition(")")
+            words = rest.split()  # from the third field of proc(5) on
+            if name in ("qmgr", "nqmgr", "oqmgr") and words[1] == master.name:
+                age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(words[19]) / os.sysconf("SC_CLK_TCK")
+                starts.append(time.time() - age)
+    return max(starts)
+
+
+def _edited_since(postconf: Postconf, start: float) -> str:
+    """Return the names of the files that were edited after this time; empty if it is 0."""
+    names = []
+    for name in ("main.cf", "master.cf"):
+        with contextlib.suppress(OSError):
+            edited = (postconf.directory / name).stat().st_mtime
+            if start and start + _MARGIN < edited <= time.time():
+                names.append(name)
+    return " and ".join(names)
