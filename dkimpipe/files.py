@@ -167,7 +167,7 @@ def _hint(error: Exception, path: str) -> str:
     if isinstance(error, FileNotFoundError):
         return "dkimpipe setup example.com" if path == SENDER_MAP else "create it, or fix the path"
     if isinstance(error, PermissionError):
-        return f"let {_user()} read it; namei -l {for_shell(path)} shows what blocks access"
+        return f"namei -l {for_shell(path)} shows what blocks {_user()}"
     return ""
 
 

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
-from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
+from dkimpipe.admin.findings import ERRORS_FOUND, error_lines, hint_lines
 from dkimpipe.errors import Trouble, one_line
 
 USAGE = 64  # sysexits(3)
@@ -48,6 +48,7 @@ class _Unread(io.TextIOWrapper):
         except BrokenPipeError:
             _discard_output()
             print("dkimpipe: nobody reads the output: the rest is done without it", file=sys.stderr)
+            print(*hint_lines("dkimpipe dns prints the records of the keys"), sep="\n", file=sys.stderr)
             return len(text)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +12,9 @@ from dkimpipe.admin.invocation import runnable
 from dkimpipe.errors import Trouble, one_line
 
 NOTE = "note"
+_BLOCKED = re.compile(
+    r"namei -l .* shows what blocks user .*"
+)  # of the filter's code, which is not to be root
 ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
 
 
@@ -27,7 +32,7 @@ class Finding(NamedTuple):
 
     def as_dict(self) -> dict[str, str]:
         """Return its fields by name; the commands in the hint run when they are pasted."""
-        return {**self._asdict(), "hint": runnable(self.hint)}
+        return {**self._asdict(), "hint": runnable(_for_this_user(self.hint))}
 
 
 def print_findings(findings: Sequence[Finding], success: str, as_json: bool = False) -> int:
@@ -46,7 +51,12 @@ def error_lines(trouble: Trouble) -> list[str]:
 
 def hint_lines(hint: str) -> list[str]:
     """Return a hint as lines that are safe to print on a terminal, with commands that run when pasted."""
-    return [one_line(f"hint: {line}") for line in runnable(hint).splitlines()]
+    return [one_line(f"hint: {line}") for line in runnable(_for_this_user(hint)).splitlines()]
+
+
+def _for_this_user(hint: str) -> str:
+    """Return a hint for who runs this: what a user must not read is for root to look at."""
+    return "run it as root" if os.geteuid() != 0 and _BLOCKED.fullmatch(hint) else hint
 
 
 def _print(findings: Sequence[Finding], success: str) -> None:

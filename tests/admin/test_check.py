@@ -335,6 +335,10 @@ BLOCKED: dict[str, tuple[Callable[[Path, int], object], str]] = {
         lambda top, group: mode(top / "a b/c", 0o750, grp.getgrnam("staff").gr_gid),
         "chmod o+x 'TOP/a b/c'",
     ),
+    "the directory of a group that does not exist any more": (
+        lambda top, group: mode(top / "a b/c", 0o750, 64999),
+        "chgrp daemon 'TOP/a b/c' && chmod g+x 'TOP/a b/c'",
+    ),
     "behind a link": (
         lambda top, group: behind_link(top / "a b", top / "d"),
         "chgrp daemon TOP/d && chmod g+x TOP/d",

@@ -305,7 +305,7 @@ def test_unreadable_map(open_directory: Path) -> None:
         os.seteuid(0)
     assert (str(raised.value), raised.value.hint) == (
         f"map {path}: Permission denied",
-        f"let user nobody read it; namei -l {path} shows what blocks access",
+        f"namei -l {path} shows what blocks user nobody",
     )
 
 

@@ -21,7 +21,7 @@ PYTHON = Path("/usr/bin/python3")
 VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 DKIMPIPE = "/opt/dkimpipe/bin/dkimpipe"
 PACKAGES = f"opt/dkimpipe/lib/{VERSION}/site-packages"
-MAIN = "mynetworks = 127.0.0.0/8\nmaillog_file = /var/log/mail.log\n"
+MAIN = "myorigin = example.com\nmynetworks = 127.0.0.0/8\nmaillog_file = /var/log/mail.log\n"
 # Behind a proxy that has the logins.
 SUBMISSION = """\
 submission inet n - y - - smtpd
@@ -56,7 +56,7 @@ dkimpipe: Postfix is set up, and signs mail from example.com
 
 Publish in DNS:
 
-    s1._domainkey.example.com. IN TXT ( {Z} )
+s1._domainkey.example.com. IN TXT ( {Z} )
 
 In a web form, the type is TXT. Many forms append example.com to the name themselves:
 

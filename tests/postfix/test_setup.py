@@ -368,5 +368,50 @@ def test_a_group_that_is_there_becomes_the_users(signing: Machine) -> None:
 def test_it_goes_on_if_nobody_reads_the_output(machine: Machine) -> None:
     command = f"{DKIMPIPE} setup example.com --selector s1 2>/srv/said; echo $? >>/srv/said"
     said = machine.shell(f"( {command} ) | true; cat /srv/said")
-    assert said == "dkimpipe: nobody reads the output: the rest is done without it\n0\n"
+    assert said == (
+        "dkimpipe: nobody reads the output: the rest is done without it\n"
+        f"hint: {DKIMPIPE} dns prints the records of the keys\n0\n"
+    )
     assert (listing(machine), senders(machine)) == (LISTING, SENDERS)
+
+
+# An installation that others cannot read, and users who are not root.
+
+
+def test_an_installation_under_a_strict_umask(machine: Machine) -> None:
+    machine.shell("chmod -R go-rwx /opt/dkimpipe")
+    done = setup(machine, "example.com")
+    assert done.status == 78
+    assert "\nhint: chmod -R go+rX /opt/dkimpipe\n" in done.stdout
+    assert "\nhint: chmod -R go+rX /opt/dkimpipe\n" in dkimpipe(machine, "check", "--postfix").stdout
+    machine.shell("chmod -R go+rX /opt/dkimpipe")
+    assert "error" not in dkimpipe(machine, "check", "--postfix").stdout
+
+
+def test_an_installation_in_a_closed_directory(machine: Machine) -> None:
+    machine.shell("chmod 0700 /opt")
+    hint = "\nhint: install it where every user can enter, such as /opt/dkimpipe\n"
+    assert hint in setup(machine, "example.com").stdout
+
+
+def test_a_dry_run_of_another_user_says_that_it_is_set_up(signing: Machine) -> None:
+    done = signing.run(*AS_NOBODY, DKIMPIPE, "setup", "--dry-run", "example.net")
+    assert (done.status, done.stdout) == (78, "")
+    assert done.stderr == (
+        "dkimpipe: dkimpipe is set up here, and only root can see which steps are left:"
+        " /etc/dkimpipe/senders: Permission denied\n"
+        "hint: sudo /opt/dkimpipe/bin/dkimpipe setup --dry-run example.net\n"
+    )
+
+
+def test_check_sends_another_user_to_root(signing: Machine) -> None:
+    said = signing.run(*AS_NOBODY, DKIMPIPE, "check").stdout
+    assert "/etc/dkimpipe/senders: Permission denied\nhint: run it as root\n" in said
+    assert "namei" not in said
+
+
+def test_a_test_message_is_not_sent_if_the_log_cannot_be_read(signing: Machine) -> None:
+    signing.shell("touch /var/log/mail.log; chmod 0600 /var/log/mail.log")
+    done = signing.run(*AS_NOBODY, DKIMPIPE, "test", "bob@example.net")
+    said = "dkimpipe: /var/log/mail.log: Permission denied\nhint: run it as root\n"
+    assert (done.status, done.stdout, done.stderr) == (78, "", said)

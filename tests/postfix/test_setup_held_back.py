@@ -49,7 +49,12 @@ def serve(machine: Machine, record: str) -> None:
 
 
 def zone_lines(stdout: str) -> str:
-    return "".join(line.strip() + "\n" for line in stdout.splitlines() if " IN TXT " in line)
+    return "".join(f"{line}\n" for line in stdout.splitlines() if " IN TXT " in line)
+
+
+def of_type(kind: str, lines: str) -> str:
+    """Return the record of a key of this type."""
+    return "".join(line for line in lines.splitlines(True) if f"k={kind};" in line)
 
 
 @pytest.mark.parametrize("options", [(), ("--ed25519",), ("--selector", "s2")], ids=str)
@@ -121,6 +126,53 @@ def test_a_second_key_may_be_wanted_while_the_first_is_held_back(online: Machine
     setup(online, "example.org")
     assert "a=rsa-sha256" in (said := trial(online, "a@example.org"))
     assert "a=ed25519-sha256" in said
+
+
+def test_the_second_key_does_not_hold_the_first_back(online: Machine) -> None:
+    done = setup(online, "--ed25519", "example.org")
+    serve(online, of_type("rsa", zone_lines(done.stdout)))
+    warned = dkimpipe(online, "check", "--dns").stdout
+    later = setup(online, "example.org")
+    assert (later.status, later.stderr) == (0, "")
+    assert (said := trial(online, "a@example.org")).startswith("dkimpipe: signed d=example.org ")
+    assert "ed25519" not in said
+
+    first, second = (name.partition(".")[0] for name in printed_records(done))
+    path = f"/etc/dkimpipe/keys/example.org.{second}.pem"
+    assert f"record of /etc/dkimpipe/keys/example.org.{first}.pem, but no entry" in warned
+    assert (
+        f"# DNS does not have {second}._domainkey.example.org\n"
+        "# when it has, sign with this key, too: dkimpipe setup --ed25519 example.org\n"
+        f"# to give this key up: chown root:root {path}\n" in later.stdout
+    )
+    assert f"example.org waits for its record: {path} " in dkimpipe(online, "check", "--files").stdout
+
+    serve(online, zone_lines(done.stdout))
+    setup(online, "--ed25519", "example.org")
+    assert "a=ed25519-sha256" in trial(online, "a@example.org")
+
+
+def test_the_first_key_holds_the_second_back(online: Machine) -> None:
+    done = setup(online, "--ed25519", "example.org")
+    serve(online, of_type("ed25519", zone_lines(done.stdout)))
+    later = setup(online, "example.org")
+    assert senders(online) == SENDERS
+    (first, *_) = printed_records(done)
+    assert f"see below\n# DNS does not have {first}\n" in later.stdout
+
+
+def test_a_second_key_that_was_given_up_stays_so(online: Machine) -> None:
+    setup(online, "--ed25519", "example.org")
+    hint = dkimpipe(online, "check", "--files").stdout.partition("to give only the second key up: ")[2]
+    online.shell(hint.partition("\n")[0])
+    assert "e.pem" not in dkimpipe(online, "check", "--files").stdout
+    done = setup(online, "example.org")
+    assert len(printed_records(done)) == 1
+    assert "chgrp" not in done.stdout
+    serve(online, zone_lines(done.stdout))
+    setup(online, "example.org")
+    assert "a=rsa-sha256" in trial(online, "a@example.org")
+    assert len(printed_records(setup(online, "--ed25519", "example.org"))) == 2  # one of each kind of key
 
 
 def test_a_second_key_that_is_left_does_not_sign_alone(online: Machine) -> None:

@@ -96,7 +96,7 @@ REFUSED = {
 }
 
 
-RECIPIENT = "hint: send it to an ADDRESS that this server accepts, such as bob@example.net\n"
+RECIPIENT = "hint: send it to an ADDRESS that this server accepts, or without ADDRESS\n"
 REFUSED |= {
     "a malformed recipient": (
         ["bob@-"],

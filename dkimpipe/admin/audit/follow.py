@@ -44,7 +44,9 @@ class Follower:
         self._begun = time.time()
         self._at = 0
         try:
-            self._at = path.stat().st_size if path else 0
+            if path:
+                with path.open("rb") as file:  # before anything is sent
+                    self._at = file.seek(0, os.SEEK_END)
         except FileNotFoundError:
             pass  # postlogd(8) makes it when there is something to log
         except OSError as error:

@@ -82,9 +82,18 @@ def _command(path: str, status: os.stat_result, access: str, reader: _Reader) ->
         return f"chmod u+{access} {quoted}"
     if status.st_gid == reader.group:
         return f"chmod g+{access} {quoted}"
-    if stat.S_ISDIR(status.st_mode) and status.st_gid and status.st_mode & stat.S_IXGRP:
+    is_shared = status.st_gid and status.st_mode & stat.S_IXGRP and _exists(status.st_gid)
+    if stat.S_ISDIR(status.st_mode) and is_shared:
         return f"chmod o+{access} {quoted}"  # another group needs it, and a file has permissions of its own
     return f"chgrp {reader.group_name} {quoted} && chmod g+{access} {quoted}"
+
+
+def _exists(group: int) -> bool:
+    try:
+        grp.getgrgid(group)
+    except KeyError:
+        return False
+    return True
 
 
 def _unreadable(paths: list[str], user: int, group: int) -> list[str]:

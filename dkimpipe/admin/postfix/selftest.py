@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -55,10 +56,12 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
     except KeyError:
         return []  # the doctor reports it
     except OSError as error:
-        return [Finding(f"user {name} cannot run {command[0]}: {error.strerror}")]
+        return [Finding(f"user {name} cannot run {command[0]}: {error.strerror}", _opening(command))]
     output = completed.stderr.decode(errors="backslashreplace").strip()
     if completed.returncode or not output.startswith(f"dkimpipe: {report}"):
         cause, _, hint = output.replace("\nhint: ", "\n").partition("\n")
+        if not _is_from_filter(output):
+            hint = _opening(command)
         who = name if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         return [
             Finding(
@@ -66,6 +69,30 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
             )
         ]
     return []
+
+
+def _is_from_filter(output: str) -> bool:
+    """Return whether an output is the filter's own, and not that of an interpreter that cannot start it."""
+    return "dkimpipe: " in output.partition("\n")[0]
+
+
+def _opening(command: Sequence[str]) -> str:
+    """Return what lets every user run the program of a filter; empty if they can, or it is not in a venv."""
+    program = Path(
+        next((word for word in command if word.endswith(("/dkimpipe", "/__main__.py"))), command[0])
+    )
+    prefix = next((each for each in program.parents if (each / "pyvenv.cfg").exists()), None)
+    if not prefix:
+        return ""
+    if not all(each.stat().st_mode & 0o001 for each in prefix.parents):
+        return "install it where every user can enter, such as /opt/dkimpipe"
+    closed = (each for each in (prefix, *prefix.rglob("*")) if not each.is_symlink() and _is_closed(each))
+    return f"chmod -R go+rX {shlex.quote(str(prefix))}" if any(closed) else ""
+
+
+def _is_closed(path: Path) -> bool:
+    wanted = 0o005 if path.is_dir() else 0o004
+    return path.stat().st_mode & wanted != wanted
 
 
 def refusals(uses: Iterable[Use], interpreter: Sequence[str] = ()) -> Iterator[Finding]:

@@ -187,7 +187,7 @@ def _waiting(settings: Settings, only: Server | None, with_dns: bool) -> Iterato
             from dkimpipe.admin.dns.lookup import obstacle
 
             with_dns = bool(only) or not obstacle(each.domain)
-        yield each.finding(with_dns and each.has_records([only] if only else ()))
+        yield each.finding(each.published([only] if only else ()) if with_dns else [])
 
 
 def _dns(uses: list[Use], only: Server | None, limit: float | None) -> Iterator[Finding]:

@@ -52,18 +52,30 @@ def records(domain: str, pairs: list[Pair]) -> Iterator[tuple[str, str]]:
         yield publickey.record_name(selector, domain), publickey.record_value(str(path))
 
 
-def are_published(domain: str, pairs: list[Pair], at: Sequence[Server] = ()) -> bool:
-    """Return whether every name server, or each of these, has the records of these keys, without errors."""
+def published(domain: str, pairs: list[Pair], at: Sequence[Server] = ()) -> list[Pair]:
+    """Return the keys whose records every name server, or each of these, has without errors."""
     from dkimpipe.admin.dns.lookup import NameServers
 
-    if not all(path.exists() for _, path in pairs):
-        return False
     servers = NameServers(at)
-    return not any(
-        finding.level == "error"
-        for name, value in records(domain, pairs)
-        for finding in servers.findings(name, [Need(value)])
-    )
+    return [
+        pair
+        for pair in pairs
+        if pair[1].exists()
+        and not any(
+            finding.level == "error"
+            for name, value in records(domain, [pair])
+            for finding in servers.findings(name, [Need(value)])
+        )
+    ]
+
+
+def usable(pairs: list[Pair], among: list[Pair]) -> list[Pair]:
+    """Return those of the keys of a new entry that are among these, or none if none of them is RSA.
+
+    The second key may come later, but an entry does not begin with it: not every verifier supports Ed25519.
+    """
+    found = [pair for pair in pairs if pair in among]
+    return found if len(pairs) == 1 or any(not pair[0].endswith("e") for pair in found) else []
 
 
 class Waiting(NamedTuple):
@@ -81,21 +93,36 @@ class Waiting(NamedTuple):
         """The command that prints their records, and signs with them once DNS has these."""
         return shlex.join(["dkimpipe", "setup", *self.options, self.domain])
 
-    def has_records(self, at: Sequence[Server] = ()) -> bool:
-        """Return the same as ``are_published``; False if a key cannot be read."""
+    def published(self, at: Sequence[Server] = ()) -> list[Pair]:
+        """Return the keys that could sign now; none if a key cannot be read."""
         try:
-            return are_published(self.domain, self.pairs, at)
+            return usable(self.pairs, published(self.domain, self.pairs, at))
         except Trouble:
-            return False
+            return []
 
-    def finding(self, has_records: bool) -> Finding:
-        """Return a note, or a warning if DNS has the records."""
-        paths = shlex.join([str(path) for _, path in self.pairs])
-        what = f"{self.domain} waits for its record: {paths} does not sign yet"
-        if has_records:
-            what = f"DNS has the record of {paths}, but no entry for {self.domain} uses this key"
-        hint = f"{self.command}\nto give the key up: chown root:root {paths}"
-        return Finding(what, hint, "warning" if has_records else NOTE)
+    def finding(self, published: list[Pair]) -> Finding:
+        """Return a note, or a warning if DNS has the records of these keys."""
+        what = f"{self.domain} waits for its record: {_paths(self.pairs)} does not sign yet"
+        if published:
+            what = f"DNS has the record of {_paths(published)}, but no entry for {self.domain} uses this key"
+        hint = f"{self.command}\nto give the key up: {giving_up(self.pairs)}"
+        if len(self.pairs) > 1:
+            hint += f"\nto give only the second key up: {giving_up(self.pairs[-1:])}"
+        return Finding(what, hint, "warning" if published else NOTE)
+
+
+def giving_up(pairs: list[Pair]) -> str:
+    """Return the command after which keys do not wait any more, and setup leaves them alone."""
+    return f"chown root:root {_paths(pairs)}"
+
+
+def _paths(pairs: list[Pair]) -> str:
+    return shlex.join([str(path) for _, path in pairs])
+
+
+def is_given_up(path: Path) -> bool:
+    """Return whether this is a key that only root can read."""
+    return path.exists() and not path.stat().st_gid
 
 
 def waiting(settings: Settings, directory: Path) -> Iterator[Waiting]:
@@ -114,7 +141,7 @@ def waiting(settings: Settings, directory: Path) -> Iterator[Waiting]:
         status = path.stat()
         if (
             domain
-            and status.st_gid
+            and not is_given_up(path)
             and status.st_mode & 0o040
             and not any(str(path) in text for text in texts)
         ):

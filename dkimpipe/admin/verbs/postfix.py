@@ -14,6 +14,7 @@ from dkimpipe.admin.postfix import (
     filter_service,
     kinds,
     milter_lists,
+    origin,
     planning,
     restriction_names,
     running,
@@ -146,7 +147,9 @@ def findings(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> list[Fi
         known = set(map(_same, everything))
         found = doctor.findings(postconf, user or job.name, job)
         service = filter_service.find(postconf, job)
-        found += trial(service) if service else []
+        fault = trial(service) if service else []
+        found += fault
+        found += origin.findings(postconf) if job is SIGN and service and not fault else []
         found += survey.findings(postconf, job)
         everything += [each for each in found if _same(each) not in known]
     everything += [*tables.others(postconf, broken), *running.findings(postconf)]

@@ -117,7 +117,7 @@ def _print_waiting(each: held_back.Waiting, options: argparse.Namespace) -> None
 
     It is not put to use here: an entry may be in preparation that says who may use the key.
     """
-    finding = each.finding(each.has_records(options.look_at or ()))
+    finding = each.finding(each.published(options.look_at or ()))
     if options.dry_run or finding.level != NOTE:
         print(one_line(finding.what), *hint_lines(finding.hint), sep="\n")
 

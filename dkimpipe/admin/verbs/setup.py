@@ -29,6 +29,7 @@ from dkimpipe.admin.postfix import (
     filter_service,
     filter_user,
     open_services,
+    origin,
     planning,
     requirements,
     routing,
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     """Take or print the steps, and print what remains to be done; return 0, or 78 if there are errors."""
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError(
-            "setup must be run as root", "--dry-run prints the steps, and can be run as any user"
+            "setup must be run as root", "--dry-run prints the steps, before the first setup as any user"
         )
     domains = list(dict.fromkeys(map(newkey.to_domain, options.domains)))
     newkey.selectors(options.selector, ())  # refuse an invalid one before anything is done
@@ -94,7 +95,11 @@ def run(options: argparse.Namespace) -> int:
             setup_steps.setup(postconf, (user, group), domains, options, path, changes), options.dry_run
         )
     except PermissionError as error:
-        raise ConfigError(f"{error.filename}: {error.strerror}", "run it as root") from None
+        cause = f"{error.filename}: {error.strerror}"
+        if not options.dry_run or os.geteuid() == 0:
+            raise ConfigError(cause, "run it as root") from None
+        what = f"dkimpipe is set up here, and only root can see which steps are left: {cause}"
+        raise ConfigError(what, shlex.join(["sudo", NAME, "setup", "--dry-run", *options.domains])) from None
     return 0 if options.dry_run else _conclude(options, domains, settings)
 
 
@@ -228,6 +233,7 @@ def _findings(postconf: Postconf, user: str, domains: list[str], path: Path) -> 
         for domain in domains:
             report = "signed " if _is_for_all(setup_steps.entry(domain, path)) else ""
             findings += trial(service, f"postmaster@{domain}", report)
+        findings += origin.findings(postconf)
     return [*findings, *survey.findings(postconf, SIGN, map(str, setup_steps.KEYS.glob("*.pem")))]
 
 
@@ -243,7 +249,8 @@ def _print_records(domain: str, settings: Settings) -> None:
 
 
 def _print_record(owner: str, domain: str, value: str) -> None:
-    print(f"\nPublish in DNS:\n\n    {record.zone_line(owner, value)}\n")
+    # At the beginning of the line: in a zone file, a blank there means the name of the record before.
+    print(f"\nPublish in DNS:\n\n{record.zone_line(owner, value)}\n")
     short = owner[: -len(domain) - 1]
     print(f"In a web form, the type is TXT. Many forms append {domain} to the name themselves:\n")
     print(f"    the whole name: {owner}\n    the form appends {domain}: {short}\n")

@@ -93,11 +93,7 @@ def setup(
     for domain in domains:
         if pairs := missing_pairs(domain, options, path):
             yield from _key_steps(domain, pairs, group, options.ed25519)
-            if is_held and not held_back.are_published(domain, pairs):
-                which = " with the second key" if entry(domain, path) else ""
-                print(f"# mail of {domain} is not signed{which} before its record is in DNS: see below")
-            else:
-                yield _entry_step(domain, pairs, group, path)
+            yield from _entry_steps(domain, pairs, group, path, is_held)
         else:
             foreign = options.ed25519 and not _own_line(domain, path)
             why = "setup did not write it: add a second signature by hand" if foreign else ""
@@ -194,6 +190,27 @@ def _key_steps(domain: str, pairs: list[held_back.Pair], group: str, with_ed2551
         )
 
 
+def _entry_steps(
+    domain: str, pairs: list[held_back.Pair], group: str, path: Path, is_held: bool
+) -> Iterator[Step]:
+    """Yield the step that signs with these keys; if it is held back, with those whose records are in DNS."""
+    known = held_back.published(domain, pairs) if is_held else pairs
+    signing = held_back.usable(pairs, known)
+    absent = [pair for pair in pairs if pair not in known]
+    if signing:
+        yield _entry_step(domain, signing, group, path)
+    else:
+        which = " with the second key" if entry(domain, path) else ""
+        print(f"# mail of {domain} is not signed{which} before its record is in DNS: see below")
+    if known and absent:
+        names = ", ".join(name for name, _ in held_back.records(domain, absent))
+        print(f"# DNS does not have {names}")
+    if signing and absent:
+        command = invocation.runnable(shlex.join([invocation.NAME, "setup", "--ed25519", domain]))
+        print(f"# when it has, sign with this key, too: {command}")
+        print(f"# to give this key up: {held_back.giving_up(absent)}")
+
+
 def _entry_step(domain: str, pairs: list[held_back.Pair], group: str, path: Path) -> Step:
     """Return the step that writes the entry of a domain, or adds signatures to it."""
     line = newkey.senders_line(domain, pairs)
@@ -229,6 +246,8 @@ def missing_pairs(domain: str, options: argparse.Namespace, path: Path) -> list[
 def pairs_of(domain: str, options: argparse.Namespace) -> list[held_back.Pair]:
     """Return the selectors and key files of a new entry: those of an earlier run, if there are any."""
     earlier = held_back.keys(KEYS, domain) if options.selector is None else []
+    if not (options.ed25519 or all(held_back.is_given_up(key) for _, key in earlier)):
+        earlier = [pair for pair in earlier if not held_back.is_given_up(pair[1])] or earlier
     if earlier and options.ed25519 and not earlier[-1][0].endswith("e"):
         second = f"{earlier[0][0][:6]}e"
         earlier.append((second, newkey.key_path(KEYS, domain, second)))

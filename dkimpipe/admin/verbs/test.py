@@ -24,7 +24,7 @@ from dkimpipe.admin.audit import logfiles
 from dkimpipe.admin.audit.follow import Follower, Hop
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
-from dkimpipe.admin.postfix import certificate, mailbox
+from dkimpipe.admin.postfix import certificate, mailbox, origin
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import verdict
 from dkimpipe.body import BodyHashes
@@ -42,7 +42,7 @@ _DELIVERED = re.compile(r"to=<([^@>+]+)[^>]*>, .* status=sent ")
 _REMEDIES: dict[type[Exception], str] = {
     ConnectionRefusedError: f"{_IS_RUNNING}\nif it is: dkimpipe check --postfix",
     smtplib.SMTPAuthenticationError: "check the login and the password",
-    smtplib.SMTPRecipientsRefused: "send it to an ADDRESS that this server accepts, such as bob@example.net",
+    smtplib.SMTPRecipientsRefused: "send it to an ADDRESS that this server accepts, or without ADDRESS",
     smtplib.SMTPSenderRefused: "--from with an ADDRESS that this server accepts",
 }
 _RECENT = 86400  # seconds; a log that was not written to for so long is out of use
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     text = "where the message goes (default: your own mailbox on this host, where it is verified)"
     add("recipient", nargs="?", metavar="ADDRESS", help=text)
-    add("--from", dest="sender", metavar="ADDRESS", help="its author (root at this host's domain)")
+    add("--from", dest="sender", metavar="ADDRESS", help="its author (root, in a domain that is signed)")
     add("--via", choices=_WAYS, default="smtp", help="localhost:25, port 587, or sendmail(1) (%(default)s)")
     add("--server", metavar="NAME", help="for submission: the name in its certificate (this host's)")
     add("--login", metavar="USER", help="for submission; the password is asked for, or read from a pipe")
@@ -150,17 +150,16 @@ def _log(postconf: Postconf) -> Path | None:
 
 
 def _message(options: argparse.Namespace, postconf: Postconf) -> EmailMessage:
-    origin = postconf.value("myorigin")
-    domain = origin if "." in origin else postconf.value("mydomain")
+    sender = options.sender or origin.author(postconf)
     message = EmailMessage()
     try:
-        message["From"] = options.sender or f"root@{domain}"
+        message["From"] = sender
         message["To"] = options.recipient
     except ValueError:
         raise ConfigError("an address with a line break") from None
     message["Subject"] = "dkimpipe test"
     message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = make_msgid("dkimpipe-test", domain)
+    message["Message-ID"] = make_msgid("dkimpipe-test", origin.domain_of(postconf))
     message.set_content("This message shows whether mail from this server is signed with DKIM.\n")
     return message
 

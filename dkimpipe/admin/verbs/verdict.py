@@ -10,15 +10,18 @@ from dkimpipe.admin.audit import outcome
 from dkimpipe.admin.audit.follow import Hop
 from dkimpipe.admin.audit.outcome import Outcome
 from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
+from dkimpipe.admin.newkey import to_domain
 from dkimpipe.admin.postfix import filter_service, queue, running
 from dkimpipe.admin.postfix.filter_service import JOBS
 from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.errors import ConfigError
 
 _SIGNED = "(dkimpipe: signed "
 _UNSIGNED = re.compile(r"\(dkimpipe: not signed: (?P<why>(?:no entry for \S+@(?P<domain>[^\s;)]+)|[^;)]+))")
 _BY_FILTER = re.compile(r"(?:dkimpipe: )?(?P<why>.*?)(?: hint: (?P<hint>.*?))?")
 _NOBODY_LISTENS = re.compile(r"connect to \S+?\[(127\.[\d.]+|::1)\]:(\d+): Connection refused")
 _REASON = "dkimpipe explain ADDRESS shows how mail from there is signed"
+_AUTHOR = "--from with an ADDRESS whose domain is in the senders file"
 _KINDS = "dkimpipe check --postfix shows which kinds of mail are signed"
 
 
@@ -59,8 +62,7 @@ def _unsigned(hops: Sequence[Hop], found: Outcome, postconf: Postconf) -> tuple[
     ending = "" if found.state == outcome.DELIVERED else f", and {_ending(found)}"
     texts = [hop.text for hop in hops if hop.program == "pipe"]
     for reason in filter(None, map(_UNSIGNED.search, texts)):
-        domain = reason["domain"]
-        return f"not signed: {reason['why']}{ending}", f"dkimpipe setup {domain}" if domain else _REASON
+        return f"not signed: {reason['why']}{ending}", _for_domain(reason["domain"])
     if found.state == outcome.QUEUED and found.program == "pipe":
         return _deferred_by_filter(found)
     for stale in running.findings(postconf):
@@ -68,6 +70,16 @@ def _unsigned(hops: Sequence[Hop], found: Outcome, postconf: Postconf) -> tuple[
     if found.state == outcome.QUEUED and not _NOBODY_LISTENS.match(found.cause):
         return f"not signed{ending}", "dkimpipe check --postfix"
     return f"not signed{ending}", _KINDS if found.state == outcome.DELIVERED else _after(found, postconf)
+
+
+def _for_domain(domain: str | None) -> str:
+    """Return what helps mail of a domain without an entry, if that is the cause."""
+    if not domain:
+        return _REASON
+    try:
+        return f"dkimpipe setup {to_domain(domain)}"
+    except ConfigError:
+        return _AUTHOR
 
 
 def _deferred_by_filter(found: Outcome) -> tuple[str, str]:
