@@ -73,6 +73,14 @@ def test_a_file_that_was_edited_later(machine: Machine, name: str) -> None:
     assert said(machine) == []
 
 
+def test_a_reload_a_moment_ago(machine: Machine) -> None:
+    edited(machine, f"-M 'smtps/inet={MORE}'")
+    machine.shell("sleep 2; postfix reload")
+    assert said(machine) == []
+    edited(machine, "-MX smtps/inet")
+    machine.shell("postfix reload; sleep 1")
+
+
 def test_interfaces_need_a_restart(machine: Machine) -> None:
     edited(machine, "-e inet_interfaces=loopback-only")
     machine.shell("postfix reload; sleep 1")

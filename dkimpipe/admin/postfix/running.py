@@ -27,6 +27,7 @@ _PROC = Path("/proc")
 _LISTENING = "0A"  # TCP_LISTEN, <linux/tcp_states.h>
 _TABLES = ("net/tcp", "net/tcp6")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - of sockets that are there
+_MOMENT = 1.0  # seconds in which a reload takes effect
 _MARGIN = 1.0  # seconds: the kernel counts the start of a process in hundredths
 
 
@@ -40,8 +41,12 @@ class Listener(NamedTuple):
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield a warning for what the running Postfix has not read, with the command that helps."""
     master = _master(postconf)
-    if not master:
-        return
+    if master and any(_stale(postconf, master)):
+        time.sleep(_MOMENT)
+        yield from _stale(postconf, master)
+
+
+def _stale(postconf: Postconf, master: Path) -> Iterator[Finding]:
     found = list(_listeners(master))
     services = _expected(postconf) if found else []
     closed = [service.id for service, port in services if port not in {each.port for each in found}]

@@ -75,7 +75,12 @@ def usable(pairs: list[Pair], among: list[Pair]) -> list[Pair]:
     The second key may come later, but an entry does not begin with it: not every verifier supports Ed25519.
     """
     found = [pair for pair in pairs if pair in among]
-    return found if len(pairs) == 1 or any(not pair[0].endswith("e") for pair in found) else []
+    return found if len(pairs) == 1 or has_rsa(found) else []
+
+
+def has_rsa(pairs: list[Pair]) -> bool:
+    """Return whether one of these keys, with selectors that setup chose, is RSA."""
+    return any(not selector.endswith("e") for selector, _ in pairs)
 
 
 class Waiting(NamedTuple):
@@ -148,11 +153,11 @@ def waiting(settings: Settings, directory: Path) -> Iterator[Waiting]:
             unused.setdefault(domain, []).append((selector, path))
     for domain, pairs in unused.items():
         line = own.get(domain.encode())
-        chosen = keys(directory, domain)
+        chosen = [pair for pair in keys(directory, domain) if not is_given_up(pair[1])]
         second = ed25519_key(directory, domain)
         if line and second in pairs and not _has_ed25519(line):
             yield Waiting(domain, [pair for pair in pairs if pair == second], ["--ed25519"])
-        elif not line and chosen and all(pair in pairs for pair in chosen):
+        elif not line and has_rsa(chosen) and all(pair in pairs for pair in chosen):
             yield Waiting(domain, chosen, [])
         elif not line and not chosen:
             yield _with_selector(domain, pairs)
