@@ -1,14 +1,21 @@
 """A TXT record in a file: each format of ``dkimpipe dns``, a zone file, the answer of a program, or its text.
 
-The programs are dig(1), host(1), nslookup(1), also that of Windows, and servers of DNS over HTTPS (JSON).
+The programs are dig(1), host(1), nslookup(1), also that of Windows, servers of DNS over HTTPS and the API of
+hosting providers (JSON), dnsmasq(8), and those that write CSV. A record of another name is an error, unless
+the name is an alias of it.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(rb"\\([0-9]{3}|.)", re.DOTALL)
@@ -17,40 +24,91 @@ _RECORD = re.compile(
     rb"|\A\s*\(?\s*(?=\")"
 )
 _OWNER = re.compile(rb"(?i)(?:update[ \t]+add[ \t]+)?([^\s\"();]+)")
+_NAME = re.compile(rb"[\w*-]+(?:\.[\w-]+)*\.?")
 _TINYDNS = re.compile(rb"(?m)^'([^:\s]+):([^:\n]*):[0-9]*\r?$")
-_PLAIN = re.compile(rb"([A-Za-z0-9_-]+\.[A-Za-z0-9._-]+)\r?\n([^\r\n]+)")
+_PLAIN = re.compile(rb"([A-Za-z0-9_-]+\.[A-Za-z0-9._-]+)\r?\n([^\"\r\n][^\r\n]*)")
 _COMMENT = re.compile(rb'(?m)^[ \t]*;.*$|(?<=[")]);.*$|(?<=[")])[ \t]+;.*$')
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+={0,2}")
 _SEQUENCE = b"\x30"  # the first octet of a key in DER
 _KEY = 40  # characters of base64: the shortest, of Ed25519, has 44
 _FORM = "give the record, as dkimpipe dns or dig(1) prints it, or a key in PEM"
 
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "utf-8"}
+_TARGETS = re.compile(rb'\A(?:[\w.-]+\.\s+)+(?=")')  # of aliases, as dig +short prints them
+_ALIAS = re.compile(
+    rb"(?im)^([\w.-]+)[ \t](?:[ \tA-Z0-9]*[ \t]CNAME[ \t]+|is an alias for |canonical name = )([\w.-]+)"
+)
+_ORIGIN = re.compile(rb"(?im)^\$ORIGIN[ \t]+([\w.-]+)")
+_NOT_OWNER = re.compile(rb"(?i)IN|TXT|text|[0-9]+[smhdw]?|@?")  # what a line without an owner begins with
+_UNQUOTED = re.compile(rb"(?im)^([\w.-]+)[ \t](?:[ \tA-Z0-9]*[ \t])?TXT[ \t]+(v=[^\r\n]*)$")
+_DNSMASQ = re.compile(rb"(?m)^txt-record=([^,\s]+),([^\r\n]+)")
+_POWERSHELL = re.compile(rb"(?m)^Strings[ \t]*:[ \t]*\{|^Name[ \t]+Type[ \t]+TTL[ \t]+Section[ \t]+Strings")
+_VALUES = (
+    "value",
+    "data",
+    "content",
+)  # of dkimpipe and Route 53, of DNS over HTTPS, of PowerDNS and Cloudflare
+_MAX_ALIASES = 8
+
 _Records = list[tuple[bytes, bytes]]  # each with its name, empty if it has none
 
 
 def text(octets: bytes, name: str, path: str) -> bytes:
-    """Return the text of a record in a file: the only one, or the one of this name.
+    """Return the text of a record in a file: the one of this name, or the only one if it has no name.
 
     These are the octets themselves if they have none of the known formats. Raises ConfigError.
     """
+    octets = _as_utf8(octets)
     records = _records(octets)
     if not records:
-        if fault := _fault(octets.strip()):
-            raise ConfigError(f"key file {path} {fault}", _FORM)
+        fault, hint = _fault(octets.strip(), name)
+        if fault:
+            raise ConfigError(f"key file {path} {fault}", hint)
         return octets.strip()
+    names = [name, *_targets(octets, name)]
+    found = {value for owner, value in records if any(_fits(owner, each) for each in names)}
     if len(records) == 1:
-        return records[0][1]
-    found = {value for owner, value in records if _fits(owner, name)}
+        owner, value = records[0]
+        if found or not owner:
+            return value
+        raise ConfigError(f"key file {path} contains the record of {printable(owner)}, not of {name}", _FORM)
     if len(found) != 1:
         count = f"{len(found)} records" if found else "no record"
         raise ConfigError(f"key file {path} contains {count} for {name}, of {len(records)}", _FORM)
     return found.pop()
 
 
+def _as_utf8(octets: bytes) -> bytes:
+    """Return a text without its byte order mark, and in UTF-8."""
+    for mark, codec in _BYTE_ORDER_MARKS.items():
+        if octets.startswith(mark):
+            return octets[len(mark) :].decode(codec, "replace").encode()
+    return octets
+
+
 def _fits(owner: bytes, name: str) -> bool:
     """Return whether the owner of a record is this name, or relative to its zone."""
-    labels = owner.decode("latin-1").lower().rstrip(".")
+    labels = owner.decode("latin-1").lower()
+    if labels.endswith("."):
+        return labels == f"{name}."
     return f"{name}.".startswith(f"{labels}.") if labels else False
+
+
+def _targets(octets: bytes, name: str) -> Iterator[str]:
+    """Yield the names that a name is an alias of, one after another."""
+    aliases = {owner.lower().rstrip(b"."): target for owner, target in _aliases(octets)}
+    for _ in range(_MAX_ALIASES):
+        target = aliases.get(name.encode())
+        if not target:
+            break
+        name = target.decode().lower().rstrip(".")
+        yield name
+
+
+def _aliases(octets: bytes) -> Iterable[tuple[bytes, bytes]]:
+    if octets.strip()[:1] in (b"[", b"{"):
+        return _of_json(octets, ("5", "CNAME"))
+    return _ALIAS.findall(octets)
 
 
 def _records(octets: bytes) -> _Records:
@@ -65,17 +123,50 @@ def _records(octets: bytes) -> _Records:
     plain = [_PLAIN.fullmatch(block) for block in re.split(rb"(?:\r?\n){2,}", octets)]
     if all(plain):
         return [(each[1], each[2]) for each in plain if each]
+    if dnsmasq := _DNSMASQ.findall(octets):
+        return [
+            (name, b"".join(piece.strip(b' "') for piece in value.split(b","))) for name, value in dnsmasq
+        ]
+    if of_csv := _of_csv(octets):
+        return of_csv
+    octets = _TARGETS.sub(b"", octets)
     found = list(_RECORD.finditer(octets))
     ends = [*[each.start() for each in found[1:]], len(octets)]
-    return [
+    quoted = [
         (_owner(octets, each.start()), _joined(octets, each.end(), end)) for each, end in zip(found, ends)
     ]
+    escaped = [(name, value) for name, value in _UNQUOTED.findall(octets) if not _ends_early(value)]
+    return quoted + [(name, _ESCAPED.sub(_unescaped, value)) for name, value in escaped]
+
+
+def _ends_early(value: bytes) -> bool:
+    """Return whether a server would read a part of an unquoted value: the rest is a comment, or a string."""
+    return re.search(rb"(?<!\\);", value) is not None
+
+
+def _of_csv(octets: bytes) -> _Records:
+    """Return the records in lines of which one cell is TXT, one the name, and one the value."""
+    records = []
+    for row in csv.reader(octets.decode("utf-8", "surrogateescape").splitlines()):
+        cells = [cell.strip().encode("utf-8", "surrogateescape") for cell in row]
+        values = [cell for cell in cells if cell.lstrip(b'"').startswith(b"v=DKIM1")]
+        if values and b"TXT" in map(bytes.upper, cells):
+            owner = next((cell for cell in cells if _NAME.fullmatch(cell)), b"")
+            value = values[0]
+            records.append((owner, _joined(value, 0, len(value)) if value.startswith(b'"') else value))
+    return records
 
 
 def _owner(octets: bytes, at: int) -> bytes:
-    """Return the first word of a line."""
+    """Return the first word of a line if it is a name, with the origin that applies there."""
     found = _OWNER.match(octets, octets.rfind(b"\n", 0, at + 1) + 1)
-    return found[1] if found else b""
+    name = found[1] if found else b""
+    origins = _ORIGIN.findall(octets, 0, at)
+    if origins and name in (b"@", b""):
+        return origins[-1] if name else b""
+    if _NOT_OWNER.fullmatch(name) or not _NAME.fullmatch(name):
+        return b""
+    return b"%b.%b" % (name, origins[-1]) if origins and not name.endswith(b".") else name
 
 
 def _joined(octets: bytes, at: int, end: int) -> bytes:
@@ -83,32 +174,56 @@ def _joined(octets: bytes, at: int, end: int) -> bytes:
     return b"".join([_ESCAPED.sub(_unescaped, string) for string in _STRING.findall(octets, at, end)])
 
 
-def _of_json(octets: bytes) -> _Records:
-    """Return the records of ``dkimpipe dns``, or of an answer of DNS over HTTPS."""
+def _of_json(octets: bytes, types: tuple[str, ...] = ("16", "TXT", "txt")) -> _Records:
+    """Return the records of ``dkimpipe dns``, of DNS over HTTPS, or of the API of a provider."""
     try:
-        found = json.loads(octets)
-        answers = found.get("Answer", []) if isinstance(found, dict) else found
-        return [_of_object(each) for each in answers if each.get("type", "TXT") in (16, "TXT")]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return [
+            (str(each["name"]).encode("utf-8", "replace"), value)
+            for each in _objects(json.loads(octets))
+            if str(each.get("type", "TXT")) in types and each.get("name")
+            for value in _data(each)
+        ]
+    except (ValueError, RecursionError):
         return []
 
 
-def _of_object(record: dict[str, object]) -> tuple[bytes, bytes]:
-    data = str(record["value"] if "value" in record else record["data"]).encode("utf-8", "surrogateescape")
-    is_quoted = "data" in record and data.startswith(b'"')
-    return str(record["name"]).encode("utf-8", "replace"), _joined(data, 0, len(data)) if is_quoted else data
+def _objects(found: object) -> Iterator[dict[str, object]]:
+    """Yield the objects within JSON, with their names in lower case."""
+    if isinstance(found, dict):
+        found = {name.lower(): value for name, value in found.items()}
+        yield found
+        found = list(found.values())
+    for each in found if isinstance(found, list) else ():
+        yield from _objects(each)
 
 
-def _fault(octets: bytes) -> str:
-    """Return what a file without a record is instead; empty if it may be a record with an error."""
+def _data(record: dict[str, object]) -> Iterator[bytes]:
+    """Yield the values of a record, or of a set of records."""
+    inner = record.get("records", record.get("resourcerecords"))
+    for each in [record, *_objects(inner)]:
+        data = next((each[name] for name in _VALUES if isinstance(each.get(name), str)), None)
+        if data is not None:
+            octets = str(data).encode("utf-8", "surrogateescape")
+            is_quoted = "data" in each or "value" not in record
+            yield _joined(octets, 0, len(octets)) if is_quoted and octets.startswith(b'"') else octets
+
+
+def _fault(octets: bytes, name: str) -> tuple[str, str]:
+    """Return what a file is instead, and a hint; empty if it may be a record with an error."""
     if octets.startswith(_SEQUENCE) and not octets.isascii():
-        return "is in DER, not in PEM"
+        return "is in DER, not in PEM", _FORM
     if octets[:1] in (b"[", b"{"):
-        return "contains JSON, but no TXT record"
+        return "contains JSON, but no TXT record", _FORM
     if not octets:
-        return "is empty"
+        return "is empty", _FORM
+    if _POWERSHELL.search(octets):
+        hint = f"(Resolve-DnsName {name} -Type TXT).Strings -join '' prints the text of the record"
+        return "is the output of PowerShell, which breaks or cuts lines", hint
+    if _UNQUOTED.search(octets):
+        hint = "write it in quotes, as dkimpipe dns does"
+        return "contains a value without quotes, which ends at the first semicolon", hint
     is_bare = len(octets) >= _KEY and _BASE64.fullmatch(octets)
-    return "contains base64 alone: neither a record nor PEM" if is_bare else ""
+    return ("contains base64 alone: neither a record nor PEM", _FORM) if is_bare else ("", "")
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

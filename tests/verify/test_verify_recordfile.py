@@ -62,12 +62,71 @@ FORMS: dict[str, tuple[str, str]] = {
         VALUE,
     ),
     "a comment before it": (f"; the key\n{NAME}. IN TXT {STRINGS}\n", VALUE),
+    "dig +short, by an alias": (f"k.provider.example.\n{STRINGS}\n", VALUE),
+    "dig +short, by two aliases": (f"a.example.\nk.provider.example.\n{STRINGS}\n", VALUE),
+    "dig, by an alias": (
+        f"{NAME}. 300 IN CNAME K.provider.example.\nk.provider.example. 300 IN TXT {STRINGS}\n",
+        VALUE,
+    ),
+    "dig, by two aliases": (
+        f"{NAME}. 300 IN CNAME a.example.\na.example. 300 IN CNAME b.example.\nb.example. IN TXT {STRINGS}\n",
+        VALUE,
+    ),
+    "dig, in capitals": (f"{NAME.upper()}. 300 IN TXT {STRINGS}\n", VALUE),
+    "nslookup, by an alias": (
+        f"{NAME}\tcanonical name = k.example.\nk.example\ttext = {STRINGS}\n",
+        VALUE,
+    ),
+    "relative to a zone": (f"mail._domainkey 300 IN TXT {STRINGS}\n", VALUE),
+    "relative to its origin": (f"$ORIGIN _domainkey.example.com.\nmail IN TXT {STRINGS}\n", VALUE),
+    "the origin itself": (f"$ORIGIN {NAME}.\n@ IN TXT {STRINGS}\n", VALUE),
+    "of one of two origins": (
+        f"$ORIGIN example.org.\nmail._domainkey IN TXT {STRINGS.replace('MIIB', 'AAAA')}\n"
+        f"$ORIGIN example.com.\nmail._domainkey IN TXT {STRINGS}\n",
+        VALUE,
+    ),
+    "no name": (f"IN TXT {STRINGS}\n", VALUE),
+    "no name, with its lifetime": (f"3600 IN TXT {STRINGS}\n", VALUE),
+    "unbound": (f"local-data: '{NAME}. 300 IN TXT {STRINGS}'\n", VALUE),
+    "resolvectl": (f'{NAME} IN TXT "{VALUE}"        -- link: eth0\n', VALUE),
+    "UTF-8 with mark": (f"\ufeff{VALUE}\n", VALUE),
+    "dig, with mark": (f"\ufeff{NAME}. IN TXT {STRINGS}\r\n", VALUE),
+    "zone file without quotes, escaped": (
+        f"{NAME}. 300 IN TXT {VALUE.replace(' ', '').replace(';', chr(92) + ';')}\n",
+        VALUE.replace(" ", ""),
+    ),
+    "dnsmasq": (f'txt-record={NAME},"{VALUE[:255]}","{VALUE[255:]}"\n', VALUE),
+    "dnsmasq, without quotes": (f"txt-record={NAME},{VALUE}\n", VALUE),
+    "CSV": (f'Name,Type,TTL,Value\n{NAME},TXT,300,"{VALUE}"\n', VALUE),
+    "CSV, all in quotes": (f'"{NAME}","TXT","300","{VALUE}"\n', VALUE),
+    "CSV, strings": (f'{NAME},txt,"{STRINGS.replace(chr(34), chr(34) * 2)}"\n', VALUE),
+    "Cloudflare": (json.dumps({"result": [{"name": NAME, "type": "TXT", "content": VALUE}]}), VALUE),
+    "PowerDNS": (
+        json.dumps({"rrsets": [{"name": f"{NAME}.", "type": "TXT", "records": [{"content": STRINGS}]}]}),
+        VALUE,
+    ),
+    "Route 53": (
+        json.dumps(
+            {
+                "ResourceRecordSets": [
+                    {"Name": f"{NAME}.", "Type": "TXT", "ResourceRecords": [{"Value": STRINGS}]}
+                ]
+            }
+        ),
+        VALUE,
+    ),
 }
 
 
 @pytest.mark.parametrize(("text", "value"), FORMS.values(), ids=FORMS)
 def test_the_record_in_a_file(text: str, value: str) -> None:
     assert recordfile.text(text.encode(), NAME, "FILE") == value.encode()
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-be"])
+def test_a_file_of_windows_in_utf_16(codec: str) -> None:
+    mark = b"\xfe\xff" if codec == "utf-16-be" else b""
+    assert recordfile.text(mark + f"{VALUE}\r\n".encode(codec), NAME, "FILE") == VALUE.encode()
 
 
 ED25519 = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
@@ -93,6 +152,75 @@ def test_names_relative_to_the_zone() -> None:
 
 
 RECORDS = "give the record, as dkimpipe dns or dig(1) prints it, or a key in PEM"
+OTHER = "mail._domainkey.example.org"
+OF_ANOTHER = f"contains the record of {OTHER}, not of {NAME}"
+# Records of another name, which must not verify anything.
+OTHERS: dict[str, tuple[str, str]] = {
+    "zone file": (f"{OTHER}. IN TXT {STRINGS}\n", f"contains the record of {OTHER}., not of {NAME}"),
+    "zone file, relative": (
+        f"x._domainkey IN TXT {STRINGS}\n",
+        f"contains the record of x._domainkey, not of {NAME}",
+    ),
+    "zone file, absolute, as if relative": (
+        f"mail._domainkey. IN TXT {STRINGS}\n",
+        f"contains the record of mail._domainkey., not of {NAME}",
+    ),
+    "zone file, another origin": (
+        f"$ORIGIN example.org.\nmail._domainkey IN TXT {STRINGS}\n",
+        f"contains the record of {OTHER}., not of {NAME}",
+    ),
+    "an alias of another name": (
+        f"x.example.com. IN CNAME {OTHER}.\n{OTHER}. IN TXT {STRINGS}\n",
+        f"contains the record of {OTHER}., not of {NAME}",
+    ),
+    "aliases in a circle": (
+        f"{NAME}. IN CNAME a.example.\na.example. IN CNAME {NAME}.\n{OTHER}. IN TXT {STRINGS}\n",
+        f"contains the record of {OTHER}., not of {NAME}",
+    ),
+    "host": (f"{OTHER} descriptive text {STRINGS}\n", OF_ANOTHER),
+    "nslookup": (f"{OTHER}\ttext = {STRINGS}\n", OF_ANOTHER),
+    "plain": (f"{OTHER}\n{VALUE}\n", OF_ANOTHER),
+    "tinydns": (formats.tinydns([Record(OTHER, VALUE)], 60), OF_ANOTHER),
+    "json": (formats.as_json([Record(OTHER, VALUE)], 60), OF_ANOTHER),
+    "dnsmasq": (f'txt-record={OTHER},"{VALUE}"\n', OF_ANOTHER),
+    "CSV": (f'{OTHER},TXT,"{VALUE}"\n', OF_ANOTHER),
+}
+
+
+@pytest.mark.parametrize(("text", "fault"), OTHERS.values(), ids=OTHERS)
+def test_the_record_of_another_name_is_an_error(text: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        recordfile.text(text.encode(), NAME, "FILE")
+    assert (str(raised.value), raised.value.hint) == (f"key file FILE {fault}", RECORDS)
+
+
+# What cannot be read with certainty, and what to do.
+NAMED: dict[str, tuple[str, str, str]] = {
+    "without quotes": (
+        f"{NAME}. 300 IN TXT {VALUE}\n",
+        "contains a value without quotes, which ends at the first semicolon",
+        "write it in quotes, as dkimpipe dns does",
+    ),
+    "PowerShell, a list": (
+        f"Name    : {NAME}\nType    : TXT\nStrings : {{{VALUE[:255]}, {VALUE[255:]}}}\n",
+        "is the output of PowerShell, which breaks or cuts lines",
+        f"(Resolve-DnsName {NAME} -Type TXT).Strings -join '' prints the text of the record",
+    ),
+    "PowerShell, a table": (
+        f"Name   Type TTL Section Strings\n----   ---- --- ------- -------\n{NAME} TXT 300 Answer {{v=D...\n",
+        "is the output of PowerShell, which breaks or cuts lines",
+        f"(Resolve-DnsName {NAME} -Type TXT).Strings -join '' prints the text of the record",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "fault", "hint"), NAMED.values(), ids=NAMED)
+def test_what_is_not_certain_is_named(text: str, fault: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        recordfile.text(text.encode(), NAME, "FILE")
+    assert (str(raised.value), raised.value.hint) == (f"key file FILE {fault}", hint)
+
+
 # What is no record, or not the right one, by its name and not as a record with an error.
 WRONG: dict[str, tuple[bytes, str]] = {
     "none of this name": (
