@@ -5,6 +5,7 @@ It is loaded only for a file that is not a key in the usual form.
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64
+from itertools import permutations
 
 from dkimpipe.errors import PrivateKeyError, for_shell
 from dkimpipe.keyhints import ENCRYPTED_MANGLED, HINTS, RESTORE, hint
@@ -52,6 +53,7 @@ _MARKERS = {
     b"ssh-rsa AAAA": "contains a public key",
     b"ssh-ed25519 AAAA": "contains a public key",
     b"v=DKIM1": "contains a DKIM record",
+    b"(ECDSAP": "contains an EC key",  # of dnssec-keygen(8)
 }
 
 _INTEGER, _OCTET_STRING, _SEQUENCE = 2, 4, 48
@@ -64,8 +66,10 @@ _RSA = bytes.fromhex("2a864886f70d010101")  # RFC 8017 appendix C
 _PSS = bytes.fromhex("2a864886f70d01010a")  # the same
 _ED25519 = bytes.fromhex("302e020100300506032b657004220420")  # RFC 8410 section 7; the key follows
 _ED25519_OID = _ED25519[7:12]
+_SHORT = _ED25519[-2:]  # its octet string alone
 _OPENSSH = b"openssh-key-v1\0"  # PROTOCOL.key of OpenSSH, section 1
 _MAX_DEPTH = 3  # encodings, one within another
+_MAX_HALVES = 4  # of Ed25519 keys in a file: public and private, of which one is looked for
 
 
 def structure(path: str, octets: bytes) -> bytes:
@@ -104,8 +108,23 @@ def _searched(octets: bytes, depth: int = 0) -> bytes:
     if not _is_key(der):
         der = next(_restored(octets, depth), der)
     if refused and not _is_key(der):
-        raise refused
+        raise _named(octets, refused)
     return _without_rest(der)
+
+
+def _named(octets: bytes, refused: _UnreadableError) -> _UnreadableError:
+    """Return why a file cannot be read, in more certain words if there are any."""
+    from dkimpipe import keytext
+
+    if str(refused) != _NO_BLOCK:
+        return refused
+    if keytext.is_public(octets):
+        return _UnreadableError("contains a public key")
+    if keytext.lacks_primes(octets):
+        return _UnreadableError("contains an RSA key without its primes")
+    if len(keytext.halves(keytext.plain(octets))) == 1:
+        return _UnreadableError("contains 32 bytes that may be either half of an Ed25519 key")
+    return refused
 
 
 def _restored(octets: bytes, depth: int) -> "Iterator[bytes]":
@@ -120,10 +139,15 @@ def _restored(octets: bytes, depth: int) -> "Iterator[bytes]":
         if len(each) == 32:
             yield _ED25519 + each
     found = [octets if len(octets) == 64 else b"", text, keytext.from_hex(text), *keytext.runs(text)]
-    halves = [each for each in found if len(each) == 32]
-    for each in (*found, b"".join(numbers), *map(b"".join, zip(halves, halves[1:]))):
+    halves = list(dict.fromkeys([*[each for each in found if len(each) == 32], *keytext.halves(text)]))
+    private = keytext.labelled(text)
+    if private and halves == [private]:
+        yield _ED25519 + private
+    for each in (*found, b"".join(numbers), *map(b"".join, permutations(halves[:_MAX_HALVES], 2))):
         if _is_key(each):
             yield each
+        elif len(each) == 34 and each[:2] == _SHORT:
+            yield _ED25519 + each[2:]
         elif len(each) == 64 and _public_half(each[:32]) == each[32:]:
             yield _ED25519 + each[:32]
         elif depth < _MAX_DEPTH and len(each) >= 64 and each != octets:
@@ -232,10 +256,13 @@ def _of_der(octets: bytes) -> bytes:
 
 
 def _decoded(text: bytes) -> bytes:
-    """Return the octets of text that consists of base64 and white space, otherwise nothing."""
+    """Return the octets of text that consists of base64 and white space, otherwise nothing.
+
+    Padding within it ends a value: what precedes is not all, and perhaps the public half of a key.
+    """
     text = b"".join(text.split())
     try:
-        return b"" if text.translate(None, _BASE64) else a2b_base64(text)
+        return b"" if text.translate(None, _BASE64) or b"=" in text.rstrip(b"=") else a2b_base64(text)
     except Base64Error:
         return b""
 

@@ -6,6 +6,7 @@ the last resort, since it needs a new record.
 
 _LAST_RESORT = "a new key needs a new record: dkimpipe genkey DOMAIN"
 RESTORE = f"restore the key of the published record from a backup, or export it again; {_LAST_RESORT}"
+CONVERT = f"convert it to PEM, or restore the key of the published record from a backup; {_LAST_RESORT}"
 OTHER_FILE = f"name the file with the key of the published record, RSA or Ed25519; {_LAST_RESORT}"
 REPLACE = "replace it: dkimpipe genkey DOMAIN writes a new key, and the record to publish"
 
@@ -34,6 +35,16 @@ HINTS = {
     "is a ZIP archive": "(umask 077; unzip -p {path} >NEWFILE) extracts its files, one after another",
     "is encrypted by Ansible Vault": "ansible-vault decrypt --output NEWFILE {path} decrypts it",
     "is encrypted by age": "(umask 077; age -d -i IDENTITY {path} >NEWFILE) decrypts it",
+    "contains no PEM block": CONVERT,
+    "contains an RSA key without its primes": (
+        "export it again with p and q, or calculate them: rsa_recover_prime_factors(n, e, d) of the Python "
+        "package cryptography"
+    ),
+    # Any 32 octets are a private key, and nothing in the file says which half these are.
+    "contains 32 bytes that may be either half of an Ed25519 key": (
+        "(umask 077; grep -Eo '[0-9A-Fa-f]{64}|[A-Za-z0-9+/_-]{43}=?' <{path} >NEWFILE) extracts them; "
+        "if they are the private half, dkimpipe genkey --show NEWFILE prints the p= of the published record"
+    ),
     "is encrypted by SOPS": "(umask 077; sops -d {path} >NEWFILE) decrypts it",
 }
 # openssl(1) needs the lines of PEM as they were.
@@ -49,7 +60,7 @@ def hint(fault: str) -> str:
     """Return how to fix a fault, with {path} for the file."""
     if fault in HINTS:
         return HINTS[fault]
-    if fault.startswith("contains an RSA key of "):
+    if fault.startswith(("contains an RSA key of ", "contains an RSA key with ")):
         return REPLACE
     is_of_another_type = fault.startswith(("contains an ", "contains a DSA", "contains a key type"))
     return OTHER_FILE if is_of_another_type else RESTORE

@@ -214,8 +214,10 @@ def _parse(der: bytes) -> "tuple[str, bytes, int, int]":
                 _REFUSED_TYPES.get(algorithm, "contains a key type that DKIM does not support")
             )
         at, end = _element(der, 0, len(der), _SEQUENCE)
-    numbers = []  # RFC 8017 appendix A.1.2: version, modulus, exponent, ...
+    numbers: list[bytes] = []  # RFC 8017 appendix A.1.2: version, modulus, exponent, ...
     while at < end:
+        if len(numbers) == 9 and der[at] == _SEQUENCE:  # otherPrimeInfos
+            raise _RefusedError("contains an RSA key with more than two primes, which few programs support")
         start, at = _element(der, at, end, _INTEGER)
         numbers.append(der[start:at])
     if len(numbers) < 9:

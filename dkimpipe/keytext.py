@@ -14,10 +14,12 @@ _FORM = re.compile(r"(?:BEGIN|END)\+[A-Z+]*KEY")  # with spaces as a web form se
 _TAG = re.compile("<[^<>]*>")
 _ESCAPES = (  # of JSON, YAML and shells; the backslash may be escaped itself
     (re.compile(r"\\+(?:u00|x)([0-9A-Fa-f]{2})"), lambda found: chr(int(found[1], 16))),
-    (re.compile(r"\\+[nrt]"), "\n"),
+    (re.compile(r"\\+(?:[nrt]|01[25])"), "\n"),
     (re.compile(r"\\+"), ""),
 )
 _QUOTED_PRINTABLE = ((re.compile("=3[Dd]"), "="), (re.compile(r"(?m)^(.{71,75})=\n"), r"\1"))
+_SHOWN_ENDS = re.compile(r"(?m)(?:\^M)+\$?$|\$$")  # of lines, as cat -A and vi(1) show them
+_BARE_ENDS = re.compile(r"(-----BEGIN [A-Z0-9 ]+-----)(n\S+n)(-----END )")  # \n without its backslash
 _DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 _SPACES = re.compile("[\u00a0\u2000-\u200d\u2028\u2029\u202f\u3000\ufeff\u00ad]")
 _ARMOUR = re.compile(r"-*[ \t]*(BEGIN|END)[ \t_]+([A-Z0-9 _]*?KEY|CERTIFICATE|PKCS7|PKCS12)[ \t]*-*", re.I)
@@ -28,12 +30,27 @@ _RUN = re.compile(rb"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/_-]{40,}\s+)*[A-Za-z0-9+/_
 _JWK = re.compile(rb'"(n|e|d|p|q|dp|dq|qi|x)"\s*:\s*"([\w-]+)"')
 _XML = re.compile(rb"<(Modulus|Exponent|D|P|Q|DP|DQ|InverseQ)>([^<]+)</")
 _PRINTED = re.compile(rb"\b(\w+):(?:[ \t]*\d+[ \t]*\(0x([0-9A-Fa-f]+)\)|\s+((?:[0-9A-Fa-f]{2}\b[:\s]*)+))")
+_BIND = re.compile(rb"(?m)^(\w+):[ \t]*([A-Za-z0-9+/]+={0,2})[ \t]*$")  # of dnssec-keygen(8)
+_BIND_FORMAT, _BIND_ED25519 = b"Private-key-format:", b"Algorithm: 15"  # RFC 8624 section 3.1
+_HALF = rb"([0-9A-Fa-f]{64}|[A-Za-z0-9+/_-]{43}=?)(?![A-Za-z0-9+/_=-])"
+_PRIVATE = re.compile(
+    rb"""(?i)(?<!\w)[\w.-]*(?:(?:priv|private|secret)[_.-]?key|priv|private|seed)["']?[ \t]*[:=][ \t]*["']?"""
+    + _HALF
+)
+_HALVES = re.compile(rb"(?<![A-Za-z0-9+/_-])(?<!(?i:sha256:))" + _HALF)  # no fingerprint
 _COMMENT = re.compile(rb"(?m)^[ \t]*[#;].*$")
 _SEED = re.compile(rb"-----BEGIN (?:ED25519 )?PRIVATE KEY-----([^-]*)-----END (?:ED25519 )?PRIVATE KEY-----")
 _NAMES = (  # in the order of RFC 8017 appendix A.1.2
     (_JWK, (b"n", b"e", b"d", b"p", b"q", b"dp", b"dq", b"qi")),  # RFC 7518 section 6.3
     (_XML, (b"Modulus", b"Exponent", b"D", b"P", b"Q", b"DP", b"DQ", b"InverseQ")),
     (_JWK, (b"d", b"x")),  # RFC 8037
+    (
+        _BIND,
+        (
+            *(b"Modulus", b"PublicExponent", b"PrivateExponent"),
+            *(b"Prime1", b"Prime2", b"Exponent1", b"Exponent2", b"Coefficient"),
+        ),
+    ),
 )
 _PRINTED_NAMES = (  # the same, as openssl pkey -text has them
     (
@@ -53,7 +70,7 @@ def plain(octets: bytes) -> bytes:
     Undone are UTF-16, percent encoding, HTML, the escapes of JSON and of quoted-printable, typographic
     dashes and spaces, line numbers, and any text in front of each line.
     """
-    text = _characters(octets)
+    text = _SHOWN_ENDS.sub("", _characters(octets))
     if _PERCENT.search(text):
         text = (
             text.replace("BEGIN+", "BEGIN ").replace("END+", "END ").replace("+PRIVATE+KEY", " PRIVATE KEY")
@@ -69,6 +86,7 @@ def plain(octets: bytes) -> bytes:
     text = _without_prefixes(text)
     for pattern, restored in _QUOTED_PRINTABLE:
         text = pattern.sub(restored, text)
+    text = _BARE_ENDS.sub(_without_bare_ends, text)
     text = _ARMOUR.sub(_armour, text)
     return text.encode("ascii", "ignore")
 
@@ -96,6 +114,40 @@ def seed(text: bytes) -> bytes:
     if in_armour[:1] == b"\x30" and b"\x02\x01" in in_armour[:8]:  # a structure, and not all of it
         in_armour = b""
     return next((each for each in (decoded(bare), from_hex(bare), in_armour) if len(each) == 32), b"")
+
+
+def labelled(text: bytes) -> bytes:
+    """Return the 32 octets that a text calls private, if they are the only ones, otherwise nothing.
+
+    Others beside them are for ``halves``. BIND calls a key of any type private.
+    """
+    if _BIND_FORMAT in text and _BIND_ED25519 not in text:
+        return b""
+    found = {_octets(each) for each in _PRIVATE.findall(text)}
+    return found.pop() if len(found) == 1 else b""
+
+
+def halves(text: bytes) -> "list[bytes]":
+    """Return each 32 octets in a text, in base64 or hexadecimal digits, once."""
+    return list(dict.fromkeys(map(_octets, _HALVES.findall(text))))
+
+
+def _octets(digits: bytes) -> bytes:
+    return from_hex(digits) if len(digits) == 64 else decoded(digits)
+
+
+def lacks_primes(octets: bytes) -> bool:
+    """Return whether a file is a private RSA key in JWK with n, e and d alone (RFC 7518 section 6.3.2)."""
+    names = dict(_JWK.findall(_characters(octets).encode())).keys()
+    return names >= {b"n", b"e", b"d"} and not names >= {b"p", b"q"}
+
+
+def is_public(octets: bytes) -> bool:
+    """Return whether a file is a public key in JWK, or in .NET's XML."""
+    text = _characters(octets).encode()
+    names = dict(_JWK.findall(text)).keys() | dict(_XML.findall(text)).keys()
+    has_public = any(names >= each for each in ({b"n", b"e"}, {b"x"}, {b"Modulus", b"Exponent"}))
+    return has_public and not names & {b"d", b"D"} and (b'"kty"' in text or b"<Modulus>" in text)
 
 
 def runs(text: bytes) -> "list[bytes]":
@@ -134,6 +186,14 @@ def _characters(octets: bytes) -> str:
         if octets.startswith(mark):
             return octets[len(mark) :].decode(codec, "replace")
     return octets.replace(b"\0", b"").decode("utf-8", "replace")
+
+
+def _without_bare_ends(found: "re.Match[str]") -> str:
+    """Return PEM in one line with its line ends restored, if an n is in the place of each."""
+    body, width = found[2][1:-1], next((w for w in (64, 76) if found[2][w + 1 :][:1] == "n"), 0)
+    lines = [body[at : at + width] for at in range(0, len(body), width + 1)] if width else []
+    is_whole = bool(lines) and all(body[at] == "n" for at in range(width, len(body), width + 1))
+    return "\n".join([found[1], *lines, found[3]]) if is_whole else found[0]
 
 
 def _armour(found: "re.Match[str]") -> str:

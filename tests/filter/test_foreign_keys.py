@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PublicFormat
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from test_keys import (
+    CONVERT,
     DIGESTS,
     ED25519,
     OPENSSH,
@@ -164,6 +165,16 @@ SHAPES: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
     "no-break spaces": (lambda text: text.replace(b" ", "\u00a0".encode()), False),
     "zero-width spaces": (lambda text: text.replace(b"\n", "\u200b\n".encode()), False),
     "underscores in the label": (lambda text: text.replace(b" ", b"_"), False),
+    "n for line ends": (lambda text: text.replace(b"\n", b"n"), False),
+    "n for line ends, in lines of 76": (
+        lambda text: b"n".join([split(text)[0], *wrapped_at_76(text), split(text)[2]]),
+        False,
+    ),
+    "\\012 for line ends": (lambda text: text.replace(b"\n", b"\\012"), False),
+    "\\015\\012 for line ends": (lambda text: text.replace(b"\n", b"\\015\\012"), False),
+    "cat -A": (lambda text: text.replace(b"\n", b"$\n"), False),
+    "cat -A, CRLF": (lambda text: text.replace(b"\n", b"^M$\n"), False),
+    "cat -v, CRLF": (lambda text: text.replace(b"\n", b"^M\n"), False),
     # In front of each line.
     "quoted twice in mail": (lambda text: prefixed(text, b">> "), False),
     "comment": (lambda text: prefixed(text, b"# "), False),
@@ -258,6 +269,11 @@ def prefixed(text: bytes, prefix: bytes) -> bytes:
 
 def numbered(text: bytes, form: bytes) -> bytes:
     return b"".join([form % number + line for number, line in enumerate(text.splitlines(keepends=True), 1)])
+
+
+def wrapped_at_76(text: bytes) -> list[bytes]:
+    body = split(text)[1].replace(b"\n", b"")
+    return [body[at : at + 76] for at in range(0, len(body), 76)]
 
 
 def wrapped(text: str, width: int) -> bytes:
@@ -362,6 +378,29 @@ ED25519_FORMS = {
         b'{"kty":"OKP","crv":"Ed25519","x":"%b","d":"%b"}'
         % tuple(base64.urlsafe_b64encode(half).rstrip(b"=") for half in (PUBLIC_HALF, SEED))
     ),
+    "public half first": base64.b64encode(PUBLIC_HALF) + b"\n" + base64.b64encode(SEED) + b"\n",
+    "public half first, one line": base64.b64encode(PUBLIC_HALF) + b" " + base64.b64encode(SEED),
+    "public half first, in hexadecimal digits": f"{PUBLIC_HALF.hex()}\n{SEED.hex()}\n".encode(),
+    "public half second": base64.b64encode(SEED) + b"\n" + base64.b64encode(PUBLIC_HALF) + b"\n",
+    "public half first, no padding": (
+        base64.urlsafe_b64encode(PUBLIC_HALF).rstrip(b"=")
+        + b"\n"
+        + base64.urlsafe_b64encode(SEED).rstrip(b"=")
+    ),
+    "public half first, labelled": b"pub: %b\npriv: %b\n"
+    % (base64.b64encode(PUBLIC_HALF), base64.b64encode(SEED)),
+    "keys without labels that say so": b"a=%b\nb=%b\n"
+    % (base64.b64encode(PUBLIC_HALF), base64.b64encode(SEED)),
+    "private:": b"private: " + base64.b64encode(SEED) + b"\n",
+    "private=": b"private=" + base64.b64encode(SEED) + b"\n",
+    "PRIVATE_KEY=": b"DKIM_PRIVATE_KEY='" + base64.b64encode(SEED) + b"'\n",
+    "private key in JSON": json.dumps({"priv": base64.b64encode(SEED).decode(), "s": "mail"}).encode(),
+    "private-key in TOML": b'private-key = "' + base64.b64encode(SEED) + b'"\n',
+    "seed in hexadecimal digits, labelled": b"seed: " + SEED.hex().encode() + b"\n",
+    "secret key, base64url": b"ed25519.secretkey: " + base64.urlsafe_b64encode(SEED).rstrip(b"=") + b"\n",
+    "dnssec-keygen": b"Private-key-format: v1.3\nAlgorithm: 15 (ED25519)\nPrivateKey: %b\nCreated: 20261127\n"
+    % base64.b64encode(SEED),
+    "octet string alone": base64.b64encode(b"\x04\x20" + SEED),
     "OpenSSH": pem(MADE, OPENSSH),
     "OpenSSH, CRLF": pem(MADE, OPENSSH).replace(b"\n", b"\r\n"),
     "OpenSSH, one line": pem(MADE, OPENSSH).replace(b"\n", b" "),
@@ -409,7 +448,21 @@ def xml(key: rsa.RSAPrivateKey) -> bytes:
     return f"<RSAKeyValue>{''.join(f'<{n}>{v}</{n}>' for n, v in zip(names, values))}</RSAKeyValue>".encode()
 
 
+def of_bind(key: rsa.RSAPrivateKey) -> bytes:
+    """Return a key as dnssec-keygen(8) writes it."""
+    names = (
+        *("Modulus", "PublicExponent", "PrivateExponent", "Prime1"),
+        *("Prime2", "Exponent1", "Exponent2", "Coefficient"),
+    )
+    lines = [f"{name}: {base64.b64encode(number).decode()}" for name, number in zip(names, numbers(key))]
+    return "\n".join(
+        ["Private-key-format: v1.3", "Algorithm: 8 (RSASHA256)", *lines, "Created: 1", ""]
+    ).encode()
+
+
 STRUCTURES: dict[str, bytes] = {
+    "dnssec-keygen": of_bind(RSA),
+    "dnssec-keygen, CRLF": of_bind(RSA).replace(b"\n", b"\r\n"),
     "JWK": jwk(RSA),
     "JWK in a set": b'{"keys": [' + jwk(RSA) + b"]}",
     "openssl pkey -text": printed(RSA),
@@ -444,7 +497,7 @@ def test_the_public_half_of_rspamd_must_be_that_of_the_key() -> None:
 def test_base64_of_another_length_is_no_key(length: int) -> None:
     with pytest.raises(PrivateKeyError) as raised:
         PrivateKey("KEY", base64.b64encode(b"x" * length))
-    assert (str(raised.value), raised.value.hint) == ("key file KEY contains no PEM block", RESTORE)
+    assert (str(raised.value), raised.value.hint) == ("key file KEY contains no PEM block", CONVERT)
 
 
 # What cannot be read: the file, the fault, and a hint whose command writes NEWFILE.
@@ -774,10 +827,64 @@ def test_a_file_without_a_private_key(octets: bytes, fault: str, hint: str, tmp_
 
 # Damaged beyond repair, or of a type that DKIM does not have. The record of the right key is published all
 # the same, so the hint asks for that key first.
+def three_primes() -> bytes:
+    command = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_primes:3"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+THREE_PRIMES = "contains an RSA key with more than two primes, which few programs support"
 NOTHING_TO_CONVERT: dict[str, tuple[bytes, str, str]] = {
+    "three primes": (three_primes(), THREE_PRIMES, REPLACE),
+    "two private keys": (
+        b"private: %b\nprivate: %b\n" % (base64.b64encode(SEED), base64.b64encode(bytes(32))),
+        "contains no PEM block",
+        CONVERT,
+    ),
+    "a private key and the public half of another": (
+        b"private: %b\npublic: %b\n" % (base64.b64encode(SEED), base64.b64encode(bytes(32))),
+        "contains no PEM block",
+        CONVERT,
+    ),
+    "a pointer of Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 1704\n" % SEED.hex().encode(),
+        "contains no PEM block",
+        CONVERT,
+    ),
+    "two public halves": (
+        base64.b64encode(PUBLIC_HALF) + b"\n" + base64.b64encode(b"\1" * 32),
+        "contains no PEM block",
+        CONVERT,
+    ),
+    "dnssec-keygen, ECDSA": (
+        b"Private-key-format: v1.3\nAlgorithm: 13 (ECDSAP256SHA256)\nPrivateKey: %b\n"
+        % base64.b64encode(SEED),
+        "contains an EC key",
+        OTHER_FILE,
+    ),
+    "JWK without primes": (
+        json.dumps({k: v for k, v in json.loads(jwk(RSA)).items() if k in ("kty", "n", "e", "d")}).encode(),
+        "contains an RSA key without its primes",
+        "export it again with p and q, or calculate them: rsa_recover_prime_factors(n, e, d) of the Python "
+        "package cryptography",
+    ),
+    "JWK, public": (
+        json.dumps({k: v for k, v in json.loads(jwk(RSA)).items() if k in ("kty", "n", "e")}).encode(),
+        "contains a public key",
+        "give the private key file; the public key belongs in DNS",
+    ),
+    "JWK of Ed25519, public": (
+        json.dumps({"kty": "OKP", "crv": "Ed25519", "x": "A" * 43}).encode(),
+        "contains a public key",
+        "give the private key file; the public key belongs in DNS",
+    ),
+    "XML of .NET, public": (
+        re.sub(rb"<(D|P|Q|DP|DQ|InverseQ)>[^<]*</[^>]*>", b"", xml(RSA)),
+        "contains a public key",
+        "give the private key file; the public key belongs in DNS",
+    ),
     "empty": (b"", "is empty", RESTORE),
     "white space": (b"\n \n", "is empty", RESTORE),
-    "text": (b"hello\n", "contains no PEM block", RESTORE),
+    "text": (b"hello\n", "contains no PEM block", CONVERT),
     "half": (pem(RSA)[: len(pem(RSA)) // 2], "is truncated: no END line", RESTORE),
     "damaged": (pem(RSA).replace(b"\nM", b"\n=", 1), "is damaged: invalid base64", RESTORE),
     "half of an Ed25519 key": (block("PRIVATE KEY", der(ED25519)[:32]), "is truncated", RESTORE),
@@ -785,14 +892,14 @@ NOTHING_TO_CONVERT: dict[str, tuple[bytes, str, str]] = {
     "half of what openssl(1) prints": (
         printed(RSA).partition(b"exponent2")[0],
         "contains no PEM block",
-        RESTORE,
+        CONVERT,
     ),
     "another half in what openssl(1) prints": (
         b"pub:".join([printed(ED25519).partition(b"pub:")[0], printed(MADE).partition(b"pub:")[2]]),
         "contains no PEM block",
-        RESTORE,
+        CONVERT,
     ),
-    "31 bytes in hexadecimal digits": (SEED[:-1].hex().encode(), "contains no PEM block", RESTORE),
+    "31 bytes in hexadecimal digits": (SEED[:-1].hex().encode(), "contains no PEM block", CONVERT),
     "a line lost": (
         b"".join(pem(RSA).splitlines(keepends=True)[:5] + pem(RSA).splitlines(keepends=True)[6:]),
         "is truncated",
@@ -828,7 +935,44 @@ def test_a_new_key_is_the_last_resort(octets: bytes, fault: str, hint: str, tmp_
     assert (str(raised.value), raised.value.hint) == (f"key file {path} {fault}", hint)
 
 
-@pytest.mark.parametrize("hint", [RESTORE, OTHER_FILE, REPLACE])
+def test_line_ends_are_restored_only_where_each_line_has_one(tmp_path: Path) -> None:
+    """An Ed25519 key has no redundancy: a character too many would be another key."""
+    begin, body, end = split(pem(SIGNS))
+    for octets in (b"n".join([begin, body[:9] + b"n" + body[9:], end]), begin + b"nn" + body + b"n" + end):
+        path = write_key(tmp_path / "key", octets)
+        with pytest.raises(PrivateKeyError):
+            read_key(str(path))
+        path.unlink()
+
+
+# 32 octets of which nothing says whether they are private: the hint extracts them, to compare the record.
+EITHER_HALF = {
+    "KEY=": b"KEY=" + base64.b64encode(SEED) + b"\n",
+    "ed25519:": b"ed25519:" + base64.b64encode(SEED),
+    "in JSON": json.dumps({"key": base64.b64encode(SEED).decode()}).encode(),
+    "public:": b"public: " + base64.b64encode(SEED) + b"\n",
+    "in hexadecimal digits": b"key: " + SEED.hex().encode() + b"\n",
+}
+
+
+@pytest.mark.parametrize("octets", EITHER_HALF.values(), ids=EITHER_HALF)
+def test_a_half_without_a_label_is_not_read_but_extracted(octets: bytes, tmp_path: Path) -> None:
+    path = write_key(tmp_path / "key", octets)
+    with pytest.raises(PrivateKeyError) as raised:
+        read_key(str(path))
+    fault = "contains 32 bytes that may be either half of an Ed25519 key"
+    assert str(raised.value) == f"key file {path} {fault}"
+    command, _, then = raised.value.hint.partition(" extracts them; ")
+    made = tmp_path / "new"
+    subprocess.run(["sh", "-ec", command.replace("NEWFILE", str(made))], check=True)
+    assert publickey.public(str(made)) == ("ed25519", p_of(MADE))
+    show = re.search("dkimpipe (genkey --show NEWFILE)", then)
+    assert show
+    words = [sys.executable, str(MAIN), *show[1].replace("NEWFILE", str(made)).split()]
+    assert p_of(MADE) in subprocess.run(words, capture_output=True, check=True, text=True).stdout
+
+
+@pytest.mark.parametrize("hint", [RESTORE, CONVERT, OTHER_FILE, REPLACE])
 def test_the_last_resort_is_a_key_with_its_record(hint: str, tmp_path: Path) -> None:
     found = re.search("dkimpipe (genkey DOMAIN)", hint)
     assert found

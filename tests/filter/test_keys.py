@@ -53,6 +53,10 @@ RESTORE = (
     "restore the key of the published record from a backup, or export it again; "
     "a new key needs a new record: dkimpipe genkey DOMAIN"
 )
+CONVERT = (
+    "convert it to PEM, or restore the key of the published record from a backup; "
+    "a new key needs a new record: dkimpipe genkey DOMAIN"
+)
 OTHER_FILE = (
     "name the file with the key of the published record, RSA or Ed25519; "
     "a new key needs a new record: dkimpipe genkey DOMAIN"
@@ -250,12 +254,12 @@ UNKNOWN = "contains a key type that DKIM does not support"
 REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "empty": (lambda: b"", "is empty", RESTORE),
     "line-end": (lambda: b"\n", "is empty", RESTORE),
-    "text": (lambda: b"password = secret\n", "contains no PEM block", RESTORE),
-    "junk": (lambda: random.Random(1).randbytes(4000), "contains no PEM block", RESTORE),
+    "text": (lambda: b"password = secret\n", "contains no PEM block", CONVERT),
+    "junk": (lambda: random.Random(1).randbytes(4000), "contains no PEM block", CONVERT),
     "der": (lambda: der(SMALL), "is in DER", FROM_DER),
-    "der-cut": (lambda: der(SMALL)[:-1], "contains no PEM block", RESTORE),
+    "der-cut": (lambda: der(SMALL)[:-1], "contains no PEM block", CONVERT),
     "begin-only": (lambda: b"-----BEGIN nothing", "contains no private key", RESTORE),
-    "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "contains no PEM block", RESTORE),
+    "key-at-the-end-of-much": (lambda: b"x" * 70000 + pem(SMALL), "contains no PEM block", CONVERT),
     "encrypted-pkcs8": (lambda: pem(SMALL, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
     "encrypted-ed25519": (lambda: pem(ED25519, PKCS8, SECRET), "is encrypted", NO_PASSPHRASE),
     "encrypted-pkcs1": (encrypted_pkcs1, "is encrypted", NO_PASSPHRASE),
@@ -302,7 +306,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         TRUNCATED,
         RESTORE,
     ),
-    "no-begin": (lambda: pem(EC).partition(b"\n")[2], "contains no PEM block", RESTORE),
+    "no-begin": (lambda: pem(EC).partition(b"\n")[2], "contains no PEM block", CONVERT),
     "cut-in-the-middle": (lambda: pem(SMALL)[:400], TRUNCATED, RESTORE),
     "base64": (
         lambda: pem(SMALL).replace(b"\nMII", b"\nMI"),
