@@ -189,7 +189,7 @@ FAULTS: dict[str, tuple[Callable[[House], object], str, str]] = {
         """chown root 'TOP/it'"'"'s a conf'""",
     ),
     "key, group": (  # as the filter itself reports it
-        lambda house: mode(house.key, 0o460, STAFF),
+        lambda house: mode(house.key, 0o460),
         "TOP/maps/senders, line 1: key file TOP/$keys/b/one.pem is writable by the group (mode 0460)",
         "chmod 0440 'TOP/$keys/b/one.pem'",
     ),
@@ -207,6 +207,21 @@ FAULTS: dict[str, tuple[Callable[[House], object], str, str]] = {
         lambda house: acl_of(house.key, "g:staff:r", f"g:{UNKNOWN}:rx", "u:games:x"),
         "TOP/$keys/b/one.pem: readable by group staff and group ID 4711 (ACL)",
         "setfacl -x g:50,g:4711 'TOP/$keys/b/one.pem'",
+    ),
+    "key, readable by a group": (
+        lambda house: mode(house.key, 0o440, STAFF),
+        "TOP/$keys/b/one.pem: readable by group staff (mode 0440)",
+        "chmod g-r 'TOP/$keys/b/one.pem'",
+    ),
+    "key, readable by a group without a name, and not root's": (
+        lambda house: mode(house.key, 0o640, UNKNOWN, GAMES),
+        "TOP/$keys/b/one.pem: owned by user games, readable by group ID 4711 (mode 0640)",
+        "chown root 'TOP/$keys/b/one.pem' && chmod g-r 'TOP/$keys/b/one.pem'",
+    ),
+    "key, readable by its group and by an ACL": (
+        lambda house: acl_of(mode(house.key, 0o440, STAFF), "u:games:r"),
+        "TOP/$keys/b/one.pem: readable by group staff (mode 0440), readable by user games (ACL)",
+        "setfacl -x u:5 'TOP/$keys/b/one.pem' && setfacl -m g::- 'TOP/$keys/b/one.pem'",
     ),
     "directory of keys": (
         lambda house: mode(house.keys, 0o2775, STAFF),
@@ -337,6 +352,27 @@ def test_the_filters_user_and_its_group_may_read_keys_by_an_acl(house: House) ->
         "readable by user games (ACL)",
         "readable by user games and group staff (ACL)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("user", "is_good"), [("games:staff", True), ("games", False), ("nosuchuser", True), ("", True)]
+)
+def test_the_filters_group_may_read_keys(house: House, user: str, is_good: bool) -> None:
+    """If there is no such user yet, nobody knows its group."""
+    mode(house.key, 0o440, STAFF)
+    files = [str(house.key)]
+    assert (exposure.exposed(files, user, files) == []) is is_good
+
+
+def test_the_calling_users_group_may_read_keys(house: House) -> None:
+    mode(house.key, 0o440, STAFF, GAMES)
+    os.setegid(STAFF)
+    os.seteuid(GAMES)
+    try:
+        assert exposure.exposed([str(house.key)], "root", [str(house.key)]) == []
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 def test_a_directory_for_keys_that_is_empty_yet(house: House) -> None:

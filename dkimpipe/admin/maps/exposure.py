@@ -80,7 +80,7 @@ def exposed(paths: Iterable[str], user: str = "", checked: Collection[str] = ())
     """Return who else can change a file, or a directory or link on the way to it: one finding for each.
 
     Files come first. ``user``: the filter's, as in user= of pipe(8). ``checked``: those of the files that are
-    secret, and whose mode the filter itself checks: ACLs that let others read them are reported, too.
+    secret, and whose mode the filter itself checks: who else can read them is reported, too.
     """
     trusted = _trusted(user)
     groups = _trusted_groups(user)
@@ -94,7 +94,9 @@ def exposed(paths: Iterable[str], user: str = "", checked: Collection[str] = ())
             elif step.path not in found:
                 is_directory = stat.S_ISDIR(step.status.st_mode)
                 is_secret = path in checked and stat.S_ISREG(step.status.st_mode)
-                readers = _readers(step.path, trusted, groups) if is_secret else []
+                readers = _readers(step, trusted, groups) if is_secret else []
+                if not _groups_of(user):  # the group of the file may be the one that will be the filter's
+                    readers = [each for each in readers if not _is_own(each)]
                 fault = _fault(step, trusted, readers, is_secret)
                 if fault and step.path in moves and step.status.st_uid not in trusted:
                     fault = fault._replace(hint="\n".join(moves[step.path]))
@@ -159,19 +161,32 @@ def _trusted(user: str) -> set[int]:
 
 
 def _trusted_groups(user: str) -> set[int]:
-    """Return root's group and that of the filter's user: the one that pipe(8) leaves."""
+    """Return root's group, our own, and that of the filter's user: the one that pipe(8) leaves."""
+    return {0, os.getegid(), *_groups_of(user)}
+
+
+def _groups_of(user: str) -> list[int]:
+    """Return the group that pipe(8) leaves to a user; none if it does not exist."""
     name, _, group = user.partition(":")
     try:
-        return {0, grp.getgrnam(group).gr_gid if group else pwd.getpwnam(name).pw_gid}
+        return [grp.getgrnam(group).gr_gid if group else pwd.getpwnam(name).pw_gid]
     except KeyError:
-        return {0}
+        return []
 
 
-def _readers(path: str, trusted: set[int], groups: set[int]) -> list[acl.Entry]:
-    """Return the entries of a file's ACL that let others read it."""
-    found = acl.holders(path, acl.READ) or []
-    may = {acl.USER: trusted, acl.GROUP: groups}
+def _readers(step: Step, trusted: set[int], groups: set[int]) -> list[acl.Entry]:
+    """Return who else can read a file by its mode or ACL; GROUP_OBJ has the group of the file as its ID."""
+    path, _, status = step
+    found = acl.holders(path, acl.READ)
+    if found is None and status and status.st_mode & stat.S_IRGRP:
+        found = [acl.Entry(acl.GROUP_OBJ, acl.READ, 0)]
+    found = [each._replace(id=status.st_gid) if _is_own(each) and status else each for each in found or []]
+    may = {acl.USER: trusted, acl.GROUP: groups, acl.GROUP_OBJ: groups}
     return [each for each in found if each.tag in may and each.id not in may[each.tag]]
+
+
+def _is_own(entry: acl.Entry) -> bool:
+    return entry.tag == acl.GROUP_OBJ
 
 
 def way(path: str) -> list[Step]:
@@ -282,17 +297,28 @@ def _finding(
         faults.append(f"writable by {' and '.join(writers.words)} ({mode})")
     if writers.entries:
         faults.append(f"writable by {' and '.join(map(_name, writers.entries))} (ACL)")
-    if readers:
-        faults.append(f"readable by {' and '.join(map(_name, readers))} (ACL)")
-        writers = writers._replace(entries=list(dict.fromkeys([*writers.entries, *readers])))
+    by_mode = [each for each in readers if _is_own(each)]
+    by_acl = [each for each in readers if not _is_own(each)]
+    if by_mode:
+        faults.append(f"readable by {_name(by_mode[0])} ({mode})")
+    if by_acl:
+        faults.append(f"readable by {' and '.join(map(_name, by_acl))} (ACL)")
+        writers = writers._replace(entries=list(dict.fromkeys([*writers.entries, *by_acl])))
     if not faults:
         return None
     what = f"{path}: {', '.join(faults)}"
-    groups = [status.st_gid] if writers.words and writers.words[0] != "others" else []
+    groups = [status.st_gid] if by_mode or (writers.words and writers.words[0] != "others") else []
     if _is_unmapped(status.st_uid if is_foreign else 0, *groups):
         hint = f"check it outside: namei -l {shlex.quote(path)}"
         return Finding(f"{what}; nobody may be a user outside this container", hint, "warning")
-    return Finding(what, _fix(path, status, is_foreign, writers))
+    closing = _closing(path) if by_mode else ""
+    return Finding(what, " && ".join(filter(None, [_fix(path, status, is_foreign, writers), closing])))
+
+
+def _closing(path: str) -> str:
+    """Return the command after which the group of a file cannot read it; with an ACL, its mode is a mask."""
+    command = "chmod g-r" if acl.holders(path, acl.READ) is None else "setfacl -m g::-"
+    return f"{command} {shlex.quote(path)}"
 
 
 def _fix(path: str, status: os.stat_result, is_foreign: bool, writers: _Writers) -> str:
