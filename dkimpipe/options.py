@@ -285,10 +285,12 @@ def pieces(text: str, place: "Place", known: "Iterable[str]") -> "list[tuple[str
         for each in rest:
             after = each.lstrip(_MACRO_LETTERS)
             found.append((each[: len(each) - len(after)], after))
-    for name, _ in found[1:]:
+    for name, after in found[1:]:
         if name not in known:
             refused = "is not allowed in s= and key=, where only domains are safe"
             what = f"'$sender' {refused}" if name == "sender" else f"unknown macro '${name}'"
+            if after.startswith("{") and not name:
+                what = f"macros have no braces: '${after.partition('}')[0]}}}'"
             raise ConfigError(f"{place}: {what}", f"known macros: ${' $'.join(known)}")
     return found
 

@@ -117,6 +117,20 @@ def test_what_cannot_be_read_defers(keys: Keys, tmp_path: Path, fault: str) -> N
     assert f"error: {said}" in verb(f"--sender_map={path}").stdout.decode()
 
 
+def test_a_link_is_replaced_by_the_file(keys: Keys, tmp_path: Path) -> None:
+    """No line names a file in the directory: the hint, run by sh(1)."""
+    path = write(keys, tmp_path, entry("example.com", "s"), a_conf=entry("a.example.com", "a"))
+    link, real = tmp_path / "senders.d" / "b.conf", tmp_path / "the others"
+    real.write_text(entry("b.example.com", "b").replace("KEYS", str(keys.directory)))
+    link.symlink_to(real)
+    said = verb(f"--sender_map={path}").stdout.decode().splitlines()
+    hint = f"replace the link by the file: cp --remove-destination '{real}' {link}"
+    assert said == [f"dkimpipe: error: map {link}: not a regular file", f"hint: {hint}"]
+    subprocess.run(["sh", "-ec", hint.partition(": ")[2]], check=True)
+    assert not link.is_symlink()
+    assert "3 signatures are good" in verb(f"--sender_map={path}").stdout.decode()
+
+
 def test_a_file_that_is_replaced_by_deleting_it_first(keys: Keys, tmp_path: Path) -> None:
     path = write(keys, tmp_path, "# none\n", a_conf=entry("example.com", "a"))
     file = tmp_path / "senders.d" / "a.conf"

@@ -219,6 +219,43 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
             "hint: known macros: $key $keydomain $senderdomain $selector",
         ],
     ),
+    "braces": (
+        ". dkim(s=mail,key=DIR/${keydomain}.pem)",
+        [],
+        [
+            "error: SENDERS, line 1: macros have no braces: '${keydomain}'",
+            "hint: known macros: $key $keydomain $senderdomain $selector",
+        ],
+    ),
+    "braces that do not close": (
+        "example.com dkim(d=${keydomain,s=mail,key=DIR/a.pem)",
+        [],
+        [
+            "error: SENDERS, line 1: macros have no braces: '${keydomain}'",
+            "hint: known macros: $sender $senderdomain $key $keydomain",
+        ],
+    ),
+    "percent signs": (
+        "example.com dkim(s=mail,key=DIR/%d.pem)",
+        [],
+        [
+            "error: SENDERS, line 1: key file DIR/%d.pem: No such file or directory",
+            "hint: macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
+        ],
+    ),
+    "percent sign and braces": (
+        "example.com dkim(s=mail,key=DIR/%{domain}.pem)",
+        [],
+        [
+            "error: SENDERS, line 1: key file DIR/%{domain}.pem: No such file or directory",
+            "hint: macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
+        ],
+    ),
+    "a percent sign in the name of a file": (
+        "example.com dkim(s=mail,key=DIR/%d.pem)",
+        ["%d.pem"],
+        ["SENDERS and 1 signature is good"],
+    ),
     "selector of another key": (
         f"{ALL}, dkim(s=mail,key=DIR/$keydomain/key)",
         ["a.example.mail.pem", "a.example/key"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 
 from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
 from dkimpipe.address import Mailbox, domain_in, first_mailbox, is_domain, spellings, to_lower
@@ -26,12 +27,13 @@ from dkimpipe.message import Message
 from dkimpipe.options import SignatureOptions, complete, macros
 from dkimpipe.senders import Signature
 from dkimpipe.signatures import key_of
-from dkimpipe.templates import is_host_name
+from dkimpipe.templates import IN_PATH, is_host_name
 from dkimpipe.verify.alignment import have_common_parent, is_aligned
 
 # Hidden files, and copies that editors and package managers leave behind.
 _BACKUP = re.compile(r"^[.#]|~$|\.(bak|old|orig|rej|save|sw[a-z]|tmp|dpkg-\w+|ucf-\w+|rpm\w+)$")
 GOOD_BITS = 2048  # RFC 8301 section 3.2
+_PERCENT = re.compile("%[a-z{]")  # a macro of another program
 NEVER_SIGNED = "never signed: "
 
 
@@ -73,7 +75,10 @@ class Lint:
         self.findings = list(dict.fromkeys(self.findings))  # one signature may apply to several domains
 
     def _error(self, trouble: Trouble) -> None:
-        self.findings.append(Finding(str(trouble), trouble.hint))
+        hint = trouble.hint
+        if isinstance(trouble, MissingFileError) and _PERCENT.search(str(trouble)):
+            hint = f"macros begin with a dollar sign: ${' $'.join(IN_PATH)}"
+        self.findings.append(Finding(str(trouble), hint))
 
     def _warn(self, what: str, hint: str = "") -> None:
         self.findings.append(Finding(what, hint, "warning"))
@@ -113,7 +118,9 @@ class Lint:
                 try:
                     self._map(each, by, seen)
                 except Trouble as trouble:
-                    self._error(trouble)
+                    self.findings.append(
+                        Finding(str(trouble), (each != path and _copy(each)) or trouble.hint)
+                    )
         try:
             for line in entries.without_map(self.settings):
                 self._lines.append(line)
@@ -410,6 +417,14 @@ def _private_key(options: SignatureOptions) -> PrivateKey:
     except Trouble as trouble:
         raise trouble.at(options.keyfile_place) from None
     return private_key
+
+
+def _copy(path: str) -> str:
+    """Return what to do about a link in a directory of maps, where no line names the file."""
+    if not (os.path.islink(path) and os.path.isfile(path)):
+        return ""
+    target = shlex.quote(os.path.realpath(path))
+    return f"replace the link by the file: cp --remove-destination {target} {shlex.quote(path)}"
 
 
 def _message(author: Mailbox) -> Message:
