@@ -15,6 +15,7 @@ from dkimpipe import guard, log, spool
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import read_settings
 from dkimpipe.errors import HeaderError, RejectedError, Trouble, UsageError, one_line
+from dkimpipe.files import CHUNK
 from dkimpipe.handover import hand_over
 from dkimpipe.message import Message, read_standard_input
 from dkimpipe.verify import authres, summary
@@ -127,19 +128,22 @@ def _explain(message: Message, bodies: BodyHashes, verifier: Verifier, resolver:
     body = b"".join(message.body())
     found = returned.take_out(message, body)
     if found:
-        _print(found.notes)
-        if not found.has_body:
-            _print(returned.explain_header(found.message, resolver))
-            return _NONE_VALID
         message, body, bodies = found.message, found.body, BodyHashes(large=True)
         verifier = Verifier(message, bodies)
-    elif returned.is_bounce(message):
-        _print([returned.NOT_FOUND])
-    bodies.update(body)
+    else:
+        _print(returned.not_found(message))
+    for at in range(0, len(body), CHUNK):
+        bodies.update(body[at : at + CHUNK])
     bodies.finish()
     results = verifier.verify(resolver, int(time.time()))
-    _print(explain(message, body, verifier, results, resolver))
-    return 0 if any(each.result == "pass" for each in results) else _NONE_VALID
+    is_valid = any(each.result == "pass" for each in results)
+    if found:
+        _print(found.introduction(is_valid))
+    if found and found.extent != "whole" and not is_valid:
+        _print(returned.explain_header(message, resolver))
+    else:
+        _print(explain(message, body, verifier, results, resolver, came_back=bool(found)))
+    return 0 if is_valid else _NONE_VALID
 
 
 def _print(lines: Iterable[str]) -> None:

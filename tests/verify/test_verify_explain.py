@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import quopri
 import re
 import subprocess
@@ -91,6 +92,18 @@ HAPPENED = {
         BODY,
         "8-bit text was converted to quoted-printable after signing",
     ),
+    "base64": (
+        "relaxed",
+        of_body(base64.encodebytes),
+        BODY,
+        "8-bit text was converted to base64 after signing",
+    ),
+    "base64, with CRLF within": (
+        "relaxed",
+        of_body(lambda body: base64.encodebytes(body.replace(b"\n", b"\r\n"))),
+        BODY,
+        "8-bit text was converted to base64 after signing",
+    ),
     "other text": (
         "relaxed",
         lambda signed: signed.replace(b"Hello, B", b"Hallo, B"),
@@ -137,6 +150,37 @@ def test_what_happened(
     assert lines[:-1] == [verdict, *facts, *([f"    {words}"] if words else [])]
     assert lines[-1].startswith(f"    dkimpy, another verifier: {'valid' if not words else 'not valid'}")
     assert (done.status, done.stderr) == (78 if words else 0, "")
+
+
+PARTS = (
+    b"From: Alice <alice@example.com>\nMIME-Version: 1.0\n"
+    b"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\n"
+    b"--b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n"
+    b"Gr\xc3\xbc\xc3\x9fe = 1\n-- \nAlice\n\n"
+    b"--b\nContent-Transfer-Encoding: 8bit\nContent-Type: text/html\n\n<p>\xe2\x9c\x93\n"
+    b"--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\naGVsbG8=\n"
+    b"--b\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\niVBORw0KGgo=\n--b--\n"
+)
+ENCODINGS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"quoted-printable": quopri.encodestring,
+    b"base64": base64.encodebytes,
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_transfer_encoding_of_parts_was_changed(keys: Keys, encoding: bytes) -> None:
+    signed = sign(keys, "relaxed", message=PARTS)
+    header, *parts = signed.split(b"--b\n")
+    for number, part in enumerate(parts[:2]):
+        fields, _, content = part.partition(b"\n\n")
+        encoded = ENCODINGS[encoding](content[:-1])
+        parts[number] = fields.replace(b"8bit", encoding) + b"\n\n" + encoded + b"\n"
+    done = explain(
+        b"--b\n".join([header, *parts]), f"--key-file=sel._domainkey.example.com={keys.path('rsa2048')}"
+    )
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == BODY
+    assert lines[2] == ("    8-bit text in parts was converted to quoted-printable or base64 after signing")
 
 
 def test_copies_show_the_original(keys: Keys) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import in_memory
 import pytest
@@ -115,6 +117,15 @@ def encoded(signed: bytes) -> bytes:
     return report("feedback-report", ARF, "message/rfc822\nContent-Transfer-Encoding: base64", returned)
 
 
+def utf8_report(signed: bytes) -> bytes:
+    """RFC 6533: the facts are in UTF-8, and so are addresses."""
+    facts = POSTFIX.replace(b"rfc822; bob@", "utf-8; b\u00f6b@".encode()).replace(
+        b"failed\n", "\u2717\n".encode()
+    )
+    octets = report("delivery-status", facts, "message/global", signed)
+    return octets.replace(b"message/delivery-status", b"message/global-delivery-status")
+
+
 def text(start: bytes, *lines: bytes) -> Change:
     """Return what writes a bounce that is one text, with the message below these lines."""
     outer = b"From: MAILER-DAEMON@mx.example.net\nSubject: failure notice\n\n"
@@ -165,13 +176,21 @@ EXIM = text(
 SHAPES: dict[str, Change] = {
     "qmail": QMAIL,
     "Exim": EXIM,
-    "Exim, a long message": text(
+    "Exim, a limit that was not reached": text(
         b"x\n\n",
-        b"------ This is a copy of the message, including all the headers. ------",
-        b"------ The body of the message is 300000 characters long; only the first",
-        b"------ 106496 or so are included here.",
+        b"------ This is a copy of your message, including all the headers.",
+        b"------ No more than 100K characters of the body are included.",
         b"",
     ),
+    "smail": text(b"x\n\n", b"|------------------------- Message text follows: ----------------------|", b""),
+    "Exchange, header in the text, message in a part": lambda signed: report(
+        "delivery-status", POSTFIX, "message/rfc822", signed
+    ).replace(b"\n\nsorry\n", b"\n\nOriginal message headers:\n\nReceived: from a by b; x\nFrom: c@d\n"),
+    "a report, message in a text": lambda signed: report("feedback-report", ARF, "text/plain", signed),
+    "a report, message as a file": lambda signed: report(
+        "feedback-report", ARF, "application/octet-stream; name=x.eml", signed
+    ),
+    "a text in base64 without its padding": lambda signed: encoded_text(signed).rstrip(b"=\n"),
     "Gmail, before 2016": text(b"x\n\n", b"----- Original message -----", b""),
     "Sendmail, without MIME": text(b"x\n\n", b"   ----- Original message follows -----", b""),
     "MMDF": text(b"x\n\n", b"    ----- Unsent message follows -----", b""),
@@ -196,6 +215,7 @@ SHAPES: dict[str, Change] = {
     "Microsoft, ARF in base64": encoded,
     "DMARC failure report": lambda signed: report("feedback-report", FAILURE, "message/rfc822", signed),
     "SMTPUTF8": lambda signed: report("delivery-status", POSTFIX, "message/global", signed),
+    "SMTPUTF8, facts": lambda signed: utf8_report(signed),
 }
 
 
@@ -231,6 +251,40 @@ def test_why_it_came_back(signed: bytes, explain: Explain) -> None:
     ]
 
 
+WHY = {
+    "RFC 6533": (
+        utf8_report,
+        [
+            "a bounce",
+            "    reporting-mta: dns; mx.example.net",
+            "    status: 5.7.1",
+            "    diagnostic-code: smtp; 550 5.7.1 DKIM    \u2717",
+        ],
+    ),
+    "RFC 6533, as multipart/mixed": (
+        lambda signed: utf8_report(signed).replace(
+            b"multipart/report; report-type=delivery-status", b"multipart/mixed"
+        ),
+        [
+            "a bounce",
+            "    reporting-mta: dns; mx.example.net",
+            "    status: 5.7.1",
+            "    diagnostic-code: smtp; 550 5.7.1 DKIM    \u2717",
+        ],
+    ),
+    "RFC 6533, report-type": (
+        lambda signed: report("global-delivery-status", b"Status: 5.1.1\n", "message/rfc822", signed),
+        ["a bounce", "    status: 5.1.1"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), WHY.values(), ids=WHY)
+def test_facts_in_utf8(make: Change, expected: list[str], signed: bytes, explain: Explain) -> None:
+    lines = explain(make(signed)).stdout.decode().splitlines()
+    assert lines[: lines.index(WHOLE)] == expected
+
+
 HEADER = "explained is the returned header; its body did not come back:"
 
 
@@ -255,6 +309,143 @@ def test_only_the_header_came_back(
     assert (done.status, done.stderr) == (78, "")
 
 
+BEGINNING = "explained is the returned header; only the beginning of its body came back:"
+CUT = {
+    "Exim": text(
+        b"x\n\n",
+        b"------ This is a copy of the message, including all the headers.",
+        b"------ The body of the message is 300000 characters long; only the first",
+        b"------ 106496 or so are included here.",
+        b"",
+    ),
+    "qmail": lambda signed: QMAIL(signed) + b"\n\n--- End of message stripped.\n",
+    "Gmail": lambda signed: (
+        text(b"x\n\n", b"----- Original message -----", b"")(signed)
+        + b"\n\n   ----- Message truncated -----\n\n"
+    ),
+    "smail": text(b"x\n\n", b"|---- Message text follows: (body too large, truncated) ----|", b""),
+    "in brackets": lambda signed: report(
+        "delivery-status", POSTFIX, "message/rfc822", signed + b"[Truncated]\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("make", CUT.values(), ids=CUT)
+def test_only_the_beginning_came_back(make: Change, signed: bytes, explain: Explain) -> None:
+    done = explain(make(signed.partition(b"From here")[0]))
+    lines = done.stdout.decode().splitlines()
+    assert lines[lines.index(BEGINNING) + 1 :] == [
+        "dkim-signature: the header is unchanged",
+        "    d=example.com s=sel a=rsa-sha256",
+    ]
+    assert (done.status, done.stderr) == (78, "")
+    lines = (
+        explain(make(signed.replace(b"bob@", b"rob@").partition(b"From here")[0]))
+        .stdout.decode()
+        .splitlines()
+    )
+    assert (
+        lines[lines.index(BEGINNING) + 1]
+        == "dkim-signature: the header was altered, or signed with another key"
+    )
+
+
+@pytest.mark.parametrize("make", [CUT["Exim"], CUT["smail"]], ids=["Exim", "smail"])
+def test_a_note_above_a_message_that_came_back_completely(
+    make: Change, signed: bytes, explain: Explain
+) -> None:
+    lines = explain(make(signed)).stdout.decode().splitlines()
+    assert lines[lines.index(WHOLE) + 1] == "dkim-signature: pass"
+
+
+def test_a_multipart_without_its_last_boundary_is_cut(keys: Keys, explain: Explain) -> None:
+    message = (
+        b"From: a@example.com\nContent-Type: multipart/mixed; boundary=inner\n\n"
+        b"--inner\n\nText.\n--inner\n\nMore.\n--inner--\n"
+    )
+    arguments = ("--method=simple/simple", "--domain=example.com", "--selector=sel", "--normalize=no")
+    signed = in_memory.sign(message, *arguments, f"--keyfile={keys.path('rsa2048')}", now=1_700_000_000)
+    lines = explain(QMAIL(signed)).stdout.decode().splitlines()
+    assert lines[lines.index(WHOLE) + 1] == "dkim-signature: pass"
+    lines = explain(QMAIL(signed.partition(b"More.")[0])).stdout.decode().splitlines()
+    assert lines[lines.index(BEGINNING) + 1] == "dkim-signature: the header is unchanged"
+
+
+@pytest.mark.parametrize(
+    ("change", "header"),
+    [
+        ((b"", b""), ["    the header is unchanged"]),
+        (
+            (b"Subject: hello", b"Subject: [list] hello"),
+            [
+                "    the header was altered, or signed with another key",
+                "    subject was given a tag in brackets after signing",
+            ],
+        ),
+    ],
+)
+def test_a_body_that_is_shorter_without_a_note_has_two_causes(
+    change: tuple[bytes, bytes], header: list[str], signed: bytes, explain: Explain
+) -> None:
+    lines = explain(QMAIL(signed.replace(*change).partition(b"From here")[0])).stdout.decode().splitlines()
+    found = lines.index("dkim-signature: fail: body altered")
+    assert lines[found + 2 : -1] == [
+        "    the text was changed after signing, perhaps by a mailing list, a virus scanner or a gateway,"
+        " or only its beginning came back",
+        *header,
+    ]
+
+
+EXIM_DMARC = (
+    b"A message claiming to be from you has failed the published DMARC policy for your domain.\n\n"
+    b"  Sender Domain: example.com\n  Sender IP Address: 203.0.113.68\n"
+    b"  Received date: Mon, 07 Apr 2025 23:16:09 +0200\n  SPF Alignment: no\n  DKIM Alignment: no\n"
+    b"  DMARC Results: None, Accept\n\n"
+    b"------ This is a copy of the headers that were received before the error was detected.\n\n"
+)
+FAILURES: dict[str, Change] = {
+    "Exim, one part": lambda header: (
+        b"From: no-reply@mx.example.net\nAuto-Submitted: auto-replied\n"
+        b'Content-Type: multipart/report;\n boundary="==b=="\n\n--==b==\n'
+        b'Content-Type: text/plain; charset="us-ascii"\n\n' + EXIM_DMARC + header + b"\n--==b==--\n"
+    ),
+    "Exim, a text": lambda header: (
+        b"From: no-reply@mx.example.net\nAuto-Submitted: auto-replied\n\n" + EXIM_DMARC + header
+    ),
+    "Exim, a text that is signed": lambda header: (
+        b"DKIM-Signature: v=1; d=example.net\n"
+        b"From: no-reply@mx.example.net\nAuto-Submitted: auto-replied\n\n" + EXIM_DMARC + header
+    ),
+}
+
+
+@pytest.mark.parametrize("make", FAILURES.values(), ids=FAILURES)
+def test_failure_reports_of_exim(make: Change, signed: bytes, explain: Explain) -> None:
+    header = (
+        b"Received: from [203.0.113.68] (helo=a)\n\tby mx.example.net; x\n" + signed.partition(b"\n\n")[0]
+    )
+    assert explain(make(header + b"\n")).stdout.decode().splitlines() == [
+        "a report",
+        "    sender domain: example.com",
+        "    sender ip address: 203.0.113.68",
+        "    spf alignment: no",
+        "    dkim alignment: no",
+        "    dmarc results: None, Accept",
+        HEADER,
+        "dkim-signature: the header is unchanged",
+        "    d=example.com s=sel a=rsa-sha256",
+    ]
+
+
+def test_a_message_without_a_body_came_back_completely(keys: Keys, explain: Explain) -> None:
+    arguments = ("--domain=example.com", "--selector=sel", f"--keyfile={keys.path('rsa2048')}")
+    signed = in_memory.sign(b"From: a@example.com\n\n", *arguments, now=1_700_000_000)
+    done = explain(report("delivery-status", POSTFIX, "message/rfc822", signed))
+    lines = done.stdout.decode().splitlines()
+    assert lines[lines.index(WHOLE) + 1] == "dkim-signature: pass"
+    assert done.status == 0
+
+
 @pytest.mark.parametrize(
     "octets",
     [
@@ -268,11 +459,14 @@ def test_only_the_header_came_back(
     ids=["no boundary", "nothing returned", "nested", "forwarded"],
 )
 def test_other_mail_is_explained_itself(octets: bytes, explain: Explain) -> None:
-    found = b"" if b"multipart/report" not in octets and b"nested" not in octets else NOT_FOUND
+    found = b""
+    if b"multipart/report" in octets:
+        found = NOT_FOUND if b"delivery-status" in octets else NOT_IN_REPORT
     assert explain(octets) == Done(78, found + b"no signature\n", "")
 
 
 NOT_FOUND = b"a bounce, in which the returned message was not found; explained is the bounce itself:\n"
+NOT_IN_REPORT = b"a report, in which the returned message was not found; explained is the report itself:\n"
 BY_HEADER = {
     "null sender": b"Return-Path: <>\nFrom: x@example.net\n",
     "MAILER-DAEMON": b"From: Mail Delivery System <Mailer-Daemon@mx.example.net>\n",
@@ -298,16 +492,60 @@ LONG = {
     "words": b"--" + b" copy original" * 70_000,
     "spaces": b" " * 1_000_000,
     "lines": b"-- copy of the message\n" * 50_000,
+    "empty lines": (b"\n" * 200_000 + b"-- copy of the message\n") * 20,
+    "parts": b"--b\n" * 1_000_000,
 }
 
 
 @pytest.mark.parametrize("content", LONG.values(), ids=LONG)
 def test_long_texts_take_no_time(content: bytes, explain: Explain) -> None:
-    start = time.monotonic()
-    assert explain(BY_HEADER["MAILER-DAEMON"] + b"\n" + content) == Done(
-        78, NOT_FOUND + b"no signature\n", ""
-    )
-    assert time.monotonic() - start < 20
+    outer = BY_HEADER["MAILER-DAEMON"]
+    for header in (
+        outer,
+        outer + b"Content-Type: multipart/report; boundary=b; report-type=delivery-status\n",
+    ):
+        start = time.monotonic()
+        assert explain(header + b"\n" + content) == Done(78, NOT_FOUND + b"no signature\n", "")
+        assert time.monotonic() - start < 20
+
+
+SIGNED = {  # octets that take much memory if each line or change becomes an object
+    "empty lines": b"\n",
+    "spaces at line ends": b"x \n",
+    "From": b">From \n",
+    "parts": b"--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\nw6Q=\n",
+}
+OUTER: dict[str, Change] = {
+    "itself": bytes,
+    "qmail": QMAIL,
+    "Postfix, in base64": encoded,
+    "empty facts": lambda signed: report("delivery-status", b"\n" * 2_000_000, "message/rfc822", signed),
+}
+
+
+@pytest.mark.parametrize("unit", SIGNED.values(), ids=SIGNED)
+@pytest.mark.parametrize("make", OUTER.values(), ids=OUTER)
+def test_memory_is_at_most_six_times_the_message(
+    make: Change, unit: bytes, signed: bytes, keys: Keys, tmp_path: Path
+) -> None:
+    (record,) = keys.records["rsa2048._domainkey.example.com"]
+    (tmp_path / "record").write_bytes(record)
+
+    def peak(octets: bytes) -> int:
+        """Return the most memory of a process that explains this, in octets."""
+        path = tmp_path / "message"
+        path.write_bytes(octets)
+        command = [sys.executable, str(MAIN), "verify", "--hostname=mx.test", "--explain"]
+        command.append(f"--key-file=sel._domainkey.example.com={tmp_path / 'record'}")
+        with path.open("rb") as stdin:
+            child = subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 78
+        return usage.ru_maxrss * 1024
+
+    octets = make(signed + unit * (2_000_000 // len(unit)) + b"x\n")
+    assert peak(octets) - peak(SHAPES["Postfix"](signed.replace(b"Bob", b"Rob"))) < 6 * len(octets)
 
 
 QUOTED = {
