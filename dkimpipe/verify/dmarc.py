@@ -1,7 +1,8 @@
 """DMARC (RFC 9989): the result for an author domain, and the policy that applies to the message.
 
 No public suffix list is used: records and organizational domains are found by DNS tree walks (section 4.10).
-Syntax errors within a record are ignored (section 4.8); a tag that appears twice is one.
+Syntax errors within a record are ignored (section 4.8); a tag that appears twice is one. Tag names are
+case-insensitive, and so are values, except DMARC1 (section 4.8, RFC 5234 section 2.3).
 
 The result is that of the RFC. The rejection is left to us, and in doubt there is none: see ``Evaluation``.
 """
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MAX_QUERIES = 8  # of one tree walk
 POLICIES = (b"none", b"quarantine", b"reject")
 _RESULTS = ("pass", "none", "permerror", "temperror", "fail")
-_DMARC = re.compile(rb"\s*v\s*=\s*DMARC1\s*(;|\Z)")
+_DMARC = re.compile(rb"\s*[vV]\s*=\s*DMARC1\s*(;|\Z)")
 _URI = re.compile(rb"\s*[A-Za-z][A-Za-z0-9+.-]*:[^\s,;!]")
 
 
@@ -61,8 +62,8 @@ class Evaluation:
     ``policy``   none, quarantine or reject, after sp=, np= and t=; empty if no policy applies
     ``reason``   in words, for an error
     ``rejects``  whether the message fails, and the policy is beyond doubt. It is not if other verifiers may
-                 see an aligned signature, or if the author domain has several records, which RFC 7489 took
-                 for none
+                 see an aligned signature, if the author domain has several records, which RFC 7489 took for
+                 none, or if the name of a tag is in capitals: rspamd and Mail::DMARC do not see that tag
     """
 
     __slots__ = ("policy", "reason", "rejects", "result")
@@ -108,6 +109,7 @@ def _evaluate(author: bytes, identifiers: Identifiers, resolver: Resolver) -> Ev
         return Evaluation("temperror", reason="no answer for the key of an aligned signature")
     doubt = len(own) > 1 or alignment.elsewhere(identifiers)
     doubt = doubt or alignment.of_any(identifiers.vouching, identifiers.doubtful)
+    doubt = doubt or any(map(has_capitals, records_of(place, resolver)))
     return Evaluation("fail", policy, rejects=policy == "reject" and not doubt)
 
 
@@ -151,7 +153,7 @@ class _Alignment:
     def _is_in_organization(self, domain: bytes) -> bool:
         if not is_at_or_below(domain, self._organization):
             return False
-        return _organization(domain, dict(_walk(domain, self._resolver))) == self._organization
+        return organizational_domain(domain, self._resolver) == self._organization
 
 
 def _organization_matters(author: bytes, identifiers: Identifiers, own: Tags) -> bool:
@@ -190,18 +192,36 @@ def _walk(domain: bytes, resolver: Resolver) -> Iterator[tuple[bytes, Tags]]:
 
 def records_of(domain: bytes, resolver: Resolver) -> list[bytes]:
     """Return the DMARC records of a domain, in A-labels. Raises TemporaryError."""
-    return [text for text in resolver.texts(f"_dmarc.{domain.decode()}").texts if _DMARC.match(text)]
+    return [text for text in resolver.texts(f"_dmarc.{domain.decode()}").texts if is_record(text)]
+
+
+def is_record(text: bytes) -> bool:
+    """Return whether a TXT record is one of DMARC, by its beginning."""
+    return bool(_DMARC.match(text))
+
+
+def organizational_domain(domain: bytes, resolver: Resolver) -> bytes:
+    """Return the organizational domain of a domain (section 4.10.2). Raises TemporaryError."""
+    return _organization(domain, dict(_walk(domain, resolver)))
+
+
+def has_capitals(text: bytes) -> bool:
+    """Return whether the name of a tag in a record is not in lower case."""
+    names = [name for name, equals, _ in (spec.partition(b"=") for spec in text.split(b";")) if equals]
+    return any(name != name.lower() for name in names)
 
 
 def _tags(text: bytes) -> Tags:
-    """Return the tags of a record, without those that appear twice."""
+    """Return the tags of a record by lower-case name, without those that appear twice."""
     tags: Tags = {}
     twice = set()
-    for name, equals, value in (spec.partition(b"=") for spec in text.split(b";")):
-        if equals and name.strip() in tags:
-            twice.add(name.strip())
+    for spec in text.split(b";"):
+        name, equals, value = spec.partition(b"=")
+        name = name.strip().lower()
+        if equals and name in tags:
+            twice.add(name)
         elif equals:
-            tags[name.strip()] = value.strip()
+            tags[name] = value.strip()
     return {name: value for name, value in tags.items() if name not in twice}
 
 

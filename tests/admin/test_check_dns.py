@@ -93,10 +93,41 @@ def test_controls_in_a_record_do_not_reach_the_terminal(
 DMARC = {
     "none": ([], []),
     "all is good": (
-        [b"v=DMARC1; p=reject; sp=none; np=reject; adkim=s; aspf=r; t=n; psd=u; rua=mailto:a@a.example!10m;"],
+        [
+            b"v=DMARC1; p=reject; sp=none; np=reject; adkim=s; aspf=r; t=n; psd=u; "
+            b"rua=mailto:a@a.example.com!10m;"
+        ],
         [],
     ),
-    "historic and unknown tags": ([b"v=DMARC1; p=none; pct=50; rf=afrf; ri=86400; fo=1; zz=1"], []),
+    "historic and unknown tags": (
+        [b"v=DMARC1; p=none; pct=100; rf=afrf; ri=86400; fo=1; zz=1"],
+        [
+            "pct= is ignored (RFC 9989)",
+            "rf= is ignored (RFC 9989)",
+            "ri= is ignored (RFC 9989)",
+            "zz= is not a tag of DMARC, and ignored",
+        ],
+    ),
+    "tested by pct=0": (
+        [b"v=DMARC1; p=reject; pct=0"],
+        ["pct= is ignored (RFC 9989): the policy applies to all mail, and with t=y the next weaker one"],
+    ),
+    "tag names in capitals": (
+        [b"V=DMARC1; P=REJECT"],
+        ["a tag name in capitals, which some receivers do not know: 'V=DMARC1; P=REJECT'"],
+    ),
+    "no domain": (
+        [b"v=DMARC1; p=none; rua=mailto:dmarc"],
+        ["rua= has an address without a valid domain: 'mailto:dmarc'"],
+    ),
+    "no local part, and no valid domain": (
+        [b"v=DMARC1; p=none; rua=mailto:@example.com, mailto:a@b/c ,mailto:a!b@example.com"],
+        [
+            "rua= has an invalid address: 'mailto:@example.com'",
+            "rua= has an address without a valid domain: 'mailto:a@b/c'",
+            "rua= has an invalid address: 'mailto:a!b@example.com'",
+        ],
+    ),
     "capitals and spaces": ([b" v = DMARC1 ;p=Reject; rua=MAILTO:a@example.com , mailto:b@example.com"], []),
     "other records": ([b"v=spf1 -all", b"hello"], []),
     "invalid p": ([b"v=DMARC1; p=foo"], ["p= is invalid: 'foo'"]),
@@ -142,6 +173,76 @@ def test_the_dmarc_record_of_an_author_domain(
     nameserver.records["_dmarc.example.com"] = texts
     warnings = [f"warning: _dmarc.example.com: {what}" for what in expected]
     assert in_dns(keys, nameserver) == (0, warnings or ["SENDERS and 1 signature is good"])
+
+
+def consent_of(host: str) -> list[str]:
+    what = f"no reports are sent to {host}, which does not accept them by a record (RFC 9990)"
+    return [f"warning: _dmarc.example.com: {what}"]
+
+
+CONSENT = {
+    "none": ("rua=mailto:d@other.example", {}, consent_of("other.example")),
+    "given": ("rua=mailto:d@other.example", {"other.example": b"v=DMARC1"}, []),
+    "given, with an address": (
+        "rua=mailto:d@other.example",
+        {"other.example": b"v=DMARC1; rua=mailto:e@other.example;"},
+        [],
+    ),
+    "another record": (
+        "rua=mailto:d@other.example",
+        {"other.example": b"v=spf1 -all"},
+        consent_of("other.example"),
+    ),
+    "of failures": ("ruf=mailto:d@other.example", {}, consent_of("other.example")),
+    "one of two": (
+        "rua=mailto:d@other.example,mailto:e@third.example!1m; ruf=mailto:f@other.example",
+        {"third.example": b"v=DMARC1"},
+        consent_of("other.example"),
+    ),
+    "above and below": ("rua=mailto:d@a.example.com,mailto:d@example.com", {}, []),
+    "in capitals": ("RUA=MAILTO:d@EXAMPLE.COM", {}, None),
+}
+
+
+@pytest.mark.parametrize(("tags", "records", "expected"), CONSENT.values(), ids=CONSENT)
+def test_reports_to_another_organization_need_its_consent(
+    keys: Keys, nameserver: NameServer, tags: str, records: dict[str, bytes], expected: list[str] | None
+) -> None:
+    nameserver.records["_dmarc.example.com"] = [f"v=DMARC1; p=none; {tags}".encode()]
+    for host, text in records.items():
+        nameserver.records[f"example.com._report._dmarc.{host}"] = [text]
+    if expected is None:
+        expected = [
+            "warning: _dmarc.example.com: a tag name in capitals, which some receivers do not know:"
+            f" 'v=DMARC1; p=none; {tags[:22]}...'"
+        ]
+    assert in_dns(keys, nameserver) == (0, expected or ["SENDERS and 1 signature is good"])
+
+
+def test_the_record_of_consent_is_the_hint(keys: Keys, nameserver: NameServer) -> None:
+    nameserver.records["_dmarc.example.com"] = [b"v=DMARC1; p=none; rua=mailto:d@other.example"]
+    _, said = checked(keys, GOOD, "--dns", f"--server=127.0.0.1#{nameserver.port}")
+    assert said.splitlines()[1:] == [
+        "hint: let other.example publish example.com._report._dmarc.other.example TXT v=DMARC1"
+    ]
+
+
+@pytest.mark.parametrize("registry", ["", "psd=y"], ids=["one organization", "two"])
+def test_consent_is_needed_between_organizational_domains(
+    keys: Keys, nameserver: NameServer, registry: str
+) -> None:
+    nameserver.records["_dmarc.example.com"] = [f"v=DMARC1; p=none; {registry}".encode()]
+    nameserver.records["_dmarc.a.example.com"] = [b"v=DMARC1; p=none; rua=mailto:d@b.example.com"]
+    text = f"a.example.com dkim(s=rsa2048,d=example.com,{KEY})\n"
+    _, said = in_dns(keys, nameserver, text)
+    assert any("b.example.com" in line for line in said) == bool(registry)
+
+
+def test_a_server_that_fails_is_reported_for_consent(keys: Keys, nameserver: NameServer) -> None:
+    nameserver.records["_dmarc.example.com"] = [b"v=DMARC1; p=none; rua=mailto:d@other.example"]
+    name = "example.com._report._dmarc.other.example"
+    nameserver.faults[name] = lambda wire, transport: wire[:2] + b"\x81\x82" + wire[4:]
+    assert in_dns(keys, nameserver) == (0, [f"warning: {name}: the name servers of {name} fail"])
 
 
 def test_dmarc_takes_one_query_for_each_author_domain(keys: Keys, nameserver: NameServer) -> None:

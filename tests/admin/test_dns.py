@@ -229,6 +229,28 @@ POLICIES = {
         "dkimpipe: example.com: DMARC reports go to example.net only if"
         " example.com._report._dmarc.example.net publishes v=DMARC1 (RFC 9990)\n",
     ),
+    "dmarc-reports": (
+        [
+            "--dmarc",
+            "--report",
+            "d@example.com,e@example.com, mailto:f@b\u00fccher.example",
+            "--report",
+            "d@example.com",
+            "--report",
+            "G <g@example.com>",
+        ],
+        {
+            "_dmarc.example.com": "v=DMARC1; p=none; rua=mailto:d@example.com,mailto:e@example.com,"
+            "mailto:f@xn--bcher-kva.example,mailto:g@example.com"
+        },
+        "dkimpipe: example.com: DMARC reports go to xn--bcher-kva.example only if"
+        " example.com._report._dmarc.xn--bcher-kva.example publishes v=DMARC1 (RFC 9990)\n",
+    ),
+    "dmarc-report-encoded": (
+        ["--dmarc", "--report", "a%b?c#d@example.com"],
+        {"_dmarc.example.com": "v=DMARC1; p=none; rua=mailto:a%25b%3Fc%23d@example.com"},
+        "",
+    ),
     "both": (
         ["--policy", ".", "--dmarc"],
         {"_domainkey.example.com": "o=.", "_dmarc.example.com": "v=DMARC1; p=none"},
@@ -495,6 +517,14 @@ USAGE = {
     "report": ["--report", "a@example.com"],
     "no-address": ["--dmarc", "--report", "a"],
     "address-with-semicolon": ["--policy=~", "--report", '"a;b"@example.com'],
+    "address-with-semicolon-without-quotes": ["--dmarc", "--report", "a;b@example.com"],
+    "address-with-comma": ["--dmarc", "--report", '"a,b"@example.com'],
+    "two-at-signs": ["--dmarc", "--report", "a@b@example.com"],
+    "no-local-part": ["--dmarc", "--report", "@example.com"],
+    "empty-address": ["--dmarc", "--report", "a@example.com,"],
+    "text-behind-an-address": ["--dmarc", "--report", "<a@example.com> b"],
+    "two-addresses-for-a-policy": ["--policy=~", "--report", "a@example.com,b@example.com"],
+    "address-twice-for-a-policy": ["--policy=~", "--report=a@example.com", "--report=b@example.com"],
     "granularity": ["--granularity", "a;b"],
     "relative": ["--format", "json", "--relative", "example.com"],
     "no-domain": ["--relative", "a b"],

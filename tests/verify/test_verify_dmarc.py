@@ -341,7 +341,7 @@ POLICIES = {
     "np": (b"p=none; np=reject", ("none", "none", "reject")),
     "sp and np": (b"p=none; sp=quarantine; np=reject", ("none", "quarantine", "reject")),
     "np is laxer": (b"p=reject; np=none", ("reject", "reject", "none")),
-    "in capitals": (b"P=x; p=Reject; np=NONE", ("reject", "reject", "none")),
+    "in capitals": (b"P=Reject; Np=NONE", ("reject", "reject", "none")),
     "t=y": (b"p=reject; sp=quarantine; np=none; t=y", ("quarantine", "none", "none")),
     "t=Y": (b"t=Y; p=reject", ("quarantine", "quarantine", "quarantine")),
     "t=n": (b"p=reject; t=n", ("reject", "reject", "reject")),
@@ -380,6 +380,7 @@ NO_POLICY = {
     "another version": (b"v=DMARC2; p=reject", "none"),
     "another version in name": (b"v=DMARC11; p=reject", "none"),
     "version in lower case": (b"v=dmarc1; p=reject", "none"),
+    "p twice, once in capitals": (b"v=DMARC1; p=reject; P=none", "none"),
     "the version is not first": (b"p=reject; v=DMARC1", "none"),
     "no semicolon": (b"v=DMARC1 p=reject", "none"),
     "no p": (b"v=DMARC1", "none"),
@@ -441,6 +442,24 @@ def test_no_rejection_if_others_may_see_an_aligned_signature(server: NameServer)
     ):
         found = evaluate(b"mail.example.com", identifiers, resolver)
         assert (found.result, found.policy, found.rejects) == ("fail", "reject", rejects)
+
+
+CAPITALS = {  # by whether other verifiers see the policy, too
+    "none": (b"v=DMARC1; p=REJECT; adkim=S", True),
+    "V": (b"V=DMARC1; p=reject", False),
+    "P": (b"v=DMARC1; P=reject", False),
+    "another tag": (b"v=DMARC1; p=reject; ADKIM=s", False),
+}
+
+
+@pytest.mark.parametrize(("text", "rejects"), CAPITALS.values(), ids=CAPITALS)
+@pytest.mark.parametrize("author", [b"example.com", b"mail.example.com"])
+def test_no_rejection_by_tag_names_that_others_do_not_see(
+    server: NameServer, author: bytes, text: bytes, rejects: bool
+) -> None:
+    server.records = {"_dmarc.example.com": [text]}
+    found = evaluate(author, Identifiers(), Resolver(Server(server.address, server.port)))
+    assert (found.result, found.policy, found.rejects) == ("fail", "reject", rejects)
 
 
 def test_what_fails_does_not_matter_if_the_result_is_known(server: NameServer) -> None:

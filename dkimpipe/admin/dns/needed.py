@@ -18,7 +18,6 @@ from dkimpipe.admin.maps.lint import EntryLint
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned
 from dkimpipe.files import Place
-from dkimpipe.verify.alignment import is_aligned
 
 
 class NeededRecords:
@@ -138,14 +137,15 @@ class NeededRecords:
     def _policies(self, domain: str, options: argparse.Namespace) -> list[Record]:
         records = []
         if options.policy:
-            tags = {**_common_tags(options), **({"r": options.report} if options.report else {})}
+            tags = {**_common_tags(options), **({"r": options.report[0]} if options.report else {})}
             records.append(Record(record.policy_name(domain), record.policy(options.policy, tags)))
         if options.dmarc:
-            records.append(Record(record.dmarc_name(domain), record.dmarc(options.report or "")))
-            host = (options.report or domain).rpartition("@")[2]
-            if not is_aligned(host.encode(), domain.encode()):
-                consent = f"only if {domain}._report._dmarc.{host} publishes v=DMARC1 (RFC 9990)"
-                self.notes.append(f"{domain}: DMARC reports go to {host} {consent}")
+            addresses = list(dict.fromkeys(options.report))
+            records.append(Record(record.dmarc_name(domain), record.dmarc(addresses)))
+            for host in dict.fromkeys(address.rpartition("@")[2] for address in addresses):
+                if consent := record.consent(domain, host):
+                    condition = f"only if {consent.name} publishes {consent.value} (RFC 9990)"
+                    self.notes.append(f"{domain}: DMARC reports go to {host} {condition}")
         return records
 
 

@@ -5,12 +5,13 @@ The key record of a selector comes from dkimpipe.publickey, and serves DomainKey
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
 from dkimpipe.admin.dns import formats
 from dkimpipe.publickey import tag_list
+from dkimpipe.verify.alignment import is_aligned
 
 _POLICY_ORDER = "otnr"
 _SAFE = "".join(chr(octet) for octet in range(33, 127) if chr(octet) not in ";=")
@@ -46,10 +47,20 @@ def policy(signs: str, tags: Mapping[str, str]) -> str:
     return tag_list(_POLICY_ORDER, {"o": signs, **tags})
 
 
-def dmarc(report: str) -> str:
-    """Return an initial DMARC policy (RFC 9989 section 5.1.4): reports, to an address if one is given."""
-    reports = f"; rua=mailto:{quote(report, safe='@+')}" if report else ""  # RFC 9989 section 4.8: no , or !
-    return f"v=DMARC1; p=none{reports}"
+def dmarc(reports: Sequence[str]) -> str:
+    """Return an initial DMARC policy (RFC 9989 section 5.1.4): reports, to addresses if there are any."""
+    uris = [f"mailto:{quote(address, safe='@+')}" for address in reports]  # RFC 9989 section 4.8: no , or !
+    return "; ".join(["v=DMARC1; p=none", *([f"rua={','.join(uris)}"] if uris else [])])
+
+
+def consent(domain: str, host: str) -> Record | None:
+    """Return the record by which a host accepts reports about a domain of another organization.
+
+    RFC 9990 section 4, RFC 9991 section 5. A domain above is taken for the organizational domain.
+    """
+    if is_aligned(host.encode(), domain.encode()):
+        return None
+    return Record(f"{domain}._report._dmarc.{host}", "v=DMARC1")
 
 
 def notes(text: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
-from dkimpipe.address import first_mailbox
+from dkimpipe.address import as_a_labels, is_domain
 from dkimpipe.admin import newkey
 from dkimpipe.admin.dns import alias, formats, publishing
 from dkimpipe.admin.dns.lookup import NameServers
@@ -24,7 +25,7 @@ from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
 from dkimpipe.admin.maps import entries
 from dkimpipe.admin.verbs import filter_files
 from dkimpipe.config import Settings, read_settings
-from dkimpipe.errors import ConfigError, NotSigned, one_line
+from dkimpipe.errors import ConfigError, one_line
 
 _LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/?^_`{|}~.")
 
@@ -70,7 +71,14 @@ def _add_tags(group: argparse._ArgumentGroup) -> None:
     add("--notes", metavar="TEXT", help="n=: notes for people")
     add("--policy", choices=("~", "-", "!", "."), help="add the DomainKeys policy of each domain")
     add("--dmarc", action="store_true", help="add an initial DMARC policy for each domain")
-    add("--report", type=_address, metavar="ADDRESS", help="report address for --policy and --dmarc")
+    add(
+        "--report",
+        type=_addresses,
+        action="extend",
+        default=[],
+        metavar="ADDRESS",
+        help="report address for --policy and --dmarc; for --dmarc repeatable, or several with commas",
+    )
 
 
 def _add_aliases(group: argparse._ArgumentGroup) -> None:
@@ -157,6 +165,7 @@ def _check_combination(options: argparse.Namespace) -> None:
         (not updates and options.replace, "--replace requires --publish or --delete"),
         (options.delete and not options.keys, "--delete requires the entries whose records to delete"),
         (options.report and not (options.policy or options.dmarc), "--report requires --policy or --dmarc"),
+        (options.policy and len(options.report) > 1, "--policy takes one --report address: r= is not a list"),
         (options.relative and options.format != "bind", "--relative requires --format bind"),
         (options.cname and not options.selectors, "--cname requires --selectors and --zone"),
         (options.cname and updates, "--cname prints records for other zones: it cannot publish them"),
@@ -187,9 +196,20 @@ def _local_part(text: str) -> str:
     return text
 
 
+def _addresses(text: str) -> list[str]:
+    """Return the addresses in a list, with domains in A-labels."""
+    return list(map(_address, text.split(",")))
+
+
 def _address(text: str) -> str:
+    """Return an address, which may have a display name in front, or ``mailto:``."""
+    _, bracket, in_brackets = text.rpartition("<")
+    address = in_brackets.rstrip().removesuffix(">") if bracket else text.strip()
+    local_part, _, host = re.sub("^mailto:", "", address, flags=re.IGNORECASE).rpartition("@")
+    domain = as_a_labels(host.encode("utf-8", "surrogateescape"))
+    if not host or not is_domain(domain):
+        raise argparse.ArgumentTypeError(f"'{text.strip()}' is not a valid address: it lacks a domain")
     try:
-        mailbox = first_mailbox(text.encode("utf-8", "surrogateescape"))
-        return f"{_local_part(mailbox.local_part.decode())}@{mailbox.domain.decode()}"
-    except (NotSigned, ValueError):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a valid address") from None
+        return f"{_local_part(local_part)}@{domain.decode()}"
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"'{text.strip()}' is not a valid address") from None
