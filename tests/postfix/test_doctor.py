@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from diagnosis import MAIN, MASTER, SUBMISSION, check, edit, error, run, write
+from diagnosis import MAIN, MASTER, SUBMISSION, check, edit, error, fix, run, write
 
 
 def test_an_error_among_warnings_ends_in_status_78(directory: Path, words: dict[str, str]) -> None:
@@ -38,16 +38,26 @@ def test_both_verbs_say_the_same(edits: str, directory: Path, words: dict[str, s
     [
         (
             "dkimpipe_destination_recipient_limit = all",
-            "dkimpipe_destination_recipient_limit = all: not a valid number; Postfix rejects it\n",
+            "dkimpipe_destination_recipient_limit = all: not a valid number; Postfix rejects it\n"
+            "hint: postconf -c DIR -X dkimpipe_destination_recipient_limit\n",
         ),
-        ("dkimpipe_time_limit = 5M", "dkimpipe_time_limit = 5M: not a valid duration; Postfix rejects it\n"),
+        (
+            "dkimpipe_time_limit = 5M",
+            "dkimpipe_time_limit = 5M: not a valid duration; Postfix rejects it\n"
+            "hint: postconf -c DIR -e dkimpipe_time_limit=5m\n",
+        ),
     ],
 )
 def test_numbers_that_are_none_are_named(
     setting: str, said: str, tmp_path: Path, words: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check(write(tmp_path / "postfix", f"{MAIN}{setting}\n", MASTER, words)) == (78, "")
-    assert capsys.readouterr().err == f"dkimpipe: {said}"
+    directory = write(tmp_path / "postfix", f"{MAIN}{setting}\n", MASTER, words)
+    assert check(directory) == (78, "")
+    output = capsys.readouterr().err
+    assert output == f"dkimpipe: {said}".replace("DIR", str(directory))
+    fix(directory, output)
+    check(directory)
+    assert "not a valid" not in capsys.readouterr().err
 
 
 def test_a_service_that_stands_twice_is_named(tmp_path: Path, words: dict[str, str]) -> None:

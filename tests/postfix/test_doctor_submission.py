@@ -22,7 +22,7 @@ ADD = "postconf -c DIR -P dkimpipe-cleanup/unix/always_add_missing_headers=yes"
 NOT_REWRITTEN = "postconf -c DIR -PX submission/inet/local_header_rewrite_clients"
 REWRITE_NOTHING = "postconf -c DIR -P submission/inet/local_header_rewrite_clients="
 SUBCLEANUP = (
-    "-M 'subcleanup/unix=subcleanup unix n - y - 5 cleanup -o {header_checks=regexp:{{/^X:/ IGNORE}}}'"
+    "-M 'subcleanup/unix=subcleanup unix n - y - 0 cleanup -o {header_checks=regexp:{{/^X:/ IGNORE}}}'"
 )
 ASK = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
 GROWS = "its signatures make mail exceed the limit"
@@ -171,7 +171,7 @@ FAULTS: dict[str, Fault] = {
         "\n-P smtp/inet/cleanup_service_name=subcleanup",
         error(
             f"dkimpipe-cleanup-subcleanup/unix: {NO_CLEANUP}",
-            "postconf -c DIR -M 'dkimpipe-cleanup-subcleanup/unix=dkimpipe-cleanup-subcleanup unix n - y - 5"
+            "postconf -c DIR -M 'dkimpipe-cleanup-subcleanup/unix=dkimpipe-cleanup-subcleanup unix n - y - 0"
             " cleanup -o {header_checks=regexp:{{/^X:/ IGNORE}}} -o always_add_missing_headers=yes'",
         )
         + error(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.postfix import (
+    arguments,
     backup,
     coverage,
     fatal,
@@ -37,6 +38,7 @@ def apply(
     ``allow_open`` accepts services that sign mail and let strangers send. ``more`` is changed as well.
     """
     fatal.refuse(postconf)
+    arguments.refuse(postconf)
     changes = [*postconf.assumed, *requirements.missing(postconf, user, job, chosen), *more]
     routing.refuse_another_filter(postconf, job)
     planning.refuse_obstacles(postconf, chosen.kinds)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import remedies
+from dkimpipe.admin.postfix import remedies, values
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.postfix.syntax import parameters, real_table, split
 from dkimpipe.distribution import install_command
@@ -165,8 +165,8 @@ class Postconf:
         if b"fatal: " in done.stderr:
             return _message(done).partition("fatal: ")[2]
         found = (line.partition("\t") for line in os.fsdecode(done.stdout).split("\n"))
-        values = {key: value.strip() for key, _, value in found}
-        self._lookups.update(((table, key), values.get(key, "")) for key in keys)
+        known = {key: value.strip() for key, _, value in found}
+        self._lookups.update(((table, key), known.get(key, "")) for key in keys)
         return ""
 
     def open_table(self, table: str, reader: str = "") -> tuple[str, str]:
@@ -256,16 +256,23 @@ class Postconf:
         try:
             return int(value or 0)
         except ValueError:
-            raise ConfigError(f"{parameter} = {value}: not a valid number; Postfix rejects it") from None
+            what = f"{parameter} = {value}: not a valid number; Postfix rejects it"
+            raise ConfigError(what, self._correction(parameter, service)) from None
 
     def seconds(self, parameter: str, service: str = "") -> int:
         """Return a duration in seconds. Raises ConfigError if it is invalid, as Postfix itself would fail."""
         value = self.value(parameter, service)
-        unit = value[-1:] if value[-1:] in _SECONDS else ""
-        try:
-            return int(value.removesuffix(unit)) * _SECONDS[unit or "s"]
-        except ValueError:
-            raise ConfigError(f"{parameter} = {value}: not a valid duration; Postfix rejects it") from None
+        if found := re.match(r"\s*\+?(\d+)(?:$|([smhdw]))", value):  # what follows the unit does not matter
+            return int(found[1]) * _SECONDS[found[2] or "s"]
+        what = f"{parameter} = {value}: not a valid duration; Postfix rejects it"
+        raise ConfigError(what, self._correction(parameter, service))
+
+    def _correction(self, parameter: str, service: str) -> str:
+        """Return the command that corrects a value, or removes it."""
+        place = f"{service}/" if parameter in self.overrides.get(service, {}) else ""
+        if value := values.corrected(self.value(parameter, service)):
+            return self.command(Change("-P" if place else "-e", f"{place}{parameter}={value}", ""))
+        return self.command(Change("-PX" if place else "-X", f"{place}{parameter}", ""))
 
     def running(self, *commands: str) -> list[Service]:
         """Return the services that run these programs."""

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from dkimpipe.admin.findings import Finding, print_findings
 from dkimpipe.admin.postfix import (
+    arguments,
+    daemons,
+    delivery,
     doctor,
     fatal,
     filter_service,
@@ -141,7 +144,11 @@ def findings(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> list[Fi
     Without jobs, those that are set up, at least in part, are checked.
     """
     fatal.refuse(postconf)
-    everything = [*tables.findings(postconf), *restriction_names.findings(postconf)]
+    faults = arguments.faults(postconf)
+    everything = list(arguments.findings(postconf, faults))
+    postconf = arguments.corrected(postconf, faults)
+    everything += [*daemons.findings(postconf), *delivery.findings(postconf)]
+    everything += [*tables.findings(postconf), *restriction_names.findings(postconf)]
     broken = dict(postconf.broken_tables)
     for job in jobs or sources.in_use(postconf):
         known = set(map(_same, everything))

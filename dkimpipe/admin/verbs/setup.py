@@ -23,6 +23,7 @@ from dkimpipe.admin.findings import NOTE, Finding, print_findings
 from dkimpipe.admin.invocation import NAME, runnable
 from dkimpipe.admin.postfix import (
     apply,
+    arguments,
     backup,
     doctor,
     fatal,
@@ -108,6 +109,7 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
     if not options.domains:
         raise ConfigError("no domain given", shlex.join([NAME, "setup", *_given(options), "example.com"]))
     fatal.refuse(postconf)
+    arguments.refuse(postconf)
     if options.submission:
         postconf = postconf.assuming(submission.missing(postconf))
     routing.refuse_another_filter(postconf)
