@@ -141,7 +141,9 @@ FAULTS: dict[str, Fault] = {
         ",check_client_access,cidr:SITE/amavis.cidr",
         error(
             "submission/inet: a table has FILTER amavis:[127.0.0.1]:10024, so mail from users is not signed",
-            "remove it, or sign the mail where it comes back from amavis:[127.0.0.1]:10024",
+            "# sign it where it comes back from amavis:[127.0.0.1]:10024, or, which switches"
+            " amavis:[127.0.0.1]:10024 off for it:\n"
+            "sed -i '\\|FILTER[[:space:]]*amavis:\\[127\\.0\\.0\\.1\\]:10024|Is/^/# /' SITE/amavis.cidr",
         ),
     ),
     # Notices.

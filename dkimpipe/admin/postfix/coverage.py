@@ -7,20 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import filter_service, kinds, networks, planning, sources
+from dkimpipe.admin.postfix import filter_service, kinds, networks, planning, redirects, sources
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.postconf import Postconf
 
 _CHECKS = ("header_checks", "mime_header_checks", "nested_header_checks", "body_checks")
 _FILTER = re.compile(r"\bFILTER\s+([^\s:}]+:[^\s}]*)")
-_CLIENT = "198.41.0.4"  # far from all of mynetworks
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield what is signed by mistake or by two programs, and a note of what is not signed."""
     yield from networks.findings(postconf)
-    yield from _redirected(postconf)
+    yield from redirects.findings(postconf)
     yield from _redirected_by_content(postconf)
     signed = planning.kinds_in_use(postconf)
     yield from _local_through_outsiders(postconf, signed)
@@ -56,15 +55,6 @@ def left_out(postconf: Postconf, signed: Sequence[str]) -> list[str]:
     if not networks.services(postconf):
         left = [kind for kind in left if kind != kinds.NETWORKS]  # there is none, or all of it is signed
     return left
-
-
-def _redirected(postconf: Postconf) -> Iterator[Finding]:
-    """Yield the services where a table passes mail from users to another filter: FILTER overrides ours."""
-    for service in sources.submission_services(postconf):
-        found = networks.filter_for(postconf, service, _CLIENT, has_login=True)
-        if found and found.partition(":")[0] != filter_service.name(postconf):
-            what = f"{service.id}: a table has FILTER {found}, so mail from users is not signed"
-            yield Finding(what, f"remove it, or sign the mail where it comes back from {found}")
 
 
 def _redirected_by_content(postconf: Postconf) -> Iterator[Finding]:

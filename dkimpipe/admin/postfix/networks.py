@@ -163,20 +163,22 @@ def _filter(postconf: Postconf, service: Service, item: _Network) -> str | None:
     return found
 
 
-def filter_for(postconf: Postconf, service: Service, address: str, has_login: bool = False) -> str | None:
+def filter_for(
+    postconf: Postconf, service: Service, address: str, has_login: bool = False, sender: str = _ELSEWHERE
+) -> str | None:
     """Return the FILTER for mail from a client; empty for none, and None if its mail is rejected."""
     expected = functools.partial(_all_sessions, postconf, service)
     restrictions = Restrictions(postconf, service.id, expected, has_login=has_login)
-    for session in _sessions(address):
+    for session in _sessions(address, sender):
         if restrictions.accepts(session):
             return restrictions.filter
     return None
 
 
-def _sessions(address: str) -> Iterator[Session]:
+def _sessions(address: str, sender: str = _ELSEWHERE) -> Iterator[Session]:
     """Yield the sessions that tell what happens to mail from a client."""
     for recipient, is_final in ((_ELSEWHERE, False), ("someone@example.com", True)):
-        yield Session("unknown", address, _HELO, _ELSEWHERE, recipient, is_final)
+        yield Session("unknown", address, _HELO, sender, recipient, is_final)
 
 
 def _all_sessions(postconf: Postconf, service: Service) -> Iterator[Session]:
