@@ -185,7 +185,7 @@ def with_commands(faults: Mapping[str, Fault]) -> list[str]:
         name
         for name, (_, output) in faults.items()
         if hints(output)
-        and all(line.startswith("postconf ") for line in hints(output))
+        and all(line.startswith(("postconf ", "# ")) for line in hints(output))
         and not re.search("START|JUDGE", output)
     ]
 

@@ -33,6 +33,12 @@ FATAL = {
         " group ID: GROUP",
         "setgid_group",
     ),
+    "setgid_group is that of mail_owner, and both are set": (
+        "mail_owner = OWNER\nsetgid_group = OWNER",
+        "file DIR/main.cf: parameters mail_owner and setgid_group: user OWNER and group OWNER have the same"
+        " group ID: GROUP",
+        "setgid_group",
+    ),
     "mail_owner is empty": ("mail_owner =", "bad string length 0 < 1: mail_owner =", "mail_owner"),
     "mail_owner is missing": (
         "mail_owner = nobody-here",
@@ -125,9 +131,11 @@ def test_a_fatal_error_of_postconf_is_shown(
     )
     directory = write(tmp_path / "postfix", f"{main}{line}\n", MASTER, words)
     assert check(directory) == (78, "")
-    hint = f"postconf -c {directory} -X {line.partition(' = ')[0]}"
-    assert capsys.readouterr().err == f"dkimpipe: postconf -c {directory} -n: {message}\nhint: {hint}\n"
-    fix(directory, f"hint: {hint}\n")
+    hint = f"hint: postconf -c {directory} -X {line.partition(' = ')[0]}\n"
+    if "interfaces" in line:
+        hint = f"hint: # correct it, or remove it, with which Postfix listens on all interfaces:\n{hint}"
+    assert capsys.readouterr().err == f"dkimpipe: postconf -c {directory} -n: {message}\n{hint}"
+    fix(directory, hint)
     assert check(directory) == GOOD
 
 

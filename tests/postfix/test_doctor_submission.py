@@ -25,6 +25,10 @@ SUBCLEANUP = (
     "-M 'subcleanup/unix=subcleanup unix n - y - 0 cleanup -o {header_checks=regexp:{{/^X:/ IGNORE}}}'"
 )
 ASK = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
+SPAM = (
+    "filters spam as well: better let it not sign, by enabled = false in local.d/dkim_signing.conf of rspamd;"
+    " this command switches it off for this mail:"
+)
 GROWS = "its signatures make mail exceed the limit"
 
 BEHIND_AMAVIS = (
@@ -360,7 +364,7 @@ FAULTS: dict[str, Fault] = {
         warning(
             "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well; remove the domain"
             " there, or let it verify only",
-            "postconf -c DIR -P submission/inet/smtpd_milters=",
+            f"# inet:localhost:11332 {SPAM}\npostconf -c DIR -P submission/inet/smtpd_milters=",
         ),
     ),
     "a milter that may sign, for all ports": (
@@ -368,7 +372,7 @@ FAULTS: dict[str, Fault] = {
         warning(
             "submission/inet/smtpd_milters: unix:/run/rspamd/milter.sock may sign as well; remove"
             " the domain there, or let it verify only",
-            "postconf -c DIR -P submission/inet/smtpd_milters=",
+            f"# unix:/run/rspamd/milter.sock {SPAM}\npostconf -c DIR -P submission/inet/smtpd_milters=",
         ),
     ),
     "a milter that may sign, among others": (
@@ -376,6 +380,7 @@ FAULTS: dict[str, Fault] = {
         warning(
             "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well; remove the domain"
             " there, or let it verify only",
+            f"# inet:localhost:11332 {SPAM}\n"
             "postconf -c DIR -P submission/inet/smtpd_milters=unix:/run/clamav.sock",
         ),
     ),

@@ -9,6 +9,7 @@ import os
 
 from dkimpipe.admin.postfix import remedies
 from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.syntax import parameters
 from dkimpipe.errors import ConfigError
 
 _DIRECTORIES = (
@@ -24,6 +25,9 @@ def refuse(postconf: Postconf) -> None:
     message = postconf.failure_of("postmap", "-q", "x", "static:x")
     if message:
         known = {name: postconf.effective[name] for name in postconf.explicit if name in postconf.effective}
+        default = parameters(postconf.run("-d", *known)) if known else {}
+        # A message may name two, as of users and groups that must differ: the one with its default is right.
+        known = dict(sorted(known.items(), key=lambda each: default.get(each[0]) == each[1]))
         hint = remedies.for_fatal_error(postconf.directory, message, known)
         raise ConfigError(f"no program of Postfix starts: {message}", hint)
     for parameter in _DIRECTORIES:

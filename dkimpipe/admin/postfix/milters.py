@@ -78,7 +78,8 @@ def findings(postconf: Postconf, job: Job, files: Files | None = None) -> Iterat
             if any(any(map(str.isspace, each)) for each in others):  # postconf -P takes no spaces
                 yield Finding(f"{service.id}/smtpd_milters: {why}", "", "warning")
             else:
-                yield finding_for(postconf, "-P", argument, why, "warning")
+                removal = finding_for(postconf, "-P", argument, why, "warning")
+                yield removal._replace(hint=_off(postconf, same, files) + removal.hint)
         else:
             what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
             hint = "its results under this host's authserv-id are removed: give it another one (RFC 8601)"
@@ -158,7 +159,21 @@ def _of_local_mail(postconf: Postconf, files: Files) -> Iterator[Finding]:
     elif milters and LOCAL in signed and "no_milters" not in options:
         why = f"{', '.join(milters)} may sign mail from local programs as well"
         value = ",".join([*options, "no_milters"])
-        yield finding_for(postconf, "-P", f"{name}/receive_override_options={value}", why, "warning")
+        removal = finding_for(postconf, "-P", f"{name}/receive_override_options={value}", why, "warning")
+        others = [each for each in postconf.words("non_smtpd_milters", name) if each not in milters]
+        also = f"# this switches {', '.join(others)} off for this mail, too:\n" if others else ""
+        yield removal._replace(hint=_off(postconf, milters, files) + also + removal.hint)
+
+
+def _off(postconf: Postconf, milters: list[str], files: Files) -> str:
+    """Return the line before a command that removes milters, if one of them is a spam filter as well."""
+    found = [each for each in milters if _is_rspamd(postconf, endpoint(each), files)]
+    if not found:
+        return ""
+    return (
+        f"# {', '.join(found)} filters spam as well: better let it not sign, by enabled = false in"
+        " local.d/dkim_signing.conf of rspamd; this command switches it off for this mail:\n"
+    )
 
 
 def _signing(
@@ -190,11 +205,14 @@ def endpoint(milter: str) -> str:
 def _may_sign(postconf: Postconf, address: str, files: Files, verifies: bool) -> bool:
     """Return whether a milter at this address may sign, or if ``verifies`` is set, verify."""
     opendkim = _text(files.opendkim)
-    is_rspamd = bool(_RSPAMD.search(address)) or _is_at(postconf, address, _BIND_SOCKET, _text(files.rspamd))
-    if is_rspamd or _is_at(postconf, address, _SOCKET, _text(files.dkimpy)):
+    if _is_rspamd(postconf, address, files) or _is_at(postconf, address, _SOCKET, _text(files.dkimpy)):
         return True
     is_opendkim = bool(_DKIM.search(address)) or _is_at(postconf, address, _SOCKET, opendkim)
     return is_opendkim and (verifies or not _VERIFIES.search(opendkim))
+
+
+def _is_rspamd(postconf: Postconf, address: str, files: Files) -> bool:
+    return bool(_RSPAMD.search(address)) or _is_at(postconf, address, _BIND_SOCKET, _text(files.rspamd))
 
 
 def _text(paths: tuple[Path, ...]) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from dkimpipe.admin.postfix.syntax import parameters
 
+# What becomes of a server without a setting, if it is not harmless.
+_WITHOUT = {"inet_interfaces": "# correct it, or remove it, with which Postfix listens on all interfaces:"}
 _SHORT = 3  # characters; a value of so few may be a word of any message
 
 
@@ -31,8 +33,11 @@ def for_fatal_error(directory: Path, message: str, settings: Mapping[str, str] |
     quoted = re.findall(r'"([^"]+)"', text)
     named = [name for name in settings if name in words]
     shown = [name for name, value in settings.items() if _is_shown(value, words, quoted)]
-    command = ["postconf", "-c", str(directory), "-X"]
-    return shlex.join([*command, (named or shown)[0]]) if named or shown else ""
+    if not named and not shown:
+        return ""
+    name = (named or shown)[0]
+    command = shlex.join(["postconf", "-c", str(directory), "-X", name])
+    return f"{_WITHOUT[name]}\n{command}" if name in _WITHOUT else command
 
 
 def _is_shown(value: str, words: list[str], quoted: list[str]) -> bool:
