@@ -124,6 +124,50 @@ FAULTS = {
         "fatal: .*/var/spool/nowhere",
         "Postfix does not start: queue_directory = /var/spool/nowhere",
     ),
+    "a filter by sender": Fault(
+        "printf 'example.com FILTER smtp:[127.0.0.1]:SINK\\n' >/etc/postfix/senders;"
+        " postconf -e 'smtpd_sender_restrictions=check_sender_access texthash:/etc/postfix/senders'",
+        r"(?s)Received: (?!.*DKIM-Signature).*Subject: before-a-filter-by-sender\r",
+        "submission/inet: a table has FILTER smtp:[127.0.0.1]:",
+    ),
+    "spaces in a value of master.cf": Fault(
+        "sed -i 's/-o message_size_limit=/-o smtpd_helo_restrictions=permit_mynetworks, permit &/'"
+        " /etc/postfix/master.cf",
+        "fatal: unexpected command-line argument: permit",
+        "submission/inet: smtpd(8) does not start with the argument 'permit'",
+        restart=True,
+    ),
+    "spaces around an equals sign in master.cf": Fault(
+        "sed -i 's/-o content_filter=dkimpipe:dummy/-o content_filter = dkimpipe:dummy/'"
+        " /etc/postfix/master.cf",
+        "fatal: invalid \"-o content_filter\" option value: missing '='",
+        "submission/inet: smtpd(8) does not start with -o content_filter: a setting needs",
+        restart=True,
+    ),
+    "a time in words": Fault(
+        "postconf -e 'smtp_connect_timeout=30 sec'",
+        "fatal: parameter smtp_connect_timeout: bad time value or unit: 30 sec",
+        "smtp(8) does not start: parameter smtp_connect_timeout: bad time value or unit: 30 sec",
+        restart=True,
+    ),
+    "a program with a typing error": Fault(
+        "postconf -F rewrite/unix/command=trivial-rewrit",
+        "fatal: .*trivial-rewrit: No such file",
+        "Postfix cannot run /usr/lib/postfix/sbin/trivial-rewrit: no such file",
+        restart=True,
+    ),
+    "a private cleanup": Fault(
+        "postconf -F cleanup/unix/private=-",
+        "connect #.* to subsystem public/cleanup|timed out|connect to public/cleanup",
+        "cleanup/unix: private is -: other programs do not find cleanup(8)",
+        restart=True,
+    ),
+    "a concurrency of none": Fault(
+        "postconf -e dkimpipe_initial_destination_concurrency=0",
+        "fatal: invalid dkimpipe_initial_destination_concurrency parameter value 0 < 1",
+        "dkimpipe_initial_destination_concurrency: 0 is less than 1",
+        restart=True,
+    ),
     "a milter that signs as well": Fault(
         "postconf -P submission/inet/smtpd_milters=inet:127.0.0.1:9123",
         r"(?s)DKIM-Signature: .*DKIM-Signature: ",
