@@ -9,6 +9,8 @@ import pytest
 from diagnosis import check, edit, error, hints
 
 from dkimpipe.admin import invocation
+from dkimpipe.admin.postfix import coverage, planning
+from dkimpipe.admin.postfix.postconf import Postconf
 
 IDENTITY = "--login=${sasl_username} --client=${client_address}"
 ENVELOPE = "-f ${sender} -- ${recipient}"
@@ -169,3 +171,14 @@ def test_the_hint_lets_it_start(name: str, directory: Path) -> None:
     output = check(directory)[1].partition("does not start")[2]
     subprocess.run(["sh", "-c", hints(output)[0]], check=True)
     assert "does not start" not in check(directory)[1]
+
+
+@pytest.mark.parametrize(("program", "is_noted"), [("sendmail", True), ("dkimpipe-sendmail", False)])
+def test_the_note_leaves_out_networks_if_another_filter_signs_their_mail(
+    program: str, is_noted: bool, directory: Path
+) -> None:
+    with_filter(directory, SIMPLE.replace("/sendmail", f"/{program}"), ENVELOPE)
+    edit(directory, "-P smtp/inet/content_filter=another:dummy", {})
+    postconf = Postconf(directory)
+    note = coverage.unsigned(postconf, planning.kinds_in_use(postconf))
+    assert ("networks" in str(note)) is is_noted

@@ -7,10 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import filter_service, kinds, networks, planning, redirects, sources
+from dkimpipe.admin.postfix import (
+    filter_service,
+    kinds,
+    networks,
+    other_filters,
+    planning,
+    redirects,
+    sources,
+)
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.service import Service
 
 _CHECKS = ("header_checks", "mime_header_checks", "nested_header_checks", "body_checks")
 _FILTER = re.compile(r"\bFILTER\s+([^\s:}]+:[^\s}]*)")
@@ -52,9 +61,15 @@ def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:
 def left_out(postconf: Postconf, signed: Sequence[str]) -> list[str]:
     """Return the kinds of mail that do not pass to the filter, without those of which there is none."""
     left = [kind for kind in kinds.KINDS if kind not in signed]
-    if not networks.services(postconf):
+    if all(_signs(postconf, service) for service in networks.services(postconf)):
         left = [kind for kind in left if kind != kinds.NETWORKS]  # there is none, or all of it is signed
     return left
+
+
+def _signs(postconf: Postconf, service: Service) -> bool:
+    """Return whether the content filter of a service is another one, and signs its mail."""
+    transport = postconf.value("content_filter", service.id).partition(":")[0]
+    return other_filters.signs(postconf.services.get(f"{transport}/unix"))
 
 
 def _redirected_by_content(postconf: Postconf) -> Iterator[Finding]:
