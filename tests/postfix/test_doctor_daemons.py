@@ -93,6 +93,39 @@ FAULTS = {
             "virtual/unix: virtual(8) does not start: bad string length 0 < 1: virtual_mailbox_base = ",
         ).replace("base = \n", "base =\n"),
     ),
+    # Words.
+    "a word with a typing error": (
+        "-e masquerade_classes=envelope_sender,header_sendr",
+        error(
+            "masquerade_classes: cleanup(8) does not start: header_sendr is not one of envelope_sender,"
+            " envelope_recipient, header_sender, header_recipient",
+            "postconf -c DIR -e masquerade_classes=envelope_sender,header_sender",
+        ),
+    ),
+    "an unknown word": (
+        "-e smtp_address_preference=first",
+        error(
+            "smtp_address_preference: smtp(8) does not start: first is not one of ipv4, ipv6, any",
+            "postconf -c DIR -X smtp_address_preference",
+        ),
+    ),
+    "a word in capitals": ("-e smtp_host_lookup=DNS", GOOD[1]),
+    "an override with a typing error": (
+        "-P submission/inet/receive_override_options=no_address_mappings,no_milter",
+        error(
+            "submission/inet/receive_override_options: smtpd(8) does not start: no_milter is not one of"
+            " no_unknown_recipient_checks, no_address_mappings, no_header_body_checks, no_milters",
+            "postconf -c DIR -P submission/inet/receive_override_options=no_address_mappings,no_milters",
+        ),
+    ),
+    "encrypted": (
+        "-e smtp_tls_security_level=encrypted",
+        error(
+            "smtp_tls_security_level: smtp(8) does not start: encrypted is not one of none, may, encrypt,"
+            " dane, dane-only, fingerprint, verify, secure",
+            "postconf -c DIR -e smtp_tls_security_level=encrypt",
+        ),
+    ),
     # The columns of master.cf.
     "a process limit": (
         "-F cleanup/unix/process_limit=10",

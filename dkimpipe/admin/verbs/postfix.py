@@ -13,6 +13,7 @@ from dkimpipe.admin.postfix import (
     daemons,
     delivery,
     doctor,
+    enumerations,
     fatal,
     filter_service,
     kinds,
@@ -147,7 +148,8 @@ def findings(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> list[Fi
     faults = arguments.faults(postconf)
     everything = list(arguments.findings(postconf, faults))
     postconf = arguments.corrected(postconf, faults)
-    everything += [*daemons.findings(postconf), *delivery.findings(postconf)]
+    for module in (daemons, enumerations, delivery):
+        everything += module.findings(postconf)
     everything += [*tables.findings(postconf), *restriction_names.findings(postconf)]
     broken = dict(postconf.broken_tables)
     for job in jobs or sources.in_use(postconf):
