@@ -104,7 +104,9 @@ def test_an_option_among_the_attributes_of_a_pipe(directory: Path, words: dict[s
 )
 def test_what_is_meant_is_not_guessed(wrong: str, directory: Path, words: dict[str, str]) -> None:
     edit(directory, f"{FILTER} => {wrong}", words)
-    assert hints(check(directory)[1])[0] == "write -o name=value, or -o {name = value}"
+    output = check(directory)[1]
+    assert hints(output)[0] == "write -o name=value, or -o {name = value}"
+    assert output.count("does not start") == 1
 
 
 @pytest.mark.parametrize(

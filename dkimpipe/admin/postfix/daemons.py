@@ -27,6 +27,7 @@ from dkimpipe.admin.postfix.service import Service
 _TIME_LIMIT = 5.0  # seconds for all programs; each takes about 10 ms
 _SOCKET, _NAME = "log", "check"
 _ACCEPTED = "unsupported transport type: "  # a program that has accepted its settings
+_ARGUMENT = 'invalid "-o '  # arguments.py reports it
 _FATAL = re.compile(rb"\[(\d+)\]: (?:fatal|panic): (.*)", re.DOTALL)
 _COLUMN = re.compile(r"requires (?:a (process limit) of (\d)|(privileged) operation)")
 # virtual(8) does not start in a new installation, which does not use it.
@@ -146,7 +147,7 @@ def _received(
             process.kill()
             message = found[2].decode(errors="backslashreplace").strip()
             message = message.replace(f"service {_NAME} requires", "it requires")
-            yield start, "" if message.startswith(_ACCEPTED) else message
+            yield start, "" if message.startswith((_ACCEPTED, _ARGUMENT)) else message
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
