@@ -270,6 +270,22 @@ def test_other_programs_find_it() -> None:
     assert PARSERS["email.utils"](values[:1]) == [A]
 
 
+# A name with an at sign before a comma is an address by RFC 5322 section 4.4, which allows spaces in one.
+NAMES = {
+    "Team @other.org, Sales <a@example.com>": "Team@other.org",
+    "Twitter @foo, Inc. <a@example.com>": "Twitter@foo",
+}
+
+
+@pytest.mark.parametrize("name", ["OpenDKIM", "Mail::Address"])
+def test_a_name_that_is_an_address_comes_first_for_all(name: str) -> None:
+    values = [octets(value) for value in NAMES]
+    assert PARSERS[name](values) == [*NAMES.values()]
+    assert [first_mailbox(value).address.decode() for value in values] == [*NAMES.values()]
+    assert not any(map(holds_one_address, values))  # no login= is satisfied
+    assert [each.split()[0] for each in PARSERS["email.utils"](values)] == [*NAMES.values()]
+
+
 # The filter
 
 
