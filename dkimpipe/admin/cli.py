@@ -40,7 +40,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Unread(io.TextIOWrapper):
-    """Standard output that is discarded, with a word on standard error, after its reader has gone."""
+    """Standard output that is discarded, with a word on standard error, after its reader has gone.
+
+    ``hint``  how to see what was not read
+    """
+
+    hint = ""
 
     def write(self, text: str) -> int:
         try:
@@ -48,7 +53,8 @@ class _Unread(io.TextIOWrapper):
         except BrokenPipeError:
             _discard_output()
             print("dkimpipe: nobody reads the output: the rest is done without it", file=sys.stderr)
-            print(*hint_lines("dkimpipe dns prints the records of the keys"), sep="\n", file=sys.stderr)
+            for line in hint_lines(self.hint):
+                print(line, file=sys.stderr)
             return len(text)
 
 
@@ -73,9 +79,10 @@ def run_verb(arguments: list[str]) -> int:
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # keys can be in any script
         if name in _CHANGING and sys.stdout is sys.__stdout__:
             given = sys.stdout
-            sys.stdout = _Unread(
+            unread = sys.stdout = _Unread(
                 given.buffer, given.encoding, given.errors, line_buffering=True, write_through=True
             )
+            unread.hint = "dkimpipe dns prints the records of the keys" if name == "setup" else ""
     try:
         status: int = module.run(parser.parse_args(rest))
         return status

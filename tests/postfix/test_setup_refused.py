@@ -10,7 +10,8 @@ from throwaway import Done, Machine
 
 NO_DOMAIN = "dkimpipe: '{0}' is not a valid domain\nhint: such as example.com\n"
 NOT_ROOT = (
-    "dkimpipe: setup must be run as root\nhint: --dry-run prints the steps, and can be run as any user\n"
+    "dkimpipe: setup must be run as root\n"
+    "hint: --dry-run prints the steps, before the first setup as any user\n"
 )
 ALL_OPTIONS = (
     "-c /etc/postfix --user signer --selector s1 --ed25519 --now --dry-run --sign networks,bounces --relay"

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from cryptography import x509
-
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import handshake, sources
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.distribution import install_command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _PARAMETERS = ("smtpd_tls_chain_files", "smtpd_tls_cert_file", "smtpd_tls_eccert_file")
 _KEYS = {"smtpd_tls_cert_file": "smtpd_tls_key_file", "smtpd_tls_eccert_file": "smtpd_tls_eckey_file"}
@@ -82,6 +84,8 @@ def _octets(path: str) -> bytes:
 
 def _refusal(postconf: Postconf, octets: bytes, path: str, key: str, service: str) -> tuple[str, str]:
     """Return why clients refuse a certificate, and the level; empty if they accept it or it is not PEM."""
+    from cryptography import x509  # not for those who only edit Postfix's configuration
+
     try:
         found = x509.load_pem_x509_certificate(octets)
     except ValueError:
@@ -118,6 +122,8 @@ def _validity(found: x509.Certificate) -> tuple[datetime, datetime]:
 
 
 def _names(found: x509.Certificate) -> list[str]:
+    from cryptography import x509
+
     try:
         extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):

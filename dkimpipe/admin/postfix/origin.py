@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dkimpipe.admin import newkey
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.maps import entries
 from dkimpipe.admin.postfix import filter_service, kinds, planning, selftest
@@ -57,6 +56,8 @@ def is_signed(postconf: Postconf, address: str) -> bool:
 
 
 def _choices(postconf: Postconf, domain: str) -> Iterator[str]:
+    from dkimpipe.admin import newkey
+
     with contextlib.suppress(ConfigError):
         yield f"dkimpipe setup {newkey.to_domain(domain)}"
     if other := _first_domain(postconf):
@@ -74,6 +75,8 @@ def _settings(postconf: Postconf) -> Settings:
 
 def _first_domain(postconf: Postconf) -> str:
     """Return the first domain in the senders file whose mail is signed whoever sends it; empty if none is."""
+    from dkimpipe.admin import newkey
+
     try:
         settings = _settings(postconf)
         lines = entries.expanded(entries.lines(settings), settings)
