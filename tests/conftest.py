@@ -38,20 +38,23 @@ os.environ["PATH"] += f":{Path(sys.executable).parent}"
 # With several workers, each takes a file after the other: those that take longest begin, in this order.
 # Half of them wait more than they compute, which is why there are more workers than processors.
 SLOWEST = (
-    *("test_setup_held_back", "test_postfix", "test_rotate_fixed", "test_reports_causes"),
-    *("test_doctor_fatal", "test_foreign_keys", "test_faults_mail", "test_rotate_reports"),
-    *("test_check_everything", "test_reports_month", "test_rotate_records", "test_other_filters_mail"),
-    *("test_reports_broken", "test_man", "test_setup", "test_setup_remove", "test_template_domains"),
-    *("test_audit", "test_matrix", "test_octets", "test_import_mail", "test_check_dns"),
-    *("test_relay_postfix", "test_apply_kinds", "test_submission", "test_test"),
-    *("test_apply_dkimproxy", "test_exposure", "test_setup_refused", "test_verify_hostile"),
-    *("test_lenient", "test_rotate", "test_relay", "test_transit", "test_command", "test_logins"),
-    *("test_publish_command", "test_api", "test_kinds_settings", "test_explain", "test_keys"),
-    *("test_import_opendkim", "test_selinux", "test_replace_milter", "test_address", "test_kinds"),
-    *("test_rotate_killed", "test_import_rspamd_witness", "test_handover", "test_inbound"),
-    *("test_kinds_others", "test_ucl", "test_rotate_waits", "test_genkey", "test_rhel_layout"),
-    *("test_dns_panel", "test_setup_mail", "test_import", "test_check", "test_reflect"),
-    *("test_relay_faults", "test_verify_returned", "test_doctor_way_out", "test_records"),
+    *("test_faults_mail", "test_postfix", "test_doctor_fatal", "test_rotate_fixed", "test_submission"),
+    *("test_check_everything", "test_load", "test_doctor_access", "test_audit", "test_test_outcome"),
+    *("test_setup_held_back", "test_running", "test_import_mail", "test_relay_postfix"),
+    *("test_other_filters_mail", "test_apply_dkimproxy", "test_transit", "test_check_dns", "test_test"),
+    *("test_setup", "test_kinds_others", "test_inbound", "test_matrix", "test_records"),
+    *("test_kinds_settings", "test_certificate", "test_reports_causes", "test_apply_kinds"),
+    *("test_setup_remove", "test_rotate", "test_relay", "test_replace_milter", "test_reports_broken"),
+    *("test_kinds", "test_apply_dkimproxy_mail", "test_logins", "test_setup_mail", "test_audit_mail"),
+    *("test_import_opendkim", "test_rhel_layout", "test_doctor_tables", "test_doctor_way_out"),
+    *("test_kinds_fields", "test_header_fields", "test_apply_both", "test_processes"),
+    *("test_rotate_killed", "test_import_rspamd_witness", "test_doctor_other_signers", "test_octets"),
+    *("test_behind_another_filter_mail", "test_origin", "test_rotate_reports", "test_apply"),
+    *("test_doctor_other_filters", "test_apply_verifier", "test_relay_faults", "test_privilege"),
+    *("test_rotate_records", "test_api", "test_keys", "test_reports_store", "test_man"),
+    *("test_apply_header_fields", "test_verify_hostile", "test_reports_mail", "test_lenient"),
+    *("test_doctor_relay", "test_surroundings", "test_import", "test_publish_command", "test_edits"),
+    *("test_doctor_submission", "test_setup_refused", "test_verify_authres"),
 )
 
 

@@ -123,12 +123,12 @@ GOOD = (
 
 @pytest.mark.parametrize("h", GOOD)
 def test_a_field_that_stays_as_it_is(keys: Keys, h: str) -> None:
-    said = "dkimpipe: SENDERS and 1 signature is good\n"
+    said = "dkimpipe: SENDERS and 1 signature is good; DNS was not checked\n"
     assert checked(keys, f"example.com dkim(s=rsa2048,{KEY},h={h})\n") == (0, said)
 
 
 def test_domainkeys_signs_only_what_is_there(keys: Keys) -> None:
-    said = "dkimpipe: SENDERS and 1 signature is good\n"
+    said = "dkimpipe: SENDERS and 1 signature is good; DNS was not checked\n"
     assert checked(keys, f"example.com domainkeys(s=rsa2048,{KEY},h=from:received)\n") == (0, said)
     status, said = checked(keys, f"example.com domainkeys(s=rsa2048,{KEY},h=from:*)\n")
     assert (status, findings(said)) == (78, [NO_FIELD.format("*")])

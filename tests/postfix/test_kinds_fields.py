@@ -151,5 +151,5 @@ def test_from_this_host_they_arrive_as_without_the_filter_and_signed(
 
 
 def test_on_this_host_postfix_itself_rewrites_names_without_quotes(results: Results) -> None:
-    assert fields(results.before["networks-here 0"])["From"].startswith("Doe@mx.example.com, Jane <")
-    assert fields(results.before[f"local {UNREADABLE}"])["From"].startswith("Doe@mx.example.com:Jane <")
+    assert fields(results.before["networks-here 0"])["From"].startswith("Doe@example.com, Jane <")
+    assert fields(results.before[f"local {UNREADABLE}"])["From"].startswith("Doe@example.com:Jane <")
