@@ -89,7 +89,7 @@ HALF_A_YEAR = (
     "    dkim(s=olde,key=KEYS/ed25519.pem)  # both\n"
     "list.dynamic.example dkim(s=old,key=KEYS/rsa1024.pem)\n"
 )
-STEP = DAY
+STEP = 2 * DAY  # between the runs; a day in make soak
 ON_ITS_WAY = 5 * DAY
 
 

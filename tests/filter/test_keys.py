@@ -748,7 +748,7 @@ def test_a_structure_that_is_no_key_is_refused_by_the_library(damage: bytes) -> 
 
 def test_the_longest_key_that_openssl_takes() -> None:
     """A signature of 2048 octets; a longer one would not fit, and is not asked for."""
-    made = rsa.generate_private_key(65537, 8192)
+    made = huge()
     assert verifies(made, PrivateKey("KEY", pem(made)).sign(DIGESTS["sha256"], "sha256"), "sha256")
 
 

@@ -287,8 +287,11 @@ def test_many_forged_fields() -> None:
 def test_many_fields_behind_bare_crs_take_linear_time() -> None:
     def seconds(count: int) -> float:
         header = b"X: a" + b"\rAuthentication-Results: a.example; x=y" * count + b"\n"
-        started = time.process_time()
-        assert cleaned(header) == header
-        return time.process_time() - started
+        spent = []
+        for _ in range(3):
+            started = time.process_time()
+            assert cleaned(header) == header
+            spent.append(time.process_time() - started)
+        return min(spent)
 
     assert seconds(16_000) < 40 * seconds(1_000)
