@@ -10,6 +10,14 @@ from dkimpipe.errors import ConfigError
 
 TIME_LIMIT = 5.0  # seconds for each reply
 _OK = 250
+# A server that ends may say goodbye within TLS, or not, or not even that.
+_CLOSED = (
+    smtplib.SMTPServerDisconnected,
+    ConnectionResetError,
+    BrokenPipeError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 def fault(address: str, time_limit: float = TIME_LIMIT) -> str:
@@ -63,14 +71,14 @@ def offered(host: str, port: int, has_tls: bool, time_limit: float = TIME_LIMIT)
             return keywords
     except smtplib.SMTPConnectError:
         raise
-    except (smtplib.SMTPException, ssl.SSLError, ConnectionResetError, TimeoutError) as error:
+    except (smtplib.SMTPException, ssl.SSLError, *_CLOSED, TimeoutError) as error:
         is_late = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
         what = f"no reply within {time_limit:g} s" if is_late else _cause(error, time_limit)
         raise (TimeoutError if is_late else ConnectionAbortedError)(0, what) from None
 
 
 def _cause(error: OSError, time_limit: float) -> str:
-    if isinstance(error, (smtplib.SMTPServerDisconnected, ConnectionResetError, ssl.SSLEOFError)):
+    if isinstance(error, _CLOSED):
         is_late = isinstance(error.__context__, TimeoutError)
         return f"no reply within {time_limit:g} s" if is_late else "it closes the connection"
     if isinstance(error, smtplib.SMTPResponseException):
