@@ -18,21 +18,9 @@ from dkimpipe.errors import ConfigError
 
 # The programs of Postfix that master(8) runs.
 DAEMONS = (
-    *(
-        "anvil",
-        "bounce",
-        "cleanup",
-        "discard",
-        "dnsblog",
-        "error",
-        "flush",
-        "lmtp",
-        "local",
-        "nqmgr",
-        "oqmgr",
-    ),
-    *("pickup", "pipe", "postlogd", "postscreen", "proxymap", "qmgr", "qmqpd", "scache", "showq", "smtp"),
-    *("smtpd", "spawn", "tlsmgr", "tlsproxy", "trivial-rewrite", "verify", "virtual"),
+    *("anvil", "bounce", "cleanup", "discard", "dnsblog", "error", "flush", "lmtp", "local", "nqmgr"),
+    *("oqmgr", "pickup", "pipe", "postlogd", "postscreen", "proxymap", "qmgr", "qmqpd", "scache", "showq"),
+    *("smtp", "smtpd", "spawn", "tlsmgr", "tlsproxy", "trivial-rewrite", "verify", "virtual"),
 )
 _COMMANDS = ("pipe", "spawn")  # these take attributes after the options, and a command line
 _ATTRIBUTE = re.compile(r"\{?\s*(argv|chroot|directory|eol|flags|null_sender|size|user)\s*=")

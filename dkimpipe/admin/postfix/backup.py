@@ -22,11 +22,8 @@ from dkimpipe.errors import ConfigError
 
 NAME = "dkimpipe-backup-"
 MAIN_FILES = ("main.cf", "master.cf")
-TABLES = (
-    status_filter.OURS.file,
-    notices.TABLE_FILE,
-    networks.TABLE_FILE,
-)  # some exist only with old versions
+# Some of them exist only with old versions of Postfix.
+TABLES = (status_filter.OURS.file, notices.TABLE_FILE, networks.TABLE_FILE)
 FILES = (*TABLES, *MAIN_FILES)  # master.cf comes last: it depends on the others
 _NAME = re.compile(NAME + r"\d{8}T\d{6}[b-z]?(-verify)?")
 

@@ -55,10 +55,9 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
     for start, services in starts.items():
         message = messages.get(start, "")
         for service in services if message else ():
-            is_ours = (
-                service in filters and "privileged" in message
-            )  # that is reported with its other columns
-            if not is_ours and not _is_unused(postconf, service, message):
+            # The column of the filter service is reported with its others.
+            is_reported = service in filters and "privileged" in message
+            if not is_reported and not _is_unused(postconf, service, message):
                 key = message, _hint(postconf, service, message)
                 faults.setdefault(key, []).append(service)
     for (message, hint), services in faults.items():

@@ -74,7 +74,7 @@ def _settings(postconf: Postconf) -> Settings:
 
 
 def _first_domain(postconf: Postconf) -> str:
-    """Return the first domain in the senders file whose mail is signed whoever sends it; empty if none is."""
+    """Return the first domain that is signed for every login and client; empty if there is none."""
     from dkimpipe.admin import newkey
 
     try:
