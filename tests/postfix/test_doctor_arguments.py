@@ -86,6 +86,53 @@ def test_smtp_starts_but_ignores_the_options_that_follow(directory: Path, words:
     assert check(directory) == GOOD
 
 
+def _joined(option: str) -> str:
+    return option.replace("-o ", "-o")
+
+
+@pytest.mark.parametrize(
+    "joined",
+    [
+        pytest.param(_joined(FILTER), id="the filter"),
+        pytest.param("-ocontent_filter=", id="no filter"),
+        pytest.param(f"-v{_joined(FILTER)[1:]}", id="after a flag"),
+        pytest.param(f"{_joined(FILTER)}\n  -osyslog_name=foo -osmtpd_timeout=9s", id="several"),
+    ],
+)
+def test_options_that_postconf_misreads_are_refused_and_the_command_corrects_them(
+    joined: str, directory: Path, words: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(directory, f"{FILTER} => {joined}", words)
+    master = directory / "master.cf"
+    lines = master.read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "ocontent_filter=" in text)
+    flags = joined.partition("content_filter=")[0]
+    why = f"{master}, line {line}: postconf(1) misreads {flags}content_filter=: -o needs a space after it"
+    for verb in (["check", "--postfix"], ["postfix", "--apply"]):
+        assert run(directory, *verb) == (78, "")
+        said = capsys.readouterr().err
+        assert f"dkimpipe: {why}\nhint: sed -i " in said
+        assert master.read_text().splitlines() == lines
+    fix(directory, said)
+    assert master.read_text().count(f"{flags} content_filter=") == 1
+    fix(directory, check(directory)[1])
+    assert check(directory) == GOOD
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        pytest.param("vacation unix - n n - - pipe user=nobody argv=/bin/sh\n  -ofoo=bar", id="of a command"),
+        pytest.param("# smtps inet n - n - - smtpd -osyslog_name=foo", id="in a comment"),
+        pytest.param("qmqp unix n - n - - qmqpd -omessage_size_limit=9", id="read as it is"),
+    ],
+)
+def test_options_that_postconf_reads_are_good(right: str, directory: Path, words: dict[str, str]) -> None:
+    with (directory / "master.cf").open("a") as file:
+        file.write(f"{right}\n")
+    assert check(directory) == GOOD
+
+
 def test_an_option_among_the_attributes_of_a_pipe(directory: Path, words: dict[str, str]) -> None:
     edit(directory, "null_sender= => null_sender= -o syslog_name=x", words)
     _, output = check(directory)

@@ -61,9 +61,9 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
                 key = message, _hint(postconf, service, message)
                 faults.setdefault(key, []).append(service)
     for (message, hint), services in faults.items():
-        programs = list(dict.fromkeys(f"{each.command}(8)" for each in services))
-        verb = "do" if programs[1:] else "does"
-        what = f"{' and '.join(programs)} {verb} not start: {message}"
+        *others, last = dict.fromkeys(f"{each.command}(8)" for each in services)
+        who = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+        what = f"{who} not start: {message}"
         yield Finding(f"{', '.join(each.id for each in services)}: {what}", hint)
 
 
