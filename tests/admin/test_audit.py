@@ -41,6 +41,7 @@ from dkimpipe.admin.audit.report import Counts, Row
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
 from dkimpipe.admin.audit.trace import Verdict
+from dkimpipe.errors import ConfigError
 
 if not shutil.which("postconf"):
     pytest.skip("the tests of audit need Postfix's postconf", allow_module_level=True)
@@ -841,6 +842,25 @@ def test_a_journal_that_may_not_be_read(etc: Path, journalctl: Callable[..., dic
         "dkimpipe: the journal: No journal files were opened due to insufficient permissions.\n"
         "hint: run it as root, or as a user in the group systemd-journal\n",
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_journal_of_which_only_a_part_can_be_read(tmp_path: Path) -> None:
+    """A user who may not read the system's journal gets their own messages, and no word about it."""
+    log = tmp_path / "0123" / "system.journal"
+    log.parent.mkdir()
+    log.write_bytes(b"")
+    log.chmod(0o600)
+    for each in (log.parent, tmp_path, *tmp_path.parents[:3]):
+        each.chmod(0o755)
+    assert logfiles.journal(0, [tmp_path]).name == "the journal"
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError, match=f"{log}: Permission denied") as refused:
+            logfiles.journal(0, [tmp_path])
+    finally:
+        os.seteuid(0)
+    assert refused.value.hint == "run it as root, or as a user in the group systemd-journal"
 
 
 MISSING = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import time
 from collections.abc import Iterator
@@ -43,10 +44,12 @@ class Follower:
         self._path = path
         self._begun = time.time()
         self._at = 0
-        try:
+        try:  # before anything is sent
             if path:
-                with path.open("rb") as file:  # before anything is sent
+                with path.open("rb") as file:
                     self._at = file.seek(0, os.SEEK_END)
+            else:
+                collections.deque(self._blocks(), maxlen=0)
         except FileNotFoundError:
             pass  # postlogd(8) makes it when there is something to log
         except OSError as error:

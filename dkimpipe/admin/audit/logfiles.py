@@ -31,6 +31,7 @@ from dkimpipe.files import why
 USUAL = (Path("/var/log/mail.log"), Path("/var/log/maillog"))
 STANDARD_INPUT = "-"
 # journalctl: everything of the facility mail, whatever the instances and their syslog_name are called.
+_JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 JOURNAL = ("journalctl", "--output=short-iso-precise", "--all", "--quiet", "--no-pager", "SYSLOG_FACILITY=2")
 
 
@@ -114,8 +115,14 @@ def standard_input() -> Log:
     return Log("standard input", _whole_lines("standard input", sys.stdin.buffer), Clock(time.time()))
 
 
-def journal(since: float) -> Log:
-    """Return the journal from a time on, in seconds since 1970."""
+def journal(since: float, directories: Iterable[Path] = _JOURNALS) -> Log:
+    """Return the journal from a time on, in seconds since 1970.
+
+    Raises ConfigError if this user can read only a part of it: journalctl(1) would not say so.
+    """
+    for path in (path for each in directories for path in each.glob("*/system.journal")):
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise ConfigError(f"{path}: Permission denied", _HINTS[JOURNAL[0]][1])
     return Log(
         "the journal", _output([*JOURNAL, f"--since=@{int(since)}"], "the journal"), Clock(time.time())
     )
