@@ -4,47 +4,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
 import io
 import os
 import pwd
 import re
 import shlex
-import smtplib
-import ssl
-import subprocess
-import sys
 import time
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid, parseaddr
 from pathlib import Path
-from typing import Callable
 
 from dkimpipe.admin.audit import logfiles
 from dkimpipe.admin.audit.follow import Follower, Hop
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
-from dkimpipe.admin.postfix import certificate, mailbox, origin
+from dkimpipe.admin.postfix import mailbox, origin, sending
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import verdict
 from dkimpipe.body import BodyHashes
-from dkimpipe.errors import ConfigError, one_line, printable
+from dkimpipe.errors import ConfigError, one_line
 from dkimpipe.message import Message
 from dkimpipe.verify.resolver import Resolver
 from dkimpipe.verify.verifier import SignatureResult, Verifier
 
 _SECONDS = 30
-_TIMEOUT = 10  # seconds for one reply of the server
 _LOG_FILE = "/var/log/mail.log"
-_IS_RUNNING = "is Postfix running? postfix status"
 _DELIVERED = re.compile(r"to=<([^@>+]+)[^>]*>, .* status=sent ")
-# What helps against the failure of an SMTP session; otherwise the fault is in the settings of Postfix.
-_REMEDIES: dict[type[Exception], str] = {
-    ConnectionRefusedError: f"{_IS_RUNNING}\nif it is: dkimpipe check --postfix",
-    smtplib.SMTPAuthenticationError: "check the login and the password",
-    smtplib.SMTPRecipientsRefused: "send it to an ADDRESS that this server accepts, or without ADDRESS",
-    smtplib.SMTPSenderRefused: "--from with an ADDRESS that this server accepts",
-}
 _RECENT = 86400  # seconds; a log that was not written to for so long is out of use
 
 
@@ -55,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "where the message goes (default: your own mailbox on this host, where it is verified)"
     add("recipient", nargs="?", metavar="ADDRESS", help=text)
     add("--from", dest="sender", metavar="ADDRESS", help="its author (root, in a domain that is signed)")
-    add("--via", choices=_WAYS, default="smtp", help="localhost:25, port 587, or sendmail(1) (%(default)s)")
+    add(
+        "--via",
+        choices=("smtp", "submission", "sendmail"),
+        default="smtp",
+        help="localhost:25, port 587, or sendmail(1) (%(default)s)",
+    )
     add("--server", metavar="NAME", help="for submission: the name in its certificate (this host's)")
     add("--login", metavar="USER", help="for submission; the password is asked for, or read from a pipe")
     text = "get keys from this name server, not the system's resolver"
@@ -72,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     user = "" if options.recipient else _user()
     options.recipient = options.recipient or mailbox.address(postconf, user)
     message = _message(options, postconf)
-    _WAYS[options.via](options, postconf, message)
+    _send(options, postconf, message)
     print(f"sent {message['Message-ID']} from {message['From']} to {options.recipient}, by {options.via}")
     hops = follower.hops(message["Message-ID"].strip("<>"), options.wait)
     for hop in hops:
@@ -83,6 +73,18 @@ def run(options: argparse.Namespace) -> int:
     if not user or status:
         return status
     return _verify(postconf, _owner(hops) or user, message["Message-ID"], Resolver(options.resolver))
+
+
+def _send(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
+    if options.via == "smtp":
+        sending.by_smtp(postconf, message, options.recipient)
+    elif options.via == "sendmail":
+        sending.by_sendmail(postconf, message, options.recipient)
+    elif options.login:
+        host = options.server or postconf.value("myhostname")
+        sending.by_submission(postconf, message, options.recipient, host, options.login)
+    else:
+        options.fail("--via submission needs --login")
 
 
 def _user() -> str:
@@ -135,7 +137,7 @@ def _results(octets: bytes, resolver: Resolver) -> list[SignatureResult]:
 
 def _no_lines(options: argparse.Namespace, postconf: Postconf) -> str:
     """Return what to do if the log has nothing about a message that was sent."""
-    hints = [_IS_RUNNING] if options.via == "sendmail" else []
+    hints = [sending.IS_RUNNING] if options.via == "sendmail" else []
     if named := postconf.value("maillog_file"):
         missing = f"{named} does not exist: does master.cf have the service postlog? postconf -M"
         return "\n".join(hints or ["--wait with more SECONDS" if Path(named).exists() else missing])
@@ -162,73 +164,3 @@ def _message(options: argparse.Namespace, postconf: Postconf) -> EmailMessage:
     message["Message-ID"] = make_msgid("dkimpipe-test", origin.domain_of(postconf))
     message.set_content("This message shows whether mail from this server is signed with DKIM.\n")
     return message
-
-
-def _by_smtp(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
-    _submit(options, postconf, message, ("localhost", 25))
-
-
-def _by_submission(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
-    if not options.login:
-        options.fail("--via submission needs --login")
-    _submit(options, postconf, message, (options.server or postconf.value("myhostname"), 587))
-
-
-def _submit(
-    options: argparse.Namespace, postconf: Postconf, message: EmailMessage, where: tuple[str, int]
-) -> None:
-    try:
-        with smtplib.SMTP(*where, timeout=_TIMEOUT) as server:
-            if options.login:
-                server.starttls(context=ssl.create_default_context())
-                server.login(options.login, _password())
-            server.send_message(message, to_addrs=[options.recipient])
-    except (OSError, smtplib.SMTPException) as error:
-        what = f"{where[0]}, port {where[1]}: {_reply(error)}"
-        raise ConfigError(what, _remedy(error, postconf)) from None
-
-
-def _reply(error: Exception) -> str:
-    """Return what the server replied, or the system's message."""
-    if isinstance(error, smtplib.SMTPRecipientsRefused):
-        error = smtplib.SMTPResponseException(*next(iter(error.recipients.values())))
-    if isinstance(error, smtplib.SMTPResponseException):
-        text = error.smtp_error
-        return f"{error.smtp_code} {printable(text if isinstance(text, bytes) else text.encode())}"
-    return one_line(str(error))
-
-
-def _remedy(error: Exception, postconf: Postconf) -> str:
-    """Return what helps against the failure of an SMTP session."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return certificate.remedy(postconf, error, "submission/inet")
-    remedies = (hint for kind, hint in _REMEDIES.items() if isinstance(error, kind))
-    return next(remedies, "dkimpipe check --postfix")
-
-
-def _password() -> str:
-    return getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-
-
-def _by_sendmail(options: argparse.Namespace, postconf: Postconf, message: EmailMessage) -> None:
-    program = postconf.value("sendmail_path")
-    command = [
-        program,
-        "-C",
-        str(postconf.directory),
-        "-i",
-        "-f",
-        str(message["From"]),
-        "--",
-        options.recipient,
-    ]
-    done = subprocess.run(command, input=message.as_bytes(), capture_output=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise ConfigError(f"sendmail: {one_line(done.stderr.decode(errors='replace'))}")
-
-
-_WAYS: dict[str, Callable[[argparse.Namespace, Postconf, EmailMessage], None]] = {
-    "smtp": _by_smtp,
-    "submission": _by_submission,
-    "sendmail": _by_sendmail,
-}
