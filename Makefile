@@ -28,7 +28,7 @@ test: debian $(VENV)/installed lint
 	$(VENV)/bin/python -m pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	$(VENV)/bin/python -m pytest -m alone
 
-# RELEASE=trixie another release of Debian than bookworm. The base systems are kept in .cache.
+# RELEASE=trixie or forky: another release of Debian than bookworm. The base systems are kept in .cache.
 server: debian $(VENV)/installed
 	@.ci/debian-packages debootstrap
 	$(VENV)/bin/python tests/server/story.py $(if $(RELEASE),--release $(RELEASE))

@@ -1,7 +1,7 @@
 """The private-key operation, through OpenSSL's own library: RSA_sign(3), EVP_DigestSign(3).
 
 A child process ``openssl`` costs half as much again, and the cryptography package three times as much. So
-does ctypes, hence its internal module. The functions are the same from OpenSSL 1.1 to 3. OpenSSL's
+does ctypes, hence its internal module. The functions are the same from OpenSSL 1.1 to 4. OpenSSL's
 configuration file is not read: it could load other code to sign with.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
     import _ctypes
 
-_NAMES = ("libcrypto.so.3", "libcrypto.so.1.1")
+_NAMES = ("libcrypto.so.3", "libcrypto.so.4", "libcrypto.so.1.1")
 _FLAGS = 2 | 8  # RTLD_NOW, RTLD_DEEPBIND: it prefers its own symbols to those of other libraries
 _LOADED = 4  # RTLD_NOLOAD: fail if it is not loaded yet
 # OPENSSL_init_crypto(3): NO_LOAD_CONFIG, NO_ADD_ALL_CIPHERS, NO_ADD_ALL_DIGESTS, NO_ATEXIT. The tables

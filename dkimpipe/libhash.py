@@ -1,6 +1,6 @@
 """Hash functions of OpenSSL's library, for large messages and for interpreters without their own.
 
-SHA1_Init(3) and SHA256_Init(3), the same from OpenSSL 1.1 to 3. They need no provider and no configuration
+SHA1_Init(3) and SHA256_Init(3), the same from OpenSSL 1.1 to 4. They need no provider and no configuration
 file.
 """
 

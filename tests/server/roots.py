@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 MIRROR = "http://deb.debian.org/debian"
+# The same for all releases, also for those that this machine's debootstrap does not know by name.
+SCRIPT = "/usr/share/debootstrap/scripts/sid"
 AUTHORITIES = "etc/ssl/certs/ca-certificates.crt"
 # What the reader of README.md has at the beginning.
 BEFORE = "postfix dovecot-imapd ca-certificates openssl"
@@ -41,7 +43,7 @@ def made(directory: Path, release: str, packages: str) -> Path:
         shutil.rmtree(root, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / "log").open("ab") as log:
-            command = ["debootstrap", "--variant=minbase", release, str(root), MIRROR]
+            command = ["debootstrap", "--variant=minbase", release, str(root), MIRROR, SCRIPT]
             subprocess.run(command, stdout=log, check=True)
             # pip trusts what this machine trusts: it may reach the package index through a proxy.
             (root / AUTHORITIES).parent.mkdir(parents=True, exist_ok=True)
