@@ -20,6 +20,7 @@ from dkimpipe import __version__, choose, options, senders, templates
 from dkimpipe.address import Mailbox
 from dkimpipe.admin.cli import DESCRIPTIONS
 from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps.samples import samples
 from dkimpipe.command import VERBS
 from dkimpipe.config import COMMAND_LINE_ONLY, IGNORED, OPTIONS, Settings, conf_lines, read_command_line
 from dkimpipe.files import COMMAND_LINE
@@ -405,7 +406,7 @@ def test_each_example_of_a_senders_file_is_good(tmp_path: Path, text: str) -> No
     assert lines
     for line in lines:
         for signature in line.signatures():
-            sender, domain = entries.samples(line)[0]
+            sender, domain = samples(line)[0]
             options.complete(signature, settings, options.macros(sender, domain))
 
 

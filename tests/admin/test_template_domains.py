@@ -12,7 +12,8 @@ from recording import run, value
 from rolling import START, House, Zone
 from rolling import zone as zone  # a fixture
 
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured
+from dkimpipe.admin.maps.expansion import expanded
 from dkimpipe.config import read_command_line
 
 
@@ -359,7 +360,7 @@ def test_100_000_domains(place: Place) -> None:
         (place.directory / f"d{number}.example.mail.pem").touch()
     place.write(ALL)
     settings = read_command_line([f"--sender_map={place.senders}"])
-    found = entries.expanded(entries.lines(settings), settings)
+    found = expanded(configured.lines(settings), settings)
     assert sorted(line.only[0] for line in found if line.only) == sorted(
         f"d{number}.example".encode() for number in range(100_000)
     )

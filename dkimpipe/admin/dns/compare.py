@@ -22,7 +22,7 @@ from dkimpipe.verify.taglist import TagListError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dkimpipe.admin.maps.entries import Use
+    from dkimpipe.admin.maps.outcomes import Use
 
 _SHOWN = 40  # bytes of a record in a message
 _OPENDKIM_LIMIT = 1024  # bytes: its BUFRSZ, beyond which it does not read

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dkimpipe.address import as_a_labels, is_domain
 from dkimpipe.admin.dns import record
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps.entries import BY_SENDER, Use
+from dkimpipe.admin.maps.entries import BY_SENDER
+from dkimpipe.admin.maps.outcomes import Use
 from dkimpipe.errors import printable
 from dkimpipe.verify.alignment import have_common_parent
 from dkimpipe.verify.dmarc import POLICIES, has_capitals, is_record, organizational_domain, records_of

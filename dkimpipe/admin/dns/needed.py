@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dkimpipe import publickey
 from dkimpipe.admin.dns import compare, record
 from dkimpipe.admin.dns.record import Record
-from dkimpipe.admin.maps import entries
-from dkimpipe.admin.maps.entries import Line, Use
+from dkimpipe.admin.maps.entries import Line
 from dkimpipe.admin.maps.lint import EntryLint
+from dkimpipe.admin.maps.outcomes import Use, outcomes
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned
 from dkimpipe.files import Place
@@ -39,8 +39,8 @@ class NeededRecords:
         self._public = functools.cache(publickey.public)
         self._lint = functools.cache(lambda line: EntryLint(line, settings))
         for line, is_requested in lines.items():
-            outcomes = [use for _, _, use in entries.outcomes([line], settings)]
-            uses = [use for use in outcomes if isinstance(use, Use)]
+            all_uses = [each.use for each in outcomes([line], settings)]
+            uses = [use for use in all_uses if isinstance(use, Use)]
             if is_requested:  # problems of other entries are not reported
                 found = self._lint(line)
                 uses = found.uses
@@ -48,7 +48,7 @@ class NeededRecords:
                 self.notes += found.never_signed
                 if found.errors:
                     continue
-                self.notes += [str(use) for use in outcomes if isinstance(use, NotSigned)]
+                self.notes += [str(use) for use in all_uses if isinstance(use, NotSigned)]
             for use in uses:
                 self._uses.setdefault(use.name, []).append(use)
 

@@ -17,7 +17,10 @@ from typing import NamedTuple
 
 from dkimpipe import choose, mapindex, senders
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import acl, entries
+from dkimpipe.admin.maps import acl, configured
+from dkimpipe.admin.maps.expansion import templates
+from dkimpipe.admin.maps.outcomes import outcomes
+from dkimpipe.admin.maps.samples import samples
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned
 from dkimpipe.files import exists
@@ -51,7 +54,7 @@ def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
     """
     found = [settings.get("conf_file", settings.conf_file)]
     try:
-        maps = list(entries.maps(settings))
+        maps = list(configured.maps(settings))
     except ConfigError:  # reported when they are read
         maps = []
     for path in maps:
@@ -68,10 +71,10 @@ def keyfiles(settings: Settings) -> list[str]:
     """Return the key files that the entries name, unread; those with an error are left out."""
     found: dict[str, None] = {}
     with contextlib.suppress(ConfigError):
-        for line, signature, _ in entries.outcomes(entries.lines(settings), settings):
+        for line, signature, _ in outcomes(configured.lines(settings), settings):
             with contextlib.suppress(ConfigError, NotSigned):
                 if signature:
-                    sender, domain = entries.samples(line)[0]
+                    sender, domain = samples(line)[0]
                     found.setdefault(complete(signature, settings, macros(sender, domain)).keyfile)
     return list(found)
 
@@ -145,8 +148,8 @@ def _is_free(names: list[str]) -> bool:
 def _template_directories(settings: Settings) -> Iterator[str]:
     """Yield the directories of the keys that macros choose: there may be none yet."""
     with contextlib.suppress(ConfigError):  # reported when they are read
-        for line in entries.lines(settings):
-            for template in entries.templates(line, settings):
+        for line in configured.lines(settings):
+            for template in templates(line, settings):
                 if os.path.isdir(template.directory):
                     yield template.directory
 

@@ -14,8 +14,11 @@ import shlex
 from dkimpipe import choose, clients, config, mapindex, publickey, relay, senders
 from dkimpipe.address import Mailbox, domain_in, first_mailbox, is_domain, spellings, to_lower
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import dkimproxy, domains, entries, headerfields, index
-from dkimpipe.admin.maps.entries import BY_LIST, BY_SENDER, Line, Use
+from dkimpipe.admin.maps import configured, dkimproxy, domains, entries, headerfields, index
+from dkimpipe.admin.maps.entries import BY_LIST, BY_SENDER, Line
+from dkimpipe.admin.maps.expansion import expanded, key_files, templates
+from dkimpipe.admin.maps.outcomes import Use, outcomes
+from dkimpipe.admin.maps.samples import samples
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import COMMAND_LINE_ONLY, CONF_FILE, OPTIONS, Settings
 from dkimpipe.dkim import DkimSignature
@@ -110,7 +113,7 @@ class Lint:
             self._error(trouble)
 
     def _maps(self) -> None:
-        for path, by in entries.named_maps(self.settings).items():
+        for path, by in configured.named_maps(self.settings).items():
             self.named.append(path)
             seen: dict[bytes, Place] = {}
             for each in [path, *(self._directory(path) if by == BY_SENDER else ())]:
@@ -122,10 +125,10 @@ class Lint:
                         Finding(str(trouble), (each != path and _copy(each)) or trouble.hint)
                     )
         try:
-            for line in entries.without_map(self.settings):
+            for line in configured.without_map(self.settings):
                 self._lines.append(line)
                 self.uses += self._entry(line)
-            for line in entries.expanded(self._lines, self.settings)[len(self._lines) :]:
+            for line in expanded(self._lines, self.settings)[len(self._lines) :]:
                 self.uses += self._entry(line)
         except Trouble as trouble:
             self._error(trouble)
@@ -202,7 +205,7 @@ class Lint:
             self.findings += dkimproxy.entry(line)
         if not line.only:
             self._odd_key_files(line)
-        for _, signature, use in entries.outcomes([line], self.settings):
+        for _, signature, use in outcomes([line], self.settings):
             if signature:
                 self._permissions(signature)
                 is_reported = isinstance(use, (NoKey, MissingFileError))  # of no domain, or of all
@@ -214,7 +217,7 @@ class Lint:
             elif isinstance(use, Trouble):
                 self._error(use)
         if not (line.is_for_all or line.only):
-            self._alignment(entries.samples(line)[0][0].domain, made)
+            self._alignment(samples(line)[0][0].domain, made)
         return uses
 
     def _is_in_dns(self, use: Use) -> bool:
@@ -227,9 +230,9 @@ class Lint:
 
     def _odd_key_files(self, line: Line) -> None:
         """Check for files that fit the macros of key=, but never match, and for no files at all."""
-        for template in entries.templates(line, self.settings):
+        for template in templates(line, self.settings):
             try:
-                files = entries.key_files(line, template)
+                files = key_files(line, template)
             except ConfigError as error:
                 self._error(error)
                 continue
@@ -260,7 +263,7 @@ class Lint:
 
     def _signature(self, line: Line, signature: Signature) -> SignatureOptions | None:
         """Make this signature, with the filter's code, for a sender of the entry; return None if it fails."""
-        sender, domain = entries.samples(line)[0]
+        sender, domain = samples(line)[0]
         try:
             options = complete(signature, self.settings, macros(sender, domain))
             if line.is_for_all:
@@ -345,7 +348,7 @@ class EntryLint(Lint):
         self.good = 0
         self.keyfiles = {}
         self._is_of_dkimproxy = False
-        is_in_map = line.place.path in entries.maps(settings)
+        is_in_map = line.place.path in configured.maps(settings)
         can_match = not is_in_map or self._can_match(line, entries.canonical(line.key))
         self.uses = self._entry(line) if can_match else []
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dkimpipe.admin.maps import entries
 from dkimpipe.admin.maps.entries import Line
+from dkimpipe.admin.maps.samples import samples
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned
 from dkimpipe.options import SignatureOptions, complete, macros
@@ -30,6 +31,6 @@ def _refuse_invalid(line: Line, signature: Signature) -> None:
         SignatureOptions(signature, Settings())
         return
     try:
-        complete(signature, Settings(), macros(*entries.samples(line)[0]))
+        complete(signature, Settings(), macros(*samples(line)[0]))
     except NotSigned:  # of this sender
         pass

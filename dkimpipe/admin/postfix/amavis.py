@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured
 from dkimpipe.admin.postfix import filter_service, listener, sources
 from dkimpipe.admin.postfix.filter_service import Job
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -78,7 +78,7 @@ def _is_signed(postconf: Postconf, job: Job, domain: str) -> bool:
     """Return whether an entry can sign mail from a domain."""
     service = filter_service.find(postconf, job)
     try:
-        lines = entries.lines(filter_service.settings_of(service, job)) if service else []
+        lines = configured.lines(filter_service.settings_of(service, job)) if service else []
     except Trouble:
         return False  # the test run reports it
     keys = [line.key.rpartition("@")[2].lower() for line in lines if not line.is_for_all]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured
 from dkimpipe.config import ANY, Settings, read_settings
 from dkimpipe.errors import ConfigError, Trouble
 from dkimpipe.files import Place
@@ -60,7 +60,7 @@ def _signs_for_any(settings: Settings) -> bool:
 
 def first_login_entry(settings: Settings) -> Place | None:
     """Return the place of the first entry with login=, if there is any."""
-    for line in entries.lines(settings):
+    for line in configured.lines(settings):
         try:
             if "login" in line.text and any("login" in each.options for each in line.signatures()):
                 return line.place

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured
+from dkimpipe.admin.maps.outcomes import Use, outcomes
 from dkimpipe.admin.postfix import filter_service, kinds, planning, selftest
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
@@ -79,10 +80,9 @@ def _first_domain(postconf: Postconf) -> str:
 
     try:
         settings = _settings(postconf)
-        lines = entries.expanded(entries.lines(settings), settings)
-        for each in entries.outcomes(lines, settings):
+        for each in outcomes(configured.lines_by_domain(settings), settings):
             limited = each.signature is None or not each.signature.options.keys().isdisjoint(PERMISSIONS)
-            if isinstance(each.use, entries.Use) and not limited and os.path.exists(each.use.options.keyfile):
+            if isinstance(each.use, Use) and not limited and os.path.exists(each.use.options.keyfile):
                 key = each.line.only[0].decode() if each.line.only else each.line.key
                 with contextlib.suppress(ConfigError):
                     return newkey.to_domain(key)

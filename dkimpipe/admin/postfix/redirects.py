@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured, entries
 from dkimpipe.admin.postfix import filter_service, networks, other_filters, sources
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -84,7 +84,7 @@ def _senders(postconf: Postconf) -> list[str]:
     """Return addresses for which the filter signs: one of each domain, and those with a key of their own."""
     service = filter_service.find(postconf)
     try:
-        lines = entries.lines(filter_service.settings_of(service, SIGN)) if service else []
+        lines = configured.lines(filter_service.settings_of(service, SIGN)) if service else []
     except Trouble:  # the test run reports it
         return []
     keys = (entries.canonical(line.key).decode(errors="replace") for line in lines if line.key.strip("."))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps.entries import Use
+from dkimpipe.admin.maps.outcomes import Use
 from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.service import Service

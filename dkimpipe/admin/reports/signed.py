@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dkimpipe import choose
-from dkimpipe.admin.maps import entries
-from dkimpipe.admin.maps.entries import BY_SENDER, Line, Use
+from dkimpipe.admin.maps import configured, entries
+from dkimpipe.admin.maps.entries import BY_SENDER, Line
+from dkimpipe.admin.maps.outcomes import Use, outcomes
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError
 
@@ -30,12 +31,10 @@ class Signed(NamedTuple):
 
 def signed_domains(settings: Settings) -> Signed:
     """Return the domains in d= of all signatures, and of the keys of the senders file. Raises ConfigError."""
-    lines = entries.expanded(entries.lines(settings), settings)
+    lines = configured.lines_by_domain(settings)
     if any(map(_signs_for_any_domain, lines)):
         return Signed(None)
-    found = {
-        each.use.options.domain for each in entries.outcomes(lines, settings) if isinstance(each.use, Use)
-    }
+    found = {each.use.options.domain for each in outcomes(lines, settings) if isinstance(each.use, Use)}
     found |= {choose.domain_of_key(entries.canonical(line.key)) for line in lines if line.by == BY_SENDER}
     found |= {line.only[0] for line in lines if line.only}
     return Signed(frozenset(domain.decode("utf-8", "replace") for domain in found - {b"", b"."}))

@@ -15,7 +15,7 @@ from dkimpipe.admin.dns import alias, mangled
 from dkimpipe.admin.dns.compare import Need, need_of
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding, hint_lines
-from dkimpipe.admin.maps import edit, entries
+from dkimpipe.admin.maps import configured, edit
 from dkimpipe.admin.maps.edit import Pair
 from dkimpipe.admin.maps.lint import EntryLint
 from dkimpipe.admin.reports.own import own_addresses
@@ -39,8 +39,8 @@ class Run:
     def __init__(self, options: argparse.Namespace, settings: Settings, now: int) -> None:
         self._options = options
         self._settings = settings
-        self._maps = list(entries.named_maps(settings))
-        self._files = entries.files(settings)
+        self._maps = list(configured.named_maps(settings))
+        self._files = configured.files(settings)
         self._signing = signing_pairs(settings)
         self._now = now
         self._keys = state.load(options.directory, self._maps)
@@ -261,7 +261,7 @@ class Run:
 
     def _replace(self, old: Pair, key: Key) -> None:
         """Put a key into the maps, which are read again in case they were edited in the meantime."""
-        before = {path: Path(path).read_bytes() for path in entries.maps(self._settings)}
+        before = {path: Path(path).read_bytes() for path in configured.maps(self._settings)}
         use = signing_pairs(self._settings).get(old, Uses({}, set()))
         for reason in sorted(use.varying):
             hint = "give it a d=, or a separate selector and key"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dkimpipe.admin.maps import edit, entries
+from dkimpipe.admin.maps import configured, edit
 from dkimpipe.admin.maps.edit import Pair
-from dkimpipe.admin.maps.entries import Use
+from dkimpipe.admin.maps.outcomes import Use, outcomes
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned
 
@@ -32,10 +32,9 @@ def signing_pairs(settings: Settings) -> dict[Pair | None, Uses]:
 
     Raises ConfigError for the first error: an entry that cannot be parsed may sign as well.
     """
-    maps = entries.maps(settings)
+    maps = configured.maps(settings)
     uses: dict[Pair | None, Uses] = {}
-    found_lines = entries.expanded(entries.lines(settings), settings)
-    for line, signature, use in entries.outcomes(found_lines, settings):
+    for line, signature, use in outcomes(configured.lines_by_domain(settings), settings):
         if isinstance(use, ConfigError):
             raise use
         pair = edit.pair(signature) if signature and line.place.path in maps else None

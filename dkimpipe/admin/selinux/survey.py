@@ -18,7 +18,7 @@ from typing import NamedTuple
 import dkimpipe
 from dkimpipe import mapindex
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured
 from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import MAIN, SIGN, Job
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -212,7 +212,7 @@ def _of_options(service: Service, job: Job) -> tuple[str, list[str]]:
     """Return the sendmail(1) that the options of a service name, and the files that they let it read."""
     try:
         settings = filter_service.settings_of(service, job)
-        maps = list(entries.maps(settings)) if job is SIGN else []
+        maps = list(configured.maps(settings)) if job is SIGN else []
     except Trouble:  # the doctor reports it
         return SENDMAIL, []
     conf_file = settings.get("conf_file", settings.conf_file)

@@ -25,8 +25,8 @@ from dkimpipe.files import exists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dkimpipe.admin.maps.entries import Use
     from dkimpipe.admin.maps.lint import Lint
+    from dkimpipe.admin.maps.outcomes import Use
     from dkimpipe.verify.nameserver import Server
 
 

@@ -22,7 +22,7 @@ from dkimpipe.admin.dns.needed import NeededRecords
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND, error_lines
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured, entries
 from dkimpipe.admin.verbs import filter_files
 from dkimpipe.config import Settings, read_settings
 from dkimpipe.errors import ConfigError, one_line
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     for error in needed.errors:
         print(*error_lines(error), sep="\n", file=sys.stderr)
     if not records and not needed.errors:
-        raise ConfigError(f"{entries.files(settings)}: no records to print or publish")
+        raise ConfigError(f"{configured.files(settings)}: no records to print or publish")
     if options.publish or options.delete:
         if needed.errors:
             raise ConfigError(
@@ -135,7 +135,7 @@ def _requested(settings: Settings, keys: Sequence[str]) -> dict[entries.Line, bo
     A domain whose entry setup holds back has a key and a record already.
     """
     try:
-        return entries.requested(settings, keys)
+        return configured.requested(settings, keys)
     except ConfigError as error:
         from dkimpipe.admin.verbs import held_back
 
@@ -152,7 +152,7 @@ def _new_domains(options: argparse.Namespace, settings: Settings) -> dict[str, s
 
     Raises ConfigError for what is not a domain.
     """
-    known = {entries.canonical(line.key) for line in entries.lines(settings)}
+    known = {entries.canonical(line.key) for line in configured.lines(settings)}
     return {key: newkey.to_domain(key) for key in options.keys if entries.canonical(key) not in known}
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dkimpipe import publickey
 from dkimpipe.admin.dns.compare import Need
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.maps import entries
+from dkimpipe.admin.maps import configured, entries
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, Trouble
 
@@ -133,7 +133,7 @@ def is_given_up(path: Path) -> bool:
 def waiting(settings: Settings, directory: Path) -> Iterator[Waiting]:
     """Yield the keys in a directory that wait, by domain. A key that only root can read was given up."""
     try:
-        lines = entries.lines(settings)
+        lines = configured.lines(settings)
     except ConfigError:
         return  # which entries there are is unknown
     texts = [line.text for line in lines] + [settings.get("keyfile")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from dkimpipe import mapindex
-from dkimpipe.admin.maps import entries, index
+from dkimpipe.admin.maps import configured, index
 from dkimpipe.admin.verbs import filter_files
 from dkimpipe.config import read_settings
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Create each index that is missing or out of date; return 0. Raises ConfigError, OSError."""
-    for path in entries.maps(read_settings(filter_files.arguments(options))):
+    for path in configured.maps(read_settings(filter_files.arguments(options))):
         keys = index.make(path)
         if keys:
             print(f"{mapindex.path_of(path)}: {keys} keys")

@@ -21,7 +21,7 @@ from typing import Callable, NamedTuple
 from dkimpipe import publickey, senders
 from dkimpipe.address import to_u_labels
 from dkimpipe.admin import atomic, invocation, newkey
-from dkimpipe.admin.maps import entries, exposure
+from dkimpipe.admin.maps import configured, entries, exposure
 from dkimpipe.admin.postfix import apply, backup, filter_service, filter_user, program
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
@@ -316,7 +316,7 @@ def keys_of(domain: str) -> list[Path]:
 def _stays_in_use(key: Path, domains: list[str], path: Path, settings: Settings) -> bool:
     """Return whether an entry that is not removed with these domains may use a key; True if unsure."""
     try:
-        lines = entries.lines(settings)
+        lines = configured.lines(settings)
     except ConfigError:
         return True
     ours = [_own_line(domain, path).decode(errors="surrogateescape") for domain in domains]
