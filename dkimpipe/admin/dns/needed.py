@@ -13,7 +13,7 @@ from dkimpipe import publickey
 from dkimpipe.admin.dns import compare, record
 from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.maps.entries import Line
-from dkimpipe.admin.maps.lint import EntryLint
+from dkimpipe.admin.maps.entrylint import verdict
 from dkimpipe.admin.maps.outcomes import Use, outcomes
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, NotSigned
@@ -37,12 +37,12 @@ class NeededRecords:
         self._lines = lines
         self._uses: dict[str, list[Use]] = {}
         self._public = functools.cache(publickey.public)
-        self._lint = functools.cache(lambda line: EntryLint(line, settings))
+        self._verdict = functools.cache(lambda line: verdict(line, settings))
         for line, is_requested in lines.items():
             all_uses = [each.use for each in outcomes([line], settings)]
             uses = [use for use in all_uses if isinstance(use, Use)]
             if is_requested:  # problems of other entries are not reported
-                found = self._lint(line)
+                found = self._verdict(line)
                 uses = found.uses
                 self.errors += found.errors
                 self.notes += found.never_signed
@@ -82,7 +82,7 @@ class NeededRecords:
                 raise ConfigError(f"{name}: {place} also needs this record", "name that entry as well")
 
     def _selector_record(self, name: str, uses: list[Use], options: argparse.Namespace) -> Record:
-        uses = [use for use in uses if not self._lint(use.line).errors]
+        uses = [use for use in uses if not self._verdict(use.line).errors]
         place = uses[0].line.place
         keys = [self._key(use) for use in uses]
         kind, octets = keys[0]

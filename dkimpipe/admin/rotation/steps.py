@@ -17,7 +17,7 @@ from dkimpipe.admin.dns.record import Record
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding, hint_lines
 from dkimpipe.admin.maps import configured, edit
 from dkimpipe.admin.maps.edit import Pair
-from dkimpipe.admin.maps.lint import EntryLint
+from dkimpipe.admin.maps.entrylint import verdict
 from dkimpipe.admin.reports.own import own_addresses
 from dkimpipe.admin.rotation import selectors, state, trial
 from dkimpipe.admin.rotation.records import KeyRecords, errors
@@ -168,7 +168,7 @@ class Run:
         """Raise ConfigError if an entry that uses a key has an error: it signs no mail."""
         signatures = self._signing[pair].signatures if pair in self._signing else {}
         for line in dict.fromkeys(use.line for uses in signatures.values() for use in uses):
-            for error in EntryLint(line, self._settings).errors:
+            for error in verdict(line, self._settings).errors:
                 raise error
 
     def _generated(self, key: Key) -> None:
