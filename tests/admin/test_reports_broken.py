@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from reporting import MONDAY, Flow, mail, packed, report, zipped
 
-from dkimpipe.admin.reports import store
+from dkimpipe.admin.reports import database, store
 from dkimpipe.admin.reports.documents import from_path
 
 XML = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))] * 3)
@@ -255,7 +255,7 @@ ATTACKS = {
 @pytest.mark.parametrize(("octets", "cause"), ATTACKS.values(), ids=ATTACKS)
 def test_attacks_are_not_reports(octets: bytes, cause: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(octets)
-    with store.Store(store.IN_MEMORY) as base:
+    with store.Store(database.IN_MEMORY) as base:
         faults = store.add_all(base, from_path(tmp_path / "file"), MONDAY)
         assert ([fault.cause for fault in faults], base.latest()) == ([cause], 0)
 
@@ -275,7 +275,7 @@ HARMLESS = {
 @pytest.mark.parametrize(("octets", "messages"), HARMLESS.values(), ids=HARMLESS)
 def test_oddities_are_read(octets: bytes, messages: list[int], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(octets)
-    with store.Store(store.IN_MEMORY) as base:
+    with store.Store(database.IN_MEMORY) as base:
         assert store.add_all(base, from_path(tmp_path / "file"), MONDAY) == []
         for number, count in enumerate(messages):
             records = base.records(store.Which(number, number + 1, 0))

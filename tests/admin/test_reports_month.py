@@ -231,7 +231,7 @@ def test_mail_waits_while_the_database_is_locked(tmp_path: Path) -> None:
     base = sqlite3.connect(path, isolation_level=None)
     base.execute("BEGIN IMMEDIATE")
     program = (
-        "import sys; from dkimpipe.admin.reports import store; store._WAIT = 0.1\n"
+        "import sys; from dkimpipe.admin.reports import database; database._WAIT = 0.1\n"
         "from dkimpipe.command import main; raise SystemExit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "reports", "--store", "--database", str(path)]

@@ -15,7 +15,7 @@ import pytest
 from conftest import MAIN, Done
 from reporting import DAY, MONDAY, Flow, packed, report
 
-from dkimpipe.admin.reports import store
+from dkimpipe.admin.reports import database, store
 from dkimpipe.admin.reports.documents import from_path
 from dkimpipe.admin.reports.own import address, own_addresses
 from dkimpipe.admin.reports.store import Store, Which
@@ -97,7 +97,7 @@ def stored(base: Store, path: Path, *reports: bytes) -> int:
 
 @pytest.mark.parametrize(("first", "second", "count"), PAIRS.values(), ids=PAIRS)
 def test_what_counts_once(first: bytes, second: bytes, count: int, tmp_path: Path) -> None:
-    with Store(store.IN_MEMORY) as base:
+    with Store(database.IN_MEMORY) as base:
         assert stored(base, tmp_path / "r", first, second) == count
 
 
@@ -165,7 +165,7 @@ def test_the_mode_does_not_depend_on_the_umask(mask: int, tmp_path: Path) -> Non
 def test_more_records_than_a_true_report_has(tmp_path: Path) -> None:
     record = b"<record><row><source_ip>192.0.2.1</source_ip><count>1</count></row></record>"
     (tmp_path / "r.xml").write_bytes(report([]).replace(b"</feedback>", record * 200_001 + b"</feedback>"))
-    with Store(store.IN_MEMORY) as base:
+    with Store(database.IN_MEMORY) as base:
         (fault,) = store.add_all(base, from_path(tmp_path / "r.xml"), NOW)
         assert (fault.cause, base.latest()) == ("more than 200,000 records and signatures", 0)
 

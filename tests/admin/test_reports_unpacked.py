@@ -14,7 +14,7 @@ import pytest
 from conftest import MAIN
 from reporting import MONDAY, Flow, mail, report, zipped
 
-from dkimpipe.admin.reports import store
+from dkimpipe.admin.reports import database, store
 from dkimpipe.admin.reports.documents import Document, Fault, from_mail, from_path
 
 XML = report([Flow("192.0.2.1", 1, "example.com", (), ("", "none"))])
@@ -38,7 +38,7 @@ def zip64() -> bytes:
 
 def read(path: Path) -> tuple[int, list[Fault]]:
     """Return how many reports are in a file, and what is not one."""
-    with store.Store(store.IN_MEMORY) as base:
+    with store.Store(database.IN_MEMORY) as base:
         faults = store.add_all(base, from_path(path), MONDAY)
         return len(list(base.records(store.Which(0, base.latest(), 0)))), faults
 

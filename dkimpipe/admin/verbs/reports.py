@@ -12,14 +12,14 @@ from pathlib import Path
 from dkimpipe import log
 from dkimpipe.admin import atomic
 from dkimpipe.admin.findings import ERRORS_FOUND, Finding, print_findings
-from dkimpipe.admin.reports import documents, store
+from dkimpipe.admin.reports import database, documents, store
 from dkimpipe.admin.reports.analysis import Strangers, analyse, choose
 from dkimpipe.admin.reports.concerns import about_more, about_strangers, by_level, concerns, shown, unsaid
 from dkimpipe.admin.reports.documents import Document, Fault
 from dkimpipe.admin.reports.overview import Overview
 from dkimpipe.admin.reports.own import address, own_addresses
 from dkimpipe.admin.reports.signed import Signed, signed_domains
-from dkimpipe.admin.reports.store import DATABASE, Store, Which
+from dkimpipe.admin.reports.store import Store, Which
 from dkimpipe.admin.reports.tlstotals import TlsTotals
 from dkimpipe.admin.verbs import filter_files
 from dkimpipe.config import read_settings
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="*", type=Path, help="read these, not the database; - for a mail")
     add("--store", action="store_true", help="store a mail from standard input, or the files")
-    add("--database", metavar="FILE", type=store.place, default=DATABASE, help="(%(default)s)")
+    add("--database", metavar="FILE", type=database.place, default=database.DATABASE, help="(%(default)s)")
     add("--since", metavar="TIME", type=_time, help=f"reports on the last 7d, 12h ({_SINCE})")
     add("--keep", metavar="TIME", type=_time, default=_KEEP, help="delete older reports (%(default)s)")
     words = "an IP address of this server; repeatable"
@@ -66,7 +66,7 @@ def report(options: argparse.Namespace, now: int) -> int:
     begin = 0 if options.files and not options.since else now - (options.since or seconds(_SINCE))
     signed = _signed(options)
     if options.files:
-        with Store(store.IN_MEMORY) as base:
+        with Store(database.IN_MEMORY) as base:
             faults = store.add_all(base, _documents(options.files), now)
             status = _print(options, _overview(options, signed, base, begin, now)._replace(faults=faults))
         return status or (ERRORS_FOUND if faults else 0)

@@ -16,7 +16,7 @@ from dkimpipe.admin import newkey
 from dkimpipe.admin.dns import alias, publishing
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import NOTE, hint_lines
-from dkimpipe.admin.reports import own, store
+from dkimpipe.admin.reports import database, own
 from dkimpipe.admin.rotation import state
 from dkimpipe.admin.rotation.steps import Run
 from dkimpipe.admin.verbs import filter_files, held_back
@@ -82,7 +82,7 @@ def _add_reports(group: argparse._ArgumentGroup) -> None:
     words = "final after this long if there are no reports (%(default)s)"
     add("--reports-within", type=_time, default=REPORTS_WITHIN, metavar="TIME", help=words)
     words = "of dkimpipe reports (%(default)s)"
-    add("--database", metavar="FILE", type=store.place, default=store.DATABASE, help=words)
+    add("--database", metavar="FILE", type=database.place, default=database.DATABASE, help=words)
     words = "an IP address of this server, as receivers see it; repeatable"
     add("--own", metavar="ADDRESS", action="append", type=own.address, default=[], help=words)
 
