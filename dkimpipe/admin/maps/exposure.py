@@ -6,77 +6,21 @@ what is below it. Root, the filter's user and the calling user may; any other us
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import os
 import pwd
 import shlex
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from dkimpipe import choose, mapindex, senders
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import acl, configured
-from dkimpipe.admin.maps.expansion import templates
-from dkimpipe.admin.maps.outcomes import outcomes
-from dkimpipe.admin.maps.samples import samples
-from dkimpipe.config import Settings
-from dkimpipe.errors import ConfigError, NotSigned
-from dkimpipe.files import exists
-from dkimpipe.options import complete, macros
+from dkimpipe.admin.maps import accounts, acl
+from dkimpipe.admin.maps.way import Step, way
 
 _MOVE = "move the files to a directory that only root can write, such as /etc/dkimpipe"
 _KEYS = "/etc/dkimpipe/keys"
-_FIRST_PERSON = 1000  # the first user ID of people, those below are of the system: login.defs(5), UID_MIN
-_MAX_LINKS = 40  # path_resolution(7)
-_NOBODY = 65534  # the kernel's overflowuid and overflowgid: any ID that is not mapped in a container
-_ALL_IDS = ["0", "0", "4294967295"]  # the map outside containers: user_namespaces(7)
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is created there
-
-
-class Step(NamedTuple):
-    """A directory or link on the way to a file, or the file itself, or the name of a missing one.
-
-    ``directory``  the step before
-    ``status``     of the link itself, if it is one; None if nothing is there
-    """
-
-    path: str
-    directory: str
-    status: os.stat_result | None
-
-
-def files(settings: Settings, keyfiles: Iterable[str]) -> list[str]:
-    """Return what the filter reads with these settings: conf file, maps with their indexes, and keys.
-
-    A file that does not exist is among them if the filter would read it: conf file, index, another map.
-    """
-    found = [settings.get("conf_file", settings.conf_file)]
-    try:
-        maps = list(configured.maps(settings))
-    except ConfigError:  # reported when they are read
-        maps = []
-    for path in maps:
-        index = mapindex.path_of(path)
-        is_long = os.path.isfile(path) and os.path.getsize(path) >= senders.LONG_MAP
-        found += [path, index] if is_long or exists(index) else [path]
-    more = senders.directory_of(choose.sender_map(settings))
-    if os.path.isdir(more):
-        found.append(f"{more}/NEW.conf")
-    return [*found, *_template_directories(settings), *keyfiles]
-
-
-def keyfiles(settings: Settings) -> list[str]:
-    """Return the key files that the entries name, unread; those with an error are left out."""
-    found: dict[str, None] = {}
-    with contextlib.suppress(ConfigError):
-        for line, signature, _ in outcomes(configured.lines(settings), settings):
-            with contextlib.suppress(ConfigError, NotSigned):
-                if signature:
-                    sender, domain = samples(line)[0]
-                    found.setdefault(complete(signature, settings, macros(sender, domain)).keyfile)
-    return list(found)
 
 
 def exposed(paths: Iterable[str], user: str = "", checked: Collection[str] = ()) -> list[Finding]:
@@ -128,7 +72,7 @@ def _is_foreign_home(step: Step, trusted: set[int]) -> bool:
     status = step.status
     if not status or not stat.S_ISDIR(status.st_mode) or status.st_uid in trusted:
         return False
-    return is_persons(step.path, status.st_uid)
+    return accounts.is_persons(step.path, status.st_uid)
 
 
 def _copy_of_key(path: str, status: os.stat_result) -> list[str]:
@@ -143,15 +87,6 @@ def _copy_of_key(path: str, status: os.stat_result) -> list[str]:
 
 def _is_free(names: list[str]) -> bool:
     return not os.path.lexists(os.path.join(_KEYS, "-".join(names)))
-
-
-def _template_directories(settings: Settings) -> Iterator[str]:
-    """Yield the directories of the keys that macros choose: there may be none yet."""
-    with contextlib.suppress(ConfigError):  # reported when they are read
-        for line in configured.lines(settings):
-            for template in templates(line, settings):
-                if os.path.isdir(template.directory):
-                    yield template.directory
 
 
 def _trusted(user: str) -> set[int]:
@@ -192,40 +127,6 @@ def _is_own(entry: acl.Entry) -> bool:
     return entry.tag == acl.GROUP_OBJ
 
 
-def way(path: str) -> list[Step]:
-    """Return the steps from / to a file, in the order of the kernel; the last is the file, or a missing one.
-
-    It ends early where this user cannot look: the filter's own code reports that.
-    """
-    steps = [Step("/", "/", os.lstat("/"))]
-    here, names, links = "/", path.split("/"), 0
-    while names:
-        name = names.pop(0)
-        if name in ("", "."):
-            continue
-        if name == "..":
-            here = os.path.dirname(here)
-            continue
-        there = os.path.join(here, name)
-        try:
-            status = os.lstat(there)
-        except FileNotFoundError:
-            return [*steps, Step(there, here, None)]
-        except OSError:
-            return steps
-        steps.append(Step(there, here, status))
-        if not stat.S_ISLNK(status.st_mode):
-            here = there
-        elif links < _MAX_LINKS:
-            links += 1
-            target = os.readlink(there)
-            here = "/" if target.startswith("/") else here
-            names = [*target.split("/"), *names]
-        else:
-            break
-    return steps
-
-
 class _Writers(NamedTuple):
     """Who can write a file or directory and is not trusted.
 
@@ -242,7 +143,7 @@ def _writers(path: str, status: os.stat_result, trusted: set[int]) -> _Writers:
     if stat.S_ISLNK(status.st_mode):
         return _Writers([], [])
     entries = acl.holders(path, acl.WRITE)
-    groups = [f"group {_group(status.st_gid)}"]
+    groups = [accounts.group(status.st_gid)]
     by_mode = groups if status.st_mode & stat.S_IWGRP and status.st_gid else []
     if entries is not None:
         entries = [each for each in entries if each.tag == acl.GROUP_OBJ or not _may(each, trusted)]
@@ -270,9 +171,8 @@ def _fault(
     if mode_is_checked:
         writers = writers._replace(words=[])
     is_foreign = status.st_uid not in trusted
-    if is_foreign and stat.S_ISLNK(
-        status.st_mode
-    ):  # its owner cannot change it, only replace it where sticky
+    if is_foreign and stat.S_ISLNK(status.st_mode):
+        # Its owner cannot change a link, but can replace it in a sticky directory.
         above = os.stat(directory)
         is_foreign = bool(above.st_mode & stat.S_ISVTX) and any(_writers(directory, above, trusted))
     return _finding(path, status, is_foreign, writers, readers)
@@ -295,7 +195,7 @@ def _finding(
     mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
     faults = []
     if is_foreign:
-        faults.append(f"owned by {_user(status.st_uid)}")
+        faults.append(f"owned by {accounts.user(status.st_uid)}")
     if writers.words:
         faults.append(f"writable by {' and '.join(writers.words)} ({mode})")
     if writers.entries:
@@ -311,7 +211,7 @@ def _finding(
         return None
     what = f"{path}: {', '.join(faults)}"
     groups = [status.st_gid] if by_mode or (writers.words and writers.words[0] != "others") else []
-    if _is_unmapped(status.st_uid if is_foreign else 0, *groups):
+    if accounts.is_unmapped(status.st_uid if is_foreign else 0, *groups):
         hint = f"check it outside: namei -l {shlex.quote(path)}"
         return Finding(f"{what}; nobody may be a user outside this container", hint, "warning")
     closing = _closing(path) if by_mode else ""
@@ -347,39 +247,4 @@ def _letter(entry: acl.Entry) -> str:
 
 
 def _name(entry: acl.Entry) -> str:
-    return _user(entry.id) if entry.tag == acl.USER else f"group {_group(entry.id)}"
-
-
-def _user(number: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(number).pw_name}"
-    except KeyError:
-        return f"user ID {number}"
-
-
-def _group(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return f"ID {number}"
-
-
-def is_persons(directory: str, user: int) -> bool:
-    """Return whether a directory is a person's, or the home directory of any user: it must stay theirs."""
-    if user >= _FIRST_PERSON and user != _NOBODY:
-        return True
-    try:
-        return os.path.samefile(pwd.getpwuid(user).pw_dir, directory)
-    except (KeyError, OSError):
-        return False
-
-
-def _is_unmapped(*numbers: int) -> bool:
-    """Return whether one of these IDs may stand for one that is not mapped in this user namespace."""
-    if _NOBODY not in numbers:
-        return False
-    try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
-            return file.read().split() != _ALL_IDS
-    except OSError:
-        return False
+    return accounts.user(entry.id) if entry.tag == acl.USER else accounts.group(entry.id)

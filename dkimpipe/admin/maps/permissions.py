@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import exposure
+from dkimpipe.admin.maps.accounts import is_persons
+from dkimpipe.admin.maps.way import way
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
 
@@ -52,7 +53,7 @@ class _Reader(NamedTuple):
 def _fix(path: str, reader: _Reader) -> str:
     """Return the commands that let a user through each directory to a file, and read it."""
     commands = []
-    for step in exposure.way(os.path.join(os.getcwd(), path)):
+    for step in way(os.path.join(os.getcwd(), path)):
         status = step.status
         if not status or stat.S_ISLNK(status.st_mode):
             continue
@@ -62,7 +63,7 @@ def _fix(path: str, reader: _Reader) -> str:
             access = "rx"
         if _may(status, access, reader):
             continue
-        if is_directory and exposure.is_persons(step.path, status.st_uid):
+        if is_directory and is_persons(step.path, status.st_uid):
             return f"move the files to a directory that user {reader.name} can enter, such as /etc/dkimpipe"
         commands.append(_command(step.path, status, access, reader))
     return "\n".join(commands) or f"namei -l {shlex.quote(path)} shows what prevents access"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.maps import exposure
+from dkimpipe.admin.maps import exposure, inventory
 from dkimpipe.admin.postfix import (
     amavis,
     certificate,
@@ -268,7 +268,7 @@ def _exposure(postconf: Postconf, job: Job) -> Iterable[Finding]:
         return ()  # reported elsewhere
     files = [settings.get("conf_file", settings.conf_file)]
     if job is SIGN:
-        files = exposure.files(settings, exposure.keyfiles(settings))
+        files = inventory.files(settings, inventory.keyfiles(settings))
     return exposure.exposed(files, service.attribute("user") or "")
 
 

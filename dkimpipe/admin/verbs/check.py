@@ -12,7 +12,7 @@ from dkimpipe import relay
 from dkimpipe.admin import newkey
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import NOTE, Finding, print_findings
-from dkimpipe.admin.maps import exposure, permissions
+from dkimpipe.admin.maps import exposure, inventory, permissions
 from dkimpipe.admin.postfix import doctor, filter_service, filter_user, selftest
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -99,7 +99,7 @@ def _parts(options: argparse.Namespace, has_named_files: bool) -> tuple[list[str
 def _files(lint: Lint, user: str, postconf: Postconf | None) -> list[Finding]:
     """Return the problems with the files, and with who may read and write them."""
     files = {**dict.fromkeys(lint.files), **lint.keyfiles}
-    read = exposure.files(lint.settings, lint.keyfiles)
+    read = inventory.files(lint.settings, lint.keyfiles)
     findings = [*lint.findings, *exposure.exposed(read, user or SIGN.name, lint.keyfiles)]
     if user or filter_user.exists(SIGN.name):
         findings += permissions.unreadable(files, user or SIGN.name)

@@ -14,7 +14,7 @@ from typing import Callable
 from dkimpipe import publickey
 from dkimpipe.address import Mailbox, first_mailbox, is_at_or_below
 from dkimpipe.admin.dns.server_option import FORM, server
-from dkimpipe.admin.maps import exposure
+from dkimpipe.admin.maps import exposure, inventory
 from dkimpipe.admin.postfix import coverage, planning
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.kinds import KINDS, MEANING
@@ -153,7 +153,7 @@ def explain(
         yield _refused(refusal)
     except (NotSigned, Trouble):
         pass  # reported below, according to on_error
-    for finding in exposure.exposed(exposure.files(settings, keyfiles), SIGN.name):
+    for finding in exposure.exposed(inventory.files(settings, keyfiles), SIGN.name):
         yield f"{'exposed:':<10} {finding.what}"
         yield f"{'':<10} hint: {finding.hint}"
     bodies = BodyHashes(large=False)
