@@ -40,7 +40,9 @@ from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.selinux import survey
-from dkimpipe.admin.verbs import held_back, postfix, setup_steps
+from dkimpipe.admin.verbs import held_back, postfix, setup_entries, setup_steps
+from dkimpipe.admin.verbs.setup_removal import removal
+from dkimpipe.admin.verbs.steps import take
 from dkimpipe.config import SENDER_MAP, Settings, read_settings
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import complete, macros
@@ -84,17 +86,15 @@ def run(options: argparse.Namespace) -> int:
     path = _senders(settings)
     try:
         refuse_unsafe_files(
-            [setup_steps.DIRECTORY, setup_steps.KEYS], [path, *setup_steps.KEYS.glob("*.pem")]
+            [setup_entries.DIRECTORY, setup_entries.KEYS], [path, *setup_entries.KEYS.glob("*.pem")]
         )
         if options.remove:
             _refuse_if_used(postconf, domains)
-            setup_steps.take(setup_steps.removal(postconf, user, domains, path, settings), options.dry_run)
+            take(removal(postconf, user, domains, path, settings), options.dry_run)
             return 0
         changes = _changes(postconf, options)
         filter_user.refuse_user(postconf, user, group)
-        setup_steps.take(
-            setup_steps.setup(postconf, (user, group), domains, options, path, changes), options.dry_run
-        )
+        take(setup_steps.setup(postconf, (user, group), domains, options, path, changes), options.dry_run)
     except PermissionError as error:
         cause = f"{error.filename}: {error.strerror}"
         if not options.dry_run or os.geteuid() == 0:
@@ -135,7 +135,7 @@ def _conclude(options: argparse.Namespace, domains: list[str], settings: Setting
     instance = ["-c", options.directory] if options.directory else []
     print()
     findings = _findings(postconf, options.user, domains, _senders(settings))
-    signed = [domain for domain in domains if setup_steps.entry(domain, _senders(settings))]
+    signed = [domain for domain in domains if setup_entries.entry(domain, _senders(settings))]
     success = f"Postfix is set up, and signs mail from {', '.join(signed)}" if signed else "Postfix is set up"
     status = print_findings([each for each in findings if each.level != NOTE], success)
     for domain in signed:
@@ -156,7 +156,7 @@ def _conclude(options: argparse.Namespace, domains: list[str], settings: Setting
 
 def _print_held(domains: list[str], options: argparse.Namespace, path: Path) -> bool:
     """Print the records of the keys that are held back, if any, and how they come to sign."""
-    pairs = {domain: setup_steps.missing_pairs(domain, options, path) for domain in domains}
+    pairs = {domain: setup_entries.missing_pairs(domain, options, path) for domain in domains}
     held = [domain for domain in domains if pairs[domain]]
     for domain in held:
         for owner, value in held_back.records(domain, pairs[domain]):
@@ -220,7 +220,7 @@ def prepare(postconf: Postconf, wanted_user: str) -> str:
     filter_user.refuse_user(postconf, user, group)
     steps = list(setup_steps.setup(postconf, (user, group), [], argparse.Namespace(), Path(SENDER_MAP), []))
     if steps:
-        setup_steps.take(iter(steps), dry_run=False)
+        take(iter(steps), dry_run=False)
     return group
 
 
@@ -233,15 +233,15 @@ def _findings(postconf: Postconf, user: str, domains: list[str], path: Path) -> 
     service = filter_service.find(postconf)
     if service:
         for domain in domains:
-            report = "signed " if _is_for_all(setup_steps.entry(domain, path)) else ""
+            report = "signed " if _is_for_all(setup_entries.entry(domain, path)) else ""
             findings += trial(service, f"postmaster@{domain}", report)
         findings += origin.findings(postconf)
-    return [*findings, *survey.findings(postconf, SIGN, map(str, setup_steps.KEYS.glob("*.pem")))]
+    return [*findings, *survey.findings(postconf, SIGN, map(str, setup_entries.KEYS.glob("*.pem")))]
 
 
 def _print_records(domain: str, settings: Settings) -> None:
     """Print the records to publish for a domain."""
-    entry = setup_steps.entry(domain, _senders(settings))
+    entry = setup_entries.entry(domain, _senders(settings))
     for signature in senders.parse(entry.text, entry.place) if entry else ():
         sender = Mailbox(b"postmaster", domain.encode())
         options = complete(signature, settings, macros(sender, sender.domain))
