@@ -35,12 +35,12 @@ from auditing import (
 )
 from conftest import PROJECT, Report
 
-from dkimpipe.admin.audit import events, logfiles, trace
+from dkimpipe.admin.audit import events, logfiles, verdict
 from dkimpipe.admin.audit.events import Signature
 from dkimpipe.admin.audit.report import Counts, Row
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
-from dkimpipe.admin.audit.trace import Verdict
+from dkimpipe.admin.audit.verdict import Verdict
 from dkimpipe.errors import ConfigError
 
 if not shutil.which("postconf"):
@@ -76,7 +76,7 @@ def returned(queue_id: str = Q2, uid: int = SIGNER) -> str:
     return f"pickup {queue_id}: uid={uid} from=<{SENDER}>\n{queued(queue_id, SENDER)}"
 
 
-def unsigned(kind: str, source: str, reason: str = trace.NOT_FILTERED) -> Verdict:
+def unsigned(kind: str, source: str, reason: str = verdict.NOT_FILTERED) -> Verdict:
     return Verdict("unsigned", (), kind, source, "example.com", reason)
 
 
@@ -128,7 +128,7 @@ WAYS = {
     ),
     "a filter that reports nothing": (
         submitted() + returned() + filtered(Q1, "x") + END + sent(Q2),
-        unsigned(*LOGIN, trace.NO_REPORT),
+        unsigned(*LOGIN, verdict.NO_REPORT),
     ),
     "no filter": (submitted() + sent(Q1), unsigned(*LOGIN)),
     "by the port": (
@@ -187,11 +187,11 @@ WAYS = {
     ),
     "bounce": (
         queued(Q3, "") + f"bounce {Q1}: sender non-delivery notification: {Q3}\n" + sent(Q3),
-        Verdict("unsigned", (), "bounces", "", "", trace.NOT_FILTERED),
+        Verdict("unsigned", (), "bounces", "", "", verdict.NOT_FILTERED),
     ),
     "delay notice": (
         queued(Q3, "") + f"bounce {Q1}: sender delay notification: {Q3}\n" + sent(Q3),
-        Verdict("unsigned", (), "bounces", "", "", trace.NOT_FILTERED),
+        Verdict("unsigned", (), "bounces", "", "", verdict.NOT_FILTERED),
     ),
     "notice to postmaster": (
         queued(Q3, "double-bounce@example.com") + sent(Q3),
@@ -428,7 +428,7 @@ FORGED = {
         + returned()
         + filtered(Q1, SIGNED).replace("via dkimpipe service", "via mailman service")
         + sent(Q2),
-        unsigned(*LOGIN, trace.NO_REPORT),
+        unsigned(*LOGIN, verdict.NO_REPORT),
     ),
     "another program of pipe(8)": (
         submitted() + returned() + filtered(Q1, SIGNED, service="mailman") + sent(Q2),

@@ -14,9 +14,11 @@ import in_memory
 from conftest import MAIN, Done
 from measure import Cost, cost
 
+from dkimpipe.admin.audit.message import Deferred
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
-from dkimpipe.admin.audit.trace import Deferred, Trace, Verdict
+from dkimpipe.admin.audit.trace import Trace
+from dkimpipe.admin.audit.verdict import Verdict
 from dkimpipe.admin.postfix.postconf import Postconf
 
 STAMP = "2026-11-27T07:02:05.123456+00:00"

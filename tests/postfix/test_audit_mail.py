@@ -21,7 +21,9 @@ from auditing import audit, site_of, traced
 from conftest import Keys, copy_program
 from relaying import PYTHON, wait
 
-from dkimpipe.admin.audit.trace import FORWARDED, SIGNED, UNSIGNED, Deferred, Trace, Verdict
+from dkimpipe.admin.audit.message import Deferred
+from dkimpipe.admin.audit.trace import Trace
+from dkimpipe.admin.audit.verdict import FORWARDED, SIGNED, UNSIGNED, Verdict
 from postfix import Message, Postfix, Sink, _free_port, shared_directory
 
 STRANGER = "203.0.113.9"

@@ -10,16 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from dkimpipe.address import is_domain
-from dkimpipe.admin.audit.trace import (
-    FORWARDED,
-    NOT_FILTERED,
-    RELAYED,
-    SIGNED,
-    UNKNOWN,
-    UNSIGNED,
-    Deferred,
-    Verdict,
-)
+from dkimpipe.admin.audit.message import Deferred
+from dkimpipe.admin.audit.verdict import FORWARDED, NOT_FILTERED, RELAYED, SIGNED, UNKNOWN, UNSIGNED, Verdict
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.postfix.kinds import KINDS
 from dkimpipe.errors import one_line
