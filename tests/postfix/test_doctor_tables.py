@@ -17,8 +17,8 @@ from diagnosis import MAIN, MASTER, check, fix, write
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import milters, remedies, restriction_names, tables
 from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.postfix.network_patterns import fault_of_network
 from dkimpipe.admin.postfix.postconf import Postconf
-from dkimpipe.admin.postfix.restrictions import fault_of_network
 from dkimpipe.errors import ConfigError
 
 NO_FILE = "No such file or directory"

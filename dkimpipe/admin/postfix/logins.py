@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import answering, certificate, listener, restrictions, sources, strangers
+from dkimpipe.admin.postfix import answering, certificate, listener, restriction_lists, sources, strangers
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.distribution import install_command
@@ -50,7 +50,7 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
     for service in postconf.running("smtpd"):
         if postconf.value("smtpd_sasl_auth_enable", service.id) == "yes":
             cause, hint, level = (*(_without_tls(postconf, service) or obstacle(postconf, service)), "error")
-            starts = restrictions.has_required(postconf, service.id)  # if not, `starting` reports it
+            starts = restriction_lists.has_required(postconf, service.id)  # if not, `starting` reports it
             if not cause and postconf.is_running and starts and service.port in sources.SUBMISSION_PORTS:
                 cause, hint, level = refusal(postconf, service)
             if cause:

@@ -17,8 +17,10 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import dkimproxy, filter_service
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.kinds import NETWORKS
+from dkimpipe.admin.postfix.network_patterns import network
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, finding_for
-from dkimpipe.admin.postfix.restrictions import Restrictions, Session, network, split_restrictions
+from dkimpipe.admin.postfix.restriction_lists import split_restrictions
+from dkimpipe.admin.postfix.restrictions import Restrictions, Session
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.postfix.syntax import split
 from dkimpipe.errors import ConfigError

@@ -17,7 +17,7 @@ from dkimpipe.admin.maps import configured, entries
 from dkimpipe.admin.postfix import filter_service, networks, other_filters, sources
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Postconf
-from dkimpipe.admin.postfix.restrictions import LISTS, is_list, split_restrictions
+from dkimpipe.admin.postfix.restriction_lists import LISTS, is_list, split_restrictions
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.postfix.syntax import real_table
 from dkimpipe.errors import Trouble

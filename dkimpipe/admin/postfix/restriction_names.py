@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command
-from dkimpipe.admin.postfix.restrictions import is_list, split_restrictions, takes_argument
+from dkimpipe.admin.postfix.restriction_lists import is_list, split_restrictions, takes_argument
 from dkimpipe.admin.postfix.syntax import split
 
 _FORM = re.compile(r"(permit|reject|defer|check|warn_if|sleep)\w*")

@@ -14,82 +14,29 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+from dkimpipe.admin.postfix.network_patterns import network
 from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.restriction_lists import (
+    DEPTH,
+    LISTS,
+    REJECTS,
+    UNAUTH_DESTINATION,
+    split_restrictions,
+)
 from dkimpipe.admin.postfix.syntax import split
 
 PERMIT, REJECT, UNDECIDED = "permit", "reject", ""
-# The lists in order of evaluation, and what a table without a check_..._access before it means there.
-LISTS = {
-    "client": "check_client_access",
-    "helo": "check_helo_access",
-    "sender": "check_sender_access",
-    "relay": "check_recipient_access",
-    "recipient": "check_recipient_access",
-    "data": "",
-    "end_of_data": "",
-}
-REJECTS = ("reject", "defer")
-UNAUTH_DESTINATION = ("reject_unauth_destination", "defer_unauth_destination")
-_REQUIRED = (*REJECTS, "defer_if_permit", "check_relay_domains", *UNAUTH_DESTINATION)
 _AUTH_DESTINATION = ("permit_auth_destination", "permit_mx_backup", "check_relay_domains")
 _SOME_CLIENTS = ("permit_dnswl_client", "permit_rhswl_client")  # strangers may be on such a list
 # Restrictions by which the administrator admits clients on purpose: these are not strangers.
 _BY_CERTIFICATE = ("permit_tls_clientcerts", "permit_tls_all_clientcerts")
 _GUESTS = ("permit_inet_interfaces", "check_policy_service", "check_ccert_access", "check_sasl_access")
-_WITH_ARGUMENT = re.compile(
-    r"check_\w+_access|check_policy_service|sleep|reject_rbl(_client)?|reject_rhsbl_\w+|permit_\w+wl_client"
-)
 # Actions of access(5). A discarded message counts as rejected.
 _NO_DECISION = ("DUNNO", "INFO", "WARN", "FILTER", "HOLD", "REDIRECT", "BCC", "PREPEND", "DEFER_IF_REJECT")
 _REJECTING = ("REJECT", "DEFER", "DISCARD", "HANGUP")
 _REPLY = re.compile(r"[45]\d\d\s.*")
 _PATTERNS = ("regexp", "pcre", "cidr", "tcp")  # these are given only the whole key
 _MAY_PERMIT = re.compile(r"\b(ok|relay|permit\w*)\b|\s\d+\s*$", re.IGNORECASE | re.MULTILINE)
-_NETWORK = re.compile(r"\[?([\da-fA-F.:]+)\]?/(\S*)")
-_DEPTH = 50  # of nested classes and tables
-
-
-def split_restrictions(words: list[str]) -> Iterator[list[str]]:
-    """Yield the restrictions of a list: name and argument, after any warn_if_reject.
-
-    A table without a name has an empty name, and a restriction without an argument an empty argument.
-    """
-    left, warnings = iter(words), []
-    for word in left:
-        name = word.lower()
-        if name == "warn_if_reject":
-            warnings.append(word)
-            continue
-        if ":" in word:
-            yield [*warnings, "", word]
-        else:
-            yield [*warnings, word, next(left, "") if _WITH_ARGUMENT.fullmatch(name) else ""]
-        warnings = []
-
-
-def has_required(postconf: Postconf, service: str) -> bool:
-    """Return whether the lists of a service contain what smtpd(8) requires to start (smtpd_check_init())."""
-    lists = (postconf.words(f"smtpd_{each}_restrictions", service) for each in ("relay", "recipient"))
-    return any(_has(postconf, service, words) for words in lists)
-
-
-def _has(postconf: Postconf, service: str, words: list[str], depth: int = 0) -> bool:
-    classes = postconf.words("smtpd_restriction_classes", service)
-    left = iter(words)
-    for word in left:
-        name = word.lower()
-        if name == "warn_if_reject":
-            next(left, "")
-        elif name == "permit":
-            return False
-        elif name in _REQUIRED or (word in classes and _has_in(postconf, service, word, depth)):
-            return True
-    return False
-
-
-def _has_in(postconf: Postconf, service: str, restriction_class: str, depth: int) -> bool:
-    words = postconf.words(restriction_class, service)
-    return depth < _DEPTH and _has(postconf, service, words, depth + 1)
 
 
 class Session(NamedTuple):
@@ -185,7 +132,7 @@ class Restrictions:
             return REJECT
         elif name in UNAUTH_DESTINATION:
             return REJECT if session.recipient and not session.is_final else UNDECIDED
-        elif word in self._classes and depth < _DEPTH:
+        elif word in self._classes and depth < DEPTH:
             inner = self._postconf.words(word, self._service)
             return self.evaluate(inner, session, stage, depth + 1, warns)
         elif self._permits(name, argument, session):
@@ -277,7 +224,7 @@ class Restrictions:
             return UNDECIDED
         if action in ("OK", "RELAY") or found.isdigit():
             return PERMIT
-        if action in _REJECTING or _REPLY.fullmatch(found) or depth >= _DEPTH:
+        if action in _REJECTING or _REPLY.fullmatch(found) or depth >= DEPTH:
             return REJECT
         return self.evaluate(words, session, stage, depth + 1, warns)
 
@@ -312,48 +259,6 @@ def _domain_keys(domain: str, prefix: str) -> Iterator[tuple[str, bool]]:
     yield domain, True
     labels = domain.split(".")
     yield from ((prefix + ".".join(labels[start:]), False) for start in range(1, len(labels)))
-
-
-def network(pattern: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Return a list pattern as a network or address; None if it is another kind of pattern."""
-    try:
-        return ipaddress.ip_network(pattern.replace("[", "").replace("]", ""), strict=False)
-    except ValueError:
-        return None
-
-
-def takes_argument(name: str) -> bool:
-    """Return whether a restriction is followed by a table, a domain, a policy server or a number."""
-    return bool(_WITH_ARGUMENT.fullmatch(name.lower()))
-
-
-def fault_of_network(word: str) -> str:
-    """Return what is wrong with a pattern that is meant as a network; empty if it is good, or another kind.
-
-    Unlike ipaddress, Postfix wants brackets around an IPv6 address, and no host bits. A fault that ends with
-    a network can be corrected by that.
-    """
-    if not (found := _NETWORK.fullmatch(word)):
-        return ""
-    try:
-        address = ipaddress.ip_address(found[1])
-        right = ipaddress.ip_network(f"{found[1]}/{found[2]}", strict=False)
-    except ValueError:
-        return "not an address and a prefix length"
-    written = str(right) if right.version == 4 else f"[{right.network_address}]/{right.prefixlen}"
-    if not found[2].isdigit():
-        return f"no prefix length; the network is {written}"
-    if right.network_address != address:
-        return f"it has host bits set; the network is {written}"
-    if right.version == 6 and not word.startswith("["):
-        return f"an IPv6 address needs brackets: {written}"
-    return ""
-
-
-def is_list(postconf: Postconf, parameter: str) -> bool:
-    """Return whether a parameter is a list of restrictions of smtpd(8)."""
-    is_ours = parameter.startswith("smtpd_") and parameter.endswith("_restrictions")
-    return is_ours or parameter in postconf.words("smtpd_restriction_classes")
 
 
 def _words_in_file(path: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import logins, restrictions, sources, strangers
+from dkimpipe.admin.postfix import logins, restriction_lists, sources, strangers
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
@@ -22,7 +22,7 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
     causes: dict[tuple[str, str], list[str]] = {}
     for service in postconf.running("smtpd"):
         fault, is_asked = ("", ""), _is_asked(postconf, service)
-        if not restrictions.has_required(postconf, service.id):
+        if not restriction_lists.has_required(postconf, service.id):
             lists = strangers.relay_list(postconf), strangers.RECIPIENT
             where = " and ".join(dict.fromkeys(lists))
             why = f"smtpd(8) does not start, because nothing in {where} keeps it from relaying for everybody"

@@ -11,17 +11,10 @@ import ipaddress
 import itertools
 from collections.abc import Iterator
 
+from dkimpipe.admin.postfix.network_patterns import fault_of_network, network
 from dkimpipe.admin.postfix.postconf import Change, Postconf
-from dkimpipe.admin.postfix.restrictions import (
-    PERMIT,
-    REJECTS,
-    UNAUTH_DESTINATION,
-    Restrictions,
-    Session,
-    fault_of_network,
-    network,
-    split_restrictions,
-)
+from dkimpipe.admin.postfix.restriction_lists import REJECTS, UNAUTH_DESTINATION, split_restrictions
+from dkimpipe.admin.postfix.restrictions import PERMIT, Restrictions, Session
 from dkimpipe.admin.postfix.service import Service
 
 # Addresses in nobody's mynetworks, unless all are: those of a root server and of example.com. Addresses for

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import filter_service
+from dkimpipe.admin.postfix.network_patterns import fault_of_network
 from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command
-from dkimpipe.admin.postfix.restrictions import fault_of_network, is_list, split_restrictions
+from dkimpipe.admin.postfix.restriction_lists import is_list, split_restrictions
 from dkimpipe.admin.postfix.syntax import real_table, split
 from dkimpipe.distribution import install_command
 
