@@ -17,6 +17,7 @@ from dkimpipe.admin.postfix import (
     notices,
     other_filters,
     planning,
+    service_line,
     sources,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
@@ -51,9 +52,9 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
     """
     signed, relay = chosen or planning.plan(postconf, job)
     with_client = job is SIGN and not sources.guest_setting(postconf)
-    changes = filter_service.missing(postconf, user, job, with_client, relay)
+    changes = service_line.missing(postconf, user, job, with_client, relay)
     if LOCAL in signed and filter_service.find(postconf, VERIFY):
-        changes += filter_service.missing(postconf, VERIFY.name, VERIFY, relay=relay)
+        changes += service_line.missing(postconf, VERIFY.name, VERIFY, relay=relay)
     is_mapped = bool({NETWORKS, BOUNCES} & {*signed})
     if relay:
         changes += listener.missing(postconf, relay, is_mapped)
