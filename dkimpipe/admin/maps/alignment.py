@@ -12,9 +12,9 @@ from dkimpipe.verify.alignment import have_common_parent, is_aligned
 
 
 def findings(author_domain: bytes, made: Sequence[tuple[Signature, SignatureOptions]]) -> Iterator[Finding]:
-    """Yield the signatures of an entry that are not aligned, unless one that is aligned is made with them.
+    """Yield the signatures of an entry that are not aligned, without one beside them that is.
 
-    One of a provider may be beside it.
+    A provider's signature may be beside an aligned one that everyone, or the same sender, may use.
     """
     dkim = [(signature, options) for signature, options in made if options.type == "dkim"]
     aligned = [
