@@ -57,6 +57,12 @@ CASES = {
         INET,
         {"smtpd_milters": "inet:localhost:9"},
     ),
+    "by a macro for several": Case(
+        {"both": f"{INET}, inet:localhost:9", "smtpd_milters": "$both", "non_smtpd_milters": "$both"},
+        {"smtp/inet/smtpd_milters": "${both}"},
+        INET,
+        dict.fromkeys(("smtpd_milters", "non_smtpd_milters", "smtp/inet/smtpd_milters"), "inet:localhost:9"),
+    ),
     "a socket in the queue directory": Case(
         {
             "smtpd_milters": "local:opendkim/opendkim.sock",
@@ -143,28 +149,18 @@ def test_a_milter_in_no_list_is_named(tmp_path: Path, milters: str) -> None:
     assert (done.status, done.stderr) == (0, f"dkimpipe: warning: no list of milters has {named}\n")
 
 
-def test_a_word_for_several_milters_is_an_error(tmp_path: Path) -> None:
-    case = Case({"both": f"{INET} inet:localhost:9", "smtpd_milters": "${both}"}, {}, INET, {})
-    directory = written(tmp_path, case)
-    done = verb(directory, "--replace-milter", INET)
-    hint = f"postconf -c {directory} -e smtpd_milters=inet:localhost:9"
-    said = f"dkimpipe: smtpd_milters: ${{both}} stands for several milters\nhint: {hint}\n"
-    assert (done.status, done.stderr) == (78, said)
-
-
 @pytest.mark.parametrize(
     ("value", "word"),
     [
         ("${yes?{inet:localhost:8891}}, inet:localhost:9", "${yes?{inet:localhost:8891}} has conditions"),
         ("inet:localhost:9 ${no:{inet:localhost:8891}}", "${no:{inet:localhost:8891}} has conditions"),
-        ("$both", "$both stands for several milters"),
     ],
 )
 @pytest.mark.parametrize("place", ["main.cf", "master.cf"])
 def test_of_a_list_that_cannot_be_edited_the_command_is_printed(
     tmp_path: Path, value: str, word: str, place: str
 ) -> None:
-    main = {"yes": "1", "both": f"{INET} inet:localhost:9"}
+    main = {"yes": "1"}
     if place == "main.cf":
         main["smtpd_milters"] = value
     directory = written(tmp_path, Case(main, {}, INET, {}))

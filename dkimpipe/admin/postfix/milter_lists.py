@@ -23,11 +23,15 @@ class Use(NamedTuple):
 
     ``service``    of master.cf whose own list it is; empty for main.cf
     ``parameter``  the list
+    ``milters``    those looked for, without macros
+    ``others``     what else the word stands for
     """
 
     service: str
     parameter: str
     word: str
+    milters: tuple[str, ...]
+    others: tuple[str, ...]
 
     @property
     def where(self) -> str:
@@ -37,37 +41,32 @@ class Use(NamedTuple):
 
 def uses(postconf: Postconf, milters: Sequence[str]) -> list[Use]:
     """Return where these milters are used. Raises ConfigError if one cannot be taken out alone."""
-    wanted = {spelling for milter in milters for each in _milters(postconf, milter) for spelling in each}
+    wanted = {
+        spelling
+        for each in milters
+        for word in _expanded(postconf, each)
+        for spelling in _addresses(postconf, word)
+    }
+
+    def is_wanted(milter: str) -> bool:
+        return not wanted.isdisjoint(_addresses(postconf, milter))
+
     found = []
     for service, parameter, value in _lists(postconf):
         for word in split(value, ","):
             if not set(PARAMETERS).isdisjoint(_ANY_MACRO.findall(word)):
                 continue  # it follows the other list
-            use = Use(service, parameter, word)
-            if "$" in _MACRO.sub("", word):
-                expanded = postconf.words(parameter, service)
-                if any(not wanted.isdisjoint(each) for each in _all_milters(postconf, expanded)):
-                    text = f"{use.where}: {word} has conditions, which cannot be edited"
-                    raise ConfigError(text, _by_hand(postconf, use, wanted))
-                continue
-            are_wanted = [not wanted.isdisjoint(each) for each in _milters(postconf, word)]
-            if any(are_wanted) and not all(are_wanted):
-                text = f"{use.where}: {word} stands for several milters"
-                raise ConfigError(text, _by_hand(postconf, use, wanted))
-            found += [use] if any(are_wanted) else []
+            has_conditions = "$" in _MACRO.sub("", word)
+            all_words = postconf.words(parameter, service) if has_conditions else _expanded(postconf, word)
+            ours = tuple(filter(is_wanted, all_words))
+            others = tuple(each for each in all_words if each not in ours)
+            use = Use(service, parameter, word, ours, others)
+            if ours and has_conditions:
+                by_hand = list_command(postconf, service, parameter, others)
+                text = f"{use.where}: {word} has conditions, which cannot be edited"
+                raise ConfigError(text, by_hand or "write the milters in its place")
+            found += [use] if ours else []
     return found
-
-
-def _all_milters(postconf: Postconf, words: Sequence[str]) -> Iterator[set[tuple[str, str]]]:
-    for word in words:
-        yield from _milters(postconf, word)
-
-
-def _by_hand(postconf: Postconf, use: Use, wanted: set[tuple[str, str]]) -> str:
-    """Return the command that sets a list to the other milters, each written out."""
-    words = postconf.words(use.parameter, use.service)
-    left = [each for each in words if all(map(wanted.isdisjoint, _milters(postconf, each)))]
-    return list_command(postconf, use.service, use.parameter, left) or "write the milters in its place"
 
 
 def for_local_mail(postconf: Postconf, found: Sequence[Use]) -> bool:
@@ -82,14 +81,18 @@ def without(postconf: Postconf, milters: Sequence[str]) -> list[Change]:
     found = uses(postconf, milters)
     changes = []
     for service, parameter, value in _lists(postconf):
-        gone = [use.word for use in found if (use.service, use.parameter) == (service, parameter)]
+        gone = {use.word: use for use in found if (use.service, use.parameter) == (service, parameter)}
         if not gone:
             continue
-        left = [word for word in split(value, ",") if word not in gone]
-        why = f"the milter {', '.join(gone)} is replaced"
+        left = [
+            milter
+            for word in split(value, ",")
+            for milter in (gone[word].others if word in gone else (word,))
+        ]
+        why = f"the milter {', '.join(each for use in gone.values() for each in use.milters)} is replaced"
         if service and any(" " in word for word in left):  # -P accepts no spaces
-            where = Use(service, parameter, "").where
-            raise ConfigError(f"{where}: cannot edit {value}", "take the milter out by hand")
+            what = f"{service}/{parameter}: cannot edit {value}"
+            raise ConfigError(what, "take the milter out by hand")
         if service:
             changes.append(Change("-P", f"{service}/{parameter}={','.join(left)}", why))
         else:
@@ -112,20 +115,25 @@ def _macros(word: str) -> list[str]:
     return [found[1] or found[2] or found[3] for found in _MACRO.finditer(word)]
 
 
-def _milters(postconf: Postconf, word: str, depth: int = 0) -> Iterator[set[tuple[str, str]]]:
-    """Yield the milters that a word of a list stands for, each as the set of addresses that it can mean."""
-    if _macros(word):
-        value = _MACRO.sub(lambda found: postconf.value(found[1] or found[2] or found[3]), word)
-        for each in split(value, ",") if depth < _MAX_DEPTH else ():
-            yield from _milters(postconf, each, depth + 1)
-        return
-    if word.startswith("{"):  # an address with settings of its own
-        word = (split(word[1:-1], ",") or [""])[0]
-    kind, _, rest = word.partition(":")
+def _expanded(postconf: Postconf, word: str, depth: int = 0) -> list[str]:
+    """Return the milters that a word of a list stands for, without macros."""
+    if not _macros(word):
+        return [word]
+    value = _MACRO.sub(lambda found: postconf.value(found[1] or found[2] or found[3]), word)
+    words = split(value, ",") if depth < _MAX_DEPTH else []
+    return [milter for each in words for milter in _expanded(postconf, each, depth + 1)]
+
+
+def _addresses(postconf: Postconf, milter: str) -> set[tuple[str, str]]:
+    """Return the addresses that a milter, as in a list, can mean."""
+    if milter.startswith("{"):  # an address with settings of its own
+        milter = (split(milter[1:-1], ",") or [""])[0]
+    kind, _, rest = milter.partition(":")
     if kind in ("unix", "local"):  # smtpd(8) may be confined to the queue directory
         queue = postconf.value("queue_directory")
-        yield {("unix", os.path.realpath(os.path.join(queue, path))) for path in (rest, rest.lstrip("/"))}
-    elif kind in ("inet", "inet6"):
+        return {("unix", os.path.realpath(os.path.join(queue, path))) for path in (rest, rest.lstrip("/"))}
+    if kind in ("inet", "inet6"):
         host, _, port = rest.rpartition(":")
         host = host.strip("[]").lower()
-        yield {("localhost" if host in _LOOPBACK else host, port)}
+        return {("localhost" if host in _LOOPBACK else host, port)}
+    return set()

@@ -118,7 +118,7 @@ def next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
     signed = [kind for kind in foreign.kinds if is_local or kind != LOCAL]
     command += ["--sign", ",".join(signed)] if signed else []
     if used and not foreign.stays:
-        command += ["--replace-milter", ",".join(dict.fromkeys(use.word for use in used))]
+        command += ["--replace-milter", ",".join(dict.fromkeys(each for use in used for each in use.milters))]
     return [
         "# all records are still right",
         "dkimpipe check --dns",
