@@ -16,7 +16,7 @@ from conftest import MAIN, Keys
 from opendkim import CONF, Shape, run_import
 
 from dkimpipe.admin.migration.foreign import Foreign
-from dkimpipe.admin.postfix.kinds import LOCAL, SUBMISSION
+from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.admin.postfix.postconf import Postconf
 
 SHAPE = Shape(
@@ -198,35 +198,91 @@ def test_wrong_usage(arguments: list[str]) -> None:
 
 
 LISTS = "smtpd_milters = inet:localhost:8891, inet:localhost:11332\nnon_smtpd_milters = $smtpd_milters\n"
+DMARC = f"{LISTS}smtpd_milters = inet:localhost:8891, inet:localhost:8893\n"
+SPAM = "smtp inet n - n - - smtpd -o content_filter=spam:dummy\nspam unix - n n - - pipe argv=/x\n"
+USERS = "submission inet n - n - - smtpd -o content_filter=spam:dummy -o smtpd_sasl_auth_enable=yes\n"
+# Of the files of Postfix, and of a signer: the lines of what remains to be done, but the first two.
 NEXT = {
     "a signer that is replaced": (
+        LISTS,
+        "",
         Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:127.0.0.1:8891"]),
-        ", and take the other signer out of smtpd_milters",
-        " --sign submission,local --replace-milter inet:localhost:8891",
+        """\
+# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters
+POSTFIX --sign submission,local --replace-milter inet:localhost:8891 --reload
+dkimpipe check --postfix
+""",
     ),
     "a program that also filters spam": (
+        LISTS,
+        "",
         Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:11332"], stays=True),
-        "; the other program stays in smtpd_milters, and must no longer sign: see above",
-        " --sign submission,local",
+        """\
+# let Postfix pass mail to dkimpipe; the other program stays in smtpd_milters, and must no longer\
+ sign: see above
+POSTFIX --sign submission,local --reload
+dkimpipe check --postfix
+""",
     ),
     "a milter that Postfix does not have": (
+        LISTS,
+        "",
         Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:9"]),
-        "; no list of milters has the other signer",
-        " --sign submission",
+        """\
+# let Postfix pass mail to dkimpipe; no list of milters has the other signer
+POSTFIX --sign submission --reload
+dkimpipe check --postfix
+""",
+    ),
+    "a signer whose results OpenDMARC needs": (
+        DMARC,
+        "",
+        Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:8891"]),
+        """\
+# let Postfix pass mail to dkimpipe; the other signer stays in smtpd_milters, since OpenDMARC\
+ (inet:localhost:8893) needs its results
+POSTFIX --sign submission,local --reload
+# then let the other signer only verify: Mode v in its conf file; restart it
+dkimpipe check --postfix
+""",
+    ),
+    "mail of a kind that has another filter": (
+        LISTS,
+        SPAM,
+        Foreign(kinds=[SUBMISSION, NETWORKS], milters=["inet:localhost:8891"]),
+        """\
+# not signed any more: networks: smtp/inet: spam:dummy gets this mail, and a message can have only one\
+ filter
+# sign it where it comes back from there, on a port only for mail of your own
+# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters
+POSTFIX --sign submission --replace-milter inet:localhost:8891 --reload
+dkimpipe check --postfix
+""",
+    ),
+    "mail from users that has another filter": (
+        LISTS,
+        SPAM + USERS,
+        Foreign(kinds=[SUBMISSION], milters=["inet:localhost:8891"]),
+        """\
+# first: submission/inet/content_filter: spam:dummy gets this mail, and a service can have only one filter
+# let spam return its mail by SMTP to a listener of Postfix with -o content_filter=dkimpipe:dummy
+# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters
+POSTFIX --sign submission --replace-milter inet:localhost:8891 --reload
+dkimpipe check --postfix
+""",
     ),
 }
 
 
 @pytest.mark.skipif(not shutil.which("postconf"), reason="no postconf")
-@pytest.mark.parametrize(("foreign", "what", "options"), NEXT.values(), ids=NEXT)
-def test_the_next_steps(tmp_path: Path, foreign: Foreign, what: str, options: str) -> None:
-    (tmp_path / "main.cf").write_text(LISTS)
-    (tmp_path / "master.cf").touch()
+@pytest.mark.parametrize(("main", "master", "foreign", "steps"), NEXT.values(), ids=NEXT)
+def test_the_next_steps(tmp_path: Path, main: str, master: str, foreign: Foreign, steps: str) -> None:
+    (tmp_path / "main.cf").write_text(main)
+    (tmp_path / "master.cf").write_text(master)
     verb = import_module("dkimpipe.admin.verbs.import")
-    assert verb.next_steps(Postconf(str(tmp_path)), foreign)[2:4] == [
-        f"# let Postfix pass mail to dkimpipe{what}",
-        f"dkimpipe postfix -c {tmp_path} --apply{options}",
-    ]
+    first, second, *found = verb.next_steps(Postconf(str(tmp_path)), foreign)
+    assert (first, second) == ("# all records are still right", "dkimpipe check --dns")
+    assert found == steps.replace("POSTFIX", f"dkimpipe postfix -c {tmp_path} --apply").splitlines()
 
 
 def _key_text(keys: Keys, form: str) -> str:

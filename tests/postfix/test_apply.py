@@ -109,6 +109,25 @@ def test_changed_since_it_is_undone_setting_by_setting(tmp_path: Path) -> None:
     ]
 
 
+def test_reverted_no_mail_waits_for_the_service_that_is_gone(tmp_path: Path) -> None:
+    """What others have set since to pass mail to the filter goes with it; other filters stay."""
+    directory = write(tmp_path / "postfix", "submission")
+    expected = write(tmp_path / "expected", "submission")
+    verb(directory, "--apply")
+    edit(
+        directory,
+        ["-P", "smtp/inet/content_filter=dkimpipe:dummy"],
+        ["-e", "content_filter=dkimpipe:"],
+        ["-P", "submissions/inet/content_filter=other:dummy"],
+    )
+    done = verb(directory, "--revert")
+    gone = "# the filter service is gone\npostconf -c"
+    assert f"{gone} {directory} -X content_filter\n" in done.stdout.decode()
+    assert f"{gone} {directory} -PX smtp/inet/content_filter\n" in done.stdout.decode()
+    edit(expected, ["-P", "submissions/inet/content_filter=other:dummy"])
+    assert settings(directory) == settings(expected)
+
+
 def test_applied_twice_with_changes_between_all_is_undone(tmp_path: Path) -> None:
     directory = write(tmp_path / "postfix", "internet site")
     before = content(directory)

@@ -45,7 +45,6 @@ BY_NAME_OR_PORT = {
     "by macros": ("$scanners $signers", ["inet:localhost:8891"]),
     "ClamAV": ("unix:/run/clamav/clamav-milter.ctl", []),
     "SpamAssassin": ("unix:/spamass/spamass.sock", []),
-    "OpenDMARC": ("inet:localhost:8893", []),
     "milter-greylist, in braces": ("{ unix:/milter-greylist/milter-greylist.sock, timeout=3s }", []),
     "a port that begins like another": ("inet:localhost:88911", []),
     "none": ("", []),
@@ -103,7 +102,7 @@ def everything(directory: Path, files: Files) -> list[Finding]:
 def none(tmp_path: Path) -> Files:
     """Conf files that do not exist."""
     missing = (tmp_path / "missing",)
-    return Files(missing, missing, missing)
+    return Files(missing, missing, missing, missing)
 
 
 @pytest.mark.parametrize("name", BY_NAME_OR_PORT)
@@ -148,6 +147,29 @@ def test_the_hint_keeps_the_others(directory: Path, tmp_path: Path, words: dict[
     assert finding.hint == f"postconf -c {directory} -P submission/inet/smtpd_milters=unix:/clamav.ctl"
     edit(directory, "-P submission/inet/smtpd_milters=unix:/clamav.ctl", words)
     assert check(directory) == GOOD
+
+
+# Values of smtpd_milters of port 25, and whether OpenDMARC gets no results there.
+DMARC = {
+    "alone": ("inet:localhost:8893", True),
+    "by a socket": ("local:opendmarc/opendmarc.sock", True),
+    "by a socket in its conf file": ("inet:127.0.0.1:54321", True),
+    "before OpenDKIM": ("inet:localhost:8893 inet:localhost:8891", True),
+    "after OpenDKIM": ("inet:localhost:8891 inet:localhost:8893", False),
+    "after an unknown milter": ("inet:localhost:9 inet:localhost:8893", False),
+    "another milter": ("inet:localhost:9", False),
+}
+
+
+@pytest.mark.parametrize("name", DMARC)
+def test_before_opendmarc_a_milter_verifies(name: str, tmp_path: Path, words: dict[str, str]) -> None:
+    value, is_blind = DMARC[name]
+    master = MASTER.replace(PORT_25, f"{PORT_25}  -o {{ smtpd_milters = {value} }}\n")
+    directory = write(tmp_path / "postfix", MAIN, master, words)
+    (tmp_path / "opendmarc.conf").write_text("Socket inet:54321@localhost\n")
+    files = none(tmp_path)._replace(opendmarc=(tmp_path / "opendmarc.conf",))
+    what = f"smtp/inet/smtpd_milters: no milter before OpenDMARC ({value.split()[0]}) verifies DKIM"
+    assert [each.what for each in found(directory, files)] == ([what] if is_blind else [])
 
 
 def test_a_milter_on_port_25_signs_mail_from_mynetworks_as_well(

@@ -44,13 +44,13 @@ sed -i 's|^Socket .*|Socket SOCKET|; s|^UserID .*|UserID opendkim:postfix|' /etc
 """
 START = "opendkim -x /etc/opendkim/opendkim.conf"
 STOP = "kill $(cat /etc/opendkim/opendkim.pid); while pidof opendkim; do sleep 0.1; done"
-RELOAD = f"{NO_WAIT}; postfix reload; sleep 1.5"
+
 STEPS = """
 # all records are still right
 dkimpipe check --dns
 # let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters
-dkimpipe postfix -c /etc/postfix --apply --sign submission,networks,local --replace-milter MILTER
-postfix reload
+dkimpipe postfix -c /etc/postfix --apply --sign submission,networks,local --replace-milter MILTER --reload
+dkimpipe check --postfix
 """
 LISTING = """\
 drwxr-xr-x root:root /etc/dkimpipe
@@ -135,7 +135,6 @@ def move(fresh: Path, keys: Keys, request: pytest.FixtureRequest) -> Iterator[Mo
         steps = imported.stdout.partition("# let Postfix")[2].splitlines()[1]
         replaced = dkimpipe(machine, *steps.split()[1:])
         assert replaced.status == 0, replaced
-        machine.shell(RELOAD)
         sender.join()
         meanwhile = server.arrived(60)
         machine.shell(STOP)
@@ -148,13 +147,16 @@ def move(fresh: Path, keys: Keys, request: pytest.FixtureRequest) -> Iterator[Mo
         second = dkimpipe(machine, "import", "opendkim", "/etc/opendkim/opendkim.conf", "--apply")
         files["after"] = postfix_files(machine)
         assert dkimpipe(machine, *steps.split()[1:]).stdout == "nothing to change\n"
-        assert dkimpipe(machine, "postfix", "--revert").status == 0
+        machine.shell(f"{START}; sleep 1")
+        reverted = dkimpipe(machine, "postfix", "--revert")
+        server.send(generated[:10])
+        not_reloaded = server.arrived(10)
+        machine.shell(f"{NO_WAIT}; {reverted.stdout.rpartition(': ')[2]}sleep 1.5")
         files["reverted"] = postfix_files(machine)
-        machine.shell(f"{START}\n{RELOAD}")
         server.send(generated[:20])
         again = server.arrived(20)
         time.sleep(0.5)
-        assert sink.messages == before + meanwhile + after + again  # nothing came twice
+        assert sink.messages == before + meanwhile + after + not_reloaded + again  # nothing came twice
         records = {
             f"mail._domainkey.{domain}": keys.records["rsa2048._domainkey.example.com"]
             for domain in ("example.com", "example.org")

@@ -128,6 +128,28 @@ def test_the_milter_is_taken_out_and_comes_back(tmp_path: Path, name: str) -> No
     assert content(directory) == before
 
 
+REFUSED = {
+    "OpenDMARC after it": f"{INET}, inet:localhost:8893",
+    "OpenDMARC by a socket": f"{INET}, local:opendmarc/opendmarc.sock",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_signer_whose_results_opendmarc_needs_stays(tmp_path: Path, name: str) -> None:
+    directory = written(tmp_path, Case({"smtpd_milters": REFUSED[name]}, {}, INET, {}))
+    before = content(directory)
+    done = verb(directory, "--apply", "--replace-milter", INET, "--user", "daemon")
+    dmarc = REFUSED[name].partition(", ")[2]
+    assert (done.status, done.stderr) == (
+        78,
+        f"dkimpipe: {dmarc} is OpenDMARC: without the results of {INET} it rejects good mail from outside\n"
+        "hint: leave out --replace-milter, and let the other signer only verify: Mode v in its conf file\n",
+    )
+    assert content(directory) == before
+    both = verb(directory, "--apply", "--replace-milter", f"{INET},{dmarc}", "--user", "daemon")
+    assert (both.status, lists(directory)) == (0, {"smtpd_milters": ""})
+
+
 def test_without_apply_it_is_only_printed(tmp_path: Path) -> None:
     directory = written(tmp_path, CASES["the only one"])
     before = content(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ from dkimpipe.admin.postfix import (
     requirements,
     routing,
 )
-from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
+from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import Plan
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
@@ -59,6 +60,8 @@ def apply(
             print(f"# to sign it: {line}")
     if write:
         print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload activates the changes")
+        if more and postconf.is_running:
+            print("# do it at once: new processes pass mail to no milter, and not yet to the filter")
     else:
         print(f"# {runnable(job.setup_command)} --apply makes these changes")
 
@@ -67,8 +70,8 @@ def _change_lines(postconf: Postconf, changes: list[Change]) -> list[str]:
     return [f"# {change.why}\n{postconf.command(change)}" for change in changes]
 
 
-def revert(postconf: Postconf, job: Job = SIGN) -> None:
-    """Undo all changes applied for a job. Raises ConfigError if there are none.
+def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> None:
+    """Undo all changes applied for a job, and reload Postfix if wanted. Raises ConfigError if there are none.
 
     Later changes for the other job are undone first and applied again afterwards, so that the files can be
     restored byte for byte and settings that both jobs need are kept.
@@ -79,6 +82,7 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
     backups, other_service = backup.backups(directory), filter_service.find(postconf, other)
     chosen = planning.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
+    tables = backup.new_tables(undone)
     # All of it before anything is printed: a reader that ends, such as head(1), must not stop it halfway.
     lines = [line for each in undone for line in backup.undo(directory, each)]
     if other_service and set(undone) != set(ours):
@@ -87,7 +91,28 @@ def revert(postconf: Postconf, job: Job = SIGN) -> None:
         backup.edit(now, changes, other)
         lines.append(f"# {runnable(other.setup_command)} --apply, which was undone as well, is applied again")
         lines += _change_lines(now, changes)
+    lines += _without_filter(Postconf(directory))
     print(*lines, sep="\n")
+    if with_reload:
+        reload(postconf)
+    elif postconf.is_running:
+        left = [name for name in tables if (directory / name).exists()]
+        remove = f" && rm {shlex.join(str(directory / name) for name in left)}" if left else ""
+        print(f"# Postfix still uses the settings that were undone: postfix reload{remove}")
+        return
+    backup.remove_unused(directory, tables)
+
+
+def _without_filter(postconf: Postconf) -> list[str]:
+    """Let no mail pass to a filter service that is gone, where it would stay in the queue."""
+    gone = [job.name for job in JOBS if not filter_service.find(postconf, job)]
+    changes = [
+        Change("-PX" if place else "-X", f"{place}/content_filter".lstrip("/"), "the filter service is gone")
+        for place in ("", *postconf.services)
+        if postconf.own("content_filter", place).partition(":")[0] in gone
+    ]
+    postconf.edit(changes)
+    return _change_lines(postconf, changes)
 
 
 def reload(postconf: Postconf) -> None:

@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dkimpipe.admin import atomic
@@ -89,7 +89,10 @@ def edit(postconf: Postconf, changes: list[Change], job: Job = SIGN) -> Path:
 
 
 def undo(directory: Path, backup: Path) -> Iterator[str]:
-    """Undo the edits recorded in a backup, and remove it. Yields one line for each action."""
+    """Undo the edits recorded in a backup, and remove it. Yields one line for each action.
+
+    New tables stay: a running Postfix uses them until it is reloaded.
+    """
     before, after = backup / "before", backup / "after"
     changed = [name for name in MAIN_FILES if not _is_one_of(directory / name, before / name, after / name)]
     for name in changed:
@@ -109,8 +112,9 @@ def undo(directory: Path, backup: Path) -> Iterator[str]:
     for name in TABLES:
         if (before / name).exists():
             atomic.copy(before / name, directory / name)
-        elif (after / name).exists():
-            yield from _remove_table(directory, name)
+        elif _is_new(backup, name) and _is_named(directory, name):  # smtpd(8) would refuse all mail without
+            (directory / name).write_bytes(b"")
+            yield f"{directory / name} is still used, and now empty"
     finished = backup.with_name(f".{backup.name}")
     backup.rename(finished)  # a partly deleted directory must never look like a backup
     shutil.rmtree(finished)
@@ -121,14 +125,24 @@ def _file_of(change: Change) -> str:
     return "main.cf" if change.option in ("-e", "-X") else "master.cf"
 
 
-def _remove_table(directory: Path, name: str) -> Iterator[str]:
-    """Remove a table; empty it if a setting still names it, since smtpd(8) would refuse all mail without."""
-    path = directory / name
-    if any(name.encode() in (directory / each).read_bytes() for each in MAIN_FILES):
-        path.write_bytes(b"")
-        yield f"{path} is still used, and now empty"
-    else:
-        path.unlink(missing_ok=True)
+def new_tables(found: Iterable[Path]) -> list[str]:
+    """Return the names of the tables that came with these backups."""
+    return [name for name in TABLES if any(_is_new(each, name) for each in found)]
+
+
+def remove_unused(directory: Path, tables: Iterable[str]) -> None:
+    """Remove the tables that no setting names."""
+    for name in tables:
+        if not _is_named(directory, name):
+            (directory / name).unlink(missing_ok=True)
+
+
+def _is_new(backup: Path, name: str) -> bool:
+    return (backup / "after" / name).exists() and not (backup / "before" / name).exists()
+
+
+def _is_named(directory: Path, name: str) -> bool:
+    return any(name.encode() in (directory / each).read_bytes() for each in MAIN_FILES)
 
 
 def _new_path(directory: Path, job: Job) -> Path:

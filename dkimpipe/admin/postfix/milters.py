@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import kinds, milter_actions, networks, planning, sources
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
+from dkimpipe.admin.postfix.milter_lists import Use
 from dkimpipe.admin.postfix.postconf import Postconf, finding_for
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.postfix.syntax import real_table, split
@@ -48,6 +49,11 @@ class Files(NamedTuple):
         Path("/usr/local/etc/dkimpy-milter.conf"),
     )
     rspamd: tuple[Path, ...] = _RSPAMD_FILES
+    opendmarc: tuple[Path, ...] = (
+        Path("/etc/opendmarc.conf"),
+        Path("/etc/default/opendmarc"),
+        Path("/usr/local/etc/mail/opendmarc.conf"),
+    )
 
 
 _RSPAMD = re.compile(r"rspamd|:11332\b")
@@ -57,10 +63,12 @@ _OTHER = re.compile(
     r"clamav|clamd|spamass|spamd|opendmarc|openarc|grey|milter-regex|milter-manager|policyd|spf|srs|virus"
     r"|:8893\b|:7357\b"
 )
+_DMARC = re.compile(r"opendmarc|:8893\b")
 _ADDRESS = re.compile(r"\b(?:inet6?|unix|local):[^\s,{}]+")
 _SOCKET = re.compile(r"^\s*(?:Socket\s+|SOCKET=)[\"']?([^\s\"'#]+)", re.MULTILINE)
 _BIND_SOCKET = re.compile(r"^\s*bind_socket\s*=\s*[\"']?([^\s\"';]+)", re.MULTILINE)
 _VERIFIES = re.compile(r"^\s*Mode\s+v\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
+_ONLY_SIGNS = re.compile(r"^\s*Mode\s+s\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
 _ALL_HOSTS = ("", "*", "0.0.0.0", "::", "localhost", "127.0.0.1", "::1", "localhost6", "*v4", "*v6")  # noqa: S104 - compared
 
 
@@ -87,8 +95,35 @@ def findings(postconf: Postconf, job: Job, files: Files | None = None) -> Iterat
     if job is SIGN:
         yield from _of_networks(postconf, files)
         yield from _of_local_mail(postconf, files)
+        yield from _of_dmarc(postconf, files)
         yield from _of_some_clients(postconf, files)
         yield from _unidentified(postconf, files)
+
+
+def dmarc_after(postconf: Postconf, used: Sequence[Use], files: Files | None = None) -> list[str]:
+    """Return the milters of OpenDMARC in the same lists as these, which get their results from them."""
+    files = files or Files()
+    if _ONLY_SIGNS.search(_text(files.opendkim)):
+        return []
+    lists = {(use.parameter, use.service) for use in used if use.parameter == "smtpd_milters"}
+    addresses = [endpoint(each) for one in sorted(lists) for each in postconf.words(*one)]
+    gone = [endpoint(each) for use in used for each in use.milters]
+    left = [each for each in dict.fromkeys(addresses) if each not in gone]
+    return [each for each in left if _is_dmarc(postconf, each, files)]
+
+
+def _is_dmarc(postconf: Postconf, address: str, files: Files) -> bool:
+    return bool(_DMARC.search(address)) or _is_at(postconf, address, _SOCKET, _text(files.opendmarc))
+
+
+def _of_dmarc(postconf: Postconf, files: Files) -> Iterator[Finding]:
+    """Yield where OpenDMARC gets mail from outside, and no milter before it verifies that."""
+    for service in networks.services(postconf):
+        words = postconf.words("smtpd_milters", service.id)
+        if words and _is_dmarc(postconf, endpoint(words[0]), files):
+            what = f"{service.id}/smtpd_milters: no milter before OpenDMARC ({words[0]}) verifies DKIM"
+            hint = "let OpenDKIM verify before it (Mode v): otherwise it can reject good mail from outside"
+            yield Finding(what, hint, "warning")
 
 
 def _of_some_clients(postconf: Postconf, files: Files) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
 from dkimpipe.admin.migration.foreign import LOST, Foreign
 from dkimpipe.admin.migration.install import Access, write
 from dkimpipe.admin.migration.sources import without_keys
-from dkimpipe.admin.postfix import milter_lists
+from dkimpipe.admin.postfix import milter_lists, milters, planning, routing
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.milter_lists import Use
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -113,28 +113,51 @@ def _write(made: Files, directory: Path, access: Access, overwrite: bool) -> Non
 def next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
     """Return the commands that remain, each after its reason."""
     used = milter_lists.uses(postconf, foreign.milters)
+    dmarc = milters.dmarc_after(postconf, used)
     command = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply"]
     is_local = milter_lists.for_local_mail(postconf, used)
-    signed = [kind for kind in foreign.kinds if is_local or kind != LOCAL]
+    wanted = [kind for kind in foreign.kinds if is_local or kind != LOCAL]
+    obstacles = [(kind, *planning.obstacle(postconf, kind)) for kind in wanted]
+    signed = [kind for kind, cause, _ in obstacles if not cause]
     command += ["--sign", ",".join(signed)] if signed else []
-    if used and not foreign.stays:
+    if used and not (foreign.stays or dmarc):
         command += ["--replace-milter", ",".join(dict.fromkeys(each for use in used for each in use.milters))]
     return [
         "# all records are still right",
         "dkimpipe check --dns",
-        f"# let Postfix pass mail to dkimpipe{_what_else(foreign, used)}",
-        shlex.join(command),
-        "postfix reload",
+        *_another_filter(postconf),
+        *(line for kind, cause, hint in obstacles if cause for line in _lost(kind, cause, hint)),
+        f"# let Postfix pass mail to dkimpipe{_what_else(foreign, used, dmarc)}",
+        shlex.join([*command, "--reload"]),
+        *(["# then let the other signer only verify: Mode v in its conf file; restart it"] if dmarc else []),
+        "dkimpipe check --postfix",
     ]
 
 
-def _what_else(foreign: Foreign, used: Sequence[Use]) -> str:
+def _another_filter(postconf: Postconf) -> list[str]:
+    """Return what has to be done first where mail from users already has another filter."""
+    try:
+        routing.refuse_another_filter(postconf)
+    except ConfigError as error:
+        return [f"# first: {one_line(str(error))}", *(f"# {line}" for line in error.hint.splitlines())]
+    return []
+
+
+def _lost(kind: str, cause: str, hint: str) -> list[str]:
+    """Return that mail of a kind is signed no more."""
+    return [f"# not signed any more: {kind}: {cause}", *(f"# {line}" for line in hint.splitlines())]
+
+
+def _what_else(foreign: Foreign, used: Sequence[Use], dmarc: Sequence[str]) -> str:
     """Return what becomes of the other signer in Postfix's lists of milters."""
     if not used:
         return "; no list of milters has the other signer"
     lists = ", ".join(dict.fromkeys(use.where for use in used))
-    stays = f"; the other program stays in {lists}, and must no longer sign: see above"
-    return stays if foreign.stays else f", and take the other signer out of {lists}"
+    if foreign.stays:
+        return f"; the other program stays in {lists}, and must no longer sign: see above"
+    if dmarc:
+        return f"; the other signer stays in {lists}, since OpenDMARC ({', '.join(dmarc)}) needs its results"
+    return f", and take the other signer out of {lists}"
 
 
 def _compare(path: Path, foreign: Foreign, corpus: Sequence[Path]) -> int:

@@ -18,6 +18,7 @@ from dkimpipe.admin.postfix import (
     filter_service,
     kinds,
     milter_lists,
+    milters,
     origin,
     planning,
     restriction_names,
@@ -28,7 +29,7 @@ from dkimpipe.admin.postfix import (
 )
 from dkimpipe.admin.postfix.apply import apply, reload, revert
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.selftest import trial
 from dkimpipe.admin.postfix.syntax import split
 from dkimpipe.admin.selinux import survey
@@ -117,21 +118,37 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return check(postconf, options.user, [job] if options.verify else [])
     if options.revert:
-        revert(postconf, job)
-    else:
-        if options.submission and job is VERIFY:
-            raise ConfigError("--submission is for mail from users, and --verify for mail from outside")
-        if options.submission:
-            postconf = postconf.assuming(submission.missing(postconf))
-        chosen = planning.plan(postconf, job, options.sign, options.relay)
-        replaced = milter_lists.without(postconf, options.milters)
-        if options.milters and not replaced:
-            named = one_line(", ".join(options.milters))
-            print(f"dkimpipe: warning: no list of milters has {named}", file=sys.stderr)
-        apply(postconf, options.user or job.name, job, chosen, options.apply, options.open, replaced)
+        revert(postconf, job, options.reload)
+        return 0
+    _set_up(options, postconf, job)
     if options.reload:
         reload(postconf)
     return 0
+
+
+def _set_up(options: argparse.Namespace, postconf: Postconf, job: Job) -> None:
+    if options.submission and job is VERIFY:
+        raise ConfigError("--submission is for mail from users, and --verify for mail from outside")
+    if options.submission:
+        postconf = postconf.assuming(submission.missing(postconf))
+    chosen = planning.plan(postconf, job, options.sign, options.relay)
+    replaced = _without_milters(postconf, options.milters) if options.milters else []
+    apply(postconf, options.user or job.name, job, chosen, options.apply, options.open, replaced)
+
+
+def _without_milters(postconf: Postconf, replaced: Sequence[str]) -> list[Change]:
+    """Return the edits that take milters out of all lists; warn if none has them. Raises ConfigError."""
+    if dependent := milters.dmarc_after(postconf, milter_lists.uses(postconf, replaced)):
+        raise ConfigError(
+            f"{', '.join(dependent)} is OpenDMARC: without the results of {one_line(', '.join(replaced))} it"
+            " rejects good mail from outside",
+            "leave out --replace-milter, and let the other signer only verify: Mode v in its conf file",
+        )
+    changes = milter_lists.without(postconf, replaced)
+    if not changes:
+        named = one_line(", ".join(replaced))
+        print(f"dkimpipe: warning: no list of milters has {named}", file=sys.stderr)
+    return changes
 
 
 def check(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> int:
