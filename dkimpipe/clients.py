@@ -120,8 +120,9 @@ class _Mynetworks:
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIME_LIMIT, check=False
             )
             fault = b""
-            if done.returncode not in (0, 1) or b"fatal:" in done.stderr:
-                fault = done.stderr or b"exit status %d" % done.returncode
+            fatal = [line for line in done.stderr.splitlines() if b"fatal:" in line]  # warnings precede it
+            if done.returncode not in (0, 1) or fatal:
+                fault = b"".join(fatal[:1]) or done.stderr or b"exit status %d" % done.returncode
         except (OSError, subprocess.SubprocessError) as error:
             fault = why(error).encode("utf-8", "surrogateescape")
         if fault:

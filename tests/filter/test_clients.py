@@ -153,6 +153,23 @@ def test_what_cannot_be_looked_up_defers(
     assert "Traceback" not in done.stderr
 
 
+def test_the_fatal_error_is_shown_and_not_the_warnings_before_it(place: Place) -> None:
+    """Postfix 3.11 warns of each table of type hash."""
+    commands = place.directory / "bin"
+    commands.mkdir()
+    (commands / "postconf").symlink_to("/usr/sbin/postconf")
+    (commands / "postmap").write_text(
+        "#!/bin/sh\necho 'postmap: warning: x\npostmap: fatal: y' >&2; exit 1\n"
+    )
+    (commands / "postmap").chmod(0o755)
+    place.directory.chmod(0o755)
+    done = place.run(
+        "--client=192.0.2.7", "--login=", f"--sendmail={commands}/sendmail", mynetworks="hash:/x"
+    )
+    assert done.status == 75
+    assert done.stderr.startswith(f"4.3.5 dkimpipe: {CANNOT}{commands}/postmap: postmap: fatal: y\n")
+
+
 def test_on_error_accept_passes_it_unsigned(place: Place) -> None:
     done = place.run("--client=192.0.2.7", "--login=", "--on_error=accept", mynetworks="example.com")
     assert (done.status, done.stdout) == (0, MESSAGE)
