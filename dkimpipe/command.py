@@ -91,7 +91,7 @@ def _report(error: BaseException) -> int:
     """Report an error as pipe(8) reads it, code and cause, and return the status that defers the mail."""
     code, hint = getattr(error, "code", ""), getattr(error, "hint", "")
     cause = str(error)
-    if not isinstance(code, str) or not code.startswith("4."):
+    if not isinstance(code, str) or not code.startswith(("4.", "5.1.3")):
         code, place = "4.3.0", error.__traceback__
         while place and place.tb_next:
             place = place.tb_next

@@ -1,8 +1,8 @@
 """The one table of errors: class, exit status, enhanced status code (RFC 3463).
 
 Every error of the filter defers the mail: pipe(8) takes exit status 75, with output that begins
-``4.x.x text``, as "try again later". No error loses a message, and only one bounces it: the rejection by
-``dkimpipe verify`` of unwanted mail.
+``4.x.x text``, as "try again later". No error loses a message, and only two bounce it: the rejection by
+``dkimpipe verify`` of unwanted mail, and an address that cannot be a recipient, which Postfix itself bounces.
 """
 
 TYPE_CHECKING = False
@@ -82,6 +82,16 @@ class RelayError(HandoverError):
     """The connection to the relay failed."""
 
     code = "4.4.2"
+
+
+class RecipientError(HandoverError):
+    """The relay refused a recipient whose address is not valid: ``path`` is as in SMTP."""
+
+    code = "5.1.3"
+
+    def __init__(self, cause: str, path: bytes) -> None:
+        super().__init__(cause)
+        self.path = path
 
 
 class TimeLimitError(Trouble):

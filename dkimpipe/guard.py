@@ -31,6 +31,11 @@ def stop_alarm() -> int:
     return alarm(0) or TIME_LIMIT
 
 
+def resume_alarm(seconds: float) -> None:
+    """Set the alarm again, for the time that is left."""
+    alarm(max(int(seconds), 1))
+
+
 def _out_of_time(number: int, frame: object) -> "NoReturn":
     raise TimeLimitError(f"timed out after {TIME_LIMIT} seconds")
 

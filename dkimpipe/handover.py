@@ -37,23 +37,30 @@ def hand_over(spool: "Spool", settings: "Settings", parent: int, report: "Report
         from dkimpipe.relay import send
 
         guard.same_parent(parent)
-        queued = f"; {send(spool, settings)}"
+        queued = f"; {send(spool, settings, lambda each: _by_sendmail(spool, settings, [each], parent))}"
         log.to_stderr(report.result + queued)  # Postfix truncates it to 100 characters
         line += queued
     else:
-        program = find(settings.get("sendmail", SENDMAIL))
-        message = spool.reader()
-        guard.same_parent(parent)
-        status = _run(program, message, settings.sender or "", settings.recipients)
+        status = _by_sendmail(spool, settings, settings.recipients, parent)
         if status:  # sendmail(1) itself has reported the cause
-            if settings.yes("syslog", default=True):
-                log.to_syslog(f"not sent: {program} ended with exit status {status}", "error")
             return status
-        _refuse_unread(program, message)
         log.to_stderr(line)
     if settings.yes("syslog", bool(settings.recipients)):
         log.to_syslog(line, report.level)
     return 0
+
+
+def _by_sendmail(spool: "Spool", settings: "Settings", recipients: "list[str]", parent: int) -> int:
+    """Hand over a message by sendmail(1), and return its exit status. Raises Trouble."""
+    program = find(settings.get("sendmail", SENDMAIL))
+    message = spool.reader()
+    guard.same_parent(parent)
+    status = _run(program, message, settings.sender or "", recipients)
+    if not status:
+        _refuse_unread(program, message)
+    elif settings.yes("syslog", default=True):
+        log.to_syslog(f"not sent: {program} ended with exit status {status}", "error")
+    return status
 
 
 def find(path: str) -> str:

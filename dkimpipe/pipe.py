@@ -32,7 +32,8 @@ def run(arguments: "list[str]") -> int:
         return _pass_on(settings, parent)
     except Trouble as trouble:
         if settings.yes("syslog", bool(settings.recipients)):
-            log.to_syslog(f"deferred: {trouble}", "error")
+            outcome = "bounced" if trouble.code.startswith("5.") else "deferred"
+            log.to_syslog(f"{outcome}: {trouble}", "error")
         raise
 
 

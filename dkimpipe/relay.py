@@ -8,6 +8,10 @@ Commands up to DATA are pipelined (RFC 2920). If any is refused the session ends
 final dot the listener discards the mail. Only DATA is answered by 354, so a reply too many or too few before
 it ends the session there. After it there must be none until the final dot is sent.
 
+pipe(8) takes one status for all recipients. One whose address is not valid must not hold up the mail for the
+others for days: it is passed on alone by sendmail(1), and the others in another session. Postfix bounces the
+mail for it, or passes it to the filter again, where it is the only recipient: then the error bounces it.
+
 From the connection on there is no alarm. The time that is left limits each system call instead, so a reply
 that has arrived is never overlooked. This module is loaded only where ``relay`` is set.
 """
@@ -17,19 +21,28 @@ import posix
 from time import monotonic
 
 from dkimpipe import guard
-from dkimpipe.errors import ConfigError, HandoverError, RelayError, UsageError, printable
+from dkimpipe.errors import (
+    ConfigError,
+    HandoverError,
+    RecipientError,
+    RelayError,
+    UsageError,
+    printable,
+)
 from dkimpipe.files import why
 from dkimpipe.message import LineEnds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Callable
 
     from dkimpipe.config import Settings
     from dkimpipe.files import Place
     from dkimpipe.spool import Spool
 
 _CHUNK = 65536
+_RCPT = b"RCPT TO:"
 _BATCH = 50  # commands before their replies are read, so that no buffer fills up
 _MAX_REPLY = 65536  # octets
 _MAX_SHOWN = 200  # octets of a reply in an error
@@ -37,20 +50,43 @@ _MAX_SHOWN = 200  # octets of a reply in an error
 _MAX_PATH = 2000
 _MAX_ORIGIN = 150  # one value of XFORWARD, before it is encoded
 _HOST_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+_NOT_VALID = (
+    "5.1.3 ",
+    "5.5.2 ",
+)  # RFC 3463: the address of a recipient; syntax, of octets that are not UTF-8
 _EARLIER = 0.75  # part of the time; the rest is for the last reply: without it the mail would be sent again
 _HINT = "dkimpipe check --postfix tests whether Postfix has this listener"
 
 
-def send(spool: "Spool", settings: "Settings") -> str:
+def send(spool: "Spool", settings: "Settings", by_sendmail: "Callable[[str], int]") -> str:
     """Send a complete message and return what the log needs of the final reply: ``queued as 4FxyzQ``.
 
-    Raises ConfigError, UsageError, HandoverError and RelayError.
+    ``by_sendmail`` passes it to one recipient by sendmail(1), and returns the exit status. Raises
+    ConfigError, UsageError, HandoverError and RelayError, and RecipientError if no recipient is valid.
     """
     name = settings.get("relay")
     host, port = address(name, settings.places["relay"])
     sender, *recipients = [_path(mailbox) for mailbox in (settings.sender or "", *settings.recipients)]
+    mailboxes = dict(zip(recipients, settings.recipients))
     session = _Session(name)
-    session.connect(host, port)
+    while True:
+        session.connect(host, port)
+        try:
+            reply = _deliver(session, spool, settings, sender, recipients)
+            break
+        except RecipientError as refused:
+            recipients = [path for path in recipients if path != refused.path]
+            if not recipients:
+                raise
+            session.aside(by_sendmail, mailboxes[refused.path], refused)
+    before, queued, place = reply.partition("queued as ")
+    return printable((queued + place or f"relay said: {before}").encode(), _MAX_SHOWN)
+
+
+def _deliver(
+    session: "_Session", spool: "Spool", settings: "Settings", sender: bytes, recipients: "list[bytes]"
+) -> str:
+    """Send the message in one session, and return the final reply. The addresses are paths."""
     lines = session.requests([(b"EHLO " + _host_name(), "2")]).upper().split("\n")[1:]
     offered = {line.partition(" ")[0]: line.split()[1:] for line in lines}
 
@@ -61,7 +97,7 @@ def send(spool: "Spool", settings: "Settings") -> str:
         mail += b" SIZE=%d" % spool.size
     if "SMTPUTF8" in offered and not all(path.isascii() for path in (sender, *recipients)):
         mail += b" SMTPUTF8"
-    requests = [(mail, "2"), *[(b"RCPT TO:" + path, "2") for path in recipients], (b"DATA", "354")]
+    requests = [(mail, "2"), *[(_RCPT + path, "2") for path in recipients], (b"DATA", "354")]
     origin = _origin(settings, offered.get("XFORWARD", ()))
     if origin:
         requests.insert(0, (origin, ""))  # only the listener's log needs it: a refusal does no harm
@@ -70,8 +106,7 @@ def send(spool: "Spool", settings: "Settings") -> str:
         session.requests(requests[first : first + batch])
     reply = session.data(spool.pieces())
     session.quit()
-    before, queued, place = reply.partition("queued as ")
-    return printable((queued + place or f"relay said: {before}").encode(), _MAX_SHOWN)
+    return reply
 
 
 def address(text: str, place: "Place | str") -> "tuple[bytes, int]":
@@ -152,16 +187,16 @@ def _transparent(pieces: "Iterable[bytes]") -> "Iterator[bytes]":
 class _Session:
     """One SMTP session. Each method raises RelayError if the connection fails or the time is up."""
 
-    __slots__ = ("_deadline", "_end", "_name", "_request", "_socket", "_unread")
+    __slots__ = ("_command", "_deadline", "_end", "_name", "_request", "_socket", "_unread")
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._request = "CONNECT"
-        self._unread = b""
         self._deadline = self._end = 0.0
 
     def connect(self, host: bytes, port: int) -> None:
         """Connect to the first address of the host that accepts. Raises HandoverError for a bad greeting."""
+        self._request = "CONNECT"
+        self._command = self._unread = b""
         try:
             places = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
             self._replace_alarm()
@@ -177,9 +212,20 @@ class _Session:
         """
         self._send(b"".join([command + b"\r\n" for command, _ in requests]))
         for command, code in requests:
-            self._request = printable(command)
+            self._command, self._request = command, printable(command)
             text = self._expect(code)
         return text
+
+    def aside(self, by_sendmail: "Callable[[str], int]", recipient: str, refused: RecipientError) -> None:
+        """End the session, and pass the message to the refused recipient, within the time that is left.
+
+        Raises HandoverError if that fails.
+        """
+        self._socket.close()
+        guard.resume_alarm(self._deadline - monotonic())
+        if by_sendmail(recipient):
+            raise HandoverError(str(refused))
+        guard.stop_alarm()
 
     def data(self, pieces: "Iterable[bytes]") -> str:
         """Send the message and return the text of the final reply. Raises HandoverError if it is refused."""
@@ -206,8 +252,10 @@ class _Session:
             pass
 
     def _replace_alarm(self) -> None:
+        """Let the time that is left limit each system call; it began with the first session."""
         now, left = monotonic(), guard.stop_alarm()
-        self._deadline, self._end = now + left * _EARLIER, now + left
+        if not self._end:
+            self._deadline, self._end = now + left * _EARLIER, now + left
 
     def _connect(self, places: "Sequence[tuple[int, int, int, str, tuple[object, ...]]]") -> None:
         for at, (family, kind, protocol, _, place) in enumerate(places, 1):
@@ -284,7 +332,9 @@ class _Session:
 
     def _refusal(self, code: str, text: str) -> HandoverError:
         said = printable(f"{code} {text}".replace("\n", " ").encode(), _MAX_SHOWN)
-        return HandoverError(f"relay {self._name} said: {said} (in reply to {self._request})")
+        cause = f"relay {self._name} said: {said} (in reply to {self._request})"
+        is_recipient = self._command.startswith(_RCPT) and code[:1] == "5" and text.startswith(_NOT_VALID)
+        return RecipientError(cause, self._command[len(_RCPT) :]) if is_recipient else HandoverError(cause)
 
     def _failure(self, cause: str) -> RelayError:
         return RelayError(f"relay {self._name}: {cause} after {self._request}", _HINT)

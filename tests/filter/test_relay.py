@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,7 +30,14 @@ from conftest import MAIN, MESSAGE, Done
 from listener import ALL, CLOSE, NOTHING, QUEUED, RESET, Listener, Reply, Then, keywords
 
 from dkimpipe.config import read_command_line
-from dkimpipe.errors import ConfigError, HandoverError, SpoolError, Trouble, UsageError
+from dkimpipe.errors import (
+    ConfigError,
+    HandoverError,
+    RecipientError,
+    SpoolError,
+    Trouble,
+    UsageError,
+)
 from dkimpipe.relay import address, send
 from dkimpipe.spool import SpoolMemory
 
@@ -42,6 +49,11 @@ SIGNED_LINE = LOG_LINE.replace("; from=Alice <alice@example.com>", "; queued as 
 
 
 WITH_PACKAGES = (PYTHON, "-I", str(MAIN))  # the verifier needs some
+
+
+def not_by_sendmail(recipient: str) -> int:
+    """Stand for sendmail(1) where it must not be run."""
+    raise AssertionError(recipient)
 
 
 def relayed(
@@ -66,6 +78,7 @@ def sent(
     sender: bytes = b"alice@example.com",
     recipients: Sequence[bytes] = (b"bob@example.net",),
     spool: SpoolMemory | None = None,
+    by_sendmail: Callable[[str], int] = not_by_sendmail,
 ) -> str:
     """Send pieces of a message in this process, and return what the log says of it."""
     addresses = [os.fsdecode(each) for each in (sender, b"--", *recipients)]
@@ -74,7 +87,7 @@ def sent(
     for piece in pieces or [UNSIGNED]:
         spool.write(piece)
     try:
-        said = send(spool, settings)
+        said = send(spool, settings, by_sendmail)
     except Trouble as trouble:
         error = trouble.with_traceback(None)  # which would hold the connection
         error.__context__ = None
@@ -573,6 +586,94 @@ def test_one_of_1000_recipients_refused(words: tuple[bytes, ...], number: int) -
     with Listener(script) as listener, pytest.raises(HandoverError, match=said):
         sent(listener, recipients=MANY)
     assert listener.mails == []
+
+
+# A recipient whose address is not valid
+
+NOT_VALID = {
+    "no label": b"501 5.1.3 Bad recipient address syntax\r\n",
+    "not UTF-8": b"500 5.5.2 Error: bad UTF-8 syntax\r\n",
+    "lines": b"501-5.1.3 no\r\n501 5.1.3 at all\r\n",
+}
+# Others may concern the mail or the listener: it waits for all recipients.
+OTHERS = [
+    b"550 5.1.1 no",
+    b"554 5.7.1 Relay access denied",
+    b"450 4.1.3 no",
+    b"501 Syntax",
+    b"452 5.1.3 x",
+]
+BAD, THREE = b"a@x..example", [b"bob@example.net", b"a@x..example", b"carol@example.net"]
+
+
+@pytest.mark.parametrize("words", [ALL, ()], ids=["pipelined", "one by one"])
+@pytest.mark.parametrize("name", NOT_VALID)
+def test_it_is_passed_on_alone_and_the_others_in_another_session(name: str, words: tuple[bytes, ...]) -> None:
+    alone: list[str] = []
+    with Listener({"EHLO": keywords(*words), "RCPT TO:<a@x..example>": NOT_VALID[name]}) as listener:
+
+        def by_sendmail(recipient: str) -> int:
+            assert not listener.mails  # if this fails, nobody has it yet
+            alone.append(recipient)
+            return 0
+
+        assert sent(listener, recipients=THREE, by_sendmail=by_sendmail) == "queued as 4FxyzQ"
+    assert alone == ["a@x..example"]
+    (mail,) = listener.mails
+    assert mail.commands[1:] == [b"RCPT TO:<bob@example.net>", b"RCPT TO:<carol@example.net>"]
+    assert len(listener.sessions) == 2
+
+
+def test_several_are_passed_on_one_by_one() -> None:
+    alone: list[str] = []
+
+    def by_sendmail(recipient: str) -> int:
+        alone.append(recipient)
+        return 0
+
+    script = {f"RCPT TO:<{number}@x..example>": NOT_VALID["no label"] for number in range(3)}
+    recipients = [b"0@x..example", b"bob@example.net", b"1@x..example", b"2@x..example"]
+    with Listener(script) as listener:
+        sent(listener, recipients=recipients, by_sendmail=by_sendmail)
+    assert alone == ["0@x..example", "1@x..example", "2@x..example"]
+    assert [mail.commands[1:] for mail in listener.mails] == [[b"RCPT TO:<bob@example.net>"]]
+
+
+def test_the_only_recipient_bounces() -> None:
+    said = r" said: 501 5\.1\.3 Bad recipient address syntax \(in reply to RCPT TO:<a@x\.\.example>\)$"
+    with Listener({"RCPT": NOT_VALID["no label"]}) as listener, pytest.raises(RecipientError, match=said):
+        sent(listener, recipients=[BAD])
+    assert listener.mails == []
+
+
+def test_the_process_bounces_it_by_its_code(place: Place) -> None:
+    with Listener({"RCPT": NOT_VALID["no label"]}) as listener:
+        done = relayed(place, listener)
+    said = f"5.1.3 dkimpipe: relay {listener.address} said: 501 5.1.3 Bad recipient address syntax"
+    assert (done.status, done.stdout) == (75, b"")
+    assert done.stderr.startswith(said)
+
+
+@pytest.mark.parametrize("number", [1, 75])
+def test_if_it_cannot_be_passed_on_all_wait(number: int) -> None:
+    with Listener({"RCPT 2": NOT_VALID["no label"]}) as listener, pytest.raises(HandoverError) as raised:
+        sent(listener, recipients=THREE, by_sendmail=lambda _: number)
+    assert (raised.type, raised.value.code) == (HandoverError, "4.3.0")
+    assert listener.mails == []
+
+
+@pytest.mark.parametrize("reply", OTHERS)
+def test_after_any_other_refusal_all_wait(reply: bytes) -> None:
+    with Listener({"RCPT 2": reply + b"\r\n"}) as listener, pytest.raises(HandoverError) as raised:
+        sent(listener, recipients=THREE)
+    assert (raised.type, raised.value.code) == (HandoverError, "4.3.0")
+    assert listener.mails == []
+
+
+def test_the_sender_is_no_recipient() -> None:
+    with Listener({"MAIL": b"501 5.1.3 no\r\n"}) as listener, pytest.raises(HandoverError) as raised:
+        sent(listener, recipients=THREE)
+    assert (raised.type, raised.value.code) == (HandoverError, "4.3.0")
 
 
 # XFORWARD

@@ -1,8 +1,8 @@
 """An SMTP listener on loopback that follows a script, and records each octet that it receives.
 
 The script has the reply to each step of a session: one reply, or the parts of one, with what happens between
-them. A step is ``CONNECT``, the verb of a command, ``RCPT 2`` for the second of its kind, ``text`` for the
-first octets of a message, or ``dot`` for its end.
+them. A step is ``CONNECT``, the verb of a command, ``RCPT 2`` for the second of its kind, a whole command,
+``text`` for the first octets of a message, or ``dot`` for its end.
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ class Listener:
         for thread in self._running:
             thread.join(TIMEOUT)
 
-    def reply(self, step: str, number: int = 1) -> tuple[Part, ...]:
-        """Return the reply to the step of that number."""
-        found = self._script.get(f"{step} {number}", self._script.get(step, b"250 2.0.0 Ok\r\n"))
+    def reply(self, step: str, number: int = 1, command: str = "") -> tuple[Part, ...]:
+        """Return the reply to the step of that number, or to this command."""
+        names = (command, f"{step} {number}", step)
+        found = next((self._script[name] for name in names if name in self._script), b"250 2.0.0 Ok\r\n")
         return (found,) if isinstance(found, bytes) else found
 
     def _accept(self) -> None:
@@ -140,7 +141,7 @@ class _Session:
                 self._act("dot")
                 continue
             commands.append(line[:-2])
-            self._act(step)
+            self._act(step, commands[-1].decode("ascii", "replace"))
             if step == "EHLO":
                 commands = []
             if step == "QUIT":
@@ -170,9 +171,9 @@ class _Session:
             raise EOFError
         self._received += octets
 
-    def _act(self, step: str) -> None:
+    def _act(self, step: str, command: str = "") -> None:
         self._seen[step] += 1
-        for part in self._listener.reply(step, self._seen[step]):
+        for part in self._listener.reply(step, self._seen[step], command):
             if isinstance(part, bytes):
                 self._connection.sendall(part)
             elif isinstance(part, float):

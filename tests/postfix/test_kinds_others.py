@@ -60,6 +60,25 @@ def test_another_filter_that_ends_in_sendmail_is_refused_and_the_advice_works(se
     assert b"Hello (from outside)" in server.message("forged").data
 
 
+TWO = ("bob@example.net", "typo@remote..example")
+
+
+@pytest.mark.parametrize("recipients", [TWO, TWO[::-1], (*TWO, "x@-bad-.example")], ids=len)
+def test_a_recipient_that_is_not_valid_bounces_and_holds_up_no_other(
+    server: Server, recipients: tuple[str, ...]
+) -> None:
+    machine = server.machine
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "local").status == 0
+    local = LOCAL.format("typo").replace("bob@example.net", f"-f alice@example.com {' '.join(recipients)}")
+    machine.shell(f"{NO_WAIT}; postfix start; {local}")
+    notices = ["Undelivered Mail Returned to Sender"] * (len(recipients) - 1)
+    assert server.arrived("typo", *notices)["typo"] == 1
+    log = machine.shell("cat /var/log/mail.log")
+    for recipient in {*recipients} - {"bob@example.net"}:
+        assert re.search(rf"to=<{re.escape(recipient)}>, .* dsn=5\.1\.3, status=bounced", log)
+    assert "status=deferred" not in log
+
+
 def test_mail_into_the_listener_is_not_signed(server: Server) -> None:
     machine = server.machine
     assert dkimpipe(machine, "postfix", "--apply", "--sign", "all").status == 0

@@ -192,7 +192,8 @@ def relayed(way: Way, *words: str, recipients: tuple[str, ...] = (RECIPIENT,), s
     spool = SpoolMemory()
     spool.write(MESSAGE)
     addresses = ["-f", sender, "--", *recipients]
-    return send(spool, read_command_line([f"--relay=127.0.0.1:{way.port}", *words, *addresses]))[10:]
+    settings = read_command_line([f"--relay=127.0.0.1:{way.port}", *words, *addresses])
+    return send(spool, settings, lambda recipient: pytest.fail(recipient))[10:]
 
 
 @pytest.mark.parametrize(
