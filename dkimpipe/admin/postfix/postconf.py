@@ -54,6 +54,20 @@ class Change(NamedTuple):
         return self.what.rpartition("/")[0] if self.option in ("-P", "-PX") else self.what
 
 
+def values_of(*names: str) -> dict[str, str]:
+    """Return these parameters of the machine's default instance, with macros expanded: one process.
+
+    Raises ConfigError if there is no Postfix, or no such configuration.
+    """
+    try:
+        done = subprocess.run(["postconf", "-x", *names], capture_output=True, check=False)  # noqa: S603, S607
+    except OSError as error:
+        raise ConfigError(f"cannot run postconf: {error.strerror}", install_command("postfix")) from None
+    if done.returncode:
+        raise ConfigError(f"postconf -x: {_message(done)}")
+    return parameters(done.stdout.decode(errors="surrogateescape"))
+
+
 class Postconf:
     """One Postfix instance, as read from its configuration directory; None is the default directory.
 

@@ -103,7 +103,7 @@ class Reader:
         self.organisation = self.report_id = self.domain = self.policy = ""
         self.begin = self.end = 0
         self._head: dict[str, str] = {}
-        self._path: list[str] = []
+        self._path: list[str] = []  # of each open element, the names from below the root to it
         self._text: list[str] = []
         self._length = 0
         self._values: dict[str, str] = {}
@@ -152,10 +152,10 @@ class Reader:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._silence = 0
-        self._names.add(name)
-        self._names.update(attributes)
-        if len(self._names) > _NAMES:
-            raise Unreadable(f"more than {_NAMES:,} kinds of elements")
+        if name not in self._names or attributes:
+            self._names.update((name, *attributes))
+            if len(self._names) > _NAMES:
+                raise Unreadable(f"more than {_NAMES:,} kinds of elements")
         prefix, _, local = name.lower().rpartition(":")
         namespace = attributes.get("xmlns", "")
         if not self._path:
@@ -168,12 +168,13 @@ class Reader:
         if len(self._path) == _DEEPEST:
             raise Unreadable(f"elements more than {_DEEPEST} deep")
         is_own = prefix in ("", self._root[0]) and namespace in ("", self._root[1])
-        self._path.append(local if is_own else _FOREIGN)
+        local = local if is_own else _FOREIGN
+        place = f"{self._path[-1]}/{local}" if len(self._path) > 1 else local
+        self._path.append(place if self._path else "")
         self._text, self._length = [], 0
-        if self._path[1:] == ["record"]:
+        if place == "record":
             self._values, self._lists = {}, {}
-        place = "/".join(self._path[1:])
-        if place in _LISTS and len(self._lists.setdefault(place, [])) < _MANY:
+        elif place in _LISTS and len(self._lists.setdefault(place, [])) < _MANY:
             self._lists[place].append({})
 
     def _wrap(self, name: str) -> None:
@@ -191,7 +192,7 @@ class Reader:
     def _end(self, _: str) -> None:
         if not self._path:
             return
-        place = "/".join(self._path[1:])
+        place = self._path[-1]
         value = "".join(self._text)[:_LONGEST].strip()
         self._text = []
         parent, _, name = place.rpartition("/")

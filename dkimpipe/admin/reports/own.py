@@ -7,8 +7,11 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
-from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.postconf import values_of
+from dkimpipe.admin.postfix.syntax import split
 from dkimpipe.errors import ConfigError
+
+_PROXY = "proxy_interfaces"  # addresses that a translator or proxy gives to others
 
 
 def address(text: str) -> str:
@@ -24,9 +27,8 @@ def own_addresses(given: Iterable[str] = ()) -> frozenset[str]:
     """Return the addresses that others see mail of this server come from, as far as they are known here."""
     names: list[str] = []
     try:
-        postconf = Postconf(None)
-        names += [postconf.value(name) for name in ("smtp_bind_address", "smtp_bind_address6", "myhostname")]
-        names += postconf.words("proxy_interfaces")
+        for value in values_of("smtp_bind_address", "smtp_bind_address6", "myhostname", _PROXY).values():
+            names += split(value, ",")
     except ConfigError:  # reports can be read on any host
         names.append(socket.getfqdn())
     found = set(given)
