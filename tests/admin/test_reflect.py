@@ -5,15 +5,14 @@ from __future__ import annotations
 import email
 import email.policy
 import os
-import subprocess
-import sys
 import time
 from email.message import EmailMessage
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import pytest
-from conftest import MAIN, MESSAGE, Done
+from conftest import MESSAGE, Done
 
 from dkimpipe.admin import responder
 
@@ -39,14 +38,9 @@ class Alias(NamedTuple):
         """Deliver a message as local(8) does."""
         top = f"From {sender} Fri Nov 27 10:00:00 2026\nReturn-Path: <{sender}>\nDelivered-To: {ALIAS}\n"
         words = f"--directory={self.directory} --sendmail={self.sendmail} --conf-file={self.conf}".split()
-        done = subprocess.run(
-            [sys.executable, MAIN, "reflect", *words, *options],
-            input=os.fsencode(top) + message,
-            capture_output=True,
-            env={"PATH": os.environ["PATH"], "SENDER": sender, "RECIPIENT": recipient},
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr.decode())
+        env = {"PATH": os.environ["PATH"], "SENDER": sender, "RECIPIENT": recipient}
+        done = forked.run("reflect", *words, *options, stdin=os.fsencode(top) + message, env=env)
+        return Done(*done[:3])
 
     def reply(self) -> EmailMessage | None:
         """Return the reply, None if there is none."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import in_memory
 import pytest
-from conftest import MAIN, Done, Keys
+from conftest import Done, Keys
 
 Explain = Callable[[bytes], Done]
 Change = Callable[[bytes], bytes]
@@ -37,10 +35,8 @@ def explain(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Explain:
     record.write_bytes(text)
 
     def run(octets: bytes) -> Done:
-        command = [sys.executable, str(MAIN), "verify", "--hostname=mx.test", "--explain"]
-        command += ["--key_file", f"sel._domainkey.example.com={record}"]
-        done = subprocess.run(command, input=octets, capture_output=True, check=False)
-        return Done(done.returncode, done.stdout, done.stderr.decode())
+        key = ("--key_file", f"sel._domainkey.example.com={record}")
+        return Done(*forked.run("verify", "--hostname=mx.test", "--explain", *key, stdin=octets)[:3])
 
     return run
 
@@ -533,16 +529,10 @@ def test_memory_is_at_most_six_times_the_message(
 
     def peak(octets: bytes) -> int:
         """Return the most memory of a process that explains this, in octets."""
-        path = tmp_path / "message"
-        path.write_bytes(octets)
-        command = [sys.executable, str(MAIN), "verify", "--hostname=mx.test", "--explain"]
-        command.append(f"--key-file=sel._domainkey.example.com={tmp_path / 'record'}")
-        with path.open("rb") as stdin:
-            child = subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 78
-        return usage.ru_maxrss * 1024
+        key = f"--key-file=sel._domainkey.example.com={tmp_path / 'record'}"
+        done = forked.run("verify", "--hostname=mx.test", "--explain", key, stdin=octets)
+        assert done.status == 78
+        return done.peak
 
     octets = make(signed + unit * (2_000_000 // len(unit)) + b"x\n")
     assert peak(octets) - peak(SHAPES["Postfix"](signed.replace(b"Bob", b"Rob"))) < 6 * len(octets)
