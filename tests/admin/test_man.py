@@ -13,6 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import MAIN, PROJECT, Keys, run_filter
 
@@ -68,8 +69,9 @@ def test_the_date_is_that_of_the_release() -> None:
 
 @functools.cache
 def help_of(verb: str) -> str:
-    words = [sys.executable, str(MAIN), *filter(None, [verb]), "--help"]
-    return subprocess.check_output(words, text=True, env={**os.environ, "COLUMNS": "1000"})
+    done = forked.run(*filter(None, [verb]), "--help", env={**os.environ, "COLUMNS": "1000"})
+    assert (done.status, done.stderr) == (0, "")
+    return done.stdout.decode()
 
 
 @functools.cache
@@ -336,15 +338,10 @@ def here(words: str, place: Path) -> list[str]:
     "words", [words for words in RUN if not re.search("--(server|dns|publish-command)", words)]
 )
 def test_each_example_that_can_be_run_works(place: Path, words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(MAIN), *here(words, place)],
-        input=b"From: alice@example.com\n\n",
-        capture_output=True,
-        check=False,
-    )
+    done = forked.run(*here(words, place), stdin=b"From: alice@example.com\n\n")
     makes_key = words.startswith("genkey ") and "--show" not in words
-    said = b"hint: publish the record first:" if makes_key else b""
-    assert (done.returncode, done.stderr.count(b"\n"), done.stderr[: len(said)]) == (0, makes_key, said)
+    said = "hint: publish the record first:" if makes_key else ""
+    assert (done.status, done.stderr.count("\n"), done.stderr[: len(said)]) == (0, makes_key, said)
     assert done.stdout
 
 
@@ -352,12 +349,8 @@ def test_each_example_that_can_be_run_works(place: Path, words: str) -> None:
     "words", [words for words in RUN if re.match("dns .*--(server|publish-command)", words)]
 )
 def test_each_update_has_the_options_that_it_needs(place: Path, words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(MAIN), *shlex.split(words), f"--sender_map={place}/none"],
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr.decode().partition(":")[2]) == (
+    done = forked.run(*shlex.split(words), f"--sender_map={place}/none")
+    assert (done.status, done.stderr.partition(":")[2]) == (
         78,
         f" map {place}/none: No such file or directory\nhint: create it, or fix the path\n",
     )

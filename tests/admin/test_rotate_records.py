@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import in_memory
 import pytest
 from bind import needs_bind, serving
@@ -511,7 +512,7 @@ def command(*arguments: str) -> Done:
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
-    done = command(*arguments)
+    done = forked.run("rotate", *arguments)
     assert (done.status, done.stderr.splitlines()[-1]) == (64, f"dkimpipe rotate: {message}")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
+import forked
 import in_memory
 import pytest
 import witness
-from conftest import Done, Keys, Report, run_filter
+from conftest import Done, Keys, Report
 from corpus import MESSAGES
 from judging import METHODS, SHORT, judge
 from nameserver import NameServer
@@ -76,8 +76,7 @@ def sign(keys: Keys, signatures: list[str], names: list[str]) -> list[Done]:
     """Sign these messages of the corpus with one entry, by the command."""
     text = ", ".join(re.sub(r"s=([\w-]+)", r"s=\1,key=KEYS/\1.pem", signature) for signature in signatures)
     senders = str(keys.senders(f"example.com {text}\n", f"senders-{len(signatures)}"))
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda name: run_filter("--sender_map", senders, message=MESSAGES[name]), names))
+    return [Done(*forked.run("--sender_map", senders, stdin=MESSAGES[name])[:3]) for name in names]
 
 
 def as_postfix_sends(message: bytes) -> bytes:

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import forked
 import pytest
 import witness
 from commandline import (
@@ -103,7 +104,7 @@ def test_below_the_new_fields_the_input_stands_octet_for_octet(
 
 def test_what_other_programs_can_read_they_find_signed(place: Place, keys: Keys) -> None:
     names = [name for name in OCTETS if name not in ("a line that is no field", "blanks before a colon")]
-    outputs = [run("--sender_map", str(place.senders), message=OCTETS[name]).stdout for name in names]
+    outputs = [forked.run("--sender_map", str(place.senders), stdin=OCTETS[name]).stdout for name in names]
     verdicts = dict(zip(names, witness.dkimpy_verdicts(outputs, keys.records)))
     expected = {name: ["pass"] for name in names}
     for name in verdicts:
@@ -177,7 +178,7 @@ def test_messages_of_every_size_are_whole_and_signed(
     for size in SIZES:
         message = of_size(size, line_end)
         assert len(message) == size
-        done = run("--sender_map", str(senders), message=message)
+        done = forked.run("--sender_map", str(senders), stdin=message)
         assert (done.status, done.stderr) == (0, LOG_LINE), size
         assert new_fields(done.stdout, message).startswith(b"DKIM-Signature: v=1; "), size
         outputs.append(done.stdout)

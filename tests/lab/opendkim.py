@@ -9,12 +9,12 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import pytest
-from conftest import MAIN, Done, Keys, write_key
+from conftest import Done, Keys, write_key
 
 CONF = "opendkim.conf"
 PROGRAM = shutil.which("opendkim", path="/usr/sbin:/usr/bin") or ""
@@ -416,6 +416,4 @@ def signed(conf: Path, messages: list[Path]) -> dict[Path, list[dict[str, str]]]
 
 def run_import(*arguments: object) -> Done:
     """Run ``dkimpipe import opendkim ARGUMENTS``."""
-    command = [sys.executable, str(MAIN), "import", "opendkim", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, check=False)
-    return Done(done.returncode, done.stdout, done.stderr.decode())
+    return Done(*forked.run("import", "opendkim", *map(str, arguments))[:3])

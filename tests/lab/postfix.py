@@ -134,6 +134,7 @@ class Message(NamedTuple):
 class _Session(socketserver.StreamRequestHandler):
     """One SMTP session: every command is accepted."""
 
+    rbufsize = 1 << 18
     disable_nagle_algorithm = True  # a reply in two parts would wait for an acknowledgement, 40 ms
     server: Sink
 
@@ -166,12 +167,14 @@ class _Session(socketserver.StreamRequestHandler):
         self.wfile.write("".join(line + "\r\n" for line in lines).encode())
 
     def _data(self) -> bytes:
-        lines: list[bytes] = []
-        for line in self.rfile:
-            if line == b".\r\n":
-                return b"".join(lines)
-            lines.append(line[1:] if line.startswith(b".") else line)
-        raise ConnectionAbortedError("end of file within DATA")
+        """Return what comes before the closing dot, after which the client waits for the reply."""
+        received = bytearray(b"\r\n")
+        while not received.endswith(b"\r\n.\r\n"):
+            octets = self.rfile.read1()
+            if not octets:
+                raise ConnectionAbortedError("end of file within DATA")
+            received += octets
+        return bytes(received[:-3]).replace(b"\r\n.", b"\r\n")[2:]
 
 
 def _path(line: bytes) -> list[str]:

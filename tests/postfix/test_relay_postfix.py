@@ -114,15 +114,16 @@ def ways(keys: Keys) -> Iterator[Ways]:
                 fragments=fragments,
             )
         )
-        yield Ways(send_all(postfix.submission_port, sinks), send_all(plain, sinks))
+        two = dict(list(sinks.items())[:2])  # that all hosts get the same is in test_transit.py
+        yield Ways(send_all(postfix.submission_port, sinks), send_all(plain, two))
 
 
 def test_the_corpus_arrives_once_and_as_without_the_filter(ways: Ways, report: Report) -> None:
     folded = 0
-    for transit in ways:
+    for transit, expected in ((ways.signed, list(HOSTS)), (ways.plain, list(HOSTS)[:2])):
         assert transit.refused == {}
         hosts = {name: [host for host, _ in arrived] for name, arrived in transit.arrived.items()}
-        assert {name: at for name, at in hosts.items() if at != list(HOSTS)} == {}
+        assert {name: at for name, at in hosts.items() if at != expected} == {}
         octets = {name: {message.data for _, message in got} for name, got in transit.arrived.items()}
         assert [name for name, each in octets.items() if len(each) != 1] == []
     for name, arrived in ways.signed.arrived.items():

@@ -16,7 +16,7 @@ import smtplib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -366,22 +366,22 @@ def submission_without_filter(master: str) -> tuple[int, str]:
     return port, f"127.0.0.1:{port} {service}"
 
 
-def submit(port: int, name: str) -> str:
-    """Submit a message to all hosts, from an address that holds its name; return the reply to DATA."""
+def submit(port: int, name: str, hosts: Iterable[str] = HOSTS) -> str:
+    """Submit a message to these hosts, from an address that holds its name; return the reply to DATA."""
     message = witness.as_smtp_carries(ALL[name])
     options = ["BODY=8BITMIME"] * (not message.isascii())
     with smtplib.SMTP("127.0.0.1", port, "client.test", timeout=60) as client:
         try:
-            client.sendmail(f"{name}@example.com", [f"bob@{host}" for host in HOSTS], message, options)
+            client.sendmail(f"{name}@example.com", [f"bob@{host}" for host in hosts], message, options)
         except smtplib.SMTPResponseException as refusal:
             return f"{refusal.smtp_code} {refusal.smtp_error!r}"
     return ""
 
 
 def send_all(port: int, sinks: dict[str, Sink]) -> Transit:
-    """Send all messages through a submission service."""
+    """Send all messages through a submission service to these hosts."""
     with ThreadPoolExecutor(4) as pool:
-        replies = dict(zip(ALL, pool.map(lambda name: submit(port, name), ALL)))
+        replies = dict(zip(ALL, pool.map(lambda name: submit(port, name, sinks), ALL)))
     refused = {name: reply for name, reply in replies.items() if reply}
     arrived: dict[str, list[tuple[str, Message]]] = {name: [] for name in ALL if name not in refused}
     for host, sink in sinks.items():
