@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ WAITING = ("generated", "published")
 STATES = (*WAITING, "active", "retiring", "revoked")
 _SIZES = {True: (2,), False: (0, 2)}  # of ``replaces``, for keys that wait to sign, and for others
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 @dataclass
@@ -115,10 +117,17 @@ def save(directory: Path, keys: Iterable[Key], maps: Iterable[str]) -> None:
             if not each[name]:  # as in the files of earlier versions
                 del each[name]
     saved = {"maps": list(map(os.path.abspath, maps)), "keys": values}
-    octets = json.dumps(saved, indent=2).encode() + b"\n"
     path, status = directory / NAME, directory.stat()
-    if not path.exists() or path.read_bytes() != octets:
+    if not _has(path, saved):
+        octets = json.dumps(saved, indent=2).encode() + b"\n"
         atomic.write(path, octets, 0o640, status.st_uid, status.st_gid)
+
+
+def _has(path: Path, saved: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_bytes()) == saved)
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _key(values: dict[str, Any]) -> Key:
@@ -143,6 +152,6 @@ def _key(values: dict[str, Any]) -> Key:
 
 
 def _string(value: object) -> str:
-    if not isinstance(value, str) or any(ord(character) < 32 for character in value):
+    if not isinstance(value, str) or _CONTROL.search(value):
         raise ValueError(f"not a string: {value!r}")
     return value
