@@ -146,9 +146,11 @@ def storm(keys: Keys, sizes: list[int]) -> Iterator[Storm]:
         text = master.read_text()
         assert text.count("message_size_limit=10223616") == 1
         master.write_text(text.replace("message_size_limit=10223616", f"message_size_limit={LIMIT - 16384}"))
-        limit = {"message_size_limit": f"{LIMIT}"}
+        # For a minute, otherwise, qmgr(8) and master(8) leave a transport alone whose process was killed.
+        patience = {"transport_retry_time": "2s", "service_throttle_time": "2s"}
+        settings = {"message_size_limit": f"{LIMIT}", **patience}
         where = directory / "postfix"
-        postfix = Postfix(where, argv, sink.port, extra_main=limit, fragments=directory / "fragments")
+        postfix = Postfix(where, argv, sink.port, extra_main=settings, fragments=directory / "fragments")
         yield Storm(stack.enter_context(postfix), sink, sizes)
 
 

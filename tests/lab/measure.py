@@ -25,11 +25,17 @@ class Cost(NamedTuple):
     wall: float
 
 
-def cost(command: Sequence[str], message: Path) -> Cost:
-    """Run a command with a message on standard input; it must succeed."""
+NOWHERE = Path(os.devnull)
+
+
+def cost(command: Sequence[str], message: Path, outputs: tuple[Path, Path] = (NOWHERE, NOWHERE)) -> Cost:
+    """Run a command with a message on standard input; it must succeed.
+
+    ``outputs``  the files that get standard output and standard error
+    """
     with message.open("rb") as stdin:
         done = subprocess.run(
-            [sys.executable, "-IS", __file__, *command],
+            [sys.executable, "-IS", __file__, *map(str, outputs), *command],
             stdin=stdin,
             capture_output=True,
             check=True,
@@ -55,11 +61,12 @@ def ratio(command: Sequence[str], other: Sequence[str], message: Path, bar: floa
 
 
 def main() -> None:
-    """Run the command of the arguments, its output thrown away, and print what it cost."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    silence = [(os.POSIX_SPAWN_DUP2, null, output) for output in (1, 2)]
+    """Run the command of the arguments, after the files that get its output, and print what it cost."""
+    outputs, command = sys.argv[1:3], sys.argv[3:]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    actions = [(os.POSIX_SPAWN_OPEN, at, path, flags, 0o600) for at, path in enumerate(outputs, 1)]
     begin = time.perf_counter()
-    child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=silence)
+    child = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
     _, status, used = os.wait4(child, 0)
     print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss, time.perf_counter() - begin]))
     raise SystemExit(bool(status))
