@@ -445,7 +445,7 @@ class Postfix:
         def idle() -> bool:
             return all(entry["queue_name"] in ("deferred", "hold") for entry in self.queue())
 
-        if not _wait(idle, timeout):
+        if not _wait(idle, timeout, 0.05):  # it starts postqueue(1) each time
             raise TimeoutError(f"mail under way after {timeout} s: {self.queue()}")
         subprocess.run([self._postqueue, "-f"], env=self.environment, check=True)
 
@@ -455,11 +455,11 @@ class Postfix:
         return [json.loads(line) for line in lines.splitlines()]
 
 
-def _wait(probe: Callable[[], _T], timeout: float) -> _T:
+def _wait(probe: Callable[[], _T], timeout: float, pause: float = 0.01) -> _T:
     """Return what `probe()` returns as soon as that is true, or its last value after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (result := probe()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(pause)
     return result
 
 
