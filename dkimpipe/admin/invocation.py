@@ -12,10 +12,9 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from pkgutil import iter_modules
 
 NAME = "dkimpipe"
-_VERBS = ("verify", *(module.name for module in iter_modules([str(Path(__file__).with_name("verbs"))])))
+_VERBS = ("verify", *(module.stem for module in Path(__file__).with_name("verbs").glob("[!_]*.py")))
 _COMMAND = re.compile(rf"(?<![\w./@-])(sudo )?{NAME}(?= (?:{'|'.join(_VERBS)})\b)")
 
 

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import ssl
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import handshake, sources
+from dkimpipe.admin.postfix import sources
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.distribution import install_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
+
     from cryptography import x509
 
 _PARAMETERS = ("smtpd_tls_chain_files", "smtpd_tls_cert_file", "smtpd_tls_eccert_file")
@@ -86,6 +87,8 @@ def _refusal(postconf: Postconf, octets: bytes, path: str, key: str, service: st
     """Return why clients refuse a certificate, and the level; empty if they accept it or it is not PEM."""
     from cryptography import x509  # not for those who only edit Postfix's configuration
 
+    from dkimpipe.admin.postfix import handshake
+
     try:
         found = x509.load_pem_x509_certificate(octets)
     except ValueError:
@@ -133,6 +136,8 @@ def _names(found: x509.Certificate) -> list[str]:
 
 def remedy(postconf: Postconf, error: ssl.SSLCertVerificationError, service: str) -> str:
     """Return what helps if a client refuses the certificate of a service with this error."""
+    from dkimpipe.admin.postfix import handshake
+
     if error.verify_code == handshake.WRONG_NAME:
         return "--server with the name in the certificate"
     return command(postconf, service)

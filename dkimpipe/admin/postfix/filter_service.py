@@ -5,9 +5,11 @@ There are two, one to sign and one to verify; a ``Job`` holds the differences.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +83,11 @@ def find(postconf: Postconf, job: Job = SIGN) -> Service | None:
 
 def program(service: Service, job: Job = SIGN) -> list[str]:
     """Return the program and verb at the start of the command line; empty if it does not do this job."""
+    return list(_program(service, job))
+
+
+@functools.lru_cache(maxsize=256)  # each check asks for the filter again
+def _program(service: Service, job: Job) -> Sequence[str]:
     argv = service.argv
     first = argv[0] if argv else ""
     if not first.endswith(("/dkimpipe", MAIN)) and not os.path.basename(first).startswith(_RUNNERS):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dkimpipe import relay
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import answering, cleanup_service, filter_service, strangers
+from dkimpipe.admin.postfix import cleanup_service, filter_service, strangers
 from dkimpipe.admin.postfix.filter_service import Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.restrictions import Restrictions
@@ -142,7 +142,7 @@ def missing(postconf: Postconf, address: str, is_mapped: bool) -> Iterator[Chang
         yield from returning(postconf, service, is_mapped, is_larger=True)
         return
     host, port = relay.address(address, "argv in master.cf, or the conf file")
-    if not strangers.is_loopback(host.decode()) or not answering.fault(address):
+    if not strangers.is_loopback(host.decode()) or not _silence(address):
         return  # a Postfix on another host, or another instance here
     name = f"[{host.decode()}]:{port}" if b":" in host else f"{host.decode()}:{port}"
     network = _LOOPBACK[b":" in host]
@@ -215,7 +215,14 @@ def offers_smtputf8(postconf: Postconf, address: str) -> bool:
     if service := find(postconf, address):
         return "no" not in (postconf.own("smtputf8_enable", service.id), postconf.own("smtputf8_enable"))
     host, _ = relay.address(address, "relay")
-    return strangers.is_loopback(host.decode()) and bool(answering.fault(address))
+    return strangers.is_loopback(host.decode()) and bool(_silence(address))
+
+
+def _silence(address: str) -> str:
+    """Return why no SMTP server answers at an address; empty if one does."""
+    from dkimpipe.admin.postfix import answering  # smtplib takes 10 ms
+
+    return answering.fault(address)
 
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -238,7 +245,7 @@ def _unanswered(postconf: Postconf, address: str, service: Service | None) -> It
     host = address.rpartition(":")[0].strip("[]")
     if not service and strangers.is_loopback(host):
         return  # it is missing, or another instance has it
-    if not (fault := answering.fault(address)):
+    if not (fault := _silence(address)):
         return
     what = f"relay {address}: no SMTP server answers, and mail stays in the queue: {fault}"
     if not service:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import answering, certificate, listener, restriction_lists, sources, strangers
+from dkimpipe.admin.postfix import certificate, listener, restriction_lists, sources, strangers
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.distribution import install_command
@@ -116,6 +116,8 @@ def refusal(postconf: Postconf, service: Service) -> tuple[str, str, str]:
 
     A service that does not listen, or not to this host, is not judged.
     """
+    from dkimpipe.admin.postfix import answering
+
     if any(postconf.value(name, service.id) not in ("", "no") for name in _DEPENDING):
         return "", "", ""
     try:
@@ -130,6 +132,8 @@ def refusal(postconf: Postconf, service: Service) -> tuple[str, str, str]:
 
 def silence(postconf: Postconf, service: Service) -> str:
     """Return why a service that listens does not greet this host; empty if it does, or refuses it."""
+    from dkimpipe.admin.postfix import answering
+
     try:
         return answering.silence(*_address(postconf, service), TIME_LIMIT)
     except OSError:  # the name of its port is unknown

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 
 _NETWORK = re.compile(r"\[?([\da-fA-F.:]+)\]?/(\S*)")
 
 
+@functools.lru_cache(maxsize=4096)  # each session is compared with the same ones
 def network(pattern: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """Return a list pattern as a network or address; None if it is another kind of pattern."""
     try:

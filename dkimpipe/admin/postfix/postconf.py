@@ -25,6 +25,7 @@ from dkimpipe.errors import ConfigError
 FILE = "file"
 _DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")  # of postconf(1), and not in the PATH of each user
 _STATIC = re.compile(r"static:([^\s{}]+)")  # it has this value for all keys
+_VERSION = "mail_version"
 _TABLE_LIMIT = 10  # seconds in which a table has to be opened
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -73,7 +74,6 @@ class Postconf:
 
     ``directory``   the configuration directory
     ``version``     the version of Postfix, such as (3, 7)
-    ``built_in``    the names of all parameters of this Postfix, without those of one's own
     ``explicit``    the settings in main.cf itself, by parameter
     ``effective``   the same with all defaults, and with macros expanded
     ``services``    the lines of master.cf, by ``name/type``
@@ -93,11 +93,11 @@ class Postconf:
         self.directory = Path(directory or "/etc/postfix").absolute()
         if not directory:  # the answer of 3.11 is wrong while main.cf is new
             self.directory = Path(self.run("-h", "config_directory").strip()).absolute()
-        defaults = parameters(self.run("-d"))
-        self.built_in = set(defaults)
-        self.version = tuple(map(int, re.findall(r"\d+", defaults["mail_version"])[:2]))
         self.explicit = parameters(self.run("-n"))
         self.effective = parameters(self.run("-x"))
+        is_set = _VERSION in self.explicit
+        version = (parameters(self.run("-d", _VERSION)) if is_set else self.effective)[_VERSION]
+        self.version = tuple(map(int, re.findall(r"\d+", version)[:2]))
         self.services: dict[str, Service] = {}
         self.duplicates: list[str] = []
         for line in filter(str.strip, self.run("-M").splitlines()):
@@ -140,6 +140,11 @@ class Postconf:
         after.directory, after._directory_options = self.directory, self._directory_options
         after.assumed = [*self.assumed, *changes]
         return after
+
+    @functools.cached_property
+    def built_in(self) -> set[str]:
+        """The names of all parameters of this Postfix, without those of one's own."""
+        return set(parameters(self.run("-d")))
 
     @functools.cached_property
     def table_types(self) -> list[str]:

@@ -8,6 +8,7 @@ defers all mail: better to report one open service too many.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
@@ -182,7 +183,7 @@ class Restrictions:
             if pattern.startswith("/"):
                 found = self._matches(_words_in_file(pattern), prefix, name, address)
             elif listed := network(pattern):
-                found = ipaddress.ip_address(address) in listed
+                found = _address(address) in listed
             elif ":" in pattern:
                 keys = name, address
                 found = any(self._postconf.lookup(pattern, key, keys) for key in keys)
@@ -259,6 +260,11 @@ def _domain_keys(domain: str, prefix: str) -> Iterator[tuple[str, bool]]:
     yield domain, True
     labels = domain.split(".")
     yield from ((prefix + ".".join(labels[start:]), False) for start in range(1, len(labels)))
+
+
+@functools.lru_cache(maxsize=256)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)
 
 
 def _words_in_file(path: str) -> list[str]:

@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +56,8 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
 
     Those tables are then in ``broken_tables``, and are looked up no more.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     tables: dict[tuple[str, str], list[Use]] = {}
     for use in _uses(postconf):
         found = list(_pattern(postconf, use)) if _PATTERNS.fullmatch(use.parameter) else []

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe import publickey
-from dkimpipe.admin.dns.compare import Need
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.maps import configured, entries
 from dkimpipe.config import Settings
@@ -54,6 +53,7 @@ def records(domain: str, pairs: list[Pair]) -> Iterator[tuple[str, str]]:
 
 def published(domain: str, pairs: list[Pair], at: Sequence[Server] = ()) -> list[Pair]:
     """Return the keys whose records every name server, or each of these, has without errors."""
+    from dkimpipe.admin.dns.compare import Need
     from dkimpipe.admin.dns.lookup import NameServers
 
     servers = NameServers(at)
