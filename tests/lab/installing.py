@@ -15,6 +15,7 @@ import pytest
 import throwaway
 from configurations import CONFIGURATIONS, SHIPPED
 from conftest import PROJECT, settled
+from forking import Commands
 from throwaway import Done, File, Machine, tree
 
 PYTHON = Path("/usr/bin/python3")
@@ -114,7 +115,7 @@ SECOND_LINE = (
 def dkimpipe(machine: Machine, *arguments: str) -> Done:
     """Run ``dkimpipe ARGUMENTS`` as root."""
     settled(machine.root / "etc/postfix/main.cf")
-    return machine.run(DKIMPIPE, *arguments)
+    return _commands[-1].run(machine, arguments) if _commands else machine.run(DKIMPIPE, *arguments)
 
 
 def setup(machine: Machine, *arguments: str) -> Done:
@@ -158,6 +159,9 @@ def printed_records(done: Done) -> dict[str, list[bytes]]:
     }
 
 
+_commands: list[Commands] = []  # without them, each run is a start of Python
+
+
 class State(NamedTuple):
     """A copy that tests only look at, how setup ended there, what was there before it, and what is now."""
 
@@ -178,7 +182,7 @@ def after(files: Path, kept: Path, *arguments: str) -> Iterator[State]:
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """dkimpipe installed as README.md says, and Postfix as Debian ships it with a submission service."""
     if missing := _missing():
         pytest.skip(f"the tests of setup need {', '.join(missing)}")
@@ -193,7 +197,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
         machine.shell(NO_WAIT)
         machine.shell("cd /var/spool/postfix && rm -rf active/* deferred/* hold/* incoming/* maildrop/*")
         install(machine)
-        return machine.keep(tmp_path_factory.mktemp("fresh"))
+        kept = machine.keep(tmp_path_factory.mktemp("fresh"))
+        with Commands(machine, DKIMPIPE) as commands:
+            _commands.append(commands)
+            yield kept
+            _commands.clear()
 
 
 def install(machine: Machine) -> None:

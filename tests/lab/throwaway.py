@@ -106,11 +106,8 @@ class Machine:
         timeout: float = 60,
     ) -> Done:
         """Run a command in the copy, at ``/``; PATH and what is given are all of its environment."""
-        if self._holder.poll() is not None:
-            raise OSError("the copy is gone")
-        enter = ["nsenter", "--target", self._number, *self._namespaces, "--root", "--wd"]
         done = subprocess.run(
-            [*enter, *command],
+            [*self.entering(*self._namespaces), *command],
             input=stdin,
             capture_output=True,
             text=True,
@@ -119,6 +116,19 @@ class Machine:
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def entering(self, *namespaces: str) -> list[str]:
+        """Return the words before a command that runs with the root and these namespaces of the copy."""
+        if self._holder.poll() is not None:
+            raise OSError("the copy is gone")
+        return ["nsenter", "--target", self._number, *namespaces, "--root", "--wd"]
+
+    def namespaces(self) -> list[str]:
+        """Return the files of the namespaces that are the copy's own."""
+        if self._holder.poll() is not None:
+            raise OSError("the copy is gone")
+        files = {"--mount": "mnt", "--pid": "pid", "--net": "net"}
+        return [f"/proc/{self._number}/ns/{files[each]}" for each in self._namespaces]
 
     def shell(self, script: str, timeout: float = 60) -> str:
         """Return what a shell script prints in the copy; raise RuntimeError with all it said if it fails."""
