@@ -101,7 +101,7 @@ class Storm:
     def run_dry(self, timeout: float) -> None:
         """Deliver what is in the queue."""
         deadline = time.monotonic() + timeout
-        while self.postfix.queue():
+        while self.postfix.has_mail():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still in the queue: {self.postfix.queue()}")
             self.postfix.flush(timeout)

@@ -360,6 +360,8 @@ class Postfix:
         if self._process:
             self.processes()  # to know the filters, whose parents end first
             self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
             _wait(lambda: not self.processes(), grace)
             while running := self.processes():
                 for process in running:
@@ -442,12 +444,17 @@ class Postfix:
         The log says "deferred" before qmgr(8) has put the message there; a flush in between would miss it.
         """
 
-        def idle() -> bool:
-            return all(entry["queue_name"] in ("deferred", "hold") for entry in self.queue())
-
-        if not _wait(idle, timeout, 0.05):  # it starts postqueue(1) each time
+        if not _wait(lambda: not self.has_mail("maildrop", "incoming", "active"), timeout):
             raise TimeoutError(f"mail under way after {timeout} s: {self.queue()}")
         subprocess.run([self._postqueue, "-f"], env=self.environment, check=True)
+
+    def has_mail(self, *queues: str) -> bool:
+        """Return whether there is mail in these queues, or in any: to be asked again and again.
+
+        A message that moves on meanwhile is seen: deferred mail goes back to the active queue.
+        """
+        order = queues or ("deferred", "hold", "maildrop", "incoming", "active", "deferred")
+        return any(files for each in order for *_, files in os.walk(self.directory / "queue" / each))
 
     def queue(self) -> list[dict[str, Any]]:
         """Return the messages in the queue, as `postqueue -j` describes them."""
@@ -465,13 +472,20 @@ def _wait(probe: Callable[[], _T], timeout: float, pause: float = 0.01) -> _T:
 
 def _process_table() -> Iterator[Process]:
     """Yield every process that is not a zombie."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            number, _, rest = path.read_text(errors="replace").partition(" (")
-            name, _, rest = rest.rpartition(") ")
-            state, parent, _, session = rest.split()[:4]
-            if state != "Z":
-                yield Process(int(number), name, state, int(parent), int(session))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        if found := process(int(name)):
+            yield found
+
+
+def process(number: int) -> Process | None:
+    """Return the process with this number; None if there is none, or only a zombie."""
+    try:
+        with open(f"/proc/{number}/stat", errors="replace") as file:
+            name, _, rest = file.read().partition(" (")[2].rpartition(") ")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent, _, session = rest.split()[:4]
+    return None if state == "Z" else Process(number, name, state, int(parent), int(session))
 
 
 def _free_port() -> int:

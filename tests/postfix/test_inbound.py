@@ -55,7 +55,7 @@ class Host:
     def arrived(self, count: int = 1) -> list[Message]:
         """Return what the sink got once it has at least `count` messages and the queue is empty."""
         self.sink.wait(count)
-        assert wait(lambda: not self.postfix.queue()), self.postfix.log()
+        assert wait(lambda: not self.postfix.has_mail()), self.postfix.log()
         return list(self.sink.messages)
 
     def received(self, message: bytes = MESSAGE) -> Message:
@@ -394,5 +394,5 @@ def test_a_header_without_measure_goes_back(host: Host) -> None:
 def test_a_rejected_message_from_the_null_sender_makes_no_notice(host: Host) -> None:
     queue_id = reject(host, "")
     host.postfix.wait_for_log(rf"qmgr\[\d+\]: {queue_id}: removed")
-    assert wait(lambda: not host.postfix.queue())
+    assert wait(lambda: not host.postfix.has_mail())
     assert host.sink.messages == []

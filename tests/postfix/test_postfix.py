@@ -28,7 +28,7 @@ from conftest import PROJECT, Keys, settled
 from nameserver import NameServer
 from relaying import HEADER, MESSAGE, PYTHON, RECIPIENT, SENDER, new_fields, wait
 
-from postfix import Message, Postfix, Sink, shared_directory
+from postfix import Message, Postfix, Sink, process, shared_directory
 
 ENTRY = (
     "dkim(s=rsa2048,key=KEYS/rsa2048.pem), dkim(s=ed25519,key=KEYS/ed25519.pem), "
@@ -85,15 +85,17 @@ class Site:
         path.chmod(0o755)
         return str(path)
 
-    def verdicts(self, message: Message, without: str = "") -> dict[str, list[str]]:
-        """Return what the verifiers, but for the one named, say of the octets that the sink got."""
+    def verdicts(self, *messages: Message, without: str = "") -> list[dict[str, list[str]]]:
+        """Return what the verifiers, but for the one named, say of the octets of each that the sink got."""
         records = self.nameserver.records
         verifiers: dict[str, Callable[[list[bytes]], list[list[str]]]] = {
             "dkimpy": lambda messages: witness.dkimpy_verdicts(messages, records),
             "OpenDKIM": lambda messages: witness.opendkim_verdicts(messages, records),
             "Mail::DKIM": lambda messages: witness.mail_dkim_verdicts(messages, self.nameserver.port),
         }
-        return {name: verify([message.data])[0] for name, verify in verifiers.items() if name != without}
+        octets = [message.data for message in messages]
+        found = {name: verify(octets) for name, verify in verifiers.items() if name != without}
+        return [{name: each[place] for name, each in found.items()} for place in range(len(octets))]
 
 
 class Relay(NamedTuple):
@@ -112,7 +114,7 @@ class Relay(NamedTuple):
     def arrived(self, count: int = 1) -> list[Message]:
         """Return what the sink got once it has at least `count` messages and the queue is empty."""
         self.sink.wait(count)
-        assert wait(lambda: not self.postfix.queue()), self.postfix.log()
+        assert wait(lambda: not self.postfix.has_mail()), self.postfix.log()
         return list(self.sink.messages)
 
     def relayed(self, message: bytes = MESSAGE) -> Message:
@@ -130,15 +132,16 @@ def assert_signed(site: Site, message: Message, original: bytes = MESSAGE, *, wi
     """Assert that each signature stands once above the original, and that every verifier passes it."""
     assert new_fields(message, original) == ["Received", *SIGNATURES, "Received"]
     expected = {name: verdicts for name, verdicts in PASSED.items() if name != without}
-    assert site.verdicts(message, without) == expected
+    assert site.verdicts(message, without=without) == [expected]
 
 
 @pytest.fixture(scope="module")
 def template(keys: Keys) -> Iterator[Path]:
-    """Return a directory with the package, compiled, and keys."""
+    """Return a directory with keys, and what the filter needs of the package, compiled."""
     with shared_directory() as directory:
         package = directory / "dkimpipe"
-        shutil.copytree(PROJECT / "dkimpipe", package, ignore=shutil.ignore_patterns("__pycache__"))
+        left_out = shutil.ignore_patterns("__pycache__", "admin", "man", "verify")
+        shutil.copytree(PROJECT / "dkimpipe", package, ignore=left_out)
         subprocess.run([PYTHON, "-m", "compileall", "-q", package], check=True)
         (directory / "keys").mkdir()
         for name in ("rsa2048", "ed25519"):
@@ -158,8 +161,23 @@ def site(template: Path, nameserver: NameServer) -> Iterator[Site]:
         yield Site(directory, template, nameserver)
 
 
+@pytest.fixture(scope="module")
+def standing(template: Path, nameserver: NameServer) -> Iterator[Relay]:
+    with shared_directory() as directory, relay_through(Site(directory, template, nameserver)) as relay:
+        yield relay
+
+
 @pytest.fixture
-def relay(site: Site) -> Iterator[Relay]:
+def relay(standing: Relay) -> Relay:
+    """A relay for tests that leave its files, its command and its queue as they are."""
+    standing.sink.messages.clear()
+    standing.sink.eightbitmime = True
+    return standing
+
+
+@pytest.fixture
+def own_relay(site: Site) -> Iterator[Relay]:
+    """A relay to be damaged."""
     with relay_through(site) as relay:
         yield relay
 
@@ -195,9 +213,29 @@ ARRIVES_AS_SENT = {
 }
 
 
-@pytest.mark.parametrize("message", ARRIVES_AS_SENT.values(), ids=ARRIVES_AS_SENT)
-def test_a_message_is_signed_once_and_arrives_as_it_was_sent(relay: Relay, message: bytes) -> None:
-    assert_signed(relay.site, relay.relayed(message), message)
+class Judged(NamedTuple):
+    """A message as it arrived, and what the verifiers say of it."""
+
+    message: Message
+    verdicts: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def judged(standing: Relay) -> dict[str, Judged]:
+    """The messages of the two tables, one relayed after the other, and then judged together."""
+    found = {}
+    for name, message in {**ARRIVES_AS_SENT, **CHANGED_ON_THE_WAY}.items():
+        standing.sink.messages.clear()
+        found[name] = standing.relayed(message)
+    verdicts = standing.site.verdicts(*found.values())
+    return {name: Judged(found[name], each) for name, each in zip(found, verdicts)}
+
+
+@pytest.mark.parametrize("name", ARRIVES_AS_SENT)
+def test_a_message_is_signed_once_and_arrives_as_it_was_sent(judged: dict[str, Judged], name: str) -> None:
+    message, verdicts = judged[name]
+    assert new_fields(message, ARRIVES_AS_SENT[name]) == ["Received", *SIGNATURES, "Received"]
+    assert verdicts == PASSED
 
 
 def test_a_message_as_large_as_submission_takes(relay: Relay) -> None:
@@ -216,14 +254,14 @@ CHANGED_ON_THE_WAY = {
 }
 
 
-@pytest.mark.parametrize("message", CHANGED_ON_THE_WAY.values(), ids=CHANGED_ON_THE_WAY)
-def test_what_postfix_changes_is_changed_before_it_is_signed(relay: Relay, message: bytes) -> None:
-    assert relay.site.verdicts(relay.relayed(message)) == PASSED
+@pytest.mark.parametrize("name", CHANGED_ON_THE_WAY)
+def test_what_postfix_changes_is_changed_before_it_is_signed(judged: dict[str, Judged], name: str) -> None:
+    assert judged[name].verdicts == PASSED
 
 
 def test_an_8_bit_body_passes_a_next_hop_without_8bitmime(relay: Relay) -> None:
     relay.sink.eightbitmime = False
-    assert relay.site.verdicts(relay.relayed(ARRIVES_AS_SENT["8-bit body"])) == PASSED
+    assert relay.site.verdicts(relay.relayed(ARRIVES_AS_SENT["8-bit body"])) == [PASSED]
 
 
 def test_what_postfix_adds_is_signed(relay: Relay) -> None:
@@ -344,7 +382,8 @@ def test_mail_waits_until_the_filter_is_told_the_login(site: Site) -> None:
         assert_leaves_signed(relay)
 
 
-def test_999_recipients_are_one_run_and_one_signature(relay: Relay) -> None:
+def test_999_recipients_are_one_run_and_one_signature(own_relay: Relay) -> None:
+    relay = own_relay
     recipients = [f"user{number}@example.net" for number in range(999)]
     relay.submit(recipients=recipients)
     messages = relay.arrived()
@@ -381,7 +420,7 @@ def test_what_main_cf_adds_checks_and_rewrites_breaks_no_signature(site: Site) -
         messages = relay.arrived()
         assert sorted(to for out in messages for to in out.recipients) == ["archive@example.org", RECIPIENT]
         assert [out.data.count(b"X-Seen: yes\r\n") for out in messages] == [1] * len(messages)
-        assert [site.verdicts(out) for out in messages] == [PASSED] * len(messages)
+        assert site.verdicts(*messages) == [PASSED] * len(messages)
 
 
 # The log
@@ -475,8 +514,9 @@ DAMAGE: dict[str, tuple[Callable[[Site], object], str]] = {
 
 @pytest.mark.parametrize(("damage", "log"), DAMAGE.values(), ids=DAMAGE)
 def test_mail_waits_until_the_files_are_fixed(
-    relay: Relay, damage: Callable[[Site], object], log: str
+    own_relay: Relay, damage: Callable[[Site], object], log: str
 ) -> None:
+    relay = own_relay
     damage(relay.site)
     assert_deferred(relay, log)
     assert "Traceback" not in relay.postfix.log()
@@ -536,7 +576,8 @@ NO_ADDRESSES = {
 
 
 @pytest.mark.parametrize(("words", "log"), NO_ADDRESSES.items(), ids=NO_ADDRESSES)
-def test_mail_waits_until_the_filter_is_given_its_addresses(relay: Relay, words: str, log: str) -> None:
+def test_mail_waits_until_the_filter_is_given_its_addresses(own_relay: Relay, words: str, log: str) -> None:
+    relay = own_relay
     relay.postfix.set_argv([*relay.site.argv(), *words.split()], whole=True)
     assert_deferred(relay, log)
     relay.postfix.set_argv(relay.site.argv())
@@ -592,7 +633,7 @@ def test_on_error_accept_passes_mail_unsigned_and_the_log_says_why(site: Site, d
 LARGE = HEADER + b"\r\n" + (b"0123456789" * 7 + b"\r\n") * 100_000
 
 # Stops where pipe(8) starts it, before there is an interpreter, while the file beside it is there.
-HOLD = 'if [ -e "$0.hold" ]; then kill -STOP $$; fi; exec "$@"'
+HOLD = 'if [ -e "$0.hold" ]; then echo $$ >"$0.hold"; kill -STOP $$; fi; exec "$@"'
 
 
 class Held(NamedTuple):
@@ -632,26 +673,33 @@ class Held(NamedTuple):
 
 
 @contextlib.contextmanager
-def held_relay(site: Site, message: bytes) -> Iterator[tuple[Relay, Held]]:
-    """Yield a relay that a message was submitted to, and its filter: stopped, and the pipe to it is full."""
-    hold = site.directory / "script.hold"
-    hold.touch()
+def holding_relay(site: Site) -> Iterator[Relay]:
+    """Yield a relay whose filter can be held."""
     with relay_through(site, [site.script(HOLD), *site.argv()]) as relay:
-        relay.submit(message)
+        yield relay
 
-        def find() -> Held | None:
-            processes = relay.postfix.processes()
-            return next((Held(one.pid, one.parent) for one in processes if one.state == "T"), None)
 
-        held = wait(find)
-        assert held and wait(lambda: held.waiting() > 60_000), relay.postfix.log()
-        hold.unlink()
-        yield relay, held
+def hold(relay: Relay, message: bytes) -> Held:
+    """Submit a message, and return its filter: stopped, and the pipe to it is full."""
+    hold = relay.site.directory / "script.hold"
+    hold.touch()
+    hold.chmod(0o666)
+    relay.sink.messages.clear()
+    relay.submit(message)
+
+    def find() -> Held | None:
+        found = process(int(hold.read_text() or 0))
+        return Held(found.pid, found.parent) if found and found.state == "T" else None
+
+    held = wait(find)
+    assert held and wait(lambda: held.waiting() > 60_000), relay.postfix.log()
+    hold.unlink()
+    return held
 
 
 def recovered(relay: Relay, held: Held) -> list[Message]:
     """Return what arrived once the filter has ended, Postfix runs again and the queue is empty."""
-    assert wait(lambda: all(held.filter != one.pid for one in relay.postfix.processes()))
+    assert wait(lambda: not process(held.filter))
     relay.postfix.stop()
     relay.postfix.start()
     relay.postfix.flush()
@@ -663,7 +711,8 @@ def recovered(relay: Relay, held: Held) -> list[Message]:
 def test_half_a_message_stays_when_pipe_ends_while_it_writes(
     site: Site, number: signal.Signals, octets: int
 ) -> None:
-    with held_relay(site, LARGE) as (relay, held):
+    with holding_relay(site) as relay:
+        held = hold(relay, LARGE)
         held.read_on(octets)
         held.end_pipe(number)
         for message in recovered(relay, held):
@@ -671,9 +720,10 @@ def test_half_a_message_stays_when_pipe_ends_while_it_writes(
 
 
 def test_half_a_message_stays_when_pipe_ends_before_the_interpreter_runs(site: Site) -> None:
-    with held_relay(site, LARGE) as (relay, held):
+    with holding_relay(site) as relay:
+        held = hold(relay, LARGE)
         held.end_pipe(signal.SIGKILL)
-        assert wait(lambda: all(held.pipe != one.pid for one in relay.postfix.processes()))
+        assert wait(lambda: not process(held.pipe))
         os.kill(held.filter, signal.SIGCONT)
         for message in recovered(relay, held):
             assert_signed(site, message, LARGE, without="Mail::DKIM")
@@ -687,8 +737,9 @@ def test_half_a_message_stays_however_quickly_the_filter_sees_its_end(site: Site
     original = LARGE[: LARGE.index(b"\r\n", 300_000) + 2].replace(
         b"alice@example.com", b"mallory@example.org"
     )
-    for _ in range(20):
-        with held_relay(site, original) as (relay, held):
+    with holding_relay(site) as relay:
+        for _ in range(20):
+            held = hold(relay, original)
             held.read_on()
             held.end_pipe(signal.SIGKILL)
             for message in recovered(relay, held):
