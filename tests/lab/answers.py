@@ -20,12 +20,11 @@ from dkimpipe.admin.postfix.postconf import Postconf
 
 STAND_IN = "# answers like postconf(1), and does nothing else\n"
 # The options of postconf(1) that ask, and the files that it reads then.
-_BOTH = ("main.cf", "master.cf")
 _QUESTIONS = {
-    "-d": ("master.cf",),
+    **dict.fromkeys(("-d", "-M", "-P"), ("master.cf",)),
+    **dict.fromkeys(("-n", "-x"), ("main.cf", "master.cf")),
     "-h": ("main.cf",),
     "-m": ("dynamicmaps.cf", "dynamicmaps.cf.d/*"),
-    **dict.fromkeys(("-n", "-x", "-M", "-P"), _BOTH),
 }
 # Tables that are their own name, or one text file.
 _TABLES = ("static:", "inline:", "regexp:", "pcre:", "cidr:", "texthash:")
