@@ -101,7 +101,9 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(cause, "run it as root") from None
         what = f"dkimpipe is set up here, and only root can see which steps are left: {cause}"
         raise ConfigError(what, shlex.join(["sudo", NAME, "setup", "--dry-run", *options.domains])) from None
-    return 0 if options.dry_run else _conclude(options, domains, settings)
+    if options.dry_run:
+        return 0
+    return _conclude(options, Postconf(options.directory) if changes else postconf, domains, settings)
 
 
 def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
@@ -129,9 +131,11 @@ def _given(options: argparse.Namespace) -> Iterator[str]:
             yield value if isinstance(value, str) else ",".join(value)
 
 
-def _conclude(options: argparse.Namespace, domains: list[str], settings: Settings) -> int:
-    """Check the result, and print what remains to be done; return 0, or 78 if there are errors."""
-    postconf = Postconf(options.directory)
+def _conclude(options: argparse.Namespace, postconf: Postconf, domains: list[str], settings: Settings) -> int:
+    """Check the result, and print what remains to be done; return 0, or 78 if there are errors.
+
+    ``postconf`` is the configuration after the steps.
+    """
     instance = ["-c", options.directory] if options.directory else []
     print()
     findings = _findings(postconf, options.user, domains, _senders(settings))
