@@ -115,6 +115,11 @@ SECOND_LINE = (
 def dkimpipe(machine: Machine, *arguments: str) -> Done:
     """Run ``dkimpipe ARGUMENTS`` as root."""
     settled(machine.root / "etc/postfix/main.cf")
+    return run(machine, *arguments)
+
+
+def run(machine: Machine, *arguments: str) -> Done:
+    """Run ``dkimpipe ARGUMENTS`` as root, whenever main.cf was changed."""
     return _commands[-1].run(machine, arguments) if _commands else machine.run(DKIMPIPE, *arguments)
 
 

@@ -18,18 +18,22 @@ from typing import NamedTuple
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"
 _LARGE = 1 << 20  # octets
+_CHANGES, _LAYERS = "changes", "layers"  # in a directory of files that were kept
 
-# $1: what to do first; $2: a directory with files to begin with, or nothing; $3: the root to copy. From the
-# first line on nothing here can write to the machine's own root. The process whose root is the copy prints
-# its number, once that is so. It ends with its standard input, and all that runs in the copy ends with it.
+# $1: what to do first; $2: a directory with files to begin with, or nothing; $3: the root to copy; $4: what
+# /opt consists of, if that is kept apart. From the first line on nothing here can write to the machine's own
+# root. The process whose root is the copy prints its number, once that is so. It ends with its standard
+# input, and all that runs in the copy ends with it.
 _START = """
 set -e
 mount -o remount,bind,ro /
 $1
 mount -t tmpfs none /mnt
-mkdir /mnt/changes /mnt/work /mnt/root
+mkdir /mnt/changes /mnt/work /mnt/root /mnt/opt /mnt/opt-work
 [ -z "$2" ] || cp -a "$2/." /mnt/changes
 mount -t overlay -o lowerdir=$3,upperdir=/mnt/changes,workdir=/mnt/work none /mnt/root
+[ -z "$4" ] || mkdir -p /mnt/root/opt
+[ -z "$4" ] || mount -t overlay -o lowerdir=$4,upperdir=/mnt/opt,workdir=/mnt/opt-work none /mnt/root/opt
 read -r number rest </proc/self/stat
 cd /mnt/root
 mount -t proc none proc
@@ -70,14 +74,17 @@ class Machine:
     """
 
     def __init__(self, files: Path | None = None, *, network: bool = False, base: Path = Path("/")) -> None:
-        self._files = files
+        self._files = files / _CHANGES if files else None
+        self._layers = (files / _LAYERS).read_text().split() if files else []
         self._base = base
         self._namespaces = ["--mount", "--pid", *(["--net"] if network else [])]
 
     def __enter__(self) -> Machine:
         """Raise OSError if no copy can be made here."""
         first = "ip link set lo up" if "--net" in self._namespaces else ""
-        script = ["sh", "-c", _START, "sh", first, str(self._files or ""), str(self._base)]
+        layers = [*self._layers, *([str(self._base / "opt")] if (self._base / "opt").is_dir() else [])]
+        opt = ":".join(layers) if self._layers else ""
+        script = ["sh", "-c", _START, "sh", first, str(self._files or ""), str(self._base), opt]
         self._holder = subprocess.Popen(
             ["unshare", *self._namespaces, "--fork", *script],
             stdin=subprocess.PIPE,
@@ -92,7 +99,7 @@ class Machine:
         if self.root.stat().st_dev == Path("/").stat().st_dev:
             self._holder.communicate()
             raise OSError("the copy is the machine itself")
-        self._changes = Path(f"/proc/{self._holder.pid}/root/mnt/changes")
+        self._above = Path(f"/proc/{self._holder.pid}/root/mnt")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,12 +145,25 @@ class Machine:
         return done.stdout
 
     def changes(self) -> dict[str, File]:
-        """Return all that differs from the machine, by path; what was removed is a device there."""
-        return tree(self._changes)
+        """Return all that differs from the machine, by path; what was removed is a device there.
+
+        Of what was in /opt at the beginning, only what differs from that is there.
+        """
+        in_opt = tree(self._above / "opt")
+        return {**tree(self._above / _CHANGES), **{f"opt/{path}": file for path, file in in_opt.items()}}
 
     def keep(self, directory: Path) -> Path:
-        """Keep in a directory what was changed, for copies that begin with it."""
-        subprocess.run(["cp", "-a", f"{self._changes}/.", directory], check=True)
+        """Keep in a directory what was changed, for copies that begin with it.
+
+        What is in /opt, which may be large, is not copied again for each of them: it is below their changes.
+        """
+        subprocess.run(["cp", "-a", self._above / _CHANGES, self._above / "opt", directory], check=True)
+        changes, opt = directory / _CHANGES, directory / "opt"
+        if (changes / "opt").is_dir() and not self._layers:
+            opt.rmdir()
+            (changes / "opt").rename(opt)
+        layers = [*([str(opt)] if any(opt.iterdir()) else []), *self._layers]
+        (directory / _LAYERS).write_text("\n".join(layers))
         return directory
 
     @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installing import AS_NOBODY, DKIMPIPE, IS_SET_UP, NO_WAIT, setup
+from installing import AS_NOBODY, DKIMPIPE, IS_SET_UP, NO_WAIT, run, setup
 from throwaway import Machine
 
 STALE = "Postfix has not read master.cf since it was edited: nobody listens for"
@@ -26,7 +26,7 @@ def machine(fresh: Path) -> Iterator[Machine]:
 
 def said(machine: Machine) -> list[str]:
     """Return the warnings of settings that Postfix has not read, each with its hint."""
-    lines = machine.run(DKIMPIPE, "check", "--postfix").stdout.splitlines()
+    lines = run(machine, "check", "--postfix").stdout.splitlines()
     return [
         f"{line[len('dkimpipe: warning: ') :]} => {hint[len('hint: ') :]}"
         for line, hint in zip(lines, lines[1:])
@@ -40,10 +40,10 @@ def edited(machine: Machine, *edits: str) -> None:
 
 
 def test_nothing_is_wrong_after_start_and_reload(machine: Machine) -> None:
-    assert machine.run(DKIMPIPE, "check", "--postfix").stdout == IS_SET_UP
+    assert run(machine, "check", "--postfix").stdout == IS_SET_UP
     edited(machine, "-P submission/inet/smtpd_timeout=300s")
     machine.shell("postfix reload; sleep 1")
-    assert machine.run(DKIMPIPE, "check", "--postfix").stdout == IS_SET_UP
+    assert run(machine, "check", "--postfix").stdout == IS_SET_UP
 
 
 def test_a_new_service_before_the_reload(machine: Machine) -> None:
@@ -57,7 +57,7 @@ def test_a_new_service_before_the_reload(machine: Machine) -> None:
 
 def test_a_test_message_names_it(machine: Machine) -> None:
     edited(machine, f"-M 'smtps/inet={MORE}'")
-    done = machine.run(DKIMPIPE, "test", "root@localhost", "--via", "sendmail")
+    done = run(machine, "test", "root@localhost", "--via", "sendmail")
     edited(machine, "-MX smtps/inet")
     machine.shell("postfix reload; sleep 1")
     assert done.stdout.endswith(f"error: not signed: {STALE} smtps/inet\nhint: postfix reload\n")
@@ -99,7 +99,7 @@ def test_interfaces_need_a_restart(machine: Machine) -> None:
 
 def test_users_on_other_hosts_cannot_connect(machine: Machine) -> None:
     edited(machine, "-e inet_interfaces=loopback-only")
-    done = machine.run(DKIMPIPE, "check", "--postfix")
+    done = run(machine, "check", "--postfix")
     edited(machine, "-e inet_interfaces=all")
     assert (
         "dkimpipe: note: submission/inet: users on other hosts cannot connect: inet_interfaces has only this"
