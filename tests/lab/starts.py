@@ -110,5 +110,5 @@ def _state(path: Path) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError as error:
         return (error.errno or 0,)
-    times = (found.st_mtime_ns, found.st_ctime_ns) if path.is_file() else ()
-    return (found.st_mode, found.st_uid, found.st_gid, found.st_ino, found.st_size, *times)
+    content = (found.st_size, found.st_mtime_ns, found.st_ctime_ns) if path.is_file() else ()
+    return (found.st_mode, found.st_uid, found.st_gid, found.st_ino, *content)
