@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ def remembered_starts() -> Iterator[None]:
     One that names the directory is not remembered.
     """
     ask, known = daemons._messages, dict[tuple[str, str], str]()
+    if shutil.which("postconf"):
+        _libraries()  # tests count programs
 
     def messages(postconf: Postconf, starts: Sequence[Start]) -> dict[Start, str]:
         directory = str(postconf.directory)
@@ -73,9 +76,14 @@ def _contains(program: str, name: str) -> bool:
 @functools.cache
 def _code(program: str) -> bytes:
     """Return a program of Postfix and the libraries of all of them."""
+    return Path(program).read_bytes() + _libraries()
+
+
+@functools.cache
+def _libraries() -> bytes:
     asked = ["postconf", "-dh", "shlib_directory"]
-    libraries = Path(subprocess.check_output(asked, text=True).strip()).glob("libpostfix-*")
-    return b"".join(path.read_bytes() for path in (Path(program), *sorted(libraries)))
+    directory = Path(subprocess.check_output(asked, text=True).strip())
+    return b"".join(path.read_bytes() for path in sorted(directory.glob("libpostfix-*")))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""How many programs of Postfix a verb starts, and that what one of them does at once is the same."""
+"""How many programs of Postfix a verb starts, what it imports, and that one process does the same as many."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import socketserver
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,29 @@ def test_many_networks_cost_no_more_processes_than_one(started: Path, directory:
         verb(directory, "--check")
         counts.append(counted(started))
     assert counts[0] == counts[1] < 20
+
+
+def test_a_configuration_is_read_by_five_processes(started: Path, directory: Path) -> None:
+    Postconf(directory)
+    assert counted(started) == 5  # -n, -x, -M, -P, and -x -P for macros in master.cf
+
+
+def test_a_version_in_main_cf_is_not_that_of_postfix(directory: Path) -> None:
+    version = Postconf(directory).version
+    subprocess.run(["postconf", "-c", directory, "mail_version=2.1.0"], check=True)
+    settled(directory / "main.cf")
+    assert Postconf(directory).version == version != (2, 1)
+
+
+# What a verb imports where it needs it, which most runs do not.
+LATE = {"concurrent.futures", "html", "smtplib", "ssl"}
+
+
+@pytest.mark.parametrize("verb", ["check", "postfix", "setup"])
+def test_a_verb_starts_without_what_few_runs_need(verb: str) -> None:
+    code = f"import sys, dkimpipe.admin.verbs.{verb}; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert LATE & {*loaded} == set()
 
 
 def test_an_edit_is_one_process_for_each_option(started: Path, directory: Path) -> None:
