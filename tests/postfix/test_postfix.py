@@ -170,6 +170,7 @@ def standing(template: Path, nameserver: NameServer) -> Iterator[Relay]:
 @pytest.fixture
 def relay(standing: Relay) -> Relay:
     """A relay for tests that leave its files, its command and its queue as they are."""
+    assert wait(lambda: not standing.postfix.has_mail())  # of a test that did not wait for its message
     standing.sink.messages.clear()
     standing.sink.eightbitmime = True
     return standing
