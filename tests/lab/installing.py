@@ -15,7 +15,7 @@ import pytest
 import throwaway
 from configurations import CONFIGURATIONS, SHIPPED
 from conftest import PROJECT, settled
-from forking import Commands
+from forked_in_copies import Commands
 from throwaway import Done, File, Machine, tree
 
 PYTHON = Path("/usr/bin/python3")
