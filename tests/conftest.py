@@ -24,8 +24,7 @@ FIGURE = "measured"
 MESSAGE = b"From: Alice <alice@example.com>\nTo: bob@example.net\nSubject: hello\n\nHello, Bob.\n"
 
 
-# Fixtures of the lab.
-pytest_plugins = ["answers", "commandline", "diagnosis", "installing", "rolling", "starts"]
+pytest_plugins = ["commandline", "diagnosis", "installing", "rolling", "starts"]  # fixtures of the lab
 
 # What tests rely on, whoever started them: nohup(1), cron and shells in the background ignore signals.
 os.umask(0o022)

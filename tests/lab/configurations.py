@@ -6,8 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-from answers import STAND_IN
-
 SHIPPED = Path("/usr/share/postfix")
 
 
@@ -45,9 +43,8 @@ def postconf_of(version: str, directory: Path, more: str = "") -> dict[str, str]
     """Return an environment in which postconf(1) is of another version, and knows these parameters more."""
     program = directory / "postconf"
     program.write_text(
-        f'#!/bin/sh\n{STAND_IN}{shutil.which("postconf")} "$@" || exit\n'
-        f'case "$*" in *-d|*-x) echo "mail_version = {version}";; esac\n'
-        f'case "$*" in *-x) echo "{more}";; esac\n'
+        f'#!/bin/sh\n{shutil.which("postconf")} "$@" || exit\n'
+        f'case "$*" in *-d) echo "mail_version = {version}";; *-x) echo "{more}";; esac\n'
     )
     program.chmod(0o755)
     return {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
