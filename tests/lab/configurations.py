@@ -44,7 +44,8 @@ def postconf_of(version: str, directory: Path, more: str = "") -> dict[str, str]
     program = directory / "postconf"
     program.write_text(
         f'#!/bin/sh\n{shutil.which("postconf")} "$@" || exit\n'
-        f'case "$*" in *-d) echo "mail_version = {version}";; *-x) echo "{more}";; esac\n'
+        f'case "$*" in *-d|*-x) echo "mail_version = {version}";; esac\n'
+        f'case "$*" in *-x) echo "{more}";; esac\n'
     )
     program.chmod(0o755)
     return {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
