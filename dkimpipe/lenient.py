@@ -2,7 +2,8 @@
 
 RFC 5322 wants backslashes, brackets, parentheses and quotes of a display name in a quoted string, but some
 programs write ``ACME\\Sales <a@example.com>`` or ``O'Brien) <a@example.com>``. Only a field in which nothing
-else looks like an address, in any reading, is accepted: a display name must never choose the key.
+else looks like an address, in any reading, is accepted: a display name must never choose the key. An at sign
+alone, as in ``Foo b@other.org <a@example.com>``, is not in doubt, and ``first_mailbox`` reads it.
 """
 
 from binascii import Error as Base64Error

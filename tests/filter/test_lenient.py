@@ -286,6 +286,33 @@ def test_a_name_that_is_an_address_comes_first_for_all(name: str) -> None:
     assert [each.split()[0] for each in PARSERS["email.utils"](values)] == [*NAMES.values()]
 
 
+# Display names with an at sign that is not in quotes: an address in angle brackets comes before them.
+AT_SIGNS = {
+    "an address": f"b@other.org <{A}>",
+    "the same address": f"{A} <{A}>",
+    "an address behind a name": f"Foo b@other.org <{A}>",
+    "two addresses": f"Foo b@other.org c@example.net <{A}>",
+    "a handle": f"Foo @other <{A}>",
+    "a domain": f"@other.org <{A}>",
+    "no domain": f"Foo@ <{A}>",
+    "a comment behind it": f"b@other.org (Foo) <{A}>",
+    "behind the address": f"Foo <{A}> b@other.org",
+    "behind a comma": f"Foo, b@other.org <{A}>",
+    "behind a semicolon": f"Foo; b@other.org <{A}>",
+}
+
+
+@pytest.mark.parametrize("text", AT_SIGNS.values(), ids=AT_SIGNS)
+def test_an_at_sign_in_the_name_does_not_choose_the_key(text: str) -> None:
+    assert author_of(message(octets(text))).address == b"a@example.com"
+    assert not holds_one_address(octets(text))  # no login= is satisfied
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_nor_does_it_for_another_program(name: str) -> None:
+    assert set(PARSERS[name]([octets(text) for text in AT_SIGNS.values()])) <= {A, ""}
+
+
 # The filter
 
 
