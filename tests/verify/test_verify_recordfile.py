@@ -118,14 +118,66 @@ FORMS: dict[str, tuple[str, str]] = {
 }
 
 
+# Texts of other forms, with the only record somewhere in them.
+LENGTHS = "".join(f"\\{len(part):03o}{part}" for part in (VALUE[:255], VALUE[255:]))
+PARTS = [VALUE[:255], VALUE[255:]]
+WITHIN: dict[str, str] = {
+    "dig +yaml": f"      ANSWER_SECTION:\n        - {NAME}. 300 IN TXT {STRINGS}\n",
+    "dog": f"TXT {NAME}. 5m00s   {STRINGS}\n",
+    "aws, text": f"RESOURCERECORDSETS\t{NAME}.\t300\tTXT\nRESOURCERECORDS\t{STRINGS}\n",
+    "gcloud, table": f"NAME          TYPE  TTL  DATA\n{NAME}.  TXT   300  {STRINGS}\n",
+    "gcloud": json.dumps([{"name": f"{NAME}.", "type": "TXT", "rrdatas": [STRINGS]}]),
+    "Azure": json.dumps(
+        {"name": "mail._domainkey", "type": "dnszones/TXT", "TXTRecords": [{"value": PARTS}], "note": "x"}
+    ),
+    "kdig +json": json.dumps({"answerRRs": [{"NAME": f"{NAME}.", "TYPE": 16, "rdataTXT": VALUE}]}),
+    "resolvectl --json": json.dumps({"key": {"type": 16, "name": NAME}, "items": [VALUE]}),
+    "Hetzner": json.dumps({"records": [{"type": "TXT", "name": "mail._domainkey", "value": STRINGS}]}),
+    "a string in JSON": json.dumps([VALUE]),
+    "labels": f"Name: {NAME}\nType: TXT\nValue: {VALUE}\n",
+    "labels, of one line": f"TXT: {VALUE}\n",
+    "an assignment": f'record = "{VALUE}"\n',
+    "YAML": f"mail._domainkey:\n  type: TXT\n  value: {VALUE.replace(';', chr(92) + ';')}\n  ttl: 300\n",
+    "CSV, semicolons": f'"Name";"Type";"Value"\n"{NAME}";"TXT";"{VALUE}"\n',
+    "TSV": f"Name\tType\tTTL\tValue\n{NAME}\tTXT\t300\t{VALUE}\n",
+    "TSV, value first": f"{VALUE}\tTXT\t{NAME}\n",
+    "tinydns, octets": f":{NAME}:16:{LENGTHS}:3600\n",
+    "Terraform": f'  name = "{NAME}"\n  records = ["{VALUE[:255]}\\"\\"{VALUE[255:]}"]\n',
+    "Markdown": f"| Name | Type | Value |\n|---|---|---|\n| {NAME} | TXT | `{VALUE}` |\n",
+    "Markdown, without quotes": f"| {NAME} | TXT | {VALUE} |\n",
+    "HTML": f"<td>{NAME}</td><td>TXT</td><td>{VALUE}</td>\n",
+    "XML": f"<record><name>{NAME}</name><value>{VALUE}</value></record>\n",
+    "backquotes": f"`{VALUE}`\n",
+    "single quotes": f"'{VALUE}'\n",
+    "typographic quotes": f"{NAME}. IN TXT \u201c{VALUE}\u201d\n",
+    "no-break spaces": f"{NAME}.\u00a0300\u00a0IN\u00a0TXT\u00a0{STRINGS}\n",
+    "unbound, double quotes": f"local-data: \"{NAME}. TXT '{VALUE}'\"\n",
+    "mail": f"Hello,\n\nplease publish this as {NAME}:\n\n    {VALUE}\n\nRegards\n",
+}
+
+
+@pytest.mark.parametrize("text", WITHIN.values(), ids=WITHIN)
+def test_the_record_within_another_text(text: str) -> None:
+    assert recordfile.text(text.encode(), NAME, "FILE") == VALUE.encode()
+
+
+@pytest.mark.parametrize("text", [text for text in WITHIN.values() if NAME in text])
+def test_the_record_of_another_name_within_another_text(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"contains the record of {NAME}\.?, not of x\._domainkey\.a\.example$"
+    ):
+        recordfile.text(text.encode(), "x._domainkey.a.example", "FILE")
+
+
 @pytest.mark.parametrize(("text", "value"), FORMS.values(), ids=FORMS)
 def test_the_record_in_a_file(text: str, value: str) -> None:
     assert recordfile.text(text.encode(), NAME, "FILE") == value.encode()
 
 
-@pytest.mark.parametrize("codec", ["utf-16", "utf-16-be"])
-def test_a_file_of_windows_in_utf_16(codec: str) -> None:
-    mark = b"\xfe\xff" if codec == "utf-16-be" else b""
+@pytest.mark.parametrize(
+    ("codec", "mark"), [("utf-16", b""), ("utf-16-be", b"\xfe\xff"), ("utf-16-le", b""), ("utf-16-be", b"")]
+)
+def test_a_file_of_windows_in_utf_16(codec: str, mark: bytes) -> None:
     assert recordfile.text(mark + f"{VALUE}\r\n".encode(codec), NAME, "FILE") == VALUE.encode()
 
 
@@ -184,6 +236,21 @@ OTHERS: dict[str, tuple[str, str]] = {
     "json": (formats.as_json([Record(OTHER, VALUE)], 60), OF_ANOTHER),
     "dnsmasq": (f'txt-record={OTHER},"{VALUE}"\n', OF_ANOTHER),
     "CSV": (f'{OTHER},TXT,"{VALUE}"\n', OF_ANOTHER),
+    "unbound": (f"local-data: '{OTHER}. 300 IN TXT {STRINGS}'\n", OF_ANOTHER.replace(",", ".,")),
+    "unbound, not of DKIM": (
+        f"local-data: 'example.com.test. 300 IN TXT {STRINGS}'\n",
+        f"contains the record of example.com.test., not of {NAME}",
+    ),
+    "dig +yaml": (f"  - {OTHER}. 300 IN TXT {STRINGS}\n", OF_ANOTHER.replace(",", ".,")),
+    "a name above it": (f"{OTHER}\n\n{STRINGS}\n", OF_ANOTHER),
+    "of a record before it": (
+        f"{OTHER}. IN A 192.0.2.1\n    IN TXT {STRINGS}\n",
+        OF_ANOTHER.replace(",", ".,"),
+    ),
+    "relative name above it": (
+        f"x._domainkey\n  TXT: {VALUE}\n",
+        f"contains the record of x._domainkey, not of {NAME}",
+    ),
 }
 
 
@@ -203,6 +270,16 @@ NAMED: dict[str, tuple[str, str, str]] = {
     ),
     "PowerShell, a list": (
         f"Name    : {NAME}\nType    : TXT\nStrings : {{{VALUE[:255]}, {VALUE[255:]}}}\n",
+        "is the output of PowerShell, which breaks or cuts lines",
+        f"(Resolve-DnsName {NAME} -Type TXT).Strings -join '' prints the text of the record",
+    ),
+    "OpenSSH": (
+        "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQCOpLTT\n",
+        "contains a public key in OpenSSH format",
+        "ssh-keygen -e -m PKCS8 -f FILE >NEWFILE converts it",
+    ),
+    "PowerShell, a zone": (
+        "HostName  RecordType Type Timestamp\n--------  ----------\nmail  TXT 16 0  {v=DKIM1; k=rsa; p=...\n",
         "is the output of PowerShell, which breaks or cuts lines",
         f"(Resolve-DnsName {NAME} -Type TXT).Strings -join '' prints the text of the record",
     ),
@@ -237,6 +314,11 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "base64, in lines": (b"MIIBIjAN\n" * 49, "contains base64 alone: neither a record nor PEM"),
     "DER": (base64.b64decode(VALUE.partition("p=")[2]), "is in DER, not in PEM"),
     "empty": (b"\n", "is empty"),
+    "prose": (b"see the other file\n", "contains no record"),
+    "two, within another text": (
+        f"key: {VALUE}\nold: {ED25519}\n".encode(),
+        f"contains no record for {NAME}, of 2",
+    ),
 }
 
 
