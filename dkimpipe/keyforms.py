@@ -76,7 +76,8 @@ def structure(path: str, octets: bytes) -> bytes:
     """Return the key in a file as PKCS#1 or PKCS#8 in DER, unchecked. Raises PrivateKeyError.
 
     Read are PEM under any label, after other blocks, and as ``keytext`` can restore it; base64 without
-    armour, also within other text, base64url and hexadecimal digits, each of them also of PEM or once more;
+    armour, also within other text, base64url, hexadecimal digits, and the less usual encodings that
+    ``keytext`` names, each of them also of PEM or once more;
     Ed25519 keys of dkimpy, rspamd and OpenSSH; JWK, .NET's XML, and what openssl pkey -text prints.
     """
     try:
@@ -135,10 +136,14 @@ def _restored(octets: bytes, depth: int) -> "Iterator[bytes]":
     if len(numbers) > 2:
         yield _encoded(_SEQUENCE, b"".join(map(_integer, (b"", *numbers))))
     text = keytext.plain(octets)
-    for each in (keytext.seed(text), b"" if octets.isascii() else octets):
+    binary = b"" if octets.isascii() else octets
+    for each in (keytext.seed(text), binary, binary[2:] if binary[:2] == _SHORT else b""):
         if len(each) == 32:
             yield _ED25519 + each
     found = [octets if len(octets) == 64 else b"", text, keytext.from_hex(text), *keytext.runs(text)]
+    # Not of restored text: it lacks characters that these encodings have, and Ed25519 has no checksum.
+    others = [] if depth else keytext.from_other(octets)
+    found += [each for each in others if _BEGIN in each or _is_whole(each)]
     halves = list(dict.fromkeys([*[each for each in found if len(each) == 32], *keytext.halves(text)]))
     private = keytext.labelled(text)
     if private and halves == [private]:

@@ -5,8 +5,9 @@ structure in DER contains its own length, and the halves of a key must belong to
 """
 
 import re
+from base64 import a85decode, b32decode, b85decode
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, a2b_uu
 
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "utf-8"}
 _PERCENT = re.compile("%([0-9A-Fa-f]{2})")
@@ -25,7 +26,13 @@ _SPACES = re.compile("[\u00a0\u2000-\u200d\u2028\u2029\u202f\u3000\ufeff\u00ad]"
 _ARMOUR = re.compile(r"-*[ \t]*(BEGIN|END)[ \t_]+([A-Z0-9 _]*?KEY|CERTIFICATE|PKCS7|PKCS12)[ \t]*-*", re.I)
 _NUMBER = re.compile(r"[ \t]*(\d+)(?:[ \t]*[:.)|\]][ \t]*|[ \t]+)(?=\S)")
 _HEX = re.compile(rb"(?:[0-9a-f]{2})+", re.I)
-_NOT_HEX = re.compile(rb"\b0[xX]|[:,]")
+_NOT_HEX = re.compile(rb"\b0[xX]|\\+x|[:,]")
+_ARRAY = re.compile(rb"\{([^{}]*)\}")  # of C
+_DUMPS = (  # of xxd(1), and of hexdump(1) with -C
+    re.compile(rb"(?mi)^[0-9a-f]{8}: ((?:[0-9a-f]{2,4} ?)+)(?: |$)"),
+    re.compile(rb"(?mi)^[0-9a-f]{8}  ((?:[0-9a-f]{2} {1,2})+) *\|"),
+)
+_UUENCODED = re.compile(rb"(?ms)^begin [0-7]+ [^\n]*\n(.*?)^end")
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/_-]{40,}\s+)*[A-Za-z0-9+/_-]+={0,2}")
 _JWK = re.compile(rb'"(n|e|d|p|q|dp|dq|qi|x)"\s*:\s*"([\w-]+)"')
 _XML = re.compile(rb"<(Modulus|Exponent|D|P|Q|DP|DQ|InverseQ)>([^<]+)</")
@@ -95,6 +102,26 @@ def from_hex(text: bytes) -> bytes:
     """Return the octets of a text that is nothing but hexadecimal digits, otherwise nothing."""
     digits = b"".join(_NOT_HEX.sub(b"", text).split())
     return bytes.fromhex(digits.decode()) if _HEX.fullmatch(digits) else b""
+
+
+def from_other(octets: bytes) -> "list[bytes]":
+    """Return the octets of a file as if it were in each of the less usual encodings.
+
+    They are the dumps of xxd(1) and hexdump(1), an array of C, uuencode, base32 and base85.
+    """
+    digits = b"".join(octets.split()).removeprefix(b"<~").removesuffix(b"~>")
+    found = [from_hex(octets), *map(from_hex, _ARRAY.findall(octets))]
+    found += [from_hex(b"".join(dump.findall(octets))) for dump in _DUMPS]
+    try:
+        found += [b"".join(map(a2b_uu, body.splitlines())) for body in _UUENCODED.findall(octets)]
+    except Base64Error:
+        pass
+    for decode in (b32decode, a85decode, b85decode):
+        try:
+            found.append(decode(digits.upper() if decode is b32decode else digits))
+        except ValueError:
+            pass
+    return found
 
 
 def decoded(text: bytes) -> bytes:
