@@ -37,6 +37,14 @@ def wrong_owner(path: Path) -> tuple[str, str]:
     return f"it belongs to {owner}, not to {user()}", f"chown -h {user()}: {_quoted(path)}"
 
 
+def wrong_user(path: Path) -> tuple[str, str]:
+    """Return why this user cannot use a file that is there, and a hint; nothing if that is unknown."""
+    keeper = path.parent.stat().st_uid
+    if keeper == os.geteuid():
+        return wrong_owner(path)
+    return f"it belongs to {_name(path.stat().st_uid)}, not to {user()}", f"run it as {_name(keeper)}"
+
+
 def _name(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name

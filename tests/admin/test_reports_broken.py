@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import sqlite3
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -69,6 +70,18 @@ def of_method(method: int) -> bytes:
     return bytes(octets)
 
 
+ZLIB = "compressed by zlib without gzip: only gzip and zip are read"
+
+
+def tar() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("r.xml")
+        member.size = len(XML)
+        archive.addfile(member, io.BytesIO(XML))
+    return file.getvalue()
+
+
 def many_names(tag: bytes) -> bytes:
     return XML.replace(b"</feedback>", b"".join(tag % number for number in range(500_000)))
 
@@ -123,6 +136,13 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "7z": (lambda: b"7z\xbc\xaf\x27\x1c" + XML, "compressed by 7z: only gzip and zip are read"),
     "xz": (lambda: lzma.compress(XML), "compressed by xz: only gzip and zip are read"),
     "bzip2": (lambda: bz2.compress(XML), "compressed by bzip2: only gzip and zip are read"),
+    "compress": (lambda: b"\x1f\x9d\x90" + XML, "compressed by compress: only gzip and zip are read"),
+    "zlib": (lambda: zlib.compress(XML), ZLIB),
+    "zlib, fastest": (lambda: zlib.compress(XML, 1), ZLIB),
+    "zlib, best": (lambda: zlib.compress(XML, 9), ZLIB),
+    "tar": (tar, "a tar archive: only gzip and zip are read"),
+    "tgz": (lambda: gzip.compress(tar()), "a tar archive: only gzip and zip are read"),
+    "cabinet": (lambda: b"MSCF" + bytes(32) + XML, "a cabinet: only gzip and zip are read"),
     "JSON list": (lambda: b"[" + tls() + b"]", "the report is not an object"),
     "a picture": (lambda: b"\x89PNG\r\n\x1a\n", "neither a mail nor XML nor JSON"),
     "gzip bomb": (lambda: compressed(200 << 20, b"<feedback>"), "larger than 64 MiB"),

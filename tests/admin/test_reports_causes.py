@@ -361,3 +361,56 @@ def test_tls_of_a_domain_that_is_not_ours(senders: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_bytes(octets)
     strangers = "warning: 1 report on domains that are not in the senders file, such as bank.example"
     assert said(senders, tmp_path / "r.json") == [strangers]
+
+
+# What a receiver writes of the same messages in two places, and what they are taken for: changes of a record
+# of five messages with a valid signature, and from a server for which SPF passes.
+EVALUATED = (
+    "<policy_evaluated><disposition>none</disposition><dkim>pass</dkim><spf>pass</spf></policy_evaluated>"
+)
+FAILING = EVALUATED.replace("pass", "fail")
+SUBDOMAIN = ("<dkim><domain>example.com<", "<dkim><domain>mail.example.com<")
+INVALID_SIGNATURE = ("<result>pass</result></dkim>", "<result>fail</result></dkim>")
+VALID, LATER = "100 % with a valid signature", "0 % with a valid signature"
+PLACES: dict[str, tuple[list[tuple[str, str]], str]] = {
+    "they agree": ([], VALID),
+    "nothing evaluated": ([(EVALUATED, "")], VALID),
+    "nothing evaluated, a subdomain": ([(EVALUATED, ""), SUBDOMAIN], VALID),
+    "nothing evaluated, another domain": (
+        [(EVALUATED, ""), ("<dkim><domain>example.com<", "<dkim><domain>example.net<")],
+        LATER,
+    ),
+    "nothing evaluated, a top-level domain": (
+        [(EVALUATED, ""), ("<dkim><domain>example.com<", "<dkim><domain>com<")],
+        LATER,
+    ),
+    "nothing evaluated, not valid": ([(EVALUATED, ""), INVALID_SIGNATURE], LATER),
+    "only SPF evaluated": ([("<dkim>pass</dkim><spf>", "<spf>")], VALID),
+    "fail, but the domain itself has signed": ([(EVALUATED, FAILING)], VALID),
+    "fail, a subdomain has signed": ([(EVALUATED, FAILING), SUBDOMAIN], LATER),  # adkim=s
+    "fail, not valid": ([(EVALUATED, FAILING), INVALID_SIGNATURE], LATER),
+}
+
+
+@pytest.mark.parametrize(("changes", "expected"), PLACES.values(), ids=PLACES)
+def test_a_receiver_that_contradicts_itself(
+    changes: list[tuple[str, str]], expected: str, tmp_path: Path
+) -> None:
+    text = report([flow(5, ours("pass"), OTHER, is_spf_aligned=True)], begin=BEGIN).decode()
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (tmp_path / "r.xml").write_text(text)
+    lines = run(tmp_path / "r.xml").stdout.decode().splitlines()
+    assert [line for line in lines if "messages," in line] == [f"example.com: 5 messages, {expected} of it"]
+
+
+def test_spf_without_an_evaluation_shows_a_server_of_ours(tmp_path: Path) -> None:
+    text = report([flow(5, (), OTHER, is_spf_aligned=True)], begin=BEGIN).decode()
+    without = text.replace(EVALUATED.replace("<dkim>pass", "<dkim>fail"), "")
+    assert without != text
+    (tmp_path / "r.xml").write_text(without)
+    assert said(tmp_path / "r.xml") == [
+        "error: example.com: 5 messages from 203.0.113.5 unsigned since DAY: "
+        "a server that its SPF record authorises"
+    ]

@@ -205,7 +205,7 @@ def newer(path: Path) -> str:
 
 def damaged(path: Path) -> str:
     path.write_bytes(b"x" * 4096)
-    return "file is not a database"
+    return "file is not a database\nhint: name the database of the reports: --database"
 
 
 def directory(path: Path) -> str:
@@ -262,8 +262,27 @@ def test_the_group_can_read_but_not_write(tmp_path: Path) -> None:
     reports("--store", "--database", path, octets=one())
     path.chmod(0o644)
     assert counts(reports("--database", path, user=65534).stdout) == [b"1"]
+    cause = "Permission denied: it belongs to root, not to nobody\nhint: run it as root"
     done = reports("--cron", "--database", path, user=65534)
-    assert done == Done(78, b"", f"dkimpipe: {path}: Permission denied\n")
+    assert done == Done(78, b"", f"dkimpipe: {path}: {cause}\n")
+    path.chmod(0o600)
+    assert reports("--database", path, user=65534) == Done(78, b"", f"dkimpipe: {path}: {cause}\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("words", [("--cron",), ("--store", "-")])
+def test_a_database_of_root_in_the_directory_of_another(words: tuple[str, ...], tmp_path: Path) -> None:
+    for place in (*tmp_path.parents, tmp_path):
+        if place.owner() == "root" and str(place) not in ("/", "/tmp"):
+            place.chmod(0o755)
+    path = tmp_path / "reports.db"
+    reports("--store", "--database", path, octets=one())
+    os.chown(tmp_path, 65534, 65534)
+    cause = f"Permission denied: it belongs to root, not to nobody\nhint: chown -h nobody: {path}"
+    done = reports(*words, "--database", path, octets=one())
+    assert done == Done(78, b"", f"dkimpipe: {path}: {cause}\n")
+    subprocess.run(cause.partition("hint: ")[2], shell=True, check=True)
+    assert reports(*words, "--database", path, octets=one()) == Done(0, b"", "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import in_memory
@@ -101,6 +102,31 @@ def test_what_counts_once(first: bytes, second: bytes, count: int, tmp_path: Pat
         assert stored(base, tmp_path / "r", first, second) == count
 
 
+# Two reports of which the second is refused: it has the key of the first, but other counts.
+DIFFERENT = {
+    "other messages": (dmarc(7, number="a"), dmarc(9, number="a"), "a"),
+    "a record more": (
+        dmarc(number="a"),
+        dmarc(number="a").replace(b"</feedback>", dmarc(1).partition(b"</policy_published>")[2]),
+        "a",
+    ),
+    "TLS": (tls("example.com"), tls("example.com", successful=2), "1"),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "name"), DIFFERENT.values(), ids=DIFFERENT)
+def test_another_report_with_the_same_identifier_is_named(
+    first: bytes, second: bytes, name: str, tmp_path: Path
+) -> None:
+    with Store(database.IN_MEMORY) as base:
+        assert stored(base, tmp_path / "r", first) == 1
+        (tmp_path / "r").write_bytes(second)
+        (fault,) = store.add_all(base, from_path(tmp_path / "r"), NOW)
+        assert fault.cause == f"other counts than in the report '{name}' stored before: not counted"
+        assert stored(base, tmp_path / "r", first) == 1
+        assert base.unreadable(0) == [fault]
+
+
 def of_version_2(path: Path, *reports: bytes) -> None:
     """Write a database as an earlier version did, with these reports."""
     with Store(path) as base:
@@ -151,6 +177,39 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"^{path}: a database of another program$"):
         Store(path)
     assert path.read_bytes() == before
+
+
+MOVE = "makes room for a new one; restore it from a backup, or store the reports again"
+DAMAGED = {
+    "text": (lambda octets: b"garbage\n" * 99, "file is not a database", ""),
+    "zeros": (lambda octets: bytes(len(octets)), "file is not a database", ""),
+    "a page lost": (
+        lambda octets: octets[:4096] + bytes(len(octets) - 4096),
+        "database disk image is malformed",
+        MOVE,
+    ),
+}
+
+
+@pytest.mark.parametrize("words", [(), ("--cron",), ("--store", "-")])
+@pytest.mark.parametrize(("change", "cause", "advice"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_database(
+    change: Callable[[bytes], bytes], cause: str, advice: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "reports.db"
+    with Store(path) as base:
+        stored(base, tmp_path / "r", dmarc())
+    octets = change(path.read_bytes())
+    path.write_bytes(octets)
+    hint = f"mv {path} {path}.damaged {advice}" if advice else "name the database of the reports: --database"
+    done = in_memory.verb("reports", *words, "--database", str(path))
+    assert (done.status, done.stderr) == (78, f"dkimpipe: {path}: {cause}\nhint: {hint}\n")
+    assert path.read_bytes() == octets
+
+
+def test_a_file_in_the_usual_place_that_is_not_a_database_may_go() -> None:
+    hint = database._hint(Path(database.DATABASE), "file is not a database")
+    assert hint == f"mv {database.DATABASE} {database.DATABASE}.damaged {MOVE}"
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o000])

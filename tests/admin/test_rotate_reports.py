@@ -368,7 +368,8 @@ def test_killed_while_it_switches(keys: Keys, tmp_path: Path, zone: Zone) -> Non
 
 def test_a_database_that_cannot_be_read_is_an_error(house: Reported) -> None:
     house.database.write_bytes(b"x" * 4096)
-    assert house.after(20) == ("", "dkimpipe: KEYS/reports.db: file is not a database\n")
+    hint = "hint: name the database of the reports: --database\n"
+    assert house.after(20) == ("", f"dkimpipe: KEYS/reports.db: file is not a database\n{hint}")
     assert house.on_trial
 
 

@@ -9,7 +9,7 @@ any case. Unknown ones are ignored, and cost nothing: so are those of other name
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from xml.parsers import expat
 
@@ -72,7 +72,8 @@ class Record(NamedTuple):
     ``ip``             of the client that brought them
     ``header_from``    the domain of From, ``envelope_from`` that of the envelope sender, if it is reported
     ``disposition``    what the receiver did: none, quarantine or reject
-    ``dkim_aligned``   whether a valid signature is aligned, ``spf_aligned`` whether SPF passes and is
+    ``dkim_aligned``   whether a valid signature is aligned, ``spf_aligned`` whether SPF passes and is, as the
+                       receiver has evaluated it; where it does not say, as the other results say (relaxed)
     ``reasons``        why the receiver did not follow the policy, such as ``forwarded``
     ``signatures``     all that the receiver reports
     ``spf``            domain and result of SPF
@@ -259,23 +260,41 @@ def _record(values: dict[str, str], lists: dict[str, list[dict[str, str]]]) -> R
     row = "record/row/"
     dkim, spf, reasons = (lists.get(place, []) for place in _LISTS)
     by_spf = min(spf, key=_scope, default={})
-    header_from = values.get("record/identifiers/header_from", "")
+    header_from = _domain(values.get("record/identifiers/header_from", "").rpartition("@")[2])
+    signatures = tuple(
+        Dkim(_domain(each.get("domain", "")), each.get("selector", "").lower(), _result(each))
+        for each in dkim
+        if each.get("domain")
+    )
+    by_dkim = [(each.domain, each.result) for each in signatures]
+    checked = _domain(by_spf.get("domain", "")), _result(by_spf)
     return Record(
         _address(values.get(f"{row}source_ip", "")),
         _count(values.get(f"{row}count", "")),
-        _domain(header_from.rpartition("@")[2]),
+        header_from,
         _domain(values.get("record/identifiers/envelope_from", "").rpartition("@")[2]),
         values.get(f"{row}policy_evaluated/disposition", "").lower(),
-        values.get(f"{row}policy_evaluated/dkim", "").lower() == "pass",
-        values.get(f"{row}policy_evaluated/spf", "").lower() == "pass",
+        # A domain is aligned with itself, also with adkim=s and whatever the receiver writes elsewhere.
+        (header_from, "pass") in by_dkim
+        or _passes(values.get(f"{row}policy_evaluated/dkim", ""), by_dkim, header_from),
+        _passes(values.get(f"{row}policy_evaluated/spf", ""), [checked], header_from),
         tuple(filter(None, [reason.get("type", "").lower() for reason in reasons])),
-        tuple(
-            Dkim(_domain(each.get("domain", "")), each.get("selector", "").lower(), _result(each))
-            for each in dkim
-            if each.get("domain")
-        ),
-        (_domain(by_spf.get("domain", "")), _result(by_spf)),
+        signatures,
+        checked,
     )
+
+
+def are_aligned(domain: str, header_from: str) -> bool:
+    """Return whether a domain is aligned with From: relaxed, without queries."""
+    if "." not in domain:
+        return False
+    return domain == header_from or domain.endswith(f".{header_from}") or header_from.endswith(f".{domain}")
+
+
+def _passes(evaluated: str, results: Iterable[tuple[str, str]], header_from: str) -> bool:
+    if evaluated:
+        return evaluated.lower() == "pass"
+    return any(result == "pass" and are_aligned(domain, header_from) for domain, result in results)
 
 
 def _scope(values: dict[str, str]) -> int:

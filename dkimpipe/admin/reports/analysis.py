@@ -17,7 +17,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dkimpipe.admin.reports.aggregate import Dkim, Record
+from dkimpipe.admin.reports.aggregate import Dkim, Record, are_aligned
 from dkimpipe.admin.reports.signed import Signed
 from dkimpipe.admin.reports.store import Reported
 from dkimpipe.verify.alignment import have_common_parent
@@ -285,7 +285,7 @@ def _ours(record: Record, own: frozenset[str]) -> list[Dkim]:
         each
         for each in record.signatures
         if (each.selector or each.result != "none")  # a receiver's way to say that there was none
-        and (_are_aligned(each.domain, record.header_from) or (from_us and _may_be_aligned(each, record)))
+        and (are_aligned(each.domain, record.header_from) or (from_us and _may_be_aligned(each, record)))
     ]
 
 
@@ -298,10 +298,4 @@ def _other_domain(record: Record) -> str:
     names = [each.domain for each in record.signatures if each.result == "pass"]
     domain, result = record.spf
     names += [domain] if result == "pass" else []
-    return next((name for name in names if not _are_aligned(name, record.header_from)), "")
-
-
-def _are_aligned(domain: str, header_from: str) -> bool:
-    if "." not in domain:
-        return False
-    return domain == header_from or domain.endswith(f".{header_from}") or header_from.endswith(f".{domain}")
+    return next((name for name in names if not are_aligned(name, record.header_from)), "")

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from dkimpipe.admin import access
-from dkimpipe.errors import ConfigError
+from dkimpipe.errors import ConfigError, for_shell
 
 DATABASE = "/var/lib/dkimpipe/reports/reports.db"
 _BEFORE = Path("/var/lib/dkimpipe/reports.db")
 IN_MEMORY = Path(":memory:")
 _WAIT = 60.0  # seconds for another process
+# What SQLite says of a file that it did not write, and of one that it did.
+_NO_DATABASE, _DAMAGED = "file is not a database", "database disk image is malformed"
 _HOW_TO_BEGIN = "store reports first: see dkimpipe-reports(1)"
 # By version; each one adds to those before.
 _SCHEMAS = (
@@ -146,7 +148,18 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OverflowError) as error:
-            raise ConfigError(f"{self._path}: {error}") from None
+            raise ConfigError(f"{self._path}: {error}", _hint(self._path, str(error))) from None
+
+
+def _hint(path: Path, error: str) -> str:
+    """Return what to do about an error of SQLite: a file of another program must stay where it is."""
+    is_ours = path in (Path(DATABASE), _BEFORE)
+    if error == _DAMAGED or (error == _NO_DATABASE and is_ours):
+        old, new = for_shell(str(path)), for_shell(f"{path}.damaged")
+        return (
+            f"mv {old} {new} makes room for a new one; restore it from a backup, or store the reports again"
+        )
+    return "name the database of the reports: --database" if error == _NO_DATABASE else ""
 
 
 def _open_or_create(path: Path, mode: str) -> None:
@@ -169,8 +182,9 @@ def _open_or_create(path: Path, mode: str) -> None:
         raise ConfigError(f"{path}: No such file or directory", hint) from None
     except PermissionError:
         cause, hint = access.barrier(path.absolute())
-        if mode == "rwc" and not cause:
-            cause, hint = access.wrong_owner(path.absolute())
+        if not cause:
+            find = access.wrong_owner if mode == "rwc" else access.wrong_user
+            cause, hint = find(path.absolute())
         what = f"Permission denied: {cause}" if cause else "Permission denied"
         raise ConfigError(f"{path}: {what}", hint) from None
     except OSError as error:

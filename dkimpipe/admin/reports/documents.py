@@ -44,7 +44,10 @@ _OTHERS = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"Rar!\x1a\x07": "rar",
     b"\x1f\x9d": "compress",
+    **dict.fromkeys((b"x\x01", b"x\x9c", b"x\xda"), "zlib without gzip"),
 }
+_ARCHIVES = {b"MSCF": "a cabinet", b"ustar": "a tar archive"}
+_TAR = 257  # where its mark is
 # APPNOTE 4.4.5. Only the first two are read: zipfile unpacks others without a limit.
 _STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 98: "PPMd"}
@@ -235,7 +238,9 @@ def _is_report(octets: bytes) -> bool:
     if _kind(octets) == XML:
         start = octets[:1000].lower()
         return b"<html" not in start and b"<!doctype html" not in start
-    return octets.startswith((_GZIP, *_ZIP, *_OTHERS)) or (_kind(octets) == JSON and not _is_list(octets))
+    if octets.startswith((_GZIP, *_ZIP, *_OTHERS)) or _archive(octets):
+        return True
+    return _kind(octets) == JSON and not _is_list(octets)
 
 
 def _part_name(name: str, part: Part) -> str:
@@ -344,7 +349,15 @@ def _not_a_report(first: bytes) -> str:
     for start, name in _OTHERS.items():
         if first.startswith(start):
             return f"compressed by {name}: only gzip and zip are read"
+    if archive := _archive(first):
+        return f"{archive}: only gzip and zip are read"
     return "neither a mail nor XML nor JSON"
+
+
+def _archive(first: bytes) -> str:
+    """Return which archive this is, other than zip."""
+    marks = (first[:4], first[_TAR : _TAR + 5])
+    return next((_ARCHIVES[mark] for mark in marks if mark in _ARCHIVES), "")
 
 
 def _chunks(first: bytes, file: io.BufferedReader) -> Iterator[bytes]:

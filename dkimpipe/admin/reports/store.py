@@ -172,13 +172,14 @@ class Store:
             number = self._insert("record", None, report, *record[:7], " ".join(record.reasons), *record.spf)
             for signature in record.signatures:
                 self._insert("signature", number, *signature)
+        identity = content.identity(reader.report_id, reader.end)
+        key = ("dmarc", reader.organisation, identity, reader.domain, reader.begin)
+        counts = "SELECT count(*), sum(messages) FROM record WHERE report = ?"
+        self._refuse_other_counts(report, key, reader.report_id, counts)
         self._base.execute(
-            "UPDATE report SET organisation = ?, report_id = ?, domain = ?, policy = ?, begin = ?, "
+            "UPDATE report SET organisation = ?, report_id = ?, domain = ?, begin = ?, policy = ?, "
             '"end" = ? WHERE id = ?',
-            (
-                *(reader.organisation, content.identity(reader.report_id, reader.end), reader.domain),
-                *(reader.policy, reader.begin, reader.end, report),
-            ),
+            (*key[1:], reader.policy, reader.end, report),
         )
         self._base.execute(
             "UPDATE record SET header_from = ? WHERE report = ? AND header_from = ''", (reader.domain, report)
@@ -191,13 +192,28 @@ class Store:
         _refuse_future(found.end, now)
         identity = content.identity(found.report_id, found.end)
         domains = " ".join(sorted({policy.domain for policy in found.policies}))
-        report = self._insert(
-            "report", None, "tls", found.organisation, identity, domains, "", found.begin, found.end, now
-        )
+        report = self._insert("report", None, "tls", "", "", "", "", 0, 0, now)
         for policy in found.policies:
             number = self._insert("tls_policy", None, report, *policy[:4])
             for failure in policy.failures:
                 self._insert("tls_failure", number, *failure)
+        key = ("tls", found.organisation, identity, domains, found.begin)
+        counts = "SELECT sum(successful), sum(failed) FROM tls_policy WHERE report = ?"
+        self._refuse_other_counts(report, key, found.report_id, counts)
+        self._base.execute(
+            "UPDATE report SET organisation = ?, report_id = ?, domain = ?, begin = ?, "
+            '"end" = ? WHERE id = ?',
+            (*key[1:], found.end, report),
+        )
+
+    def _refuse_other_counts(self, report: int, key: tuple[object, ...], name: str, query: str) -> None:
+        """Raise Unreadable if a report is there already, by its key, but does not say the same."""
+        columns = "kind = ? AND organisation = ? AND report_id = ? AND domain = ? AND begin = ?"
+        earlier = self._base.execute(f"SELECT id FROM report WHERE {columns}", key).fetchone()  # noqa: S608
+        if earlier:
+            counts = [self._base.execute(query, (each,)).fetchone() for each in (earlier[0], report)]
+            if counts[0] != counts[1]:
+                raise Unreadable(f"other counts than in the report '{name}' stored before: not counted")
 
     def _insert(self, table: str, *values: object) -> int:
         places = ", ".join("?" * len(values))
