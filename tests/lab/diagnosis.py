@@ -151,6 +151,13 @@ def warning(what: str, hint: str = "") -> str:
     return error(what, hint).replace("error", "warning", 1)
 
 
+def removed(parameter: str, value: str = "", service: str = "") -> str:
+    """The hint to remove a setting, of a service (with a slash) or from main.cf, and what then applies."""
+    option = "-PX" if service else "-X"
+    then = f"{parameter} is {value}" if value else "its default applies"
+    return f"# correct it, or remove it (then {then}):\npostconf -c DIR {option} {service}{parameter}"
+
+
 NEW_SERVICE = (
     r"postconf -c DIR -M 'dkimpipe/unix=dkimpipe unix - n n - PROCESSES pipe"
     r" -o {pipe_delivery_status_filter=regexp:{{/^5(\.3\..*)/ 4$$1}}} flags=q null_sender= user=USER"

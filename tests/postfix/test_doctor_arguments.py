@@ -12,6 +12,7 @@ FILTER = "-o content_filter=dkimpipe:dummy"
 RELAY = "-o smtpd_relay_restrictions=permit_mynetworks,permit_sasl_authenticated,reject"
 # What stands in place of the option, and what the check says of smtpd(8).
 ARGUMENT = "the argument {!r}: a value that contains spaces needs braces, and each setting its own -o"
+COMMENT = "the argument {!r}: a comment needs a line of its own"
 SETTING = "-o {}: a setting needs a name and a value, name=value without spaces or in braces"
 FAULTS = {
     "a list with spaces": (
@@ -33,6 +34,30 @@ FAULTS = {
     "a space before the equals sign": (FILTER, FILTER.replace("=", " ="), SETTING.format("content_filter")),
     "a space after the equals sign": (FILTER, FILTER.replace("=", "= "), ARGUMENT.format("dkimpipe:dummy")),
     "no equals sign": (FILTER, FILTER.replace("=", " "), SETTING.format("content_filter")),
+    "a colon for the equals sign": (
+        FILTER,
+        "-o content_filter:dkimpipe:dummy",
+        SETTING.format("content_filter:dkimpipe:dummy"),
+    ),
+    "a colon and spaces": (
+        FILTER,
+        "-o content_filter : dkimpipe:dummy",
+        SETTING.format("content_filter"),
+    ),
+    "quotes around a list with spaces": (
+        RELAY,
+        f"-o '{RELAY[3:].replace(',', ', ')}'",
+        "-o 'smtpd_relay_restrictions=permit_mynetworks,: the quotes become part of the name",
+    ),
+    "quotes around a value with spaces": (
+        RELAY,
+        RELAY.replace("=", '="').replace(",", ", ") + '"',
+        ARGUMENT.format("permit_sasl_authenticated,"),
+    ),
+    "a comment": (FILTER, f"{FILTER} # sign", COMMENT.format("#")),
+    "a comment with a setting in it": (FILTER, f"{FILTER} #was content_filter=", COMMENT.format("#was")),
+    "a comment in another language": (FILTER, f"{FILTER} // sign", COMMENT.format("//")),
+    "a closing brace alone": (FILTER, f"{FILTER} }}", ARGUMENT.format("}")),
     "no -o": (FILTER, FILTER[3:], ARGUMENT.format("content_filter=dkimpipe:dummy")),
     "a dash of a word processor": (FILTER, f"\u2013{FILTER[1:]}", ARGUMENT.format("\u2013o")),
     "a text with spaces": (
@@ -56,6 +81,37 @@ def test_an_argument_is_the_one_error_and_the_command_corrects_it(
         error(f"submission/inet: smtpd(8) does not start with {why}", hint),
     )
     assert hint.startswith(f"postconf -c {directory} -M 'submission/inet=submission inet n - y - - smtpd")
+    fix(directory, output)
+    assert check(directory) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        pytest.param(
+            f'-o "{FILTER[3:]}"',
+            f'smtpd(8) ignores -o "{FILTER[3:]}": the quotes become part of the name',
+            id="quotes around a setting",
+        ),
+        pytest.param(
+            f"-o \u201c{FILTER[3:]}\u201d",
+            f"smtpd(8) ignores -o \u201c{FILTER[3:]}\u201d: the quotes become part of the name",
+            id="quotes of a word processor",
+        ),
+        pytest.param(
+            FILTER.replace("-o ", "-o { "),
+            "master(8) does not start with -o {content_filter=dkimpipe:dummy: it lacks the closing brace",
+            id="no closing brace",
+        ),
+    ],
+)
+def test_what_programs_ignore_or_master_refuses_is_the_one_error_and_the_command_corrects_it(
+    wrong: str, why: str, directory: Path, words: dict[str, str]
+) -> None:
+    edit(directory, f"{FILTER} => {wrong}", words)
+    output = check(directory)[1]
+    (hint,) = hints(output)
+    assert output == error(f"submission/inet: {why}", hint)
     fix(directory, output)
     assert check(directory) == GOOD
 
@@ -152,7 +208,7 @@ def test_an_option_among_the_attributes_of_a_pipe(directory: Path, words: dict[s
 def test_what_is_meant_is_not_guessed(wrong: str, directory: Path, words: dict[str, str]) -> None:
     edit(directory, f"{FILTER} => {wrong}", words)
     output = check(directory)[1]
-    assert hints(output)[0] == "write -o name=value, or -o {name = value}"
+    assert hints(output)[0] == "# write -o name=value, or -o {name = value}"
     assert output.count("does not start") == 1
 
 

@@ -6,7 +6,21 @@ import os
 import re
 from pathlib import Path
 
-from diagnosis import GOOD, MAIN, MASTER, check, checks_of, edit, error, fix, write
+import pytest
+from diagnosis import (
+    GOOD,
+    MAIN,
+    MASTER,
+    check,
+    checks_of,
+    edit,
+    error,
+    fill,
+    fix,
+    hints,
+    removed,
+    write,
+)
 
 SMTPD = "smtp/inet, submission/inet: smtpd(8) does not start: "
 SMTP = "smtp/unix, relay/unix: smtp(8) does not start: "
@@ -47,14 +61,14 @@ FAULTS = {
         "-e 'smtp_helo_timeout = 5 fortnights'",
         error(
             f"{SMTP}parameter smtp_helo_timeout: bad time value or unit: 5 fortnights",
-            "postconf -c DIR -X smtp_helo_timeout",
+            removed("smtp_helo_timeout", "300s"),
         ),
     ),
     "a number with a unit": (
         "-e 'smtpd_recipient_limit = 1k'",
         error(
             f"{SMTPD}bad numerical configuration: smtpd_recipient_limit = 1k",
-            "postconf -c DIR -X smtpd_recipient_limit",
+            "postconf -c DIR -e smtpd_recipient_limit=1000",
         ),
     ),
     "a number that is too low": (
@@ -62,7 +76,7 @@ FAULTS = {
         error(
             "qmgr/unix: qmgr(8) does not start: invalid initial_destination_concurrency parameter value"
             " 0 < 1",
-            "postconf -c DIR -X initial_destination_concurrency",
+            removed("initial_destination_concurrency", "5"),
         ),
     ),
     "a yes in other words": (
@@ -70,6 +84,34 @@ FAULTS = {
         error(
             f"{SMTPD}bad boolean configuration: smtpd_helo_required = true",
             "postconf -c DIR -e smtpd_helo_required=yes",
+        ),
+    ),
+    "a size with a unit": (
+        "-P submission/inet/header_size_limit=10M",
+        error(
+            "submission/inet: smtpd(8) does not start: bad numerical configuration: header_size_limit = 10M",
+            "postconf -c DIR -P submission/inet/header_size_limit=10485760",
+        ),
+    ),
+    "a number with spaces": (
+        "-e 'smtpd_recipient_limit = 1 000'",
+        error(
+            f"{SMTPD}bad numerical configuration: smtpd_recipient_limit = 1 000",
+            "postconf -c DIR -e smtpd_recipient_limit=1000",
+        ),
+    ),
+    "a comment behind a yes": (
+        "-e 'smtpd_helo_required = yes # of spammers'",
+        error(
+            f"{SMTPD}bad boolean configuration: smtpd_helo_required = yes # of spammers",
+            "postconf -c DIR -e smtpd_helo_required=yes",
+        ),
+    ),
+    "a comment behind a time": (
+        "-e 'smtpd_timeout = 30 # seconds'",
+        error(
+            f"{SMTPD}parameter smtpd_timeout: bad time value or unit: 30 # seconds",
+            "postconf -c DIR -e smtpd_timeout=30",
         ),
     ),
     "of one service": (
@@ -84,7 +126,7 @@ FAULTS = {
         error(
             "submission/inet: smtpd(8) does not start: bad numerical configuration:"
             " smtpd_hard_error_limit = many",
-            "postconf -c DIR -PX submission/inet/smtpd_hard_error_limit",
+            removed("smtpd_hard_error_limit", "20", "submission/inet/"),
         ),
     ),
     "virtual(8) delivers, and has no mailboxes": (
@@ -106,7 +148,7 @@ FAULTS = {
         "-e smtp_address_preference=first",
         error(
             "smtp_address_preference: smtp(8) does not start: first is not one of ipv4, ipv6, any",
-            "postconf -c DIR -X smtp_address_preference",
+            removed("smtp_address_preference", "any"),
         ),
     ),
     "a word in capitals": ("-e smtp_host_lookup=DNS", GOOD[1]),
@@ -124,6 +166,37 @@ FAULTS = {
             "smtp_tls_security_level: smtp(8) does not start: encrypted is not one of none, may, encrypt,"
             " dane, dane-only, fingerprint, verify, secure",
             "postconf -c DIR -e smtp_tls_security_level=encrypt",
+        ),
+    ),
+    "another word for encrypt": (
+        "-e smtp_tls_security_level=must",
+        error(
+            "smtp_tls_security_level: smtp(8) does not start: must is not one of none, may, encrypt, dane,"
+            " dane-only, fingerprint, verify, secure",
+            "postconf -c DIR -e smtp_tls_security_level=encrypt",
+        ),
+    ),
+    "TLS is on for users": (
+        "-P submission/inet/smtpd_tls_security_level=on",
+        error(
+            "submission/inet/smtpd_tls_security_level: smtpd(8) does not start: on is not one of none, may,"
+            " encrypt, dane, dane-only, fingerprint, verify, secure",
+            "postconf -c DIR -P submission/inet/smtpd_tls_security_level=encrypt",
+        ),
+    ),
+    "a level of TLS that is not known": (
+        "-e smtp_tls_security_level=paranoid",
+        error(
+            "smtp_tls_security_level: smtp(8) does not start: paranoid is not one of none, may, encrypt,"
+            " dane, dane-only, fingerprint, verify, secure",
+            removed("smtp_tls_security_level", "empty, and mail is sent without TLS"),
+        ),
+    ),
+    "two words that are equally similar": (
+        "-e smtp_address_preference=ipv5",
+        error(
+            "smtp_address_preference: smtp(8) does not start: ipv5 is not one of ipv4, ipv6, any",
+            removed("smtp_address_preference", "any"),
         ),
     ),
     # The columns of master.cf.
@@ -183,7 +256,7 @@ FAULTS = {
         error(
             "dkimpipe_initial_destination_concurrency: 0 is less than 1: qmgr(8) ends, and mail stays in the"
             " queue",
-            "postconf -c DIR -X dkimpipe_initial_destination_concurrency",
+            removed("dkimpipe_initial_destination_concurrency", "5"),
         ),
     ),
     "a delay of a transport": (
@@ -197,7 +270,7 @@ FAULTS = {
         "-e maildrop_time_limit=0",
         error(
             "maildrop_time_limit: 0 is less than 1: pipe(8) ends, and mail stays in the queue",
-            "postconf -c DIR -X maildrop_time_limit",
+            removed("maildrop_time_limit", "1000s"),
         ),
     ),
 }
@@ -208,12 +281,51 @@ ALL_FAULTS = {
 test_it_prints_this_and_nothing_else, test_its_commands_fix_the_fault = checks_of(ALL_FAULTS)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("yess", id="typing error"),
+        pytest.param('"yes"', id="quotes"),
+        pytest.param("true", id="another word"),
+        pytest.param("yes;", id="semicolon"),
+    ],
+)
+def test_logins_stay_on_when_their_setting_is_corrected(
+    value: str, directory: Path, words: dict[str, str]
+) -> None:
+    edit(directory, f"-P 'submission/inet/smtpd_sasl_auth_enable={value}'", words)
+    message = f"bad boolean configuration: smtpd_sasl_auth_enable = {value}"
+    hint = f"postconf -c {directory} -P submission/inet/smtpd_sasl_auth_enable=yes"
+    output = check(directory)[1]
+    assert output.startswith(error(f"submission/inet: smtpd(8) does not start: {message}", hint))
+    fix(directory, output)
+    assert check(directory) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("setting", "then"),
+    [
+        ("smtpd_sasl_auth_enable=maybe", "no, and nobody can log in"),
+        ("smtpd_tls_auth_only=maybe", "no, and passwords may come without TLS"),
+        ("smtpd_tls_security_level=paranoid", "empty, and there is no TLS"),
+    ],
+)
+def test_a_hint_that_shuts_users_out_or_ends_tls_says_so(
+    setting: str, then: str, directory: Path, words: dict[str, str]
+) -> None:
+    edit(directory, f"-P submission/inet/{setting}", words)
+    name = setting.partition("=")[0]
+    hint = fill(removed(name, then, "submission/inet/"), {"DIR": str(directory)})
+    assert hint.splitlines() == hints(check(directory)[1])[:2]
+
+
 def test_free_space(directory: Path, words: dict[str, str]) -> None:
     edit(directory, "-e queue_minfree=900000000000000", words)
     _, output = check(directory)
     said = re.sub(r"\d+ MiB", "N MiB", output)
     what = "smtpd(8) rejects all mail while only N MiB are free in /var/spool/postfix"
-    hint = f"# free some space there, or:\npostconf -c {directory} -X queue_minfree"
+    hint = "# free some space there, or remove it (then queue_minfree is 0):"
+    hint += f"\npostconf -c {directory} -X queue_minfree"
     assert said == error(f"smtp/inet, submission/inet: queue_minfree = 900000000000000: {what}", hint)
     fix(directory, output)
     assert check(directory) == GOOD

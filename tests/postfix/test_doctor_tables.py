@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import settled
-from diagnosis import MAIN, MASTER, check, fix, write
+from diagnosis import MAIN, MASTER, check, error, fix, write
 
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import milters, remedies, restriction_names, tables
@@ -26,7 +26,8 @@ NO_FILE = "No such file or directory"
 TABLES = {
     "transport_maps = hash:/nowhere": (
         f"hash:/nowhere: Postfix cannot read it: open database /nowhere.db: {NO_FILE}",
-        "# restore /nowhere, or leave it out:\npostconf -c DIR -X transport_maps",
+        "# restore /nowhere, or leave it out (then transport_maps is empty):\n"
+        "postconf -c DIR -X transport_maps",
     ),
     "body_checks = regexp:{{/^X:/ IGNORE}}, regexp:/nowhere": (
         f"regexp:/nowhere: Postfix cannot read it: open /nowhere: {NO_FILE}",
@@ -71,7 +72,8 @@ TABLES = {
     ),
     "smtpd_sasl_exceptions_networks = 127.0.0.0/33": (
         "127.0.0.0/33: not an address and a prefix length",
-        "# correct 127.0.0.0/33, or leave it out:\npostconf -c DIR -X smtpd_sasl_exceptions_networks",
+        "# correct 127.0.0.0/33, or leave it out (then smtpd_sasl_exceptions_networks is empty):\n"
+        "postconf -c DIR -X smtpd_sasl_exceptions_networks",
     ),
 }
 GOOD_TABLES = """
@@ -310,14 +312,14 @@ def test_a_file_that_only_root_can_read_is_named(file: str, maps: Path, words: d
     code = (
         f"try: Postconf({str(directory)!r})\nexcept ConfigError as error: print(error, error.hint, sep='|')"
     )
-    assert as_nobody(code, words).endswith(f"{directory}/{file}: Permission denied|run it as root\n")
+    assert as_nobody(code, words).endswith(f"{directory}/{file}: Permission denied|# run it as root\n")
 
 
 def test_a_table_that_only_root_can_read_is_no_error_for_others(maps: Path, words: dict[str, str]) -> None:
     main = f"{MAIN}smtp_sasl_password_maps = texthash:{maps}/secret\n"
     directory = write(maps / "postfix", main, MASTER, words)
     code = f"for each in tables.findings(Postconf({str(directory)!r})): print(each.level, each.hint, sep='|')"
-    assert as_nobody(code, words) == "warning|run it as root\n"
+    assert as_nobody(code, words) == "warning|# run it as root\n"
     assert list(tables.findings(Postconf(directory))) == []
 
 
@@ -335,11 +337,11 @@ def test_a_main_cf_that_postconf_cannot_read_is_fixed_by_the_hint(
     directory = write(tmp_path / "postfix", f"{MAIN}{BROKEN[name]}\n", MASTER, words)
     with pytest.raises(ConfigError) as raised:
         Postconf(directory)
-    fix(directory, f"hint: {raised.value.hint}\n")
+    fix(directory, error("", raised.value.hint))
     Postconf(directory)
 
 
 def test_a_line_that_others_continue_is_not_commented_out(tmp_path: Path) -> None:
     (tmp_path / "main.cf").write_text("garbage\n  more\n")
     message = f"postconf: fatal: {tmp_path}/main.cf, line 1: missing '=' after attribute name"
-    assert remedies.for_fatal_error(tmp_path, message) == f"correct line 1 of {tmp_path}/main.cf"
+    assert remedies.for_fatal_error(tmp_path, message, {}) == f"# correct line 1 of {tmp_path}/main.cf"

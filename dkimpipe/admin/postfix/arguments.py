@@ -28,6 +28,10 @@ _IGNORING = ("lmtp", "smtp")  # these start nevertheless, without the options th
 _FLAGS = re.compile(r"-[cdDlSuvVz]+")
 _DASHES = ("-o", "\u2013o", "\u2014o")  # a word processor makes dashes of it
 _SETTING = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*", re.DOTALL)
+_MEANT = re.compile(r"\s*([\w.-]+)(?:\s*[=:]\s*|\s+)(.*?)\s*", re.DOTALL)
+_COMMENTS = ("#", "//")
+_QUOTES = "\"'\u2018\u2019\u201c\u201d"
+_UNCLOSED = re.compile(r"\s+-o\s+")  # postconf(1) adds the brace at the end
 
 
 class Fault(NamedTuple):
@@ -47,7 +51,7 @@ def options(service: Service) -> list[str]:
 
 
 def faults(postconf: Postconf) -> list[Fault]:
-    """Return the services with arguments that their programs do not understand."""
+    """Return the services with arguments that their programs do not understand, or ignore."""
     found = []
     for service in postconf.running(*DAEMONS):
         if why := _fault(service):
@@ -62,7 +66,7 @@ def faults(postconf: Postconf) -> list[Fault]:
 def findings(postconf: Postconf, found: list[Fault]) -> Iterator[Finding]:
     """Yield these faults, with the commands that correct them."""
     for service, why, change in found:
-        hint = postconf.command(change) if change else "write -o name=value, or -o {name = value}"
+        hint = postconf.command(change) if change else "# write -o name=value, or -o {name = value}"
         yield Finding(f"{service.id}: {why}", hint)
 
 
@@ -85,11 +89,18 @@ def _fault(service: Service) -> str:
             continue
         if not word.startswith("-o"):
             effect = "ignores the options after" if service.command in _IGNORING else "does not start with"
-            return (
-                f"{service.command}(8) {effect} the argument {word!r}: a value that contains spaces needs"
-                " braces, and each setting its own -o"
-            )
+            why = "a value that contains spaces needs braces, and each setting its own -o"
+            if word.startswith(_COMMENTS):
+                why = "a comment needs a line of its own"
+            return f"{service.command}(8) {effect} the argument {word!r}: {why}"
         value = word[2:] or next(left, "")
+        if "=" in value and value[0] in _QUOTES:
+            effect = "ignores" if value[-1] in _QUOTES else "does not start with"
+            return f"{service.command}(8) {effect} -o {value}: the quotes become part of the name"
+        if _UNCLOSED.search(value):
+            return (
+                f"master(8) does not start with -o {{{_UNCLOSED.split(value)[0]}: it lacks the closing brace"
+            )
         if not _SETTING.fullmatch(value):
             return (
                 f"{service.command}(8) does not start with -o {value}: a setting needs a name and a value,"
@@ -115,8 +126,11 @@ def _corrected(postconf: Postconf, service: Service) -> str:
     flags: list[str] = []
     settings: list[list[str]] = []
     rest: list[str] = []
-    words = split(service.arguments)
+    words, is_comment = _closed(split(service.arguments)), False
     for at, word in enumerate(words):
+        is_comment = (is_comment or word.startswith(_COMMENTS)) and word not in _DASHES
+        if is_comment or word == "}":
+            continue
         if service.command in _COMMANDS and _ATTRIBUTE.match(word):
             if word.startswith("argv="):
                 rest += words[at:]
@@ -147,12 +161,22 @@ def _begins(postconf: Postconf, before: list[str], word: str) -> bool:
 
 def _option(setting: str) -> str:
     """Return the option for ``name = value``, without spaces if that is the same; empty if it is none."""
-    name, _, value = setting.partition(" ")
-    found = _SETTING.fullmatch(setting if "=" in setting or not value else f"{name}={value}")
+    found = _MEANT.fullmatch(setting.strip(_QUOTES))
     if not found:
         return ""
-    name, value = found[1], re.sub(r"(?<=[^\s{}]),\s+|\s+,\s*(?=[^\s{}])", ",", found[2])
+    name, value = found[1], found[2].strip(_QUOTES)
+    value = re.sub(r"(?<=[^\s{}]),\s+|\s+,\s*(?=[^\s{}])", ",", value)
     return f"-o {name}={value}" if len(split(value)) <= 1 else f"-o {{{name}={value}}}"
+
+
+def _closed(words: list[str]) -> list[str]:
+    """Return the words with an option in braces that others follow in these taken apart."""
+    return [part for word in words for part in (_taken_apart(word) if word.startswith("{") else [word])]
+
+
+def _taken_apart(word: str) -> list[str]:
+    first, *others = _UNCLOSED.split(_unbraced(word))
+    return [f"{{{first}}}", *(part for each in others for part in ("-o", *split(each)))] if others else [word]
 
 
 def _unbraced(word: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import arguments, filter_service, remedies, values
+from dkimpipe.admin.postfix import arguments, filter_service, remedies
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
 
@@ -169,11 +169,6 @@ def _hint(postconf: Postconf, service: Service, message: str) -> str:
     own = postconf.overrides.get(service.id, {})
     named = [word for word in re.findall(r"[\w.-]+", message) if word in own]
     if named:
-        value = values.corrected(postconf.value(named[0], service.id), message)
-        option, argument = ("-P", f"={value}") if value else ("-PX", "")
-        return postconf.command(Change(option, f"{service.id}/{named[0]}{argument}", ""))
+        return postconf.correction(named[0], service.id, message)
     known = {name: postconf.value(name) for name in postconf.explicit}
-    named = [word for word in re.findall(r"[\w.-]+", message) if word in known]
-    if named and (value := values.corrected(known[named[0]], message)):
-        return postconf.command(Change("-e", f"{named[0]}={value}", ""))
-    return remedies.for_fatal_error(postconf.directory, message, known)
+    return remedies.for_fatal_error(postconf.directory, message, postconf.defaults, known)

@@ -87,7 +87,7 @@ def _limits(postconf: Postconf, service: Service) -> Iterator[Finding]:
                 if parses(parameter) >= lowest:
                     continue
                 cause = f"{postconf.value(parameter)} is less than {lowest}"
-                hint = postconf.command(Change("-X", parameter, ""))
+                hint = postconf.setting_or_removal(parameter, "", "")
             except ConfigError as error:
                 cause, hint = f"{postconf.value(parameter)} is not valid", error.hint
             program = f"{service.command}(8)" if ending == "time_limit" else "qmgr(8)"
@@ -110,10 +110,13 @@ def _space(postconf: Postconf) -> Iterator[Finding]:
             is_own = parameter in postconf.overrides[service.id]
             place = f"{service.id}/{parameter}" if is_own else parameter
             is_set = is_own or parameter in postconf.explicit
-            change = Change("-PX" if is_own else "-X", place, "")
-            hint = postconf.command(change) if is_set else f"df -h {queue}"
+            own = service.id if is_own else ""
+            hint = f"# free some space there: df -h {queue}"
+            if is_set:
+                hint = f"# free some space there, or remove it {postconf.without(parameter, own)}:"
+                hint += f"\n{postconf.removal(parameter, own)}"
             why = f"{place} = {postconf.value(parameter, service.id)}"
             faults.setdefault((why, hint), []).append(service.id)
     for (why, hint), services in faults.items():
         what = f"smtpd(8) rejects all mail while only {free >> 20} MiB are free in {queue}"
-        yield Finding(f"{', '.join(services)}: {why}: {what}", f"# free some space there, or:\n{hint}")
+        yield Finding(f"{', '.join(services)}: {why}: {what}", hint)

@@ -6,11 +6,11 @@ words are those of postconf(5) up to Postfix 3.11.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix import sources, values
+from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.syntax import split
 
 _LATEST = (3, 11)
@@ -49,6 +49,12 @@ _SINGLE: dict[str, tuple[Sequence[str], str]] = {
     },
 }
 _ANYWHERE = {**_LISTS, **_SINGLE}
+# Other words for the levels of TLS.
+_OTHER_WORDS = {
+    **dict.fromkeys(("on", "yes", "true", "enable", "enabled", "optional", "opportunistic"), "may"),
+    **dict.fromkeys(("must", "require", "required", "mandatory", "force", "enforce", "always"), "encrypt"),
+    **dict.fromkeys(("off", "no", "false", "disable", "disabled", "never"), "none"),
+}
 
 
 def findings(postconf: Postconf) -> Iterator[Finding]:
@@ -63,18 +69,22 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
                 program = f"{postconf.services[service].command}(8)" if service else program
                 why = f"{', '.join(unknown)} is not one of {', '.join(known)}"
                 what = f"{place}: {program} does not start: {why}"
-                yield Finding(what, _hint(postconf, place, settings[parameter], known))
+                written = split(_plain(settings[parameter]), ",")
+                new = ",".join(filter(None, (_meant(postconf, service, word, known) for word in written)))
+                yield Finding(what, postconf.setting_or_removal(parameter, service, new))
 
 
-def _hint(postconf: Postconf, place: str, value: str, known: Sequence[str]) -> str:
-    """Return the command that corrects the words that are similar to others, and leaves out the rest."""
-    words = [word for word in split(value, ",") if word.startswith("$") or _meant(word, known)]
-    new = [word if word.startswith("$") else _meant(word, known) for word in words]
-    is_own = "/" in place
-    if new:
-        return postconf.command(Change("-P" if is_own else "-e", f"{place}={','.join(new)}", ""))
-    return postconf.command(Change("-PX" if is_own else "-X", place, ""))
+def _plain(value: str) -> str:
+    return values.plain(value) if "$" not in value else value
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
-    return next(iter(difflib.get_close_matches(word.lower(), known, 1, 0.75)), "")
+def _meant(postconf: Postconf, service: str, word: str, known: Sequence[str]) -> str:
+    """Return the word that was meant; empty if that is not known."""
+    if word.startswith("$"):
+        return word
+    found = values.meant(word.strip("\"'"), known)
+    if found or known is not _LEVELS:
+        return found
+    level = _OTHER_WORDS.get(word.lower(), "")
+    port = postconf.services[service].port if service else ""
+    return "encrypt" if level == "may" and port in sources.SUBMISSION_PORTS else level

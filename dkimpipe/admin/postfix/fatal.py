@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator
 
 from dkimpipe.admin.postfix import remedies
-from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.syntax import parameters
 from dkimpipe.errors import ConfigError
 
@@ -34,14 +34,14 @@ def refuse(postconf: Postconf) -> None:
         default = parameters(postconf.run("-d", *known)) if known else {}
         # A message may name two, as of users and groups that must differ: the one with its default is right.
         known = dict(sorted(known.items(), key=lambda each: default.get(each[0]) == each[1]))
-        hint = remedies.for_fatal_error(postconf.directory, message, known)
+        hint = remedies.for_fatal_error(postconf.directory, message, postconf.defaults, known)
         raise ConfigError(f"no program of Postfix starts: {message}", hint)
     for parameter in _DIRECTORIES:
         path = postconf.value(parameter)
         if path and not os.path.isdir(path):
-            hint = "reinstall Postfix: it has lost a directory"
+            hint = "# reinstall Postfix: it has lost a directory"
             if parameter in postconf.explicit:
-                hint = postconf.command(Change("-X", parameter, ""))
+                hint = postconf.setting_or_removal(parameter, "", "")
             what = f"Postfix does not start: {parameter} = {path}: there is no such directory"
             raise ConfigError(what, hint)
     _refuse_misread(postconf)

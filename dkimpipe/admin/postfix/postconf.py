@@ -142,9 +142,9 @@ class Postconf:
         return after
 
     @functools.cached_property
-    def built_in(self) -> set[str]:
-        """The names of all parameters of this Postfix, without those of one's own."""
-        return set(parameters(self.run("-d")))
+    def defaults(self) -> dict[str, str]:
+        """All parameters of this Postfix, without those of one's own, as postconf(1) has them."""
+        return parameters(self._run("postconf", "-d").stdout.decode(errors="surrogateescape"))
 
     @functools.cached_property
     def table_types(self) -> list[str]:
@@ -207,9 +207,8 @@ class Postconf:
         done = self._run("postconf", *arguments)
         if done.returncode:
             command = " ".join(["postconf", *self._directory_options, *arguments])
-            raise ConfigError(
-                f"{command}: {_message(done)}", remedies.for_fatal_error(self.directory, _message(done))
-            )
+            hint = remedies.for_fatal_error(self.directory, _message(done), self.defaults)
+            raise ConfigError(f"{command}: {_message(done)}", hint)
         return done.stdout.decode(errors="surrogateescape")  # values may be in any charset
 
     def failure_of(self, program: str, *arguments: str) -> str:
@@ -276,7 +275,7 @@ class Postconf:
             return int(value or 0)
         except ValueError:
             what = f"{parameter} = {value}: not a valid number; Postfix rejects it"
-            raise ConfigError(what, self._correction(parameter, service)) from None
+            raise ConfigError(what, self.correction(parameter, service, "numerical")) from None
 
     def seconds(self, parameter: str, service: str = "") -> int:
         """Return a duration in seconds. Raises ConfigError if it is invalid, as Postfix itself would fail."""
@@ -284,14 +283,37 @@ class Postconf:
         if found := re.match(r"\s*\+?(\d+)(?:$|([smhdw]))", value):  # what follows the unit does not matter
             return int(found[1]) * _SECONDS[found[2] or "s"]
         what = f"{parameter} = {value}: not a valid duration; Postfix rejects it"
-        raise ConfigError(what, self._correction(parameter, service))
+        raise ConfigError(what, self.correction(parameter, service, "time"))
 
-    def _correction(self, parameter: str, service: str) -> str:
-        """Return the command that corrects a value, or removes it."""
-        place = f"{service}/" if parameter in self.overrides.get(service, {}) else ""
-        if value := values.corrected(self.value(parameter, service)):
-            return self.command(Change("-P" if place else "-e", f"{place}{parameter}={value}", ""))
-        return self.command(Change("-PX" if place else "-X", f"{place}{parameter}", ""))
+    def correction(self, parameter: str, service: str, message: str) -> str:
+        """Return the command that corrects a value, or removes it after a comment: what then applies.
+
+        ``message``  Postfix's error, which shows of what kind the value should be
+        """
+        value = values.corrected(parameter, self.value(parameter, service), message)
+        return self.setting_or_removal(parameter, service, value)
+
+    def setting_or_removal(self, parameter: str, service: str, value: str) -> str:
+        """Return the command that sets a value where the setting is, or without a value the removal."""
+        place = service if parameter in self.overrides.get(service, {}) else ""
+        if value:
+            return self.setting_command({parameter: value}, place)
+        comment = f"# correct it, or remove it {self.without(parameter, place)}:"
+        return f"{comment}\n{self.removal(parameter, place)}"
+
+    def removal(self, parameter: str, service: str = "") -> str:
+        """Return the command that removes a setting of a service, or from main.cf."""
+        place = f"{service}/{parameter}" if service else parameter
+        return self.command(Change("-PX" if service else "-X", place, ""))
+
+    def without(self, parameter: str, service: str = "") -> str:
+        """Return what applies after that, in brackets, for a comment."""
+        if service:
+            return remedies.without(parameter, self.value(parameter))
+        default = self.defaults.get(parameter)
+        if default and default[0] == "$" and default[1:] in self.effective:
+            default = self.effective[default[1:]]
+        return remedies.without(parameter, default)
 
     def running(self, *commands: str) -> list[Service]:
         """Return the services that run these programs."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command
+from dkimpipe.admin.postfix.postconf import Postconf, list_command
 from dkimpipe.admin.postfix.restriction_lists import is_list, split_restrictions, takes_argument
 from dkimpipe.admin.postfix.syntax import split
 
@@ -46,10 +46,12 @@ def _of_list(postconf: Postconf, service: str, parameter: str, program: bytes) -
         yield Finding(what, hint if similar[name] else "")
     for name in lacking:
         kept = [word for word in words if word != name]
-        change = Change("-PX" if service else "-X", place, "")
-        hint = list_command(postconf, service, parameter, kept) if kept else postconf.command(change)
+        hint = list_command(postconf, service, parameter, kept)
+        effect = ""
+        if not kept:
+            hint, effect = postconf.removal(parameter, service), f" {postconf.without(parameter, service)}"
         what = f"{place}: {name} lacks its argument: smtpd(8) defers mail that reaches it"
-        yield Finding(what, f"# add it, or leave the restriction out:\n{hint}")
+        yield Finding(what, f"# add it, or leave the restriction out{effect}:\n{hint}")
 
 
 def _faults(words: list[str], classes: list[str], program: bytes) -> tuple[list[str], list[str]]:

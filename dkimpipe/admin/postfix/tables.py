@@ -99,7 +99,7 @@ def _uses(postconf: Postconf) -> Iterator[Use]:
     """Yield the words of all lists that are set."""
     for service, settings in {"": postconf.explicit, **postconf.overrides}.items():
         for parameter in settings:
-            is_known = parameter in postconf.built_in or is_list(postconf, parameter)
+            is_known = parameter in postconf.defaults or is_list(postconf, parameter)
             if is_known and not _NOT_READ.fullmatch(parameter):
                 for word in split(postconf.own(parameter, service), ","):
                     yield Use(service, parameter, word)
@@ -196,7 +196,7 @@ def _places(uses: list[Use]) -> str:
 def _hint(postconf: Postconf, table: str, fault: str, uses: list[Use]) -> str:
     """Return the commands with which Postfix can read a table, or does without it."""
     if os.geteuid() != 0 and "denied" in fault:
-        return "run it as root"
+        return "# run it as root"
     kind, colon, path = table.partition(":")
     if not colon and Path(table).exists():
         return _replaced(postconf, table, f"{postconf.value('default_database_type')}:{table}", uses)
@@ -239,16 +239,19 @@ def _leave_out(postconf: Postconf, word: str, uses: list[Use], otherwise: str) -
     """Return the commands that take a word out of lists; a comment says what is better."""
     if any(use.parameter in _NEEDED for use in uses):
         return f"# {otherwise}"
-    commands = []
+    commands, effects = [], []
     for use in uses:
         words = _words(postconf, use)
         if is_list(postconf, use.parameter):
             parts = [each for each in split_restrictions(words) if each[-1] != word]
             words = [each for part in parts for each in part if each]
-        commands.append(_set(postconf, use, [each for each in words if each != use.word]))
+        kept = [each for each in words if each != use.word]
+        effects += [] if kept else [f" {postconf.without(use.parameter, use.service)}"]
+        commands.append(_set(postconf, use, kept))
     if not all(commands):
         return f"# {otherwise}, or take it out of {_places(uses)}"
-    return "\n".join([f"# {otherwise}, or leave it out:", *dict.fromkeys(commands)])
+    effect = "".join(dict.fromkeys(effects))
+    return "\n".join([f"# {otherwise}, or leave it out{effect}:", *dict.fromkeys(commands)])
 
 
 def _words(postconf: Postconf, use: Use) -> list[str]:
@@ -262,4 +265,4 @@ def _set(postconf: Postconf, use: Use, words: list[str]) -> str:
     """Return the command that sets a list, or its default if nothing is left; empty if there is none."""
     if words:
         return list_command(postconf, use.service, use.parameter, words)
-    return postconf.command(Change("-PX" if use.service else "-X", use.where, ""))
+    return postconf.removal(use.parameter, use.service)
