@@ -43,6 +43,7 @@ _PACKAGES = {
         "arch": "openssl",
         "alpine": "libcrypto3",
     },
+    "lzip": dict.fromkeys(_COMMANDS, "lzip"),
     "postfix": dict.fromkeys(_COMMANDS, "postfix"),
     **{
         f"postfix-{kind}": dict.fromkeys(("debian", "rhel", "alpine"), f"postfix-{kind}")
@@ -58,11 +59,11 @@ _PACKAGES = {
         "arch": "shadow",
         "alpine": "shadow",
     },
-    "zstd": dict.fromkeys(_COMMANDS, "zstd"),
+    **{name: dict.fromkeys(_COMMANDS, name) for name in ("brotli", "lz4", "lzop", "zstd")},
 }
 
 
-_EPEL = ("certbot",)  # of these, RHEL and its rebuilds have the packages in Fedora's EPEL
+_EPEL = ("certbot", "lzip")  # of these, RHEL and its rebuilds have the packages in Fedora's EPEL
 _ADD_EPEL = "dnf install https://dl.fedoraproject.org/pub/epel/epel-release-latest-$(rpm -E %rhel).noarch.rpm"
 
 

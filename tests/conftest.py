@@ -24,7 +24,8 @@ FIGURE = "measured"
 MESSAGE = b"From: Alice <alice@example.com>\nTo: bob@example.net\nSubject: hello\n\nHello, Bob.\n"
 
 
-pytest_plugins = ["commandline", "diagnosis", "installing", "rolling", "starts"]  # fixtures of the lab
+# Fixtures of the lab.
+pytest_plugins = ["auditing", "commandline", "diagnosis", "installing", "rolling", "starts"]
 
 # What tests rely on, whoever started them: nohup(1), cron and shells in the background ignore signals.
 os.umask(0o022)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import in_memory
+import pytest
 from conftest import MAIN, Done
 from measure import Cost, cost
 
+from dkimpipe.admin.audit import verdict
+from dkimpipe.admin.audit.events import Signature
 from dkimpipe.admin.audit.message import Deferred
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
@@ -33,11 +37,14 @@ virtual_alias_domains = alias.test
 MASTER_CF = """\
 smtp inet n - n - - smtpd -o content_filter=dkimpipe-verify:dummy
 587 inet n - n - - smtpd -o syslog_name=postfix/users -o content_filter=dkimpipe:dummy
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 pickup unix n - n 60 1 pickup
 dkimpipe unix - n n - 4 pipe flags=q null_sender= user=nobody
   argv=/opt/dkimpipe/bin/dkimpipe -f ${sender} -- ${recipient}
 dkimpipe-verify unix - n n - 4 pipe flags=q null_sender= user=games
   argv=/opt/dkimpipe/bin/dkimpipe verify -f ${sender} -- ${recipient}
+spamassassin unix - n n - - pipe user=bin
+  argv=/usr/bin/spamc -e /usr/sbin/sendmail -oi -f ${sender} ${recipient}
 """
 SIGNER, VERIFIER, USER = 65534, 5, 33  # nobody, games, www-data
 
@@ -121,6 +128,74 @@ def filtered(queue_id: str, report: str, to: str = "bob@example.net", service: s
         f"pipe {queue_id}: to=<{to}>, relay={service}, delay=0.9, delays=0/0/0/0.9, dsn=2.0.0, "
         f"status=sent (delivered via {service} service ({text}))\n"
     )
+
+
+# One message.
+
+Q1, Q2, Q3 = "07CF823D69C", "0262123D6B8", "1ADC623D6AB"
+LONG_NAME = "a" * 54 + ".example.com"
+LONG = ("4jbPVc6mtmzKh01", "4jbPVd07DzzKh09")
+SIGNED = "signed d=example.com s=mail a=rsa-sha256; from=a; message-id=<1@x>"
+MAIL = Signature("example.com", "mail", "dkimpipe")
+OPENDKIM = Signature("example.com", "od", "opendkim")
+SENDER = "a@example.com"
+
+
+def submitted(
+    queue_id: str = Q1, client: str = "far[203.0.113.9], sasl_method=PLAIN, sasl_username=al"
+) -> str:
+    """Return the lines of a new message from a client."""
+    return f"smtpd {queue_id}: client={client}\n{queued(queue_id, SENDER)}"
+
+
+def returned(queue_id: str = Q2, uid: int = SIGNER) -> str:
+    """Return the lines of a message from sendmail(1): by default, what the filter brings back."""
+    return f"pickup {queue_id}: uid={uid} from=<{SENDER}>\n{queued(queue_id, SENDER)}"
+
+
+def unsigned(kind: str, source: str, reason: str = verdict.NOT_FILTERED) -> Verdict:
+    """Return the verdict on a message of example.com that left unsigned."""
+    return Verdict("unsigned", (), kind, source, "example.com", reason)
+
+
+END = f"qmgr {Q1}: removed\n"
+SIGNED_VERDICT = Verdict("signed", (MAIL,), domain="example.com")
+UNKNOWN = Verdict("unknown", domain="example.com")
+FORWARDED = Verdict("forwarded", domain="example.com")
+LOGIN = ("submission", "postfix, login al")
+NO_ENTRY = "not signed: no entry for a@example.com; from=a@example.com"
+AMAVIS = (
+    f"smtp {Q1}: to=<b@y.test>, relay=127.0.0.1[127.0.0.1]:10024, delay=1, delays=0/0/0/1, dsn=2.0.0, "
+    f"status=sent (250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as {Q2})\n"
+)
+STRANGER = "far[203.0.113.9]"
+SIGNED_WAY = submitted() + returned() + filtered(Q1, SIGNED) + END + sent(Q2)
+
+
+def written(path: Path, octets: bytes, days: float = 0) -> Path:
+    """Return a file that was last written to so many days ago."""
+    path.write_bytes(octets)
+    os.utime(path, (time.time() - days * 86400,) * 2)
+    return path
+
+
+def json_report(*arguments: str, status: int = 78, log: bytes | None = None) -> dict[str, int]:
+    """Return the report of ``dkimpipe audit --json``, which has to end with this status."""
+    done = audit("--json", *arguments, log=log)
+    assert (done.status, done.stderr) == (status, "")
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def etc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration directory of a Postfix that signs and verifies."""
+    return configuration(tmp_path_factory.mktemp("etc"))
+
+
+@pytest.fixture(scope="module")
+def audited(etc: Path) -> Site:
+    return site_of(etc)
 
 
 # A large log.

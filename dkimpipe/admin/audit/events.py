@@ -3,31 +3,21 @@
 Addresses, Message-IDs, host names and the replies of other servers are written by others, who may put text
 like ``status=sent`` there. So everything is read by its position: each line begins with a time stamp, a host
 name, a program and a queue ID; what follows is read from the left up to the first text of others, and from
-the right only where nothing of others can follow. A line that does not match is not an event.
+the right only where nothing of others can follow. A line that does not match is not an event. ``lines.py``
+reads the beginning of a line, up to the queue ID.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
-
-from dkimpipe.admin.audit.timestamps import RFC_3339, TRADITIONAL
 
 # Short: hexadecimal, microseconds and inode. Long: no vowels, so that no word looks like one.
 QUEUE_ID = rb"(?:[0-9A-F]{6,15}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,20})"
-# Docker puts the name of a container, its own time stamp or both in front, Kubernetes the stream, too.
-_BEFORE = rb"(?:[\w.-]+ *\| +)?(?:" + RFC_3339 + rb" (?:std(?:out|err) F )?)?"
-_HEAD = _BEFORE + rb"(" + RFC_3339 + rb"|" + TRADITIONAL + rb") \S+ "
-_KEYWORDS = (
+KEYWORDS = (
     rb"client=|uid=|(?:resent-)?message-id=|from=<|to=<|removed$|requeued$"
     rb"|(?:sender|postmaster) [a-z -]{1,40} notification: |DKIM-Signature field added "
 )
-_EVENT = re.compile(
-    rb"^" + _HEAD + rb"((?:[\w.-]+/)*)([a-z]+)\[\d+\]: (" + QUEUE_ID + rb"): (" + _KEYWORDS + rb")(.*)$",
-    re.MULTILINE,
-)
-_STAMP = re.compile(rb"^" + _HEAD, re.MULTILINE)
 
 _HOST = rb"[^\s\[\],]+\[([\w.:]+)\](?::\w+)?"
 _CLIENT = re.compile(
@@ -126,18 +116,6 @@ class Filtered(NamedTuple):
     reason: str = ""
     next_id: bytes = b""
     is_cut: bool = False
-
-
-def read(block: bytes) -> Iterator[Event]:
-    """Yield the events in a block of whole lines."""
-    for found in _EVENT.finditer(block):
-        yield Event._make(found.groups())
-
-
-def first_stamp(block: bytes) -> bytes:
-    """Return the time stamp of the first line that has one; nothing if none has."""
-    found = _STAMP.search(block)
-    return found[1] if found else b""
 
 
 def client(text: bytes) -> Client | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.audit import events, logfiles
+from dkimpipe.admin.audit import lines, logfiles
 from dkimpipe.admin.audit.events import Event
 from dkimpipe.errors import ConfigError, printable
 
@@ -76,9 +76,9 @@ class Follower:
         return found
 
     def _about(self, mark: bytes) -> list[Event]:
-        lines = [event for block in self._blocks() for event in events.read(block)]
-        ids = {each.queue_id for each in lines if each.keyword == b"message-id=" and each.text == mark}
-        return [each for each in lines if each.queue_id in ids]
+        found = [event for block in self._blocks() for event in lines.read(block)]
+        ids = {each.queue_id for each in found if each.keyword == b"message-id=" and each.text == mark}
+        return [each for each in found if each.queue_id in ids]
 
     def _blocks(self) -> Iterator[bytes]:
         if not self._path:

@@ -5,13 +5,11 @@ Lines are delivered in blocks of whole lines, as octets: memory does not grow wi
 
 from __future__ import annotations
 
-import bz2
 import grp
-import gzip
 import io
 import lzma
 import os
-import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -20,36 +18,30 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Callable, NamedTuple, Protocol
+from typing import IO, NamedTuple
 
-from dkimpipe.admin.audit.events import first_stamp
+from dkimpipe.admin.audit import compression
+from dkimpipe.admin.audit.compression import Readable
+from dkimpipe.admin.audit.lines import first_stamp
 from dkimpipe.admin.audit.timestamps import Clock
 from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import why
 
-USUAL = (Path("/var/log/mail.log"), Path("/var/log/maillog"))
+# Of rsyslog and syslog-ng on Debian and RHEL, on SUSE; and of busybox and others, which have one for all.
+USUAL = (Path("/var/log/mail.log"), Path("/var/log/maillog"), Path("/var/log/mail"))
+_FOR_ALL = (Path("/var/log/messages"), Path("/var/log/syslog"))
 STANDARD_INPUT = "-"
 # journalctl: everything of the facility mail, whatever the instances and their syslog_name are called.
 _JOURNALS = (Path("/var/log/journal"), Path("/run/log/journal"))
 JOURNAL = ("journalctl", "--output=short-iso-precise", "--all", "--quiet", "--no-pager", "SYSLOG_FACILITY=2")
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 _BLOCK = 1 << 20
 _LONGEST = 1 << 16  # octets of a line; syslog daemons cut at 8192
-# Of logrotate, with and without dateext, and of "postfix logrotate" (maillog_file_rotate_suffix).
-_ROTATED = re.compile(r"[.-]\d[\d-]*(\.(gz|bz2|xz|zst))?")
-_READERS: dict[str, Callable[[IO[bytes]], _Readable]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-}
-_ZSTD = ".zst"
-_COMPRESSED = (*_READERS, _ZSTD)
+_TOO_LONG = (
+    b"\0line of more than %d octets\n" % _LONGEST
+)  # stands for it: lines with a NUL are not understood
 
 
 class Log(NamedTuple):
@@ -65,29 +57,14 @@ class Log(NamedTuple):
     clock: Clock
 
 
-def rotated(path: Path, since: float) -> list[Path]:
-    """Return a log and its rotated files that were written to since then, without a copy in compression."""
-    found = {path}
-    for each in path.parent.glob(f"{glob_escape(path.name)}[.-]*"):
-        if _ROTATED.fullmatch(each.name[len(path.name) :]) and _modified(each) >= since:
-            found.add(each)
-    return sorted(
-        each for each in found if each.suffix not in _COMPRESSED or each.with_suffix("") not in found
-    )
-
-
-def glob_escape(name: str) -> str:
-    """Return a file name as a pattern that matches only itself."""
-    return re.sub(r"([*?[])", r"[\1]", name)
-
-
 def usual(since: float) -> Path | None:
     """Return the file that syslog daemons write to, if it is in use; None for the journal.
 
     After a system has given up its syslog daemon, the file of that time is still there.
     """
-    for path in USUAL:
-        if _modified(path) >= since:
+    has_journal = any(path.is_dir() for path in _JOURNALS)
+    for path in USUAL if has_journal else (*USUAL, *_FOR_ALL):
+        if modified(path) >= since and path.is_file():
             return path
     return None
 
@@ -112,7 +89,18 @@ def files(paths: Iterable[Path]) -> list[Log]:
 
 def standard_input() -> Log:
     """Return what comes by standard input, now or earlier."""
-    return Log("standard input", _whole_lines("standard input", sys.stdin.buffer), Clock(time.time()))
+    blocks = _uncompressed(_whole_lines("standard input", sys.stdin.buffer))
+    return Log("standard input", blocks, Clock(time.time()))
+
+
+def _uncompressed(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks of standard input. Raises ConfigError if they are compressed."""
+    first = next(blocks, b"")
+    if method := compression.of("", first[: compression.MAGIC]):
+        raise ConfigError(
+            f"standard input: compressed by {method.name}", "name the file, or unpack it: dkimpipe audit FILE"
+        )
+    yield from _joined(first, blocks)
 
 
 def journal(since: float, directories: Iterable[Path] = _JOURNALS) -> Log:
@@ -151,7 +139,7 @@ def _as_whom(path: Path) -> str:
     return f"run it as root, or as a user in the group {group}" if may_read else "run it as root"
 
 
-def _modified(path: Path) -> float:
+def modified(path: Path) -> float:
     """Return when a file was last written to; 0 if that is unknown."""
     try:
         return path.stat().st_mtime
@@ -161,13 +149,18 @@ def _modified(path: Path) -> float:
 
 def _blocks(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     """Return the lines of a file, which may be compressed. Raises ConfigError."""
-    if path.suffix == _ZSTD:
-        return _output(["zstd", "-dcq"], str(path), file)
-    reader = _READERS.get(path.suffix)
-    return _whole_lines(str(path), reader(file) if reader else file)
+    method = compression.of(path.name, os.pread(file.fileno(), compression.MAGIC, 0))
+    if not method:
+        return _whole_lines(str(path), file)
+    if method.reader:
+        return _whole_lines(str(path), method.reader(file))
+    if method.command:
+        return _output([*method.command], str(path), file)
+    how = method.hint.format(path=shlex.quote(str(path)))
+    raise ConfigError(f"{path}: compressed by {method.name}, which audit does not read", how)
 
 
-def _whole_lines(name: str, file: _Readable) -> Iterator[bytes]:
+def _whole_lines(name: str, file: Readable) -> Iterator[bytes]:
     """Yield blocks that end with a line end."""
     rest, skipping = b"", False
     try:
@@ -178,17 +171,17 @@ def _whole_lines(name: str, file: _Readable) -> Iterator[bytes]:
                 skipping = skipping or len(rest) > _LONGEST
                 continue
             start = block.find(b"\n") + 1 if skipping else 0
-            yield (b"" if skipping else rest) + block[start:end]
+            yield (_TOO_LONG if skipping else rest) + block[start:end]
             rest, skipping = block[end:], False
-        if rest:
-            yield rest + b"\n"
+        if rest or skipping:
+            yield _TOO_LONG if skipping else rest + b"\n"
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ConfigError(f"{name}: {why(error)}") from None
 
 
 def _output(command: list[str], name: str, stdin: IO[bytes] | None = None) -> Iterator[bytes]:
     """Yield the output of a program in blocks of whole lines. Raises ConfigError if it fails or complains."""
-    missing, refused = _HINTS[command[0]]
+    missing, refused = _HINTS.get(command[0], _NO_HINTS)
     with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads could fill up
         try:
             child = subprocess.Popen(  # noqa: S603 - no shell
@@ -215,8 +208,8 @@ _HINTS = {
         "name the log: dkimpipe audit FILE",
         "run it as root, or as a user in the group systemd-journal",
     ),
-    "zstd": ("", ""),
 }
+_NO_HINTS = ("", "")
 
 
 def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

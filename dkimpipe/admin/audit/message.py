@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dkimpipe.admin.audit.events import Client, Signature
+from dkimpipe.admin.audit.events import Client, Delivery, Signature
 
+_DOMAINS = 3  # of recipients, kept for each message
 _CHAIN = 8  # queue IDs of one message
 
 
@@ -26,22 +27,25 @@ class Message:
     ``key``           under which it is kept: instance and queue ID
     ``client``        if it came by SMTP, to the service with the syslog name ``path``
     ``uid``           of the user who ran sendmail(1), if that was not a filter
-    ``from_filter``   if a filter ran sendmail(1)
-    ``is_bounce``     if it is a notice of Postfix itself
-    ``parent``        the message that this one continues, ``is_forwarded`` if local(8) has forwarded it
+    ``from_filter``   if a filter ran sendmail(1), ``may_return`` if it was the user of another filter
+    ``is_bounce``     if it is a notice of Postfix itself, ``is_named`` if bounce(8) has logged its queue ID
+    ``parent``        the message that this one continues, ``is_forwarded`` if local(8) has forwarded it,
+                      ``is_requeued`` if postsuper(1) has queued it anew
     ``is_continued``  if another program took it and brought it back
+    ``is_carried``    if pipe(8) gave it to another filter
     ``sender``        hash of it, as of ``message_id``: both are equal before and after the filter
     ``reported``      the signatures that the filter reported, or ``reason``; None if it has not taken it
     ``added``         the signatures that a milter reported
     ``runs``          to how many recipients a filter passed it on, ``taken`` how many of them came back
     ``is_cut``        whether its report may have lost the queue ID under which it came back by SMTP
-    ``left``          whether it has left within the time, ``domains`` of recipients that are no aliases
+    ``left``          whether it has left within the time
+    ``domains``       of recipients that are no aliases, to whom it has left or another filter took it
     """
 
     __slots__ = (
-        "added", "client", "deferred", "domain", "domains", "from_filter", "is_bounce", "is_continued",
-        "is_cut", "is_forwarded", "key", "left", "message_id", "parent", "path", "reason", "recipients",
-        "reported", "runs", "sender", "taken", "uid",
+        "added", "client", "deferred", "domain", "domains", "from_filter", "is_bounce", "is_carried",
+        "is_continued", "is_cut", "is_forwarded", "is_named", "is_requeued", "key", "left", "may_return",
+        "message_id", "parent", "path", "reason", "recipients", "reported", "runs", "sender", "taken", "uid",
     )  # fmt: skip
 
     def __init__(self, key: bytes) -> None:
@@ -51,7 +55,7 @@ class Message:
         self.uid: int | None = None
         self.parent: Message | None = None
         self.from_filter = self.is_bounce = self.is_forwarded = self.is_continued = False
-        self.is_cut = self.left = False
+        self.is_cut = self.left = self.is_requeued = self.is_carried = self.may_return = self.is_named = False
         self.sender: int | None = None
         self.message_id: int | None = None
         self.recipients = self.runs = self.taken = 0
@@ -71,6 +75,11 @@ class Message:
         """Whether more of it may come back from a filter."""
         return bool(self.runs) and (not self.taken or self.runs > self.taken)
 
+    def take_domain(self, found: Delivery) -> None:
+        """Note the domain of a recipient."""
+        if not found.is_alias and found.domain not in self.domains and len(self.domains) < _DOMAINS:
+            self.domains += (found.domain,)
+
     def chain(self) -> list[Message]:
         """Return this message and those that it continues, the first one last."""
         found = [self]
@@ -81,7 +90,11 @@ class Message:
 
 def may_become(passed: Message, returned: Message) -> bool:
     """Return whether a filter may have passed on one message as another, by sendmail(1) or by SMTP."""
-    return passed.is_left_to_take and passed is not returned and (returned.from_filter or passed.is_cut)
+    return (
+        passed.is_left_to_take
+        and passed is not returned
+        and (returned.from_filter or passed.is_cut or (returned.may_return and passed.is_carried))
+    )
 
 
 class Links:

@@ -9,46 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from dkimpipe.address import is_domain
+from dkimpipe.admin.audit.advice import OTHERS, Advice, Row
 from dkimpipe.admin.audit.message import Deferred
 from dkimpipe.admin.audit.verdict import FORWARDED, NOT_FILTERED, RELAYED, SIGNED, UNKNOWN, UNSIGNED, Verdict
-from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.postfix.kinds import KINDS
 from dkimpipe.errors import one_line
 
 ROWS = 500  # of each table; others write the domains and causes
 _METRIC_ROWS = 50
 _KINDS = (*KINDS, RELAYED)
-_NO_ENTRY = re.compile(r"no entry for \S*@([^\s@]+)")
-_NO_AUTHOR = re.compile(r"no address in From|no From field|\d+ From fields")
-_NO_KEY = re.compile(r"no key for ([a-z0-9.-]+)")
-_OTHER = "(others)"
-
-
-class Row(NamedTuple):
-    """Mail that left unsigned, by its origin; the fields are those of a Verdict."""
-
-    kind: str
-    source: str
-    domain: str
-    reason: str
-
-    @property
-    def hint(self) -> str:
-        """The command that would have such mail signed, or what else to do."""
-        if self.reason == NOT_FILTERED:
-            return {
-                RELAYED: "let these clients log in at the submission service, or add them to mynetworks",
-                _OTHER: "dkimpipe postfix --apply --sign all",
-            }.get(self.kind, f"dkimpipe postfix --apply --sign {self.kind}")
-        if found := _NO_ENTRY.fullmatch(self.reason):
-            domain = found[1].lower()
-            return f"dkimpipe genkey {domain if is_domain(domain.encode()) else 'DOMAIN'}"
-        if _NO_AUTHOR.fullmatch(self.reason):
-            return "correct the From field in the program that writes this mail"
-        if found := _NO_KEY.fullmatch(self.reason):
-            return f"dkimpipe explain postmaster@{found[1]} names the key file that is missing"
-        return "see DIAGNOSTICS in dkimpipe(1)"
 
 
 class Counts:
@@ -68,15 +37,15 @@ class Counts:
         """Count one message that has left."""
         self.outcomes[verdict.outcome] += 1
         for signature in verdict.signatures:
-            _count(self.signatures, tuple(signature), (_OTHER, _OTHER, _OTHER))
+            _count(self.signatures, tuple(signature), (OTHERS, OTHERS, OTHERS))
         if verdict.outcome == UNSIGNED:
             row = Row(verdict.kind, verdict.source, verdict.domain, _common(verdict.reason))
-            _count(self.unsigned, row, Row(_OTHER, "", "", NOT_FILTERED))
+            _count(self.unsigned, row, Row(OTHERS, "", "", NOT_FILTERED))
 
     def add_deferred(self, deferred: Iterable[Deferred]) -> None:
         """Count the messages that are still in the queue."""
         for each in deferred:
-            _count(self.deferred, each, Deferred(_OTHER, ""))
+            _count(self.deferred, each, Deferred(OTHERS, ""))
 
     @property
     def left(self) -> int:
@@ -90,6 +59,8 @@ class Report(NamedTuple):
     ``names``       of the logs
     ``since``       seconds since 1970, as ``first`` and ``last``, the times of the first and last line
     ``unreadable``  deliveries that could not be read, ``forgotten`` messages of which too many were queued
+    ``doubts``      what was not understood of each log, with its name
+    ``advice``      on the mail that left unsigned
     """
 
     counts: Counts
@@ -99,12 +70,15 @@ class Report(NamedTuple):
     last: float
     unreadable: int
     forgotten: int
+    doubts: tuple[str, ...]
+    advice: Advice
 
     @property
     def is_good(self) -> bool:
         """Whether the log proves that nothing left unsigned."""
         outcomes = self.counts.outcomes
-        return not (outcomes[UNSIGNED] or outcomes[UNKNOWN] or self.unreadable or self.forgotten)
+        is_complete = not (self.unreadable or self.forgotten or self.doubts)
+        return is_complete and not (outcomes[UNSIGNED] or outcomes[UNKNOWN])
 
     def text(self) -> list[str]:
         """Return the report for people."""
@@ -113,6 +87,8 @@ class Report(NamedTuple):
     def _text(self) -> Iterator[str]:
         counts = self.counts
         yield f"log: {', '.join(self.names)}, {_minute(self.first)} to {_minute(self.last)}"
+        for doubt in self.doubts:
+            yield f"    {doubt}"
         yield f"left by SMTP since {_minute(self.since)}: {_messages(counts.left)}"
         if self.first > self.since:
             yield "    the log does not reach further back than its first line"
@@ -130,7 +106,7 @@ class Report(NamedTuple):
         for row, number in sorted(counts.unsigned.items(), key=_order):
             origin = " ".join(filter(None, [f"{row.kind}:", row.source and f"{row.source},"]))
             yield f"{number:>13} {origin} {_sender(row.domain)}: {row.reason}"
-            yield f"{'':13}     {runnable(row.hint)}"
+            yield f"{'':13}     {self.advice.on(row)}"
         yield f"{sum(counts.deferred.values()):>7} deferred, still in the queue"
         for deferred, number in counts.deferred.most_common():
             yield f"{number:>13} {deferred.service}: {deferred.cause}".rstrip(": ")
@@ -147,13 +123,14 @@ class Report(NamedTuple):
             **{name: counts.outcomes[name] for name in (SIGNED, FORWARDED, UNKNOWN, UNSIGNED)},
             "unreadable": self.unreadable,
             "forgotten": self.forgotten,
+            "not_understood": self.doubts,
             "deferred": sum(counts.deferred.values()),
             "signatures": [
                 {"domain": domain, "selector": selector, "by": by, "messages": number}
                 for (domain, selector, by), number in counts.signatures.most_common()
             ],
             "sources": [
-                {**row._asdict(), "hint": runnable(row.hint), "messages": number}
+                {**row._asdict(), "hint": self.advice.on(row), "messages": number}
                 for row, number in sorted(counts.unsigned.items(), key=_order)
             ],
             "causes": [
@@ -177,14 +154,16 @@ class Report(NamedTuple):
             yield _sample("dkimpipe_audit_messages", counts.outcomes[outcome], outcome=outcome)
         yield from _family("dkimpipe_audit_not_followed", "Deliveries that could not be read or followed.")
         yield f"dkimpipe_audit_not_followed {self.unreadable + self.forgotten}"
+        yield from _family("dkimpipe_audit_not_understood", "Logs of which something was not understood.")
+        yield f"dkimpipe_audit_not_understood {len(self.doubts)}"
         yield from _family("dkimpipe_audit_signed", "Signed messages, by signing domain and selector.")
-        for (domain, selector, by), number in _largest(counts.signatures, (_OTHER, _OTHER, _OTHER)):
+        for (domain, selector, by), number in _largest(counts.signatures, (OTHERS, OTHERS, OTHERS)):
             yield _sample("dkimpipe_audit_signed", number, domain=domain, selector=selector, by=by)
         yield from _family("dkimpipe_audit_unsigned", "Unsigned messages, by kind and envelope domain.")
         unsigned: Counter[tuple[str, str]] = Counter()
         for row, number in counts.unsigned.items():
             unsigned[row.kind, row.domain] += number
-        for (kind, domain), number in _largest(unsigned, (_OTHER, _OTHER)):
+        for (kind, domain), number in _largest(unsigned, (OTHERS, OTHERS)):
             yield _sample("dkimpipe_audit_unsigned", number, kind=kind, domain=domain)
         yield from _family(
             "dkimpipe_audit_deferred", "Messages in the queue after a failed attempt, by service."
@@ -192,7 +171,7 @@ class Report(NamedTuple):
         services: Counter[str] = Counter()
         for each, number in counts.deferred.items():
             services[each.service] += number
-        for service, number in _largest(services, _OTHER):
+        for service, number in _largest(services, OTHERS):
             yield _sample("dkimpipe_audit_deferred", number, service=service)
 
 

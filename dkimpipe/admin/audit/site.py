@@ -7,7 +7,7 @@ import pwd
 from functools import lru_cache
 from pathlib import Path
 
-from dkimpipe.admin.postfix import filter_service, sources
+from dkimpipe.admin.postfix import filter_service, other_filters, sources
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.restrictions import Restrictions
@@ -23,20 +23,27 @@ class Site:
     ``log``          the file that it logs to by itself (maillog_file); None if it uses syslog
     ``filters``      the names of the services that run the filter that signs, ``verifiers`` the other one
     ``filter_uids``  the users that both filters run as: their local mail comes back from a filter
+    ``other_filters``  the names of services that run other filters, which bring mail back by sendmail(1) or
+                       through dkimpipe; ``other_uids`` their users. ``filters`` has those that sign, too
     """
 
     def __init__(self, postconf: Postconf) -> None:
-        self._postconf = postconf
+        self.postconf = self._postconf = postconf
         named = postconf.value("maillog_file")
         self.log = Path(named) if named else None
         self.filter_uids: set[int] = set()
         names: dict[str, set[bytes]] = {}
         for job in JOBS:
             services = [each for each in postconf.running("pipe") if _does(each, job)]
-            users = {(each.attribute("user") or "").partition(":")[0] for each in services}
+            users = {_user_of(each) for each in services}
             self.filter_uids |= {uid for uid in map(_uid, users or {job.name}) if uid is not None}
             names[job.name] = {each.name.encode() for each in services} or {job.name.encode()}
         self.filters, self.verifiers = names[SIGN.name], names[VERIFY.name]
+        others = [each for each in postconf.running("pipe") if _brings_back(each)]
+        self.other_filters = {each.name.encode() for each in others}
+        self.other_uids = {uid for uid in (_uid(_user_of(each)) for each in others) if uid is not None}
+        self.other_uids -= self.filter_uids
+        self.filters |= {each.name.encode() for each in others if other_filters.signs(each)}
         self._restrictions = Restrictions(postconf, "")
         self._names = {b"submission", b"submissions", b"smtps"}
         for service in postconf.running("smtpd"):
@@ -89,6 +96,18 @@ class Site:
 
 def _does(service: Service, job: filter_service.Job) -> bool:
     return filter_service.options(service, job) is not None
+
+
+def _user_of(service: Service) -> str:
+    return (service.attribute("user") or "").partition(":")[0]
+
+
+def _brings_back(service: Service) -> bool:
+    """Return whether another filter may bring mail back by sendmail(1), or passes it on by dkimpipe."""
+    if any(_does(service, job) for job in JOBS):
+        return False
+    texts = [*service.argv, *map(other_filters.code_of, service.argv)]
+    return any("sendmail" in text or "dkimpipe" in text for text in texts)
 
 
 def _uid(name: str) -> int | None:

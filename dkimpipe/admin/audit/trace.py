@@ -8,9 +8,11 @@ waits until many later messages have ended. Only live messages and a bounded num
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from dkimpipe.admin.audit import events
 from dkimpipe.admin.audit.events import Delivery, Event, Filtered
+from dkimpipe.admin.audit.lines import Lines
 from dkimpipe.admin.audit.message import Deferred, Links, Message, may_become
 from dkimpipe.admin.audit.site import Site
 from dkimpipe.admin.audit.timestamps import Clock
@@ -20,9 +22,9 @@ from dkimpipe.errors import printable
 LIVE = 20_000  # messages in the queue at once
 ENDED = 2_000  # messages that have ended, and may still be linked to others
 PASSED = 5_000  # messages that have passed a filter, and may still have to be picked up
-_DOMAINS = 3  # of recipients, kept for each message
 _CAUSE = 120  # octets of a cause that are kept
 _MESSAGE_ID = 1000  # octets that are compared: Postfix cuts longer lines, not all at the same place
+_NO_MESSAGE_ID = hash(b"<>")
 
 
 class Trace:
@@ -30,7 +32,8 @@ class Trace:
 
     ``unreadable``  deliveries by smtp(8) that do not match the grammar
     ``forgotten``   messages dropped because too many were in the queue
-    ``first``       time of the first line, ``last`` of the last one, in seconds since 1970; 0 for no line
+    ``first``       time of the first line of Postfix, ``last`` of the last one, in seconds since 1970; 0 for
+                    no line
     """
 
     def __init__(
@@ -38,12 +41,13 @@ class Trace:
     ) -> None:
         """``judged`` gets each verdict; ``reset`` takes them all back: the lines were of another year."""
         self._site, self._since, self._judged, self._reset = site, since, judged, reset
-        self._clock = Clock(0)
+        self._clock, self._lines = Clock(0), Lines()
         self._live: dict[bytes, Message] = {}
         self._ended: dict[bytes, Message] = {}
         self._passed = Links(PASSED)
         self._returned = Links(ENDED)
         self._instances: dict[bytes, None] = {b"": None}
+        self._instance = b""  # of the line that is read
         self.unreadable = self.forgotten = 0
         self.first = self.last = 0.0
         self._on: dict[bytes, Callable[[Message, Event], None]] = {
@@ -55,16 +59,21 @@ class Trace:
             b"to=<": self._delivery,
         }
 
-    def read(self, blocks: Iterable[bytes], clock: Clock) -> None:
-        """Follow the lines of one log."""
-        self._clock = clock
+    def read(self, blocks: Iterable[bytes], clock: Clock) -> Lines:
+        """Follow the lines of one log, and return the account of them."""
+        self._clock, self._lines = clock, Lines()
         for block in blocks:
-            event = None
-            for event in events.read(block):
-                self._event(event)
-            if event:
-                self.first = self.first or self._seconds(events.first_stamp(block))
-                self.last = max(self.last, self._seconds(event.stamp))
+            self._events(self._lines.events(block))
+        self._events(self._lines.rest())
+        return self._lines
+
+    def _events(self, found: Iterable[Event]) -> None:
+        for event in found:
+            self.first = self.first or self._seconds(self._lines.first)  # before any later stamp
+            self._event(event)
+        if self._lines.last:
+            self.first = self.first or self._seconds(self._lines.first)
+            self.last = max(self.last, self._seconds(self._lines.last))
 
     def finish(self) -> list[Deferred]:
         """Give the verdicts on all that is left, and return what is in the queue after a failed attempt."""
@@ -73,7 +82,10 @@ class Trace:
         return [message.deferred for message in self._live.values() if message.deferred]
 
     def _seconds(self, stamp: bytes) -> float:
-        found = self._clock.seconds(stamp) or 0.0
+        found = self._clock.seconds(stamp)
+        if found is None:
+            self._lines.refuse(stamp)
+            return 0.0
         if self._clock.turned:
             self._clock.turned = False
             self.unreadable, self.first = 0, found
@@ -84,18 +96,20 @@ class Trace:
 
     def _event(self, event: Event) -> None:
         key, keyword = event.queue_id, event.keyword
+        self._instance = b""
         if event.path.startswith(b"postfix-"):
-            instance = event.path.partition(b"/")[0]
-            self._instances[instance] = None
-            key = b"%b/%b" % (instance, key)
+            self._instance = event.path.partition(b"/")[0]
+            self._instances[self._instance] = None
+            key = b"%b/%b" % (self._instance, key)
         if keyword in (b"removed", b"requeued"):
             self._end(key)
         elif keyword in self._on:
             if keyword in (b"client=", b"uid=") and key in self._live:  # its end is not in the log
                 self._end(key)
-            self._on[keyword](self._live.get(key) or self._new(key), event)
+            found = self._live.get(key) or self._of_other_name(key, event) or self._new(key)
+            self._on[keyword](found, event)
         elif event.program == b"bounce" and (notice := self._find(event.text)):
-            notice.is_bounce = True
+            notice.is_bounce = notice.is_named = True
         elif event.program == b"opendkim" and (message := self._find(event.queue_id)):
             message.added += events.by_milter(event.text)
 
@@ -105,6 +119,19 @@ class Trace:
             self._end(next(iter(self._live)))
             self.forgotten += 1
         return message
+
+    def _of_other_name(self, key: bytes, event: Event) -> Message | None:
+        """Return a message that came in at a service whose syslog_name is not that of its instance."""
+        if event.program != b"cleanup":
+            return None
+        for instance in self._instances:
+            other = b"%b/%b" % (instance, event.queue_id) if instance else event.queue_id
+            message = self._live.get(other)
+            if message and message.client and message.message_id is None:
+                message.key = key
+                self._live[key] = self._live.pop(other)
+                return message
+        return None
 
     def _end(self, key: bytes) -> None:
         message = self._live.pop(key, None)
@@ -118,8 +145,8 @@ class Trace:
             self._judge(earlier)
 
     def _find(self, queue_id: bytes) -> Message | None:
-        """Return a message by its queue ID, whatever its instance."""
-        for instance in self._instances:
+        """Return a message by its queue ID: of the instance of this line, or of another."""
+        for instance in (self._instance, *self._instances):
             key = b"%b/%b" % (instance, queue_id) if instance else queue_id
             if found := self._live.get(key) or self._ended.get(key):
                 return found
@@ -140,12 +167,14 @@ class Trace:
             return
         uid, sender, former = found
         message.sender, message.domain = hash(sender), events.domain_of(sender)
-        if former:
-            message.parent = self._find(former)
+        if former:  # postsuper -r, which need not log each message
+            message.parent, message.is_requeued = self._find(former), True
+            if message.parent:
+                self._end(message.parent.key)
         elif uid in self._site.filter_uids:
             message.from_filter = True
         else:
-            message.uid = uid
+            message.uid, message.may_return = uid, uid in self._site.other_uids
 
     def _message_id(self, message: Message, event: Event) -> None:
         if message.message_id is None and event.program == b"cleanup":
@@ -157,7 +186,7 @@ class Trace:
             return
         sender, message.recipients = found
         message.domain = events.domain_of(sender)
-        if message.from_filter:  # whose sender may have been rewritten since
+        if message.from_filter or message.may_return:  # whose sender may have been rewritten since
             self._link(message)
             return
         message.sender = hash(sender)
@@ -171,11 +200,16 @@ class Trace:
         """Find the message that a filter has passed on as this one, or wait for the line that reports it."""
         if message.parent or message.message_id is None:
             return
-        candidates = [each for each in self._passed.of(message.link) if may_become(each, message)]
+        links = [message.link]
+        if message.may_return:  # sendmail(1) adds a Message-ID to mail without one
+            links.append((message.sender, _NO_MESSAGE_ID))
+        passed = chain.from_iterable(map(self._passed.of, links))
+        candidates = [each for each in passed if may_become(each, message)]
         if candidates:  # those that cannot be distinguished: the worse one first
             self._take(message, min(candidates, key=lambda each: bool(each.reported)))
         else:
-            self._returned.add(message.link, message)
+            for link in links:
+                self._returned.add(link, message)
 
     def _take(self, message: Message, parent: Message) -> None:
         message.parent = parent
@@ -198,13 +232,17 @@ class Trace:
                 self._sent(message, found, event)
 
     def _filter(self, message: Message, found: Delivery) -> None:
-        """Note that pipe(8) took it for one of our filters, or a program that does not bring it back."""
-        if found.relay not in self._site.filters and found.relay not in self._site.verifiers:
+        """Note that pipe(8) took it for a filter, or a program that does not bring it back."""
+        is_other = found.relay in self._site.other_filters
+        if not is_other and found.relay not in self._site.filters and found.relay not in self._site.verifiers:
             return
         message.runs += 1
-        if found.relay in self._site.filters:
+        message.is_carried |= is_other
+        if is_other:
+            message.take_domain(found)
+        if is_other or found.relay in self._site.filters:
             report = events.filtered(found) or Filtered()
-            if message.reported != ():  # of several runs the worst one
+            if found.relay in self._site.filters and message.reported != ():  # of several runs the worst one
                 message.reported, message.reason = report.signatures, report.reason
             message.is_cut |= report.is_cut
             following = self._find(report.next_id)
@@ -229,8 +267,7 @@ class Trace:
             return
         if self._seconds(event.stamp) >= self._since:
             message.left = True
-            if not found.is_alias and found.domain not in message.domains and len(message.domains) < _DOMAINS:
-                message.domains += (found.domain,)
+            message.take_domain(found)
 
     def _judge(self, message: Message) -> None:
         if message.left:

@@ -16,6 +16,8 @@ from dkimpipe.errors import printable
 RELAYED = "relayed"
 SIGNED, UNSIGNED, FORWARDED, UNKNOWN = "signed", "unsigned", "forwarded", "unknown"
 NOT_FILTERED = "did not pass the filter"
+REQUEUED = "queued anew by postsuper -r, and so did not pass the filter"
+NOTICE = "notice to the postmaster"
 NO_REPORT = "the filter reported neither a signature nor a reason"
 
 
@@ -26,7 +28,7 @@ class Verdict(NamedTuple):
     ``signatures``  if it is signed
     ``kind``        submission, networks, bounces, local, or relayed: for a client that neither logged in nor
                     is in mynetworks, and not to a domain of this server
-    ``source``      service and client, or the user
+    ``source``      service and client, or the user, or what kind of notice
     ``domain``      of the envelope sender; empty for the null sender
     ``reason``      why it is not signed
     """
@@ -47,19 +49,36 @@ def verdict(message: Message, site: Site) -> Verdict:
     if signatures:
         return Verdict(SIGNED, tuple(signatures), domain=domain)
     origin = chain[-1]
-    reason = next((each.reason or NO_REPORT for each in chain if each.reported is not None), NOT_FILTERED)
+    reason = next((each.reason or NO_REPORT for each in chain if each.reported is not None), "")
+    reason = reason or (REQUEUED if any(_passed_by(each, site) for each in chain) else NOT_FILTERED)
     if origin.client:
         kind, source = _client_of(origin.client, origin.path, site)
-        if kind == RELAYED and (
-            any(each.is_forwarded for each in chain) or all(map(site.has_domain, message.domains))
-        ):
+        if kind == RELAYED and (any(each.is_forwarded for each in chain) or _is_for_us(chain, site)):
             return Verdict(FORWARDED, domain=domain)
         return Verdict(UNSIGNED, (), kind, source, domain, reason)
     if origin.uid is not None:
         return Verdict(UNSIGNED, (), LOCAL, site.user(origin.uid), domain, reason)
     if origin.is_bounce:
-        return Verdict(UNSIGNED, (), BOUNCES, "", domain, reason)
+        # bounce(8) names its notices; those of smtpd(8) and others (notify_classes) are known by the sender.
+        return Verdict(UNSIGNED, (), BOUNCES, "" if origin.is_named else NOTICE, domain, reason)
     return Verdict(UNKNOWN, domain=domain)
+
+
+def _passed_by(message: Message, site: Site) -> bool:
+    """Return whether a message missed the filter because it was queued anew before the filter took it."""
+    if not message.is_requeued or not message.parent:
+        return False
+    deferred = message.parent.deferred
+    return not deferred or deferred.service.encode() in site.filters
+
+
+def _is_for_us(chain: list[Message], site: Site) -> bool:
+    """Return whether this server is the destination of a stranger's mail, also by an alias.
+
+    What another filter brings back has the recipients that aliases lead to.
+    """
+    carried = next((each for each in chain if each.is_carried), chain[0])
+    return all(map(site.has_domain, carried.domains))
 
 
 def _client_of(client: Client, path: bytes, site: Site) -> tuple[str, str]:

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from dkimpipe.admin import atomic
-from dkimpipe.admin.audit import logfiles
+from dkimpipe.admin.audit import logfiles, rotation
+from dkimpipe.admin.audit.advice import Advice
 from dkimpipe.admin.audit.logfiles import Log
 from dkimpipe.admin.audit.report import Counts, Report
 from dkimpipe.admin.audit.site import Site
@@ -19,6 +20,8 @@ from dkimpipe.errors import ConfigError
 from dkimpipe.options import seconds
 
 _WEEK = "7d"
+_NAME_IT = "name the log that Postfix writes to: dkimpipe audit FILE"
+_FORMS = "dkimpipe-audit(1), LOGS, has the forms that are understood"
 _EARLIER = 86400  # seconds of the journal before the time: the beginnings of messages that left in it
 
 
@@ -52,15 +55,16 @@ def run(options: argparse.Namespace) -> int:
     counts = Counts()
     trace = Trace(site, since, counts.add, counts.reset)
     logs = _logs(options, site, since)
-    for log in logs:
-        trace.read(log.blocks, log.clock)
+    read = [trace.read(log.blocks, log.clock) for log in logs]
     counts.add_deferred(trace.finish())
     names = tuple(log.name for log in logs)
+    doubts = tuple(f"{name}: {each.doubt}" for name, each in zip(names, read) if each.doubt)
     if not trace.last:
-        raise ConfigError(
-            f"{', '.join(names)}: no line of Postfix", "run it as root, or name the log: dkimpipe audit FILE"
-        )
-    report = Report(counts, names, since, trace.first, trace.last, trace.unreadable, trace.forgotten)
+        what = " is empty" if all(each.is_empty for each in read) else ": no line of Postfix"
+        raise ConfigError(doubts[0], _FORMS) if doubts else ConfigError(", ".join(names) + what, _NAME_IT)
+    report = Report(
+        counts, names, since, trace.first, trace.last, trace.unreadable, trace.forgotten, doubts, Advice(site)
+    )
     if options.prometheus:
         atomic.write(options.prometheus, report.prometheus().encode(), 0o644, os.geteuid(), os.getegid())
     if options.json:
@@ -89,4 +93,4 @@ def _logs(options: argparse.Namespace, site: Site, since: float) -> list[Log]:
     if path.is_relative_to("/dev"):
         hint = "read the log of the container: docker logs CONTAINER | dkimpipe audit -"
         raise ConfigError(f"Postfix logs to {path}, which cannot be read", hint)
-    return logfiles.files(logfiles.rotated(path, since))
+    return logfiles.files(rotation.files(path, since))
