@@ -380,6 +380,38 @@ def test_instances_have_queue_ids_of_their_own(audited: Site) -> None:
     assert found == [unsigned("local", "www-data"), unsigned(*LOGIN)]
 
 
+# Services of an instance with a syslog_name of their own, such as the listener for mail that comes back.
+OTHER_NAMES = {
+    "the listener": ("postfix-two/", "postfix/dkimpipe/"),
+    "the listener of the default instance": ("postfix/", "postfix-two/dkimpipe/"),
+    "submission": ("postfix-two/", "postfix/submission/"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_a_service_with_another_name_than_its_instance(audited: Site, name: str) -> None:
+    instance, service = OTHER_NAMES[name]
+    relayed = filtered(Q1, f"signed d=example.com s=mail a=rsa-sha256; queued as {Q2}")
+    back = submitted(Q2, f"localhost[127.0.0.1], orig_queue_id={Q1}").replace("smtpd ", f"{service}smtpd ")
+    for text in (returned(Q1, USER) + back + relayed + END, returned(Q1, USER) + relayed + END + back):
+        log = lines(text + sent(Q2), path=instance)
+        assert traced(audited, [log.encode()])[0] == [SIGNED_VERDICT]
+
+
+def test_the_same_queue_id_at_once_in_two_instances(audited: Site) -> None:
+    """Of the one that cleanup(8) has seen already, nothing is taken for the other."""
+    one = lines(submitted(), path="postfix/")
+    other = lines(queued(Q1, SENDER) + sent(Q1), path="postfix-two/")
+    found, _, _ = traced(audited, [(one + other + lines(sent(Q1))).encode()])
+    assert found == [UNKNOWN, unsigned(*LOGIN)]
+
+
+def test_what_was_queued_anew_is_not_in_the_queue_under_its_old_id(audited: Site) -> None:
+    """postsuper -r ALL logs one line for all."""
+    text, _ = WAYS["queued anew before it was signed"]
+    assert traced(audited, [lines(text).encode()])[1] == []
+
+
 # What does not leave: delivered on this host, or not at all.
 HERE = {
     "local": sent(Q1).replace("smtp ", "local "),

@@ -159,13 +159,13 @@ UNREADABLE = {
         "log.foo",
         b"\x02foo\x01\n\xff\xfe",
         "1 line is not understood: line 1, '\\x02foo\\x01'\n"
-        "hint: dkimpipe-audit(1), LOGS, has the forms that are understood\n",
+        "hint: LOGS in dkimpipe-audit(1) lists the forms that it reads\n",
     ),
     "text": (
         "log.1",
         b"no log at all\n",
         "nothing is understood: line 1, 'no log at all'\n"
-        "hint: dkimpipe-audit(1), LOGS, has the forms that are understood\n",
+        "hint: LOGS in dkimpipe-audit(1) lists the forms that it reads\n",
     ),
     "empty": (
         "log",

@@ -320,7 +320,7 @@ def test_the_line_is_shown(etc: Path, tmp_path: Path) -> None:
     assert done.stderr == (
         f"dkimpipe: {path}: 3 lines are not understood: line 3, '27/Nov/2026:07:02:05 mx postfix/smtpd[123]: "
         "07CF823D69C: client=far[203.0.113.9]...'\n"
-        "hint: dkimpipe-audit(1), LOGS, has the forms that are understood\n"
+        "hint: LOGS in dkimpipe-audit(1) lists the forms that it reads\n"
     )
 
 

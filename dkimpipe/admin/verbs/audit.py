@@ -21,7 +21,7 @@ from dkimpipe.options import seconds
 
 _WEEK = "7d"
 _NAME_IT = "name the log that Postfix writes to: dkimpipe audit FILE"
-_FORMS = "dkimpipe-audit(1), LOGS, has the forms that are understood"
+_FORMS = "LOGS in dkimpipe-audit(1) lists the forms that it reads"
 _EARLIER = 86400  # seconds of the journal before the time: the beginnings of messages that left in it
 
 
