@@ -155,7 +155,8 @@ def test_only_what_left_within_the_time_counts(audited: Site) -> None:
 def test_weeks_within_one_block_are_one_year(audited: Site) -> None:
     """The first line of a block is older than its others, and that is not the turn of a year."""
     days = ("Nov  1", "Nov  8", "Nov 15", "Nov 26")
-    log = "".join(lines(submitted(Q1) + sent(Q1), f"{day} 07:02:05") for day in days)
+    log = lines("smtpd connect from far[203.0.113.9]", "Nov  1 07:02:00")
+    log += "".join(lines(submitted(Q1) + sent(Q1), f"{day} 07:02:05") for day in days)
     assert len(traced(audited, [log.encode()], NOW - 40 * 86400)[0]) == len(days)
 
 

@@ -70,6 +70,8 @@ class Ports(NamedTuple):
     relayed: int
     relayed_plainly: int
     returned: int
+    carried: int
+    failing: int
 
 
 class Mail(NamedTuple):
@@ -136,6 +138,10 @@ def _postfix(directory: Path, keys: Keys, ports: Ports, sink: int, refuser: int)
     relaying.parent.mkdir()
     relaying.write_text(RELAYING.replace("FILTER", repr(command)).replace("PORT", str(ports.returned)))
     relaying.chmod(0o755)
+    carrier = directory / "carrier"
+    carrier.write_text('#!/bin/sh\nexec /usr/sbin/sendmail -i "$@"\n')
+    carrier.chmod(0o755)
+    failing = [PYTHON, "-IS", str(program), f"--sender_map={directory}/nowhere"]
     return Postfix(
         directory,
         command,
@@ -154,11 +160,11 @@ def _postfix(directory: Path, keys: Keys, ports: Ports, sink: int, refuser: int)
             "transport_maps": "inline:{ "
             f"{{ refused.test = smtp:[127.0.0.1]:{refuser} }}, {{ dead.test = smtp:[127.0.0.1]:1 }} }}",
         },
-        extra_master=_services(ports, relaying),
+        extra_master=_services(ports, relaying, carrier, failing),
     )
 
 
-def _services(ports: Ports, relaying: Path) -> str:
+def _services(ports: Ports, relaying: Path, carrier: Path, failing: list[str]) -> str:
     xclient = "-o smtpd_authorized_xclient_hosts=127.0.0.1"
     options = {
         "inbound": xclient,
@@ -166,6 +172,8 @@ def _services(ports: Ports, relaying: Path) -> str:
         "relayed": f"{xclient} -o content_filter=relaying:dummy",
         "relayed_plainly": f"{xclient} -o content_filter=relaying-plainly:dummy",
         "returned": "-o smtpd_authorized_xforward_hosts=127.0.0.1",
+        "carried": f"{xclient} -o content_filter=carrier:dummy",
+        "failing": "-o content_filter=failing:dummy",
     }
     lines = [
         f"127.0.0.1:{port} inet n - n - - smtpd {options[name]}" for name, port in ports._asdict().items()
@@ -173,6 +181,10 @@ def _services(ports: Ports, relaying: Path) -> str:
     for name, queue_id in (("relaying", "${queue_id}"), ("relaying-plainly", "-")):
         argv = f"argv={relaying} {queue_id} -f ${{sender}} -- ${{recipient}}"
         lines.append(f"{name} unix - n n - 2 pipe flags=q null_sender= user=nobody {argv}")
+    envelope = "-f ${sender} -- ${recipient}"
+    pipe = "unix - n n - 2 pipe flags=q null_sender="
+    lines.append(f"carrier {pipe} user=games:nogroup argv={carrier} {envelope}")
+    lines.append(f"failing {pipe} user=nobody argv={' '.join(failing)} {envelope}")
     return "\n".join([*lines, "local unix - n n - - local"])
 
 
@@ -211,6 +223,11 @@ def _send(postfix: Postfix, ports: Ports) -> None:
     for port, name in ((ports.relayed, "relayed"), (ports.relayed_plainly, "relayed-plainly")):
         from_afar(f"alice@{name}.example.com", "bob@example.net", "LOGIN=alice", port)
         from_afar(f"alice@{name}.test", "bob@example.net", "LOGIN=alice", port)
+    from_afar("eve@carried.test", "bob@alias.test", port=ports.carried)
+    from_afar("alice@carried-login.test", "bob@example.net", "LOGIN=alice", ports.carried)
+    submit("alice@requeued.example.com", port=ports.failing)
+    deferred = postfix.wait_for_log(r"pipe\[\d+\]: (\w+): .* relay=failing, .* status=deferred")
+    subprocess.run(["postsuper", "-c", postfix.directory / "etc", "-r", deferred[1]], check=True)
     for sender in ("cron@local.example.com", "www@local.test"):
         command = ["/usr/sbin/sendmail", "-f", sender, "bob@example.net"]
         subprocess.run(command, input=b"From: cron\n\nhi\n", env=postfix.environment, check=True)
@@ -231,6 +248,9 @@ EXPECTED = {
     "network-forwarded.test": (UNSIGNED, "networks"),
     "alias-forwarded.test": (FORWARDED, ""),
     "forwarded.test": (FORWARDED, ""),
+    "carried.test": (FORWARDED, ""),
+    "carried-login.test": (UNSIGNED, "submission"),
+    "requeued.example.com": (UNSIGNED, "networks"),
     "logged-in.test": (UNSIGNED, "submission"),
     "by-port.test": (UNSIGNED, "submission"),
     "local.example.com": (UNSIGNED, "local"),
@@ -264,15 +284,17 @@ def test_the_report(mail: Mail) -> None:
     report = json.loads(done.stdout)
     assert (done.status, done.stderr) == (78, "")
     signed = sum(map(is_signed, mail.sink.messages))
-    assert (report["left"], report["signed"]) == (len(mail.sink.messages), signed) == (18, 6)
-    assert (report["forwarded"], report["unsigned"], report["unknown"], report["deferred"]) == (2, 10, 0, 1)
+    assert (report["left"], report["signed"]) == (len(mail.sink.messages), signed) == (21, 6)
+    assert (report["forwarded"], report["unsigned"], report["unknown"], report["deferred"]) == (3, 12, 0, 1)
     assert report["signatures"] == [
         {"domain": "example.com", "selector": "mail", "by": "dkimpipe", "messages": 6}
     ]
+    assert report["not_understood"] == []
     hints = {row["domain"]: row["hint"] for row in report["sources"]}
-    assert hints["no-entry.test"] == "dkimpipe genkey no-entry.test"
-    assert hints["local.test"] == "dkimpipe postfix --apply --sign local"
-    assert hints[""] == "dkimpipe postfix --apply --sign bounces"
+    assert hints["no-entry.test"] == f"if no-entry.test is your domain: dkimpipe setup -c {etc} no-entry.test"
+    assert hints["local.test"] == f"dkimpipe postfix -c {etc} --apply --sign local"
+    assert hints[""] == f"dkimpipe postfix -c {etc} --apply --sign bounces"
+    assert hints["requeued.example.com"].startswith("retry mail by postqueue -f: ")
 
 
 def test_by_default_it_reads_what_postfix_logs_to(mail: Mail) -> None:
