@@ -30,6 +30,7 @@ PORT_587 = "let these users log in at the submission service (port 587), not on 
 AUTHOR = "correct the From field in the program that writes this mail"
 RETRY = "retry mail by postqueue -f: what postsuper -r queues anew does not pass the filter again"
 POSTMASTER = "let error_notice_recipient be a mailbox on this host: these notices are not signed"
+AGAIN = ", and again when DNS has its record"
 # What left unsigned, and what is said; ETC is the configuration directory.
 ADVICE = {
     "login on a port without a name": (("submission", "postfix, login al", NOT_FILTERED), PORT_587),
@@ -54,11 +55,12 @@ ADVICE = {
     ),
     "no entry": (
         ("submission", "postfix, login al", "no entry for @example.org"),
-        "if example.org is your domain: dkimpipe setup -c ETC example.org",
+        "if example.org is your domain: dkimpipe setup -c ETC example.org"
+        + AGAIN,
     ),
     "no entry for a domain of this server": (
         ("submission", "postfix, login al", "no entry for @backup.test"),
-        "dkimpipe setup -c ETC backup.test",
+        f"dkimpipe setup -c ETC backup.test{AGAIN}",
     ),
     "no entry, cut": (("local", "x", "no entry for @x..."), "dkimpipe setup -c ETC DOMAIN"),
     "no entry for a command": (("local", "x", "no entry for @$(reboot).test"), AUTHOR),
@@ -184,7 +186,7 @@ def test_what_is_in_the_way_is_said(etc: Path, tmp_path: Path) -> None:
 def test_the_default_instance_needs_no_directory(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = site_of(etc)
     monkeypatch.setattr(type(site.postconf), "is_chosen", False)
-    assert Advice(site).on(row(ADVICE["no entry"][0])).endswith(": dkimpipe setup example.org")
+    assert Advice(site).on(row(ADVICE["no entry"][0])).endswith(f": dkimpipe setup example.org{AGAIN}")
 
 
 # The senders file.

@@ -291,7 +291,8 @@ def test_the_report(mail: Mail) -> None:
     ]
     assert report["not_understood"] == []
     hints = {row["domain"]: row["hint"] for row in report["sources"]}
-    assert hints["no-entry.test"] == f"if no-entry.test is your domain: dkimpipe setup -c {etc} no-entry.test"
+    setup = f"dkimpipe setup -c {etc} no-entry.test, and again when DNS has its record"
+    assert hints["no-entry.test"] == f"if no-entry.test is your domain: {setup}"
     assert hints["local.test"] == f"dkimpipe postfix -c {etc} --apply --sign local"
     assert hints[""] == f"dkimpipe postfix -c {etc} --apply --sign bounces"
     assert hints["requeued.example.com"].startswith("retry mail by postqueue -f: ")

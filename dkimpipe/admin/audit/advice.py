@@ -143,7 +143,7 @@ class Advice:
             return self._if_yours(name, f"add {name} to domain in {settings.get('conf_file', CONF_FILE)}")
         if self._entry(name):
             return f"the senders file has an entry for {name} now"
-        return self._if_yours(name, self._command("setup", name))
+        return self._if_yours(name, f"{self._command('setup', name)}, and again when DNS has its record")
 
     def _no_key(self, domain: str) -> str:
         """Return how the key is created that an entry for many domains lacks for this one."""
