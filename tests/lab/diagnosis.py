@@ -210,6 +210,14 @@ def fill(text: str, words: dict[str, str]) -> str:
     return text
 
 
+def own_address() -> str:
+    """Return an IPv4 address of this host, not one of loopback if it has another."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # no packet is sent
+        return str(probe.getsockname()[0])
+    return "127.0.0.3"
+
+
 def with_logins(master: str) -> str:
     """Return the lines of master.cf, with logins at each submission service that has no settings for them."""
     found = re.compile(
@@ -319,6 +327,7 @@ def words(site: Path) -> Iterator[dict[str, str]]:
         reserved.bind(("127.0.0.1", 0))  # it is not listening: no other Postfix can answer there
         yield {
             "DOVECOT": dovecot.path,
+            "INSIDE": own_address(),
             "RETURN_PORT": str(reserved.getsockname()[1]),
             "TOLD": TOLD,
             "PROGRAM": PROGRAM,

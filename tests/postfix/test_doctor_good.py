@@ -64,7 +64,7 @@ submissions     inet  n       -       y       -       -       smtpd
     "bound to addresses": (
         MAIN,
         f"""
-192.0.2.1:smtp      inet  n       -       n       -       -       smtpd
+127.0.0.2:smtp      inet  n       -       n       -       -       smtpd
 127.0.0.1:submission inet n       -       n       -       -       smtpd
 {OPTIONS}
 [::1]:587 inet n       -       n       -       -       smtpd
@@ -377,7 +377,7 @@ submission inet n - y - - smtpd
     "port 25 inside, for our own clients": (
         MAIN,
         f"""
-10.0.0.1:smtp inet n - y - - smtpd
+INSIDE:smtp inet n - y - - smtpd
   -o {{ smtpd_client_restrictions = permit_mynetworks, reject }}
 {OPTIONS}{PICKUP}{FILTER}
 """,
@@ -476,10 +476,10 @@ smtpd     pass  -       -       y       -       -       smtpd
     "port 25 inside for users, another one for mail from outside": (
         MAIN_BOTH,
         f"""
-10.0.0.1:smtp inet n - y - - smtpd
+INSIDE:smtp inet n - y - - smtpd
   -o {{ smtpd_client_restrictions = permit_mynetworks, reject }}
 {OPTIONS}
-192.0.2.1:smtp inet n - y - - smtpd
+smtp inet n - y - - smtpd
 {INBOUND}{PICKUP}{FILTER}{VERIFY}
 """,
     ),

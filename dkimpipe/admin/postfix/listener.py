@@ -20,7 +20,7 @@ from dkimpipe.admin.postfix.restrictions import Restrictions
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
-_SYSLOG_NAME = "postfix/dkimpipe"
+_SYSLOG_NAME = "dkimpipe"  # after that of the instance
 FIRST_PORT = 10028  # where DKIMproxy has it
 RETURN = "dkimpipe-return"
 SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
@@ -29,6 +29,7 @@ ANY_OF_BOTH = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _MAPPINGS = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps", "virtual_alias_maps")
 _WORDS = ("no_unknown_recipient_checks", "no_header_body_checks", "no_milters")
 _LOOPBACK = ("127.0.0.0/8", "[::1]/128")  # by IPv4, and by IPv6
+_HOSTS = {"ipv4": "127.0.0.1", "ipv6": "[::1]"}
 _PERMIT = "permit_mynetworks,reject"
 _WHY_RETURN = {
     "enable_original_recipient": "aliases and always_bcc apply before and after the filter: duplicate mail",
@@ -103,21 +104,53 @@ def all_of(postconf: Postconf) -> list[Service]:
 def unused_address(postconf: Postconf) -> str:
     """Return the address of a listener that dkimpipe created earlier, or a free one on loopback."""
     for service in postconf.running("smtpd"):
-        is_ours = postconf.overrides[service.id].get("syslog_name") == _SYSLOG_NAME
-        if is_ours and ":" in service.name and strangers.is_local_only(postconf, service):
+        is_usable = strangers.is_local_only(postconf, service) and not _is_excluded(postconf, service.name)
+        if _is_ours(postconf, service) and ":" in service.name and is_usable:
             return service.name
     return new_address(postconf)
 
 
 def new_address(postconf: Postconf) -> str:
     """Return a free address for a listener, on loopback."""
-    hosts = ("[::1]",) if postconf.words("inet_protocols") == ["ipv6"] else ("127.0.0.1", "[::1]")
+    hosts = [host for family, host in _HOSTS.items() if family in postconf.families]
     taken = {service.port for each in _instances(postconf) for service in each.services.values()}
     for host in hosts:
         for port in range(FIRST_PORT, FIRST_PORT + 1000):
             if str(port) not in taken and _is_free(host.strip("[]"), port):
                 return f"{host}:{port}"
     raise ConfigError(f"no port from {FIRST_PORT} on is free on a loopback address")
+
+
+def _is_ours(postconf: Postconf, service: Service) -> bool:
+    """Return whether dkimpipe created a listener, judging by its syslog_name."""
+    return postconf.overrides[service.id].get("syslog_name", "").endswith(f"/{_SYSLOG_NAME}")
+
+
+def usable_relay_of(postconf: Postconf, job: Job) -> str:
+    """Return the relay of a job; empty for sendmail(1), and if Postfix cannot listen there any more."""
+    address = relay_of(postconf, job)
+    return "" if _is_excluded(postconf, address) else address
+
+
+def _is_excluded(postconf: Postconf, address: str) -> bool:
+    """Return whether inet_protocols excludes the family of a loopback address, HOST:PORT."""
+    host = address.rpartition(":")[0].strip("[]")
+    if not host or host == "localhost" or not strangers.is_loopback(host):
+        return False
+    return ("ipv6" if ":" in host else "ipv4") not in postconf.families
+
+
+def is_replaced(postconf: Postconf, service: Service) -> bool:
+    """Return whether this is a listener of dkimpipe for which Postfix cannot listen any more."""
+    is_used = service in all_of(postconf) or _is_ours(postconf, service)
+    return is_used and _is_excluded(postconf, service.name)
+
+
+def replaced(postconf: Postconf) -> Iterator[Change]:
+    """Yield the edits that remove these listeners: Postfix does not start with them."""
+    for service in filter(lambda each: is_replaced(postconf, each), postconf.running("smtpd")):
+        why = f"Postfix does not start: inet_protocols = {postconf.value('inet_protocols')} excludes it"
+        yield Change("-MX", service.id, why)
 
 
 def _instances(postconf: Postconf) -> Iterator[Postconf]:
@@ -147,7 +180,7 @@ def missing(postconf: Postconf, address: str, is_mapped: bool) -> Iterator[Chang
     name = f"[{host.decode()}]:{port}" if b":" in host else f"{host.decode()}:{port}"
     network = _LOOPBACK[b":" in host]
     settings = {
-        "syslog_name": _SYSLOG_NAME,
+        "syslog_name": f"{postconf.value('syslog_name')}/{_SYSLOG_NAME}",
         "receive_override_options": ",".join(_WORDS),
         "mynetworks": network,
         "smtpd_authorized_xforward_hosts": network,
@@ -234,7 +267,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield from _filtered_elsewhere(postconf, address, service)
     if service and not strangers.is_local_only(postconf, service):
         what = f"{service.id}: the listener for mail that was {job.participle} is reachable from other hosts"
-        host = "[::1]" if postconf.words("inet_protocols") == ["ipv6"] else "127.0.0.1"
+        host = _HOSTS[postconf.families[0]]
         new = service._replace(id=f"{host}:{service.port}/inet")
         hint = f"{postconf.command(Change('-MX', service.id, ''))} && "
         yield Finding(what, hint + postconf.command(Change("-M", f"{new.id}={new.line}", "")))

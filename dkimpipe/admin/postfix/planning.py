@@ -40,6 +40,7 @@ def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: b
         initial = kinds.INITIAL if not networks.obstacle(postconf)[0] else (SUBMISSION, BOUNCES)
         signed = kinds.ordered([*signed, *initial])
     if relay or addresses[0] or LOCAL in signed:
+        addresses = [listener.usable_relay_of(postconf, each) for each in (job, filter_service.other(job))]
         theirs = dkimproxy.relay(job)
         if theirs and listener.find(postconf, theirs):
             addresses.append(theirs)

@@ -23,6 +23,7 @@ from dkimpipe.distribution import install_command
 from dkimpipe.errors import ConfigError
 
 FILE = "file"
+FAMILIES = ("ipv4", "ipv6")
 _DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")  # of postconf(1), and not in the PATH of each user
 _STATIC = re.compile(r"static:([^\s{}]+)")  # it has this value for all keys
 _VERSION = "mail_version"
@@ -127,6 +128,12 @@ class Postconf:
         others = (each for each in self.services.values() if each.command in ("smtpd", "smtp"))
         service = self.services.get("smtp/inet") or next(others, None)
         return service.chroot if service else "n"
+
+    @property
+    def families(self) -> list[str]:
+        """The address families of inet_protocols, ``ipv4`` and ``ipv6``."""
+        words = [word.lower() for word in self.words("inet_protocols")]
+        return [family for family in FAMILIES if family in words or "all" in words]
 
     def assuming(self, changes: Sequence[Change]) -> Postconf:
         """Return this configuration as it will be after these edits. Raises ConfigError."""

@@ -53,11 +53,15 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
     signed, relay = chosen or planning.plan(postconf, job)
     with_client = job is SIGN and not sources.guest_setting(postconf)
     changes = service_line.missing(postconf, user, job, with_client, relay)
-    if LOCAL in signed and filter_service.find(postconf, VERIFY):
+    other = filter_service.other(job)
+    is_moved = bool(listener.relay_of(postconf, other)) and not listener.usable_relay_of(postconf, other)
+    if filter_service.find(postconf, other) and is_moved:
+        changes += service_line.missing(postconf, other.name, other, relay=relay)
+    elif LOCAL in signed and filter_service.find(postconf, VERIFY):
         changes += service_line.missing(postconf, VERIFY.name, VERIFY, relay=relay)
     is_mapped = bool({NETWORKS, BOUNCES} & {*signed})
     if relay:
-        changes += listener.missing(postconf, relay, is_mapped)
+        changes += [*listener.missing(postconf, relay, is_mapped), *listener.replaced(postconf)]
     first = sources.before_another_filter(postconf, job)
     for service in sources.of(postconf, job):
         changes += _overrides(service.id, _before_filter(postconf, service.id, job, relay))

@@ -40,7 +40,7 @@ def missing(
             faults.append(_NO_CLIENT)
         if relay and filter_service.relay_of(service, job) != relay:
             level = "error"
-            faults.append(f"mail comes back by sendmail(1), which is filtered, and not by {relay}: it loops")
+            faults.append(_wrong_way_back(filter_service.relay_of(service, job), relay))
     else:
         processes = str(2 * (os.cpu_count() or 1) + job.extra_processes)
         arguments = f"user={user} argv={_new_command(postconf, job)}"
@@ -87,6 +87,12 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield f"argv: {path} does not exist: mail stays in the queue"
     if words is not None and job is SIGN:
         yield from filter(None, [_login_fault(words)])
+
+
+def _wrong_way_back(now: str, relay: str) -> str:
+    if now:
+        return f"mail comes back by {now}, where Postfix cannot listen, and stays in the queue"
+    return f"mail comes back by sendmail(1), which is filtered, and not by {relay}: it loops"
 
 
 def _status_faults(postconf: Postconf, service: Service, job: Job) -> list[str]:

@@ -134,10 +134,9 @@ def _sessions(postconf: Postconf, service: Service) -> Iterator[Session]:
 def _clients(postconf: Postconf, service: Service) -> Iterator[tuple[str, str]]:
     """Yield names and addresses of strangers that can reach a service."""
     host = service.name.rpartition(":")[0]
-    protocols = postconf.words("inet_protocols")
     for protocol, clients in _CLIENTS.items():
         is_bound = ("ipv6" if ":" in host else "ipv4") == protocol if host else True
-        if is_bound and ({protocol, "all"} & set(protocols)):
+        if is_bound and protocol in postconf.families:
             yield from clients
 
 

@@ -13,6 +13,7 @@ from dkimpipe.admin.postfix import (
     daemons,
     delivery,
     doctor,
+    endpoints,
     enumerations,
     fatal,
     filter_service,
@@ -165,7 +166,7 @@ def findings(postconf: Postconf, user: str, jobs: Sequence[Job] = ()) -> list[Fi
     faults = arguments.faults(postconf)
     everything = list(arguments.findings(postconf, faults))
     postconf = arguments.corrected(postconf, faults)
-    for module in (daemons, enumerations, delivery):
+    for module in (daemons, enumerations, delivery, endpoints):
         everything += module.findings(postconf)
     everything += [*tables.findings(postconf), *restriction_names.findings(postconf)]
     broken = dict(postconf.broken_tables)
