@@ -54,7 +54,8 @@ def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:
     possible = [kind for kind in left if not obstacles[kind][0]]
     hints = [kinds.command(postconf.directory, possible)] if possible else []
     for kind, (cause, hint) in obstacles.items():
-        hints += [f"{kind}: {cause}" + f"; {hint}" * bool(hint)] if cause else []
+        separator = "\n" if "\n" in hint else "; "
+        hints += [f"{kind}: {cause}" + f"{separator}{hint}" * bool(hint)] if cause else []
     return Finding(f"not signed: {what}", "\n".join(hints), NOTE)
 
 

@@ -60,6 +60,13 @@ def signs(pipe: Service | None) -> bool:
     return bool(_DKIMPIPE.search(text)) and UNSIGNED[-1] not in text
 
 
+def commands(code: str) -> Iterator[str]:
+    """Yield the commands of a script or command line that run dkimpipe, but for those that verify."""
+    for line in re.split(r"\n|;|&&|\|\|?", code):
+        if _DKIMPIPE.search(f"{line} "):
+            yield line
+
+
 def knows_strangers(pipe: Service) -> bool:
     """Return whether another filter that signs is given the client, and does not sign for strangers."""
     words = (word for word in pipe.argv if word.startswith("--"))

@@ -13,6 +13,7 @@ from dkimpipe.admin.postfix import (
     networks,
     notices,
     other_filters,
+    other_relays,
     sources,
     strangers,
 )
@@ -106,14 +107,24 @@ def _obstacle_to_local(postconf: Postconf) -> tuple[str, str]:
         return f"{service}: {other} gets this mail, and a message can have only one filter", ""
     for pipe in postconf.running("pipe"):
         if other_filters.calls_sendmail(pipe) and gets_mail_from_outside(postconf, pipe.name):
-            words = [*other_filters.UNSIGNED, f"--relay={_relay_for_others(postconf)}"]
-            command = [*filter_service.installed_command(SIGN), *words]
             return (
                 f"{pipe.id}: mail from outside comes back from it by sendmail(1), and would be signed",
-                "let it come back by SMTP: in place of sendmail and its options, let it run"
-                f" {shlex.join(command)} -f SENDER -- RECIPIENT...",
+                _by_smtp(postconf, _relay_for_others(postconf)),
             )
     return "", ""
+
+
+def _by_smtp(postconf: Postconf, address: str) -> str:
+    """Return how the mail of another filter comes back by SMTP: first of all, there has to be a listener."""
+    words = [*filter_service.installed_command(SIGN), *other_filters.UNSIGNED, f"--relay={address}"]
+    edit = (
+        "let it come back by SMTP: in place of sendmail and its options, let it run"
+        f" {shlex.join(words)} -f SENDER -- RECIPIENT..."
+    )
+    commands = other_relays.listener_commands(postconf, address)
+    if not commands:
+        return edit
+    return "\n".join([f"create the listener {address}, and reload Postfix:", *commands, f"then {edit}"])
 
 
 def _relay_for_others(postconf: Postconf) -> str:
