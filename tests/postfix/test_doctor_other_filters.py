@@ -9,7 +9,7 @@ import pytest
 from diagnosis import check, edit, error, hints
 
 from dkimpipe.admin import invocation
-from dkimpipe.admin.postfix import coverage, planning
+from dkimpipe.admin.postfix import coverage, other_filters, planning
 from dkimpipe.admin.postfix.postconf import Postconf
 
 IDENTITY = "--login=${sasl_username} --client=${client_address}"
@@ -182,3 +182,24 @@ def test_the_note_leaves_out_networks_if_another_filter_signs_their_mail(
     postconf = Postconf(directory)
     note = coverage.unsigned(postconf, planning.kinds_in_use(postconf))
     assert ("networks:" in str(note and note.what)) is is_noted
+
+
+# Scripts by which mail comes back by SMTP, and by sendmail(1).
+METHODS = {
+    "smtplib": ("smtplib.SMTP('localhost', 25).sendmail(sender, recipients, text)", False),
+    "smtplib, in two steps": (
+        "server = smtplib.SMTP('localhost')\nserver.sendmail (sender, to, text)",
+        False,
+    ),
+    "sendmail(1)": ("subprocess.run(['/usr/lib/sendmail', '-i'] + sys.argv[1:], input=text)", True),
+    "both": ("server.sendmail(sender, to, text)\nos.execv('/usr/sbin/sendmail', sys.argv)", True),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_smtplib_sends_by_smtp(name: str, directory: Path, tmp_path: Path) -> None:
+    code, is_sendmail = METHODS[name]
+    script = tmp_path / "script"
+    script.write_text(f"#!/usr/bin/python3\n{code}\n")
+    edit(directory, f"-M 'another/unix=another unix - n n - - pipe user=nobody argv={script}'", {})
+    assert other_filters.calls_sendmail(Postconf(directory).services["another/unix"]) is is_sendmail

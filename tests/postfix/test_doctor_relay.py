@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from diagnosis import MAIN, MASTER, check, edit, run, write
+from conftest import settled
+from diagnosis import GOOD, MAIN, MASTER, check, edit, fix, run, write
 
 from dkimpipe.admin.postfix import answering, listener, planning
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -113,3 +114,40 @@ def test_what_main_cf_sets_for_clients_does_not_apply_to_the_listener(
     assert name not in check(directory)[1]
     (service,) = [each for each in Postconf(directory).running("smtpd") if each.port == "10100"]
     assert Postconf(directory).value(name, service.id) == ""
+
+
+# What main.cf says of the name of an instance, and its syslog_name.
+INSTANCES = {
+    "the only one": ("", "postfix"),
+    "one of several": ("multi_instance_name = postfix-two\n", "postfix-two"),
+    "a name of its own": ("syslog_name = out\n", "out"),
+    "by the queue": ("queue_directory = /var/spool/postfix\nsyslog_name = ${queue_directory}-x\n", "*"),
+}
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_the_log_of_the_listener_has_the_name_of_the_instance(
+    name: str, tmp_path: Path, words: dict[str, str]
+) -> None:
+    line, prefix = INSTANCES[name]
+    prefix = prefix.replace("*", "/var/spool/postfix-x")
+    directory = write(tmp_path / "postfix", MAIN + line, MASTER, words)
+    assert run(directory, "postfix", "--apply", "--relay")[0] == 0
+    settled(directory / "main.cf")
+    assert f"syslog_name={prefix}/dkimpipe" in (directory / "master.cf").read_text()
+    assert run(directory, "postfix", "--apply", "--relay")[1] == "nothing to change\n"
+
+
+def test_a_listener_with_the_name_of_another_instance(directory: Path, words: dict[str, str]) -> None:
+    assert run(directory, "postfix", "--apply", "--relay")[0] == 0
+    settled(directory / "main.cf")
+    edit(directory, "-e multi_instance_name=postfix-two", words)
+    status, output = check(directory)
+    assert status == 0
+    what = (
+        "/inet/syslog_name: audit does not find the log of the listener: it has the name of another instance"
+    )
+    assert what in output
+    fix(directory, output)
+    assert check(directory) == GOOD
+    assert listener.unused_address(Postconf(directory)).startswith("127.0.0.1:")

@@ -155,8 +155,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "the cleanup service is gone": (
         "-MX dkimpipe-cleanup/unix",
-        error(f"dkimpipe-cleanup/unix: {NO_CLEANUP}", NEW_CLEANUP)
-        + error("submission/inet/cleanup_service_name: there is no service dkimpipe-cleanup in master.cf"),
+        error(f"dkimpipe-cleanup/unix: {NO_CLEANUP}", NEW_CLEANUP),
     ),
     "no cleanup service, and none is named": (
         "-MX dkimpipe-cleanup/unix\n-PX submission/inet/cleanup_service_name",
@@ -216,7 +215,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "a cleanup service of the owner that there is not": (
         "-P submission/inet/cleanup_service_name=cleanup2",
-        error("submission/inet/cleanup_service_name: there is no service cleanup2 in master.cf"),
+        error(
+            "submission/inet/cleanup_service_name: there is no service cleanup2 in master.cf, and mail that"
+            " needs it waits",
+            "postconf -c DIR -P submission/inet/cleanup_service_name=dkimpipe-cleanup",
+        ),
     ),
     # Header addresses rewritten.
     "as earlier versions set it": (

@@ -63,6 +63,14 @@ def test_a_test_message_names_it(machine: Machine) -> None:
     assert done.stdout.endswith(f"error: not signed: {STALE} smtps/inet\nhint: postfix reload\n")
 
 
+def test_two_files_that_were_edited_later(machine: Machine) -> None:
+    machine.shell("sleep 2; echo '# edited' | tee -a /etc/postfix/main.cf >>/etc/postfix/master.cf")
+    what = "Postfix was not reloaded since main.cf and master.cf were edited"
+    assert said(machine) == [f"{what} => postfix reload"]
+    machine.shell("sleep 2; postfix reload; sleep 1")
+    assert said(machine) == []
+
+
 @pytest.mark.parametrize("name", ["main.cf", "master.cf"])
 def test_a_file_that_was_edited_later(machine: Machine, name: str) -> None:
     path = machine.root / "etc/postfix" / name

@@ -23,6 +23,7 @@ _PRIVATE = (
 )
 # Services without which no mail is accepted: the parameter with the name, and the rest of the line.
 _NEEDED = {
+    "cleanup_service_name": "unix n - n - 0 cleanup",
     "queue_service_name": "unix n - n 300 1 qmgr",
     "rewrite_service_name": "unix - - n - - trivial-rewrite",
 }

@@ -34,6 +34,7 @@ from dkimpipe.admin.postfix import (
     requirements,
     routing,
     running,
+    service_names,
     sources,
     starting,
     submission,
@@ -81,6 +82,8 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
             before = f"{hint} && "  # the next change needs it
         else:
             found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
+    created = [change.what for change in changes if change.option == "-M"]
+    found += service_names.findings(postconf, job, created)
     found += starting.findings(postconf) if job is sources.in_use(postconf)[0] else []
     found += open_services.findings(postconf) if job is SIGN else []
     for check in _CHECKS[job]:
@@ -307,10 +310,6 @@ def _queue_and_transports(postconf: Postconf, job: Job) -> Iterator[Finding]:
             f"transport_maps: {job.participle} mail goes to the filter again: it loops",
             "remove the filter from it",
         )
-    for each in sources.of(postconf, job):
-        cleanup = postconf.value("cleanup_service_name", each.id)
-        if f"{cleanup}/unix" not in postconf.services:
-            yield Finding(f"{each.id}/cleanup_service_name: there is no service {cleanup} in master.cf")
     if postconf.seconds("maximal_queue_lifetime") == 0:
         why = "mail that the filter defers bounces at once"
         yield finding_for(postconf, "-X", "maximal_queue_lifetime", why, "warning")

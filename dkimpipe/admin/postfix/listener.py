@@ -121,6 +121,11 @@ def new_address(postconf: Postconf) -> str:
     raise ConfigError(f"no port from {FIRST_PORT} on is free on a loopback address")
 
 
+def _syslog_name(postconf: Postconf) -> str:
+    """Return the syslog_name of a listener: it begins with that of the instance."""
+    return f"{postconf.value('syslog_name')}/{_SYSLOG_NAME}"
+
+
 def _is_ours(postconf: Postconf, service: Service) -> bool:
     """Return whether dkimpipe created a listener, judging by its syslog_name."""
     return postconf.overrides[service.id].get("syslog_name", "").endswith(f"/{_SYSLOG_NAME}")
@@ -180,7 +185,7 @@ def missing(postconf: Postconf, address: str, is_mapped: bool) -> Iterator[Chang
     name = f"[{host.decode()}]:{port}" if b":" in host else f"{host.decode()}:{port}"
     network = _LOOPBACK[b":" in host]
     settings = {
-        "syslog_name": f"{postconf.value('syslog_name')}/{_SYSLOG_NAME}",
+        "syslog_name": _syslog_name(postconf),
         "receive_override_options": ",".join(_WORDS),
         "mynetworks": network,
         "smtpd_authorized_xforward_hosts": network,
@@ -307,6 +312,9 @@ def _incomplete(postconf: Postconf, service: Service) -> Iterator[Change]:
         is_known = each.name in postconf.effective
         if is_known and value != each.value and not _is_harmless(each, value, recipients):
             yield Change("-P", f"{service.id}/{each.name}={each.value}", each.why)
+    if _is_ours(postconf, service) and postconf.own("syslog_name", service.id) != _syslog_name(postconf):
+        why = "audit does not find the log of the listener: it has the name of another instance"
+        yield Change("-P", f"{service.id}/syslog_name={_syslog_name(postconf)}", why, "warning")
     if not _lets_in(postconf, service):
         yield Change("-P", f"{service.id}/mynetworks={_LOOPBACK['::' in service.id]}", _REFUSED)
     for name, limit in _larger_limit(postconf).items():

@@ -22,7 +22,10 @@ _OTHER_CHECKS = ("body_checks", "mime_header_checks", "nested_header_checks", "n
 
 def in_use(postconf: Postconf) -> bool:
     """Return whether any of these services passes its notices to the filter, or is meant to."""
-    return any(_has_table(postconf, service) for service in _services(postconf))
+    return any(
+        _has_table(postconf, service) or postconf.value(_SERVICE_NAME, service.id) == NAME
+        for service in _services(postconf)
+    )
 
 
 def missing(postconf: Postconf) -> Iterator[Change]:

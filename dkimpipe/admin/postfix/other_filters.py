@@ -32,6 +32,7 @@ _DKIMPIPE = re.compile(
     r"(^|[\s/\"'=])dkimpipe(-sendmail|/__main__\.py)?[\s\"';&|)](?!\s*verify)", re.MULTILINE
 )
 _SENDMAIL = re.compile(r"(?<![\w./-])(?:/[\w.-]+)+/sendmail(?:\.postfix)?(?![\w./-])")
+_METHOD = re.compile(r"\.sendmail\s*\(")  # of Python's smtplib, which sends by SMTP
 _PATH = re.compile(r"[\w./-]+")
 _SHELL = re.compile(r"#![ \t]*(?:/usr)?/bin/(?:env[ \t]+)?(?:ba|da|k)?sh\b")
 _VARIABLE = re.compile(r"(\w+)=[\"']?$")
@@ -46,7 +47,7 @@ def calls_sendmail(pipe: Service) -> bool:
     if any(filter_service.program(pipe, job) for job in JOBS):
         return False
     words = [word for word in pipe.argv if not word.startswith(("--sendmail", "$"))]
-    texts = [*words, *map(_script, words)]
+    texts = [*words, *(_METHOD.sub("", _script(word)) for word in words)]
     if any("--relay" in text for text in texts):
         return False
     return any("sendmail" in text for text in texts) or signs(pipe)

@@ -65,7 +65,8 @@ def _stale(postconf: Postconf, master: Path) -> Iterator[Finding]:
         what = f"Postfix has not read master.cf since it was edited: nobody listens for {', '.join(closed)}"
         yield Finding(what, _postfix(postconf, "reload"), "warning")
     elif edited := _edited_since(postconf, _start_of_qmgr(master)):
-        what = f"Postfix was not reloaded since {edited} was edited"
+        verb = "were" if " and " in edited else "was"
+        what = f"Postfix was not reloaded since {edited} {verb} edited"
         yield Finding(what, _postfix(postconf, "reload"), "warning")
 
 

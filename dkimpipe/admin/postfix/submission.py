@@ -167,7 +167,7 @@ def _exists(postconf: Postconf, ports: tuple[str, ...]) -> bool:
 def _change(postconf: Postconf, port: int, sasl: dict[str, str]) -> Change:
     name = next(_known(port), str(port))
     settings = [
-        f"syslog_name=postfix/{_NAMES[port][0]}",
+        f"syslog_name={postconf.value('syslog_name')}/{_NAMES[port][0]}",
         _TLS[port],
         "smtpd_sasl_auth_enable=yes",
         *(f"{parameter}={value}" for parameter, value in sasl.items()),
