@@ -87,7 +87,10 @@ FAULTS = {
     "for all, without a file": (
         f"{SENDER}static:{{FILTER {OTHER}}}",
         "",
-        certain("users", f"remove it, or sign it where it comes back from {OTHER}"),
+        certain(
+            "users",
+            f"sign it where it comes back from {OTHER}, or remove FILTER in static:{{FILTER {OTHER}}}",
+        ),
     ),
     "some recipients": (
         "smtpd_recipient_restrictions = check_recipient_access texthash:TABLE",

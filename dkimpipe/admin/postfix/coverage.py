@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import (
+    content_redirects,
     filter_service,
     kinds,
     networks,
     other_filters,
     planning,
     redirects,
-    sources,
 )
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.service import Service
 
-_CHECKS = ("header_checks", "mime_header_checks", "nested_header_checks", "body_checks")
-_FILTER = re.compile(r"\bFILTER\s+([^\s:}]+:[^\s}]*)")
-
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield what is signed by mistake or by two programs, and a note of what is not signed."""
     yield from networks.findings(postconf)
     yield from redirects.findings(postconf)
-    yield from _redirected_by_content(postconf)
+    yield from content_redirects.findings(postconf)
     signed = planning.kinds_in_use(postconf)
     yield from _local_through_outsiders(postconf, signed)
     signers = [
@@ -71,38 +66,6 @@ def _signs(postconf: Postconf, service: Service) -> bool:
     """Return whether the content filter of a service is another one, and signs its mail."""
     transport = postconf.value("content_filter", service.id).partition(":")[0]
     return other_filters.signs(postconf.services.get(f"{transport}/unix"))
-
-
-def _redirected_by_content(postconf: Postconf) -> Iterator[Finding]:
-    """Yield a note of each FILTER that overrides ours for mail from users with certain header or body lines.
-
-    Only tables of patterns can be read: what an indexed table may find is unknown.
-    """
-    found = {}
-    for service in sources.submission_services(postconf):
-        options = map(str.lower, postconf.words("receive_override_options", service.id))
-        cleanup = f"{postconf.value('cleanup_service_name', service.id)}/unix"
-        for parameter in _CHECKS if "no_header_body_checks" not in options else ():
-            for table in postconf.words(parameter, cleanup):
-                for content_filter in _FILTER.findall(_patterns(table)):
-                    if content_filter.partition(":")[0] != filter_service.name(postconf):
-                        found[f"{parameter}: {table}: mail that matches goes to {content_filter}"] = True
-    for what in found:
-        yield Finding(f"{what}, and is not signed", "sign it where it comes back from there", NOTE)
-
-
-def _patterns(table: str) -> str:
-    """Return the text of a table of patterns, without comments; nothing for any other, or without access."""
-    kind, _, rest = table.partition(":")
-    if kind not in ("regexp", "pcre"):
-        return ""
-    if rest.startswith("{"):
-        return rest
-    try:
-        lines = Path(rest).read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 
 
 def _local_through_outsiders(postconf: Postconf, signed: Sequence[str]) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.restriction_lists import LISTS, is_list, split_restrictions
 from dkimpipe.admin.postfix.service import Service
-from dkimpipe.admin.postfix.syntax import real_table
+from dkimpipe.admin.postfix.syntax import real_table, split
 from dkimpipe.errors import Trouble
 
 _CLIENT = "198.41.0.4"  # far from all of mynetworks
@@ -27,6 +27,8 @@ _FILTER = re.compile(r"(!?/(?:\\.|[^/\\])*/\w*|\S+)\s+FILTER\s+([^\s:{}]+:[^\s{}
 _INLINE = re.compile(r"\{([^{}]+)\}")
 _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _FILES = {"hash": "postmap", "btree": "postmap", "lmdb": "postmap", "cdb": "postmap"}
+_COMBINED = ("pipemap", "unionmap")
+_ANYTHING = "anything"
 _AS_TEXT = ("texthash", "cidr", "regexp", "pcre")
 _SENDER = "check_sender_access"
 _PERMITS = ("permit", "permit_sasl_authenticated")  # what follows does not concern users
@@ -55,8 +57,8 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
         certain = _certain(postconf, service, senders)
         for content_filter, whose in certain.items():
             what = f"{service.id}: a table has FILTER {content_filter}, so mail from {whose} is not signed"
-            hint = _hint(content_filter, [each for each in lines if each.content_filter == content_filter])
-            found[service.id, content_filter, ""] = Finding(what, hint)
+            fix = hint(content_filter, [each for each in lines if each.content_filter == content_filter])
+            found[service.id, content_filter, ""] = Finding(what, fix)
         for line in lines:
             if line.content_filter not in certain and _may_match(line, senders):
                 what = (
@@ -64,7 +66,7 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
                 )
                 key = line.table, line.key, line.content_filter
                 found[key] = Finding(
-                    f"{what}, and is not signed", _hint(line.content_filter, [line]), "warning"
+                    f"{what}, and is not signed", hint(line.content_filter, [line]), "warning"
                 )
     yield from found.values()
 
@@ -74,7 +76,7 @@ def _certain(postconf: Postconf, service: Service, senders: list[str]) -> dict[s
     found: dict[str, list[str]] = {}
     for sender in (_STRANGER, *senders):
         content_filter = networks.filter_for(postconf, service, _CLIENT, True, sender) or ""
-        if content_filter and not _is_signed(postconf, content_filter):
+        if content_filter and not is_signed(postconf, content_filter):
             whose = "users" if sender == _STRANGER else sender.removeprefix(_ANYONE)
             found.setdefault(content_filter, []).append(whose)
     return {each: "users" if "users" in whose else ", ".join(whose) for each, whose in found.items()}
@@ -91,7 +93,7 @@ def _senders(postconf: Postconf) -> list[str]:
     return [key if "@" in key else f"{_ANYONE}{key}" for key in dict.fromkeys(keys)][:_MANY]
 
 
-def _is_signed(postconf: Postconf, content_filter: str) -> bool:
+def is_signed(postconf: Postconf, content_filter: str) -> bool:
     """Return whether a filter is ours, signs as well, or is one from which mail comes back to ours."""
     transport = content_filter.partition(":")[0]
     if transport == filter_service.name(postconf):
@@ -116,16 +118,22 @@ def _lines(postconf: Postconf, service: Service) -> Iterator[Redirect]:
             if check in _ENDS:
                 break
             is_broken = real_table(argument) in postconf.broken_tables  # that is reported instead
-            for key, content_filter in () if is_broken else _redirecting(argument):
-                if not _is_signed(postconf, content_filter):
+            for key, content_filter in () if is_broken else redirecting(argument):
+                if not is_signed(postconf, content_filter):
                     yield Redirect(place, check, argument, key, content_filter)
 
 
-def _redirecting(table: str) -> Iterator[tuple[str, str]]:
+def redirecting(table: str) -> Iterator[tuple[str, str]]:
     """Yield the keys in the text of a table that have FILTER, each with the filter."""
     kind, _, rest = real_table(table).partition(":")
-    if rest.startswith("{"):
-        texts = _INLINE.findall(rest)
+    if kind in _COMBINED:
+        for each in split(rest.strip()[1:-1], ","):
+            yield from redirecting(each)
+        return
+    if kind == "static":
+        texts = [f"{_ANYTHING} {rest.strip('{} ')}"]
+    elif rest.startswith("{"):
+        texts = rules(rest)
         texts = [text.replace("=", " ", 1) if kind == "inline" else text for text in texts]
     elif kind in (*_FILES, *_AS_TEXT):
         texts = _logical_lines(rest)
@@ -136,13 +144,23 @@ def _redirecting(table: str) -> Iterator[tuple[str, str]]:
             yield found[1].strip(), found[2]
 
 
+def rules(text: str) -> list[str]:
+    """Return the rules of a table that is written in line, in braces."""
+    return [rule.strip() for rule in _INLINE.findall(text)]
+
+
 def _logical_lines(path: str) -> list[str]:
+    text = "\n".join(
+        line for line in _physical_lines(path) if line.strip() and not line.lstrip().startswith("#")
+    )
+    return re.sub(r"\n\s+", " ", text).split("\n")
+
+
+def _physical_lines(path: str) -> list[str]:
     try:
-        lines = Path(path).read_text(errors="replace").splitlines()
+        return Path(path).read_text(errors="replace").splitlines()
     except OSError:
         return []
-    text = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    return re.sub(r"\n\s+", " ", text).split("\n")
 
 
 def _may_match(line: Redirect, senders: list[str]) -> bool:
@@ -163,17 +181,31 @@ def _may_match(line: Redirect, senders: list[str]) -> bool:
     )
 
 
-def _hint(content_filter: str, lines: list[Redirect]) -> str:
+def hint(content_filter: str, lines: list[Redirect]) -> str:
     """Return how this mail is signed: where it comes back, or without the lines of the table."""
-    back = f"sign it where it comes back from {content_filter}"
-    commands = []
+    back, commands = _back(content_filter), []
     for table in dict.fromkeys(real_table(line.table) for line in lines):
         kind, _, path = table.partition(":")
-        if path.startswith("{"):
+        if path.startswith("{") or kind == "static" or _is_continued(path, content_filter):
             return f"{back}, or remove FILTER in {table}"
         pattern = re.sub(r"([.\[\]*^$\\|])", r"\\\1", content_filter)
         edit = shlex.join(["sed", "-i", rf"\|FILTER[[:space:]]*{pattern}|Is/^/# /", path])
         commands.append(f"{edit} && postmap {table}" if kind in _FILES else edit)
     if not commands:
         return f"remove it, or {back}"
-    return "\n".join([f"# {back}, or, which switches {content_filter} off for it:", *commands])
+    return "\n".join([remark(content_filter), *commands])
+
+
+def remark(content_filter: str) -> str:
+    """Return what is better than to remove a line with FILTER, as a comment."""
+    return f"# {_back(content_filter)}, or, which switches {content_filter} off for it:"
+
+
+def _back(content_filter: str) -> str:
+    return f"sign it where it comes back from {content_filter}"
+
+
+def _is_continued(path: str, content_filter: str) -> bool:
+    """Return whether a filter is in a line that continues another one, which would be left without action."""
+    lines = _physical_lines(path)
+    return any(line[:1].isspace() and content_filter in line for line in lines)
