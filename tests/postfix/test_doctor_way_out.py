@@ -23,8 +23,16 @@ SENT_SO_OFTEN = "one message to many is signed and sent once per"
 NOT_CONVERTED = "8-bit text is converted after signing for old next hops"
 CHANGES = "changes mail after it was signed"
 MAY_CHANGE = "may change what is signed"
-KEEPS = "mail from submission keeps its header fields: only the envelope is rewritten"
-REWRITE = "use the public addresses in mail programs, or rewrite before submission"
+REWRITE = "\n".join(
+    [
+        "# to rewrite them before they are signed:",
+        *(
+            f"postconf -c DIR -P dkimpipe-cleanup/unix/{name}="
+            for name in ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps", "virtual_alias_maps")
+        ),
+        "postconf -c DIR -P submission/inet/receive_override_options=",
+    ]
+)
 MAY_NOT = "the filter's user nobody may not submit mail with sendmail(1)"
 
 FAULTS: dict[str, Fault] = {
@@ -305,7 +313,11 @@ FAULTS: dict[str, Fault] = {
     **{
         f"{parameter} for header fields": (
             f"-e {parameter}={'example.com' if 'domains' in parameter else 'static:x'}",
-            warning(f"{parameter}: {KEEPS}", REWRITE),
+            warning(
+                f"submission/inet: {parameter} no longer rewrites the header fields of this mail, only its"
+                " envelope",
+                REWRITE,
+            ),
         )
         for parameter in (
             "canonical_maps",

@@ -14,6 +14,7 @@ from dkimpipe.admin.postfix import (
     fatal,
     filter_service,
     filter_user,
+    header_rewriting,
     open_services,
     planning,
     requirements,
@@ -53,6 +54,12 @@ def apply(
     print(*_change_lines(postconf, changes), sep="\n")
     if any("DKIMproxy" in change.why for change in changes):
         print("# DKIMproxy gets no more mail: stop it when the queue holds none for it (postqueue -p)")
+    if job is SIGN and header_rewriting.is_set(postconf):
+        for finding in header_rewriting.findings(postconf.assuming(changes), job):
+            print(
+                *(f"# {line.removeprefix('# ')}" for line in [finding.what, *finding.hint.splitlines()]),
+                sep="\n",
+            )
     note = coverage.unsigned(postconf, chosen.kinds) if job is SIGN else None
     if note:
         print(f"# {note.what}")

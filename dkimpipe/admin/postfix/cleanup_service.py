@@ -16,6 +16,8 @@ from dkimpipe.admin.postfix.syntax import split
 
 NAME = "dkimpipe-cleanup"
 ADD_HEADERS = "always_add_missing_headers"  # From, Date and Message-ID; since Postfix 2.6
+# What adds or replaces recipients. With none of these, nobody is added before the filter and again after it.
+MAPPINGS = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps", "virtual_alias_maps")
 _SERVICE_NAME = "cleanup_service_name"
 _REWRITE_CLIENTS = "local_header_rewrite_clients"
 _EARLIER_VALUE = "static:all"  # what earlier versions of dkimpipe set
@@ -54,6 +56,12 @@ def rewriting(postconf: Postconf, service: Service, services: list[Service]) -> 
     commands = [*to_add, Change("-P", f"{service.id}/{_REWRITE_CLIENTS}=", "")]
     hint = " && ".join(map(postconf.command, commands))
     yield Finding(f"{service.id}/{_REWRITE_CLIENTS}: {_DAMAGE}", hint, "warning")
+
+
+def maps_nothing(postconf: Postconf, service: str) -> bool:
+    """Return whether the cleanup service that a service uses switches off aliases and copies itself."""
+    overrides = postconf.overrides.get(f"{postconf.value(_SERVICE_NAME, service)}/unix", {})
+    return all(overrides.get(name) == "" for name in MAPPINGS)
 
 
 def is_ours(name: str) -> bool:

@@ -24,6 +24,7 @@ from dkimpipe.admin.postfix import (
     coverage,
     filter_service,
     filter_user,
+    header_rewriting,
     listener,
     logins,
     milters,
@@ -53,12 +54,6 @@ REWRITES = {
     "smtp_mime_header_checks": "warning",
     "smtp_nested_header_checks": "error",
     "smtp_body_checks": "error",
-}
-HEADER_REWRITES = {
-    "canonical_maps": "canonical_classes",
-    "sender_canonical_maps": "sender_canonical_classes",
-    "recipient_canonical_maps": "recipient_canonical_classes",
-    "masquerade_domains": "masquerade_classes",
 }
 LINE_LENGTH = 998  # bytes, RFC 5321 section 4.5.3.1.6, and where the filter breaks lines
 # Parameters that apply to all mail: name, harmless value, effect of any other.
@@ -187,17 +182,6 @@ def _removal(postconf: Postconf, service: str, parameter: str, why: str) -> Find
     if service:
         return finding_for(postconf, "-PX", f"{service}/{parameter}", why)
     return finding_for(postconf, "-X", parameter, why)
-
-
-def _rewriting(postconf: Postconf, job: Job) -> Iterator[Finding]:
-    """Check for header address rewriting, which no longer applies to mail through the filter."""
-    for parameter, classes in HEADER_REWRITES.items():
-        if postconf.value(parameter) and "header" in postconf.value(classes):
-            yield Finding(
-                f"{parameter}: mail from submission keeps its header fields: only the envelope is rewritten",
-                "use the public addresses in mail programs, or rewrite before submission",
-                "warning",
-            )
 
 
 def _logins(postconf: Postconf, job: Job) -> Iterator[Finding]:
@@ -329,7 +313,7 @@ _CHECKS: dict[Job, tuple[Callable[[Postconf, Job], Iterable[Finding]], ...]] = {
         amavis.findings,
         _after_filter,
         _smtp,
-        _rewriting,
+        header_rewriting.findings,
         filter_user.findings,
         program.findings,
         other_signers.findings,

@@ -25,8 +25,6 @@ FIRST_PORT = 10028  # where DKIMproxy has it
 RETURN = "dkimpipe-return"
 SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
 ANY_OF_BOTH = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-# With none of these, no recipient is added before the filter and again after it.
-_MAPPINGS = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps", "virtual_alias_maps")
 _WORDS = ("no_unknown_recipient_checks", "no_header_body_checks", "no_milters")
 _LOOPBACK = ("127.0.0.0/8", "[::1]/128")  # by IPv4, and by IPv6
 _HOSTS = {"ipv4": "127.0.0.1", "ipv6": "[::1]"}
@@ -215,7 +213,7 @@ def returning(
     ``is_larger``  It accepts mail just below message_size_limit, which exceeds it with its new fields.
     """
     used, needed = postconf.value("cleanup_service_name", service.id), {}
-    if is_mapped and any(postconf.value(name) for name in _MAPPINGS):
+    if is_mapped and any(postconf.value(name) for name in cleanup_service.MAPPINGS):
         needed["enable_original_recipient"] = "no"
     needed.update(_larger_limit(postconf) if is_larger else {})
     lacking = {

@@ -114,8 +114,14 @@ def _local(postconf: Postconf, service: str) -> Iterator[Setting]:
         replaced = dkimproxy.is_replaced(postconf, content_filter, SIGN)
         why = _REPLACED if replaced else "mail from local programs is not signed"
         yield Setting("content_filter", f"{name}:dummy", why)
-    why = "aliases and always_bcc apply twice: duplicate mail"
-    yield from _words(postconf, service, "receive_override_options", ["no_address_mappings"], why)
+    yield from _no_mappings(postconf, service)
+
+
+def _no_mappings(postconf: Postconf, service: str) -> Iterator[Setting]:
+    """Yield the setting by which aliases do not apply before the filter."""
+    if not cleanup_service.maps_nothing(postconf, service):
+        why = "aliases and always_bcc apply twice: duplicate mail"
+        yield from _words(postconf, service, "receive_override_options", ["no_address_mappings"], why)
 
 
 def _before_filter(postconf: Postconf, service: str, job: Job, relay: str) -> Iterator[Setting]:
@@ -129,13 +135,7 @@ def _before_filter(postconf: Postconf, service: str, job: Job, relay: str) -> It
     elif content_filter in (name, f"{name}:") and not postconf.value("default_filter_nexthop", service):
         why = f"mail to several domains is {job.participle} and sent once per domain"
         yield Setting("content_filter", f"{name}:dummy", why)
-    yield from _words(
-        postconf,
-        service,
-        "receive_override_options",
-        ["no_address_mappings"],
-        "aliases and always_bcc apply twice: duplicate mail",
-    )
+    yield from _no_mappings(postconf, service)
     if dkimproxy.is_replaced(postconf, postconf.value("smtpd_proxy_filter", service), job):
         yield Setting("smtpd_proxy_filter", "", _REPLACED)
     if job is SIGN:
