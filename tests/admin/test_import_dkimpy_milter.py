@@ -101,6 +101,16 @@ SETTINGS = {
         "SignHeaders to,subject",
         (CHANGED, "SignHeaders: without From, dkimpy-milter signs nothing; here From is signed, too"),
     ),
+    "header added after signing": (
+        "SignHeaders from,return-path",
+        (CHANGED, "SignHeaders: return-path is not oversigned: the program that delivers the mail adds it,"
+         " and the signature fails then"),
+    ),
+    "header that changes": (
+        "SignHeaders from,received",
+        (SAME, "SignHeaders: received is signed, as today, which may be changed or removed on the way"
+         " (RFC 6376 section 5.4)"),
+    ),
     "not a domain": (
         "Domain example.com,*.example.net",
         (SAME, "Domain: *.example.net is not a domain in lower case: it fits no sender"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from conftest import Keys, write_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load
-from opendkim import CONF, PROGRAM, Shape
+from opendkim import CONF, NEEDED, PROGRAM, Shape, run_import
 
 from dkimpipe.admin.migration.files import Files, files
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
@@ -266,6 +267,18 @@ FIELDS = {
         ",h=-*:++from:+to:++cc",
     ),
     "without one": ("SignHeaders To,Subject\nOmitHeaders subject,from", ",h=-*:+from:+to"),
+    "OmitHeaders by default": (
+        "SignHeaders From,To,Received,Return-Path,Comments,Keywords,Bcc",
+        ",h=-*:+from:+to:+bcc",
+    ),
+    "none omitted": ("SignHeaders To,Comments\nOmitHeaders .", ",h=-*:+from:+to:+comments"),
+    "others omitted": ("SignHeaders To,Comments,X-A\nOmitHeaders X-*", ",h=-*:+from:+to:+comments"),
+    "more omitted": ("SignHeaders To,Comments,Cc\nOmitHeaders *,+Cc", ",h=-*:+from:+to"),
+    "fewer omitted": (
+        "SignHeaders To,Comments,Keywords\nOmitHeaders *,-Comments",
+        ",h=-*:+from:+to:+comments",
+    ),
+    "oversigned, and added later": ("OversignHeaders Received,Return-Path,Subject", ",h=++subject"),
     "lifetime": ("SignatureTTL 3600", ",x=3600"),
 }
 
@@ -274,6 +287,64 @@ FIELDS = {
 def test_fields_become_h(tmp_path: Path, keys: Keys, text: str, options: str) -> None:
     _, written = made(tmp_path, keys, f"{DOMAIN}{text}\n")
     assert entries(written.senders) == [f"*@example.com  dkim(s=s,key=example.com.s.pem{options})"]
+
+
+_UNSTABLE = "which may be changed or removed on the way (RFC 6376 section 5.4)"
+# The fields, and the remarks on those that mail servers add, change or remove.
+HARMFUL = {
+    "SignHeaders To,Received": [],
+    "SignHeaders To,Received\nOmitHeaders .": [
+        f"same: opendkim.conf, line 5: SignHeaders: received is signed, as today, {_UNSTABLE}"
+    ],
+    "OmitHeaders *,-keywords\nSignHeaders *,+Keywords,+Bcc": [
+        f"same: opendkim.conf, line 6: SignHeaders: keywords is signed, as today, {_UNSTABLE}",
+        "same: opendkim.conf, line 6: SignHeaders: bcc is signed, as today, which Postfix removes",
+    ],
+    "SignHeaders To,X-*": [
+        "lost: opendkim.conf, line 5: SignHeaders: x-*: a pattern is not the name of a field; list the fields"
+        " in h="
+    ],
+    "OversignHeaders Received,Delivered-To,From": [
+        "changed: opendkim.conf, line 5: OversignHeaders: received is not oversigned: Postfix adds one after"
+        " signing, so the signature fails",
+        "changed: opendkim.conf, line 5: OversignHeaders: delivered-to is not oversigned: the program that"
+        " delivers the mail adds it, and the signature fails then",
+    ],
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), HARMFUL.items(), ids=HARMFUL)
+def test_harmful_fields_are_remarked(tmp_path: Path, keys: Keys, text: str, expected: list[str]) -> None:
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}{text}\n")
+    assert [line for line in remarks(foreign, tmp_path) if ": h=: " not in line] == expected
+
+
+SIGN = (
+    "",
+    "From,To,Received,Return-Path,Comments,Keywords,Bcc,Resent-Bcc,Subject,X-Foo",
+    "*,+X-Foo,+Received,-To",
+)
+OMIT = ("", ".", "*", "Subject", "X-*", "*,+subject,-received", "Comments,X-Foo")
+LETTER = "".join(
+    f"{name}: a@example.com\n"
+    for name in "From To Received Return-Path Comments Keywords Bcc Resent-Bcc Subject X-Foo Date".split()
+)
+
+
+@NEEDED
+@pytest.mark.parametrize(
+    ("sign", "omit"), [each for each in itertools.product(SIGN, OMIT) if any(each)], ids=repr
+)
+def test_opendkim_signs_the_same_fields(tmp_path: Path, keys: Keys, sign: str, omit: str) -> None:
+    lines = [f"{name} {value}\n" for name, value in (("SignHeaders", sign), ("OmitHeaders", omit)) if value]
+    conf = Shape({CONF: DOMAIN + "".join(lines)}, {"s.pem": "rsa2048"}).write(tmp_path, keys)
+    (tmp_path / "m.eml").write_text(f"{LETTER}\nHello.\n")
+    done = run_import(conf, "--compare", tmp_path / "m.eml")
+    assert done.status == 0, done
+    (line,) = done.stdout.decode().splitlines()[:-1]
+    added = {"+from", "+to", "+subject", "+date"}  # once more than OpenDKIM
+    assert line.startswith(f"{tmp_path}/m.eml: same: d=example.com s=s c=simple/simple; h= ")
+    assert set(line.partition("; h= ")[2].split()) <= added, line
 
 
 # A SigningTable with patterns; the entries; the remarks.

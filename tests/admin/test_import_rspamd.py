@@ -236,6 +236,16 @@ SETTINGS = {
         'sign_headers = "(o)from:to:subject:list-id"',
         (CHANGED, "sign_headers: to, subject: if there is one, from now on protected from a second one"),
     ),
+    "header added after signing": (
+        'sign_headers = "(o)from:(o)received"',
+        (CHANGED, "sign_headers: received is not oversigned: Postfix adds one after signing, so the"
+         " signature fails"),
+    ),
+    "header that changes": (
+        'sign_headers = "(o)from:comments"',
+        (SAME, "sign_headers: comments is signed, as today, which may be changed or removed on the way"
+         " (RFC 6376 section 5.4)"),
+    ),
     "header that is a signature": (
         'sign_headers = "from:dkim-signature"',
         (CHANGED, "sign_headers: DKIM signatures are not signed (RFC 6376 section 3.5)"),

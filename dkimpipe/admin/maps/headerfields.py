@@ -46,19 +46,27 @@ def findings(options: SignatureOptions) -> Iterator[Finding]:
 
 
 def _of_field(options: SignatureOptions, name: bytes, place: str) -> Iterator[Finding]:
-    is_oversigned, shown = _is_oversigned(options, name), name.decode()
-    hint = f"omit {shown}"
-    if name == _RECEIVED and is_oversigned:
-        what = "Postfix adds one after signing, so the signature fails"
-        yield Finding(f"{place} oversigns received: {what}", hint)
-    elif name in _ADDED and is_oversigned:
-        what = f"{_ADDED[name]} it, and the signature fails then"
-        yield Finding(f"{place} oversigns {shown}: {what}", hint, "warning")
-    elif name == _RECEIVED or name in _ADDED or name in _UNSTABLE:
-        what = "which may be changed or removed on the way"
-        yield Finding(f"{place} includes {shown}, {what} (RFC 6376 section 5.4)", hint, "warning")
-    elif name in _REMOVED:
-        yield Finding(f"{place} includes {shown}, which Postfix removes", hint, "warning")
+    shown = name.decode()
+    cause = breaks(name) if _is_oversigned(options, name) else ""
+    if cause:
+        level = "error" if name == _RECEIVED else "warning"
+        yield Finding(f"{place} oversigns {shown}: {cause}", f"omit {shown}", level)
+    elif cause := unstable(name):
+        yield Finding(f"{place} includes {shown}, {cause}", f"omit {shown}", "warning")
+
+
+def breaks(name: bytes) -> str:
+    """Return why a signature that oversigns a field fails, as a clause; empty if it does not."""
+    if name == _RECEIVED:
+        return "Postfix adds one after signing, so the signature fails"
+    return f"{_ADDED[name]} it, and the signature fails then" if name in _ADDED else ""
+
+
+def unstable(name: bytes) -> str:
+    """Return why a field should not be signed, as a clause that begins with 'which'; empty if it may be."""
+    if name in (_RECEIVED, *_ADDED, *_UNSTABLE):
+        return "which may be changed or removed on the way (RFC 6376 section 5.4)"
+    return "which Postfix removes" if name in _REMOVED else ""
 
 
 def _is_oversigned(options: SignatureOptions, name: bytes) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.address import is_domain
+from dkimpipe.admin.migration import harmful
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature, Remark, Rule
 from dkimpipe.admin.migration.sources import lines
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
@@ -277,6 +278,10 @@ def _add_options(conf: _Conf, foreign: Foreign) -> None:
         text = "SignHeaders: without From, dkimpy-milter signs nothing; here From is signed, too"
         foreign.remarks.append(Remark(names.place, CHANGED, text))
         words.insert(0, "from")
+    added_later = [word for word in words if word != "received"]
+    kept = harmful.without_broken(added_later, "SignHeaders", names.place, foreign)
+    words = [word for word in words if word in kept or word == "received"]
+    harmful.remark_unstable(words, "SignHeaders", names.place, foreign)
     options = (("h", ":".join(words)),)
     foreign.rules = [
         Rule(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from dkimpipe.admin.migration import harmful
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
 from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
@@ -14,6 +16,7 @@ _DEFAULT = (
     *("resent-to", "resent-cc", "in-reply-to", "references", "list-id", "list-help", "list-unsubscribe"),
     *("list-subscribe", "list-post", "list-owner", "list-archive"),
 )
+_NOT_SIGNED = ("return-path", "received", "comments", "keywords")  # dkim_should_not_signhdrs, there
 _MORE = (
     "h=: no SignHeaders: Message-ID, Sender, MIME-Version and Content-* are signed from now on, too, and most"
     " fields are mentioned once more, which protects against a second one"
@@ -28,6 +31,9 @@ def headers(conf: Conf, foreign: Foreign) -> str:
     signed, omitted, oversigned = (
         _names(conf, name, foreign) for name in ("SignHeaders", "OmitHeaders", "OversignHeaders")
     )
+    setting = conf.get("OversignHeaders")
+    if setting:
+        oversigned = harmful.without_broken(oversigned, "OversignHeaders", setting.place, foreign)
     if not (signed or omitted):
         foreign.remark(conf.place, CHANGED, _MORE)
         return ":".join(f"++{name}" for name in oversigned if name != "from")  # from is, in our default
@@ -36,17 +42,36 @@ def headers(conf: Conf, foreign: Foreign) -> str:
         setting = conf.get("OmitHeaders")
         text = "OmitHeaders: without From, OpenDKIM signs nothing; here From is signed, too"
         foreign.remark(setting.place if setting else conf.place, CHANGED, text)
-    left_out = [name.removeprefix("+") for name in omitted]
-    wanted = [name for name in _changed(signed) if name not in left_out or name == "from"]
+    wanted = _wanted(conf, signed, omitted, foreign)
     signs = {**dict.fromkeys(["from", *wanted], "+"), **dict.fromkeys(oversigned, "++")}
     return ":".join(["-*", *(f"{sign}{name}" for name, sign in signs.items())])
 
 
-def _changed(names: list[str]) -> list[str]:
-    """Return the names of SignHeaders, or the default with its changes: dkimf_db_mkarray_base."""
+def _wanted(conf: Conf, signed: list[str], omitted: list[str], foreign: Foreign) -> list[str]:
+    """Return the names of the fields that are signed; without OmitHeaders its default applies."""
+    left_out = "|".join(map(_expression, _changed(omitted, _NOT_SIGNED)))
+    wanted = [name for name in _changed(signed, _DEFAULT) if not re.fullmatch(left_out, name)]
+    setting = conf.get("SignHeaders") or conf.get("OmitHeaders")
+    place = setting.place if setting else conf.place
+    for name in wanted:
+        if _DELTA in name:
+            text = f"SignHeaders: {name}: a pattern is not the name of a field; list the fields in h="
+            foreign.remark(place, LOST, text)
+    names = [name for name in wanted if _DELTA not in name]
+    harmful.remark_unstable(names, setting.name if setting else "", place, foreign)
+    return names
+
+
+def _expression(name: str) -> str:
+    """Return the regular expression for a name, in which an asterisk is a pattern: dkim_hdrlist."""
+    return re.escape(name).replace(r"\*", ".*")
+
+
+def _changed(names: Sequence[str], default: Sequence[str]) -> list[str]:
+    """Return the names in a setting, or the default with its changes: dkimf_db_mkarray_base."""
     if names and _DELTA not in names:
-        return names
-    kept = [name for name in _DEFAULT if f"-{name}" not in names]
+        return list(names)
+    kept = [name for name in default if f"-{name}" not in names]
     return kept + [name[1:] for name in names if name.startswith("+")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dkimpipe.admin.migration import harmful
 from dkimpipe.admin.migration.foreign import CHANGED, Foreign, Remark
 from dkimpipe.admin.migration.rspamd.conf import Conf
 from dkimpipe.errors import shown
@@ -35,6 +36,10 @@ def headers(conf: Conf, foreign: Foreign) -> str:
         signs = {"from": _ALWAYS, **signs}
         text = "sign_headers: without From, rspamd signs nothing; here From is signed, too"
         foreign.remarks.append(Remark(setting.place, CHANGED, text))
+    always = [name for name, sign in signs.items() if sign == _ALWAYS]
+    kept = harmful.without_broken(always, "sign_headers", setting.place, foreign)
+    signs = {name: "" if name in always and name not in kept else sign for name, sign in signs.items()}
+    harmful.remark_unstable(list(signs), "sign_headers", setting.place, foreign)
     _remark_differences(signs, setting.place, foreign)
     return ":".join(["-*", *(f"{'++' if sign == _ALWAYS else '+'}{name}" for name, sign in signs.items())])
 
