@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load
 from opendkim import CONF, NEEDED, PROGRAM, Shape, run_import
 
+from dkimpipe.admin.migration.compare import by_opendkim
 from dkimpipe.admin.migration.files import Files, files
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
 from dkimpipe.admin.migration.opendkim import read
@@ -491,6 +492,86 @@ def test_all_keys_that_a_path_with_percent_can_mean_are_taken(tmp_path: Path, ke
     _, written = made(tmp_path, keys, text)
     assert [file.name for file in written.keys] == ["example.com.s.pem", "sub.example.org.s.pem"]
     assert entries(written.senders) == [".  dkim(s=s,key=$senderdomain.s.pem,d=$senderdomain)"]
+
+
+_ONCE = (
+    "changed: opendkim.conf, line 2: key: the keys keys/$senderdomain.s are copied once: copy those"
+    " that are added there later, too"
+)
+_DEFERRED = (
+    "changed: opendkim.conf, line 2: KeyTable: k: mail of a domain without a key is deferred today; here"
+    " it leaves"
+    " unsigned, with a warning in the log"
+)
+_BAD = (
+    "changed: opendkim.conf, line 2: key: {}: mail from bad.example is not signed until"
+    " bad.example.s.pem is there"
+)
+# What the key of one of many domains contains, and the remark on it; None for a directory.
+ONE_OF_MANY = {
+    "not a key": ("garbage\n", "key file keys/bad.example.s contains no PEM block"),
+    "a public key": (
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+        "key file keys/bad.example.s contains a public key",
+    ),
+    "empty": ("", "key file keys/bad.example.s is empty"),
+    "a directory": (None, "keys/bad.example.s: Is a directory"),
+}
+
+
+@pytest.mark.parametrize(("text", "fault"), ONE_OF_MANY.values(), ids=ONE_OF_MANY)
+def test_a_bad_key_of_one_domain_leaves_the_others(
+    tmp_path: Path, keys: Keys, text: str | None, fault: str
+) -> None:
+    (tmp_path / "keys").mkdir()
+    write_key(tmp_path / "keys/example.com.s", keys.path("rsa2048").read_bytes())
+    bad = tmp_path / "keys/bad.example.s"
+    bad.mkdir() if text is None else bad.write_text(text)
+    conf = "Mode s\nKeyTable csl:k=%:s:DIR/keys/%.s\nSigningTable csl:*=k\n"
+    foreign, written = made(tmp_path, keys, conf)
+    assert [file.name for file in written.keys] == ["example.com.s.pem"]
+    assert entries(written.senders) == [".  dkim(s=s,key=$senderdomain.s.pem,d=$senderdomain)"]
+    found = [line.replace(f"{tmp_path}/", "") for line in remarks(foreign, tmp_path)]
+    deferred, one, once = (line for line in found if ": key: " in line or ": KeyTable: " in line)
+    assert (deferred, once) == (_DEFERRED, _ONCE)
+    assert one.startswith(_BAD.format(fault))
+
+
+@pytest.mark.parametrize("text", ["garbage\n", ""])
+@NEEDED
+def test_opendkim_defers_mail_with_such_a_key(tmp_path: Path, keys: Keys, text: str) -> None:
+    conf = Shape({CONF: "Mode s\nKeyTable csl:k=%:s:DIR/%.s\nSigningTable csl:*=k\n"}, {}).write(
+        tmp_path, keys
+    )
+    (tmp_path / "m.eml").write_text("From: a@bad.example\n\nHello.\n")
+    assert by_opendkim(conf, tmp_path / "m.eml") is None
+    (tmp_path / "bad.example.s").write_text(text)
+    assert by_opendkim(conf, tmp_path / "m.eml") is None
+
+
+def test_where_all_keys_are_bad_the_entry_is_lost(tmp_path: Path, keys: Keys) -> None:
+    (tmp_path / "a.example.s").write_text("garbage\n")
+    foreign, written = made(tmp_path, keys, "Mode s\nKeyTable csl:k=%:s:DIR/%.s\nSigningTable csl:*=k\n")
+    assert (written.keys, entries(written.senders)) == ((), [])
+    assert f"key: key file {tmp_path}/a.example.s contains no PEM block" in [
+        each.text.partition(";")[0] for each in foreign.remarks if each.effect == LOST
+    ]
+
+
+def test_one_of_many_keys_that_is_known_by_another_content(tmp_path: Path, keys: Keys) -> None:
+    write_key(tmp_path / "example.com.s", keys.path("rsa4096").read_bytes())
+    write_key(tmp_path / "example.org.s", keys.path("rsa4096").read_bytes())
+    conf = "Mode s\nKeyTable csl:k=%:s:DIR/%.s,a=example.com:s:DIR/s.pem\nSigningTable refile:DIR/table\n"
+    foreign, written = made(tmp_path, keys, conf, table="*@example.com a\n* k\n")
+    assert [(file.name, file.source) for file in written.keys] == [
+        ("example.com.s.pem", f"{tmp_path}/s.pem"),
+        ("example.org.s.pem", f"{tmp_path}/example.org.s"),
+    ]
+    assert [each.text for each in foreign.remarks if each.effect == LOST] == [
+        f"key: {tmp_path}/example.com.s is another key than {tmp_path}/s.pem, with the same domain and"
+        f" selector;"
+        " keep the one whose record is in DNS"
+    ]
 
 
 KEY_FAULTS = {

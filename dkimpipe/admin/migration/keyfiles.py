@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.address import is_domain
-from dkimpipe.admin.migration.foreign import LOST, SAME, Foreign, ForeignSignature
+from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature
 from dkimpipe.admin.migration.pkcs8 import pkcs8
 from dkimpipe.admin.migration.sources import read
-from dkimpipe.errors import ConfigError, Trouble, shown
+from dkimpipe.errors import ConfigError, PrivateKeyError, Trouble, shown
 from dkimpipe.keys import PrivateKey
 
 _MACRO = re.compile(r"\$[a-z]+")
@@ -24,11 +24,17 @@ _BEGIN = b"-----BEGIN "
 
 
 class KeyFile(NamedTuple):
-    """A key to be written: its name in the directory of keys, its octets, and where it is from."""
+    """A key to be written.
+
+    ``name``      in the directory of keys
+    ``source``    where it is from
+    ``modified``  when the file that has it was last changed, in ns since 1970: the key is at least as old
+    """
 
     name: str
     octets: bytes
     source: str
+    modified: int = 0
 
 
 class KeyFiles:
@@ -60,19 +66,51 @@ class KeyFiles:
             text = f"s={shown(signature.selector)}: in lower case from now on, which is the same in DNS"
             self._foreign.remark(signature.place, SAME, text)
         name = f"{signature.domain}.{signature.selector}.pem"
-        if macro and not _MACRO.search(path):  # one key for all
-            name = f"{signature.selector}.pem"
-        if not _MACRO.search(path):
-            octets = signature.key or read(Path(path))
-            self._keep(KeyFile(name, pem(path or "in the table", octets), path or str(signature.place)))
+        if _MACRO.search(path):
+            self._add_all(signature, name)
             return name
-        found = list(_matching(path))
-        if not found:
-            raise ConfigError(f"there is no key {path}")
-        for each, domain in found:
-            own = _MACRO.sub(domain, name)
-            self._keep(KeyFile(own, pem(str(each), read(each)), str(each)))
+        if macro:  # one key for all
+            name = f"{signature.selector}.pem"
+        octets = signature.key or read(Path(path))
+        file = path or signature.place.path
+        source = path or str(signature.place)
+        self._keep(KeyFile(name, pem(path or "in the table", octets), source, _modified(Path(file))))
         return name
+
+    def _add_all(self, signature: ForeignSignature, name: str) -> None:
+        """Add the key of each domain that has one. Raises ConfigError if none of them can be used."""
+        found = list(_matching(signature.keyfile))
+        if not found:
+            raise ConfigError(f"there is no key {signature.keyfile}")
+        faults = [(domain, self._add_one(signature, path, domain, name)) for path, domain in found]
+        unusable = [(domain, trouble) for domain, trouble in faults if trouble]
+        if len(unusable) == len(found):
+            raise unusable[0][1]
+        for domain, trouble in unusable:
+            text = (
+                f"key: {trouble}: mail from {domain} is not signed until {_MACRO.sub(domain, name)} is there"
+            )
+            self._foreign.remark(
+                signature.place, CHANGED, text + (f"; {trouble.hint}" if trouble.hint else "")
+            )
+        text = (
+            f"key: the keys {signature.keyfile} are copied once: copy those that are added there later, too"
+        )
+        self._foreign.remark(signature.place, CHANGED, text)
+
+    def _add_one(
+        self, signature: ForeignSignature, path: Path, domain: str, name: str
+    ) -> PrivateKeyError | ConfigError | None:
+        """Add the key of one domain. Return why it cannot be used; None if it can, or is there already."""
+        try:
+            octets = pem(str(path), read(path))
+        except (PrivateKeyError, ConfigError) as trouble:
+            return trouble
+        try:
+            self._keep(KeyFile(_MACRO.sub(domain, name), octets, str(path), _modified(path)))
+        except ConfigError as error:
+            self._foreign.remark(signature.place, LOST, f"key: {error}; {error.hint}")
+        return None
 
     def _keep(self, file: KeyFile) -> None:
         known = self.files.setdefault(file.name, file)
@@ -81,6 +119,14 @@ class KeyFiles:
                 f"{file.source} is another key than {known.source}, with the same domain and selector",
                 "keep the one whose record is in DNS",
             )
+
+
+def _modified(path: Path) -> int:
+    """Return when a file was last changed, in ns since 1970; 0 if that is not known."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _matching(template: str) -> Iterator[tuple[Path, str]]:
