@@ -129,7 +129,19 @@ def test_what_is_there_and_not_the_same_is_kept(place: Place, name: str) -> None
     assert status == 78
     assert errors.startswith(f"dkimpipe: OURS/{name} exists and is not the same: nothing was written\nhint: ")
     assert path.read_text() == "# mine\n"
-    assert [each.name for each in place.ours.rglob("*") if each.is_file()] == [path.name]
+    assert list(place.ours.rglob("*")) == [*({path.parent} - {place.ours}), path]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--overwrite"]])
+def test_a_key_has_the_age_of_its_source(place: Place, arguments: list[str]) -> None:
+    key = place.ours / "keys/example.com.mail.pem"
+    if arguments:
+        key.parent.mkdir(parents=True)
+        key.write_text("# mine\n")
+    os.utime(place.foreign / "mail.private", (1_500_000_000, 1_500_000_000))
+    assert place.run("--output", place.ours, *arguments)[0] == 0
+    assert key.stat().st_mtime == 1_500_000_000
+    assert (place.ours / "senders").stat().st_mtime > 1_500_000_000
 
 
 def test_overwrite_replaces_it_and_keeps_a_copy(place: Place) -> None:

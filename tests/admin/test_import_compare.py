@@ -8,6 +8,8 @@ import pytest
 from conftest import Keys
 from opendkim import CONF, NEEDED, Shape, run_import
 
+from dkimpipe.admin.migration.corpus import messages
+
 pytestmark = NEEDED
 
 SHAPE = Shape(
@@ -74,6 +76,40 @@ def test_mail_that_opendkim_defers_is_a_difference(tmp_path: Path, keys: Keys, c
     done = run_import(conf, "--compare", corpus / "d.eml")
     assert done.status == 78
     assert done.stdout.decode().partition(": ")[2].startswith("differs: opendkim defers; dkimpipe nothing\n")
+
+
+# Two messages, and mailboxes that contain them.
+_ONE, _TWO = "From: a@example.com\n\nx\n", "From: a@example.net\n\nx\nFrom here\n>From there\n\n"
+MAILBOXES = {
+    "two messages": (
+        f"From a@example.com Mon Jan  1 00:00:00 2024\n{_ONE}\nFrom b Mon Jan  1 00:00:00 2024\n{_TWO}"
+    ),
+    "CRLF": f"From a\n{_ONE}\nFrom b\n{_TWO}".replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("text", MAILBOXES.values(), ids=MAILBOXES)
+def test_the_messages_of_a_mailbox_are_compared_one_by_one(
+    tmp_path: Path, keys: Keys, corpus: Path, text: str
+) -> None:
+    mailbox = corpus / "mbox"
+    mailbox.write_bytes(text.encode())
+    expected = (
+        "CORPUS/mbox, message 1: same: d=example.com s=mail c=simple/simple; h= +from\n"
+        "CORPUS/mbox, message 2: same: nothing\n"
+        "2 messages, 0 of them with another d=, s= or c=\n"
+    )
+    assert compared(tmp_path, keys, mailbox) == (0, expected, "")
+
+
+def test_a_mailbox_is_split_between_its_messages(tmp_path: Path) -> None:
+    (tmp_path / "mbox").write_text(f"From a\n{_ONE}\nFrom b\n{_TWO}\nFrom c\nSubject: no end")
+    found = [(each.name, each.path.read_text()) for each in messages([tmp_path / "mbox"], tmp_path)]
+    assert found == [
+        (f"{tmp_path}/mbox, message 1", _ONE),
+        (f"{tmp_path}/mbox, message 2", _TWO),
+        (f"{tmp_path}/mbox, message 3", "Subject: no end"),
+    ]
 
 
 def test_a_corpus_that_is_not_there(tmp_path: Path, keys: Keys) -> None:

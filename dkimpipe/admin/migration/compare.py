@@ -11,10 +11,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from dkimpipe.admin.migration.corpus import Sample
 from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import Settings
@@ -86,22 +86,11 @@ def _signed(field: bytes) -> Signed:
     return Signed(d.lower(), s, c, ":".join(names))
 
 
-def messages(paths: list[Path]) -> Iterator[Path]:
-    """Yield the files of a corpus: files, and all files below directories. Raises ConfigError."""
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(each for each in path.rglob("*") if each.is_file())
-        elif path.is_file():
-            yield path
-        else:
-            raise ConfigError(f"{path}: there is no such file")
-
-
-def differences(conf: Path, settings: Settings, message: Path) -> tuple[str, bool]:
+def differences(conf: Path, settings: Settings, sample: Sample) -> tuple[str, bool]:
     """Return what both sign a message with, in words, and whether d=, s= and c= are the same."""
-    theirs = by_opendkim(conf, message)
+    theirs, message = by_opendkim(conf, sample.path), sample.name
     try:
-        ours = by_dkimpipe(settings, message)
+        ours = by_dkimpipe(settings, sample.path)
     except Trouble as trouble:
         return f"{message}: differs: opendkim {_list(theirs)}; dkimpipe defers: {trouble}", False
     if theirs is None or list(map(str, theirs)) != list(map(str, ours)):

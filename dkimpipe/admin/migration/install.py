@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -22,37 +22,57 @@ class Access(NamedTuple):
     group: int
 
 
-class _Write(NamedTuple):
+class Planned(NamedTuple):
+    """A file to be written.
+
+    ``modified``  the time of the last change that it gets, in ns since 1970; 0 for the current time
+    """
+
     path: Path
     octets: bytes
     mode: int
+    modified: int = 0
+
+    @property
+    def is_other(self) -> bool:
+        """Whether it exists with other contents. Raises OSError."""
+        return self.path.exists() and self.path.read_bytes() != self.octets
 
 
-def write(files: Files, directory: Path, access: Access, overwrite: bool) -> Iterator[str]:
-    """Write the files into an existing directory, keys first. Yields one line for each.
+def plan(files: Files, directory: Path, overwrite: bool) -> list[Planned]:
+    """Return what is to be written, keys first. Raises OSError, and ConfigError if that would replace a file.
 
-    What exists with other contents is kept, and nothing is written: ConfigError. With ``overwrite`` it is
-    replaced, and a copy is kept with ``.old`` at its end, or ``.old.1`` if there is one. Raises OSError.
+    With ``overwrite`` it may.
     """
-    wanted = list(_writes(files, directory))
-    others = [each for each in wanted if each.path.exists() and each.path.read_bytes() != each.octets]
-    if others and not overwrite:
-        names = ", ".join(str(each.path) for each in others)
+    planned = list(_planned(files, directory))
+    names = ", ".join(str(each.path) for each in planned if each.is_other)
+    if names and not overwrite:
         raise ConfigError(
             f"{names} exists and is not the same: nothing was written",
             "--output DIR writes it elsewhere, to compare; --overwrite replaces it and keeps a copy",
         )
-    for each in wanted:
-        if each in others:
+    return planned
+
+
+def write(planned: Sequence[Planned], access: Access) -> Iterator[str]:
+    """Write these files into existing directories. Yields one line for each. Raises OSError.
+
+    Of a file that is replaced a copy is kept with ``.old`` at its end, or ``.old.1`` if there is one.
+    """
+    for each in planned:
+        if each.is_other:
             old = _unused(each.path.with_name(each.path.name + _OLD))
             atomic.copy(each.path, old)
             atomic.write(each.path, each.octets, each.mode, access.user, access.group)
             yield f"{each.path}: replaced; the old one is {old}"
         elif each.path.exists():
             yield f"{each.path}: unchanged"
+            continue
         else:
             atomic.create(each.path, each.octets, each.mode, access.user, access.group)
             yield f"{each.path}: written"
+        if each.modified:  # rotate takes it as the age of the key
+            os.utime(each.path, ns=(each.modified, each.modified))
 
 
 def _unused(path: Path) -> Path:
@@ -61,8 +81,8 @@ def _unused(path: Path) -> Path:
     return next(each for each in chain([path], numbered) if not os.path.lexists(each))
 
 
-def _writes(files: Files, directory: Path) -> Iterator[_Write]:
+def _planned(files: Files, directory: Path) -> Iterator[Planned]:
     for key in files.keys:
-        yield _Write(directory / KEYS / key.name, key.octets, 0o440)
-    yield _Write(directory / CONF, files.conf.encode("utf-8", "surrogateescape"), 0o644)
-    yield _Write(directory / SENDERS, files.senders.encode("utf-8", "surrogateescape"), 0o640)
+        yield Planned(directory / KEYS / key.name, key.octets, 0o440, key.modified)
+    yield Planned(directory / CONF, files.conf.encode("utf-8", "surrogateescape"), 0o644)
+    yield Planned(directory / SENDERS, files.senders.encode("utf-8", "surrogateescape"), 0o640)

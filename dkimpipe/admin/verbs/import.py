@@ -15,9 +15,10 @@ from pathlib import Path
 from dkimpipe.admin.findings import ERRORS_FOUND
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.migration import compare, report
+from dkimpipe.admin.migration.corpus import messages
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
 from dkimpipe.admin.migration.foreign import LOST, Foreign
-from dkimpipe.admin.migration.install import Access, write
+from dkimpipe.admin.migration.install import Access, Planned, plan, write
 from dkimpipe.admin.migration.sources import without_keys
 from dkimpipe.admin.postfix import milter_lists, milters, planning, routing
 from dkimpipe.admin.postfix.kinds import LOCAL
@@ -82,7 +83,8 @@ def _run(options: argparse.Namespace) -> int:
             "nothing was written, since some settings are lost", "--partial goes on without them"
         )
     if options.output:
-        _write(made, directory, Access(os.geteuid(), os.getegid()), options.overwrite)
+        planned = plan(made, directory, options.overwrite)
+        _write(planned, directory, Access(os.geteuid(), os.getegid()))
     elif options.apply and made.keys:
         _apply(options, made, foreign)
     elif options.apply:
@@ -95,18 +97,19 @@ def _apply(options: argparse.Namespace, made: Files, foreign: Foreign) -> None:
     if os.geteuid() != 0:
         raise ConfigError("import --apply must be run as root", "--output DIR can be run as any user")
     postconf = Postconf(options.directory)
+    planned = plan(made, DIRECTORY, options.overwrite)
     group = setup.prepare(postconf, options.user)
     setup.refuse_unsafe_files([DIRECTORY, DIRECTORY / KEYS], list((DIRECTORY / KEYS).glob("*.pem")))
-    _write(made, DIRECTORY, Access(0, grp.getgrnam(group).gr_gid), options.overwrite)
+    _write(planned, DIRECTORY, Access(0, grp.getgrnam(group).gr_gid))
     print()
     for line in next_steps(postconf, foreign):
         print(runnable(line))
 
 
-def _write(made: Files, directory: Path, access: Access, overwrite: bool) -> None:
+def _write(planned: Sequence[Planned], directory: Path, access: Access) -> None:
     (directory / KEYS).mkdir(mode=0o700, parents=True, exist_ok=True)
     print()
-    for line in write(made, directory, access, overwrite):
+    for line in write(planned, access):
         print(line)
 
 
@@ -166,11 +169,11 @@ def _compare(path: Path, foreign: Foreign, corpus: Sequence[Path]) -> int:
         directory = Path(name)
         made = files(foreign, directory)
         (directory / KEYS).mkdir(mode=0o700)
-        list(write(made, directory, Access(os.geteuid(), os.getegid()), overwrite=False))
+        list(write(plan(made, directory, overwrite=False), Access(os.geteuid(), os.getegid())))
         names = [f"--conf_file={directory / CONF}", f"--sender_map={directory / SENDERS}"]
         settings = read_settings(names)
         count = failed = 0
-        for message in compare.messages(list(corpus)):
+        for message in messages(corpus, directory):
             text, is_same = compare.differences(path, settings, message)
             print(one_line(text))
             count, failed = count + 1, failed + (not is_same)
