@@ -369,7 +369,7 @@ def test_new_installation(tmp_path: Path, keys: Keys) -> None:
           on_error)
         changed: ETC: milter: rspamd also filters spam, and verifies: keep it in smtpd_milters
           (inet:localhost:11332); once dkimpipe signs, write 'enabled = false;' into
-          override.d/dkim_signing.conf, or mail has both signatures
+          ETC/override.d/dkim_signing.conf, and reload rspamd, or mail has both signatures
     """)
 
 

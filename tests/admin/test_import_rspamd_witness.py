@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Keys
-from rspamd import NEEDS_RSPAMD, SHAPES, configdump, running, write
+from rspamd import NEEDS_RSPAMD, SHAPES, configdump, enabled_modules, running, write
 
-from dkimpipe.admin.migration import rspamd, ucl
+from dkimpipe.admin.migration import rspamd
 from dkimpipe.admin.migration.foreign import Foreign, Rule
-from dkimpipe.admin.migration.rspamd.conf import Conf
+from dkimpipe.admin.rspamd import signing, ucl
+from dkimpipe.admin.rspamd.conf import Conf
 
 pytestmark = NEEDS_RSPAMD
 
@@ -133,10 +134,7 @@ MERGED = {
 
 @pytest.mark.parametrize("files", MERGED.values(), ids=MERGED)
 def test_files_are_merged_the_same(tmp_path: Path, files: dict[str, str]) -> None:
-    etc = tmp_path / "rspamd"
-    shutil.copytree("/etc/rspamd", etc)
-    for name, text in files.items():
-        (etc / name).write_text(text)
+    etc = _rspamd(tmp_path, files)
     settings = {name: setting.value for name, setting in Conf(etc).section("dkim_signing").items()}
     assert {name: ucl.plain(value) for name, value in settings.items()} == configdump(etc, "dkim_signing")
 
@@ -148,3 +146,84 @@ def test_other_sections(tmp_path: Path, section: str) -> None:
     (etc / "local.d" / f"{section}.conf").write_text("sign_headers = from:to\nselector = x\n")
     settings = Conf(etc).section(section)
     assert {name: ucl.plain(each.value) for name, each in settings.items()} == configdump(etc, section)
+
+
+_LOCAL, _OVERRIDE = "local.d/dkim_signing.conf", "override.d/dkim_signing.conf"
+_BLOCK = "dkim_signing {{ {} }}\n"
+# Files, and whether rspamd signs with them.
+SWITCHES = {
+    "as installed": ({}, True),
+    "local.d": ({_LOCAL: "enabled = false;\n"}, False),
+    "override.d": ({_OVERRIDE: "enabled = false;\n"}, False),
+    "override.d outranks local.d": ({_LOCAL: "enabled = false;", _OVERRIDE: "enabled = true;"}, True),
+    "the first line applies": ({_OVERRIDE: "enabled = true;\nenabled = false;\n"}, True),
+    "the first line switches off": ({_OVERRIDE: "enabled = false;\nenabled = true;\n"}, False),
+    "the first line of local.d": ({_LOCAL: "enabled = true;\nenabled = false;\n"}, True),
+    "no": ({_LOCAL: "enabled = No\n"}, False),
+    "a word": ({_LOCAL: 'enabled = "OFF";'}, False),
+    "an unknown word": ({_LOCAL: 'enabled = "maybe";'}, False),
+    "a number": ({_LOCAL: "enabled = 0;"}, True),
+    "disabled": ({_LOCAL: "disabled = true;"}, False),
+    "disabled, by a word": ({_LOCAL: 'disabled = "on";'}, False),
+    "disabled, by an unknown word": ({_LOCAL: 'disabled = "maybe";'}, False),
+    "not disabled": ({_LOCAL: "disabled = false;"}, True),
+    "disabled and enabled": ({_LOCAL: "disabled = true; enabled = true;"}, True),
+    "disabled, and enabled by a word": ({_LOCAL: 'disabled = true; enabled = "yes";'}, False),
+    "a block within the block": ({_OVERRIDE: _BLOCK.format("enabled = false;")}, True),
+    "rspamd.conf.local": ({"rspamd.conf.local": _BLOCK.format("enabled = false;")}, True),
+    "rspamd.conf.override": ({"rspamd.conf.override": _BLOCK.format("enabled = false;")}, False),
+    "rspamd.conf.override outranks override.d": (
+        {"rspamd.conf.override": _BLOCK.format("enabled = true;"), _OVERRIDE: "enabled = false;"},
+        True,
+    ),
+    "loaded in any case": (
+        {"local.d/options.inc": 'explicit_modules ["dkim_signing"];', _LOCAL: "enabled = false;"},
+        True,
+    ),
+    "another is loaded in any case": (
+        {"local.d/options.inc": 'explicit_modules ["spf"];', _LOCAL: "enabled = false;"},
+        False,
+    ),
+}
+
+
+def _rspamd(directory: Path, files: dict[str, str]) -> Path:
+    etc = directory / "rspamd"
+    shutil.copytree("/etc/rspamd", etc)
+    for name, text in files.items():
+        (etc / name).write_text(text)
+    return etc
+
+
+@pytest.mark.parametrize(("files", "signs"), SWITCHES.values(), ids=SWITCHES)
+def test_the_switch_is_read_as_rspamd_reads_it(tmp_path: Path, files: dict[str, str], signs: bool) -> None:
+    etc = _rspamd(tmp_path, files)
+    assert ("dkim_signing" in enabled_modules(etc), not signing.off(Conf(etc))) == (signs, signs)
+
+
+SIGNING = {name: files for name, (files, signs) in SWITCHES.items() if signs}
+
+
+@pytest.mark.parametrize("files", SIGNING.values(), ids=SIGNING)
+def test_what_the_import_advises_switches_it_off(tmp_path: Path, files: dict[str, str]) -> None:
+    etc = _rspamd(tmp_path, files)
+    advice = signing.to_switch_off(Conf(etc))
+    if advice.startswith("take dkim_signing out of explicit_modules"):
+        (etc / "local.d/options.inc").write_text("")
+    change = re.search(r"change it to '(.*?)' in (\S+), line (\d+)", advice)
+    write_ = re.search(r"write '(.*?)' into (\S+), and", advice)
+    block = re.search(r"write '(.*?)' into its block dkim_signing in (\S+), line (\d+)", advice)
+    if change:
+        path = Path(change[2])
+        lines = path.read_text().splitlines()
+        number = int(change[3]) - 1
+        lines[number] = re.sub(r"enabled = [^;]*;", change[1], lines[number], count=1)
+        path.write_text("\n".join(lines) + "\n")
+    elif block:
+        path = Path(block[2])
+        path.write_text(path.read_text().replace("{", f"{{ {block[1]}", 1))
+    else:
+        assert write_, advice
+        with Path(write_[2]).open("a") as file:
+            file.write(f"\n{write_[1]}\n")
+    assert "dkim_signing" not in enabled_modules(etc), advice

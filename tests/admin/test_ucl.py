@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rspamd import NEEDS_RSPAMD, RSPAMADM
 
-from dkimpipe.admin.migration import ucl
+from dkimpipe.admin.rspamd import ucl
 from dkimpipe.errors import ConfigError
 
 READ = {

@@ -307,3 +307,13 @@ def configdump(etc: Path, section: str) -> dict[str, object]:
         settings.update(block)
         left = left[end:].strip()
     return settings
+
+
+def enabled_modules(etc: Path) -> list[str]:
+    """Return the modules that rspamd would load with a configuration."""
+    variables = [f"--var={name}={etc}" for name in ("CONFDIR", "LOCAL_CONFDIR")]
+    command = [RSPAMADM, *variables, "configdump", "-c", str(etc / "rspamd.conf"), "--modules-state"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    prefix = "Modules enabled: "
+    lines: list[str] = [each for each in done.stdout.splitlines() if each.startswith(prefix)]
+    return lines[0][len(prefix) :].split(", ")

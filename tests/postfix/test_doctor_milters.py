@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from diagnosis import GOOD, MAIN, MASTER, PORT_25, check, edit, write
+from diagnosis import GOOD, MAIN, MASTER, PICKUP, PORT_25, check, edit, write
 
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import milters
-from dkimpipe.admin.postfix.filter_service import SIGN
+from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY
 from dkimpipe.admin.postfix.milters import Files
 from dkimpipe.admin.postfix.postconf import Postconf
 
 WHY = "may sign as well; remove the domain there, or let it verify only"
+_SIGNS = "may sign as well, and filters spam"
 # Values of smtpd_milters, and those of them that sign. No conf file names them.
 BY_NAME_OR_PORT = {
     "the port of OpenDKIM": ("inet:localhost:8891", ["inet:localhost:8891"]),
@@ -102,7 +103,7 @@ def everything(directory: Path, files: Files) -> list[Finding]:
 def none(tmp_path: Path) -> Files:
     """Conf files that do not exist."""
     missing = (tmp_path / "missing",)
-    return Files(missing, missing, missing, missing)
+    return Files(*[missing] * len(Files._fields))
 
 
 @pytest.mark.parametrize("name", BY_NAME_OR_PORT)
@@ -116,8 +117,14 @@ def test_a_milter_that_signs_is_known_by_its_name_or_port(
     directory = write(tmp_path / "postfix", main, MASTER, words)
     if place == "master.cf":
         _add_option(directory, value)
-    what = f"submission/inet/smtpd_milters: {', '.join(signing)} {WHY}"
-    assert [each.what for each in found(directory, none(tmp_path))] == ([what] if signing else [])
+    spam_filters = [each for each in signing if "rspamd" in each or "11332" in each]
+    others = [each for each in signing if each not in spam_filters]
+    place = "submission/inet/smtpd_milters:"
+    expected = [f"{place} {', '.join(others)} {WHY}"] if others else []
+    expected += (
+        [f"{place} {', '.join(spam_filters)} may sign as well, and filters spam"] if spam_filters else []
+    )
+    assert [each.what for each in found(directory, none(tmp_path))] == expected
 
 
 def _add_option(directory: Path, value: str) -> None:
@@ -170,6 +177,80 @@ def test_before_opendmarc_a_milter_verifies(name: str, tmp_path: Path, words: di
     files = none(tmp_path)._replace(opendmarc=(tmp_path / "opendmarc.conf",))
     what = f"smtp/inet/smtpd_milters: no milter before OpenDMARC ({value.split()[0]}) verifies DKIM"
     assert [each.what for each in found(directory, files)] == ([what] if is_blind else [])
+
+
+_ON = "enabled = true;\nuse_domain = header;\n"
+_RSPAMD = "inet:localhost:11332"
+# What override.d/dkim_signing.conf of rspamd has, and the hint of the finding; none if rspamd does not sign.
+RSPAMD = {
+    "mailcow": ("", "write 'enabled = false;' into ETC/override.d/dkim_signing.conf, and reload rspamd"),
+    "docker-mailserver": (
+        f"# documentation\n{_ON}",
+        "change it to 'enabled = false;' in ETC/override.d/dkim_signing.conf, line 2, and reload rspamd",
+    ),
+    "a second line": (
+        f"{_ON}enabled = false;\n",
+        "change it to 'enabled = false;' in ETC/override.d/dkim_signing.conf, line 1, and reload rspamd",
+    ),
+    "switched off": ("enabled = false;\n", None),
+    "a fault": (
+        "enabled = false;\n}\n",
+        "set 'enabled = false;' in override.d/dkim_signing.conf of rspamd, above other lines with enabled,"
+        " and reload it",
+    ),
+}
+
+
+def rspamd(tmp_path: Path, text: str) -> Files:
+    """Write rspamd's files, as in a container: without those of the package."""
+    etc = tmp_path / "rspamd"
+    for name in ("local.d", "override.d"):
+        (etc / name).mkdir(parents=True)
+    (etc / "local.d/dkim_signing.conf").write_text("sign_authenticated = true;\nsign_local = true;\n")
+    (etc / "override.d/dkim_signing.conf").write_text(text)
+    return none(tmp_path)._replace(rspamd_directories=(tmp_path / "missing", etc))
+
+
+@pytest.mark.parametrize(("text", "hint"), RSPAMD.values(), ids=RSPAMD)
+def test_rspamd_stays_and_stops_signing(
+    directory: Path, tmp_path: Path, words: dict[str, str], text: str, hint: str | None
+) -> None:
+    files = rspamd(tmp_path, text)
+    edit(directory, f"-P submission/inet/smtpd_milters={_RSPAMD}", words)
+    what = f"submission/inet/smtpd_milters: {_RSPAMD} {_SIGNS}"
+    expected = [Finding(what, hint.replace("ETC", f"{tmp_path}/rspamd"), "warning")] if hint else []
+    assert found(directory, files) == expected
+
+
+def test_rspamd_that_no_longer_signs_still_verifies(
+    tmp_path: Path, directory: Path, words: dict[str, str]
+) -> None:
+    edit(directory, f"-P smtp/inet/smtpd_milters={_RSPAMD}", words)
+    (finding,) = milters.findings(Postconf(directory), VERIFY, rspamd(tmp_path, "enabled = false;"))
+    assert finding.what == f"smtp/inet/smtpd_milters: {_RSPAMD} may verify as well"
+
+
+def test_opendkim_beside_rspamd_is_taken_out_alone(
+    directory: Path, tmp_path: Path, words: dict[str, str]
+) -> None:
+    edit(directory, f"-P submission/inet/smtpd_milters={_RSPAMD},inet:localhost:8891", words)
+    (finding,) = found(directory, rspamd(tmp_path, "enabled = false;"))
+    assert finding.hint == f"postconf -c {directory} -P submission/inet/smtpd_milters={_RSPAMD}"
+
+
+def test_local_mail_keeps_its_spam_filter(tmp_path: Path, words: dict[str, str]) -> None:
+    main = f"{MAIN}non_smtpd_milters = {_RSPAMD}, inet:localhost:8891\n"
+    master = MASTER.replace(PICKUP, "pickup unix n - y 60 1 pickup -o content_filter=dkimpipe:dummy\n")
+    directory = write(tmp_path / "postfix", main, master, words)
+    what = "pickup/unix/receive_override_options: {} may sign mail from local programs as well"
+    own = f"write 'enabled = false;' into {tmp_path}/rspamd/override.d/dkim_signing.conf, and reload rspamd"
+    command = f"postconf -c {directory} -e non_smtpd_milters={_RSPAMD}"
+    expected = [
+        Finding(what.format("inet:localhost:8891"), command, "warning"),
+        Finding(what.format(_RSPAMD), own, "warning"),
+    ]
+    assert found(directory, rspamd(tmp_path, "")) == expected
+    assert found(directory, rspamd(tmp_path / "2", "enabled = false;")) == expected[:1]
 
 
 def test_a_milter_on_port_25_signs_mail_from_mynetworks_as_well(

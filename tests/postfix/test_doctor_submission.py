@@ -25,10 +25,6 @@ SUBCLEANUP = (
     "-M 'subcleanup/unix=subcleanup unix n - y - 0 cleanup -o {header_checks=regexp:{{/^X:/ IGNORE}}}'"
 )
 ASK = "senders request notifications that get lost, and SMTPUTF8, which few hosts accept"
-SPAM = (
-    "filters spam as well: better let it not sign, by enabled = false in local.d/dkim_signing.conf of rspamd;"
-    " this command switches it off for this mail:"
-)
 GROWS = "its signatures make mail exceed the limit"
 
 BEHIND_AMAVIS = (
@@ -363,27 +359,26 @@ FAULTS: dict[str, Fault] = {
     ),
     # Milters.
     "a milter that may sign": (
-        "-P submission/inet/smtpd_milters=inet:localhost:11332",
+        "-P submission/inet/smtpd_milters=inet:localhost:8891",
         warning(
-            "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well; remove the domain"
+            "submission/inet/smtpd_milters: inet:localhost:8891 may sign as well; remove the domain"
             " there, or let it verify only",
-            f"# inet:localhost:11332 {SPAM}\npostconf -c DIR -P submission/inet/smtpd_milters=",
+            "postconf -c DIR -P submission/inet/smtpd_milters=",
         ),
     ),
     "a milter that may sign, for all ports": (
-        "-e signer=unix:/run/rspamd/milter.sock smtpd_milters=$signer",
+        "-e signer=unix:/run/opendkim/opendkim.sock smtpd_milters=$signer",
         warning(
-            "submission/inet/smtpd_milters: unix:/run/rspamd/milter.sock may sign as well; remove"
+            "submission/inet/smtpd_milters: unix:/run/opendkim/opendkim.sock may sign as well; remove"
             " the domain there, or let it verify only",
-            f"# unix:/run/rspamd/milter.sock {SPAM}\npostconf -c DIR -P submission/inet/smtpd_milters=",
+            "postconf -c DIR -P submission/inet/smtpd_milters=",
         ),
     ),
     "a milter that may sign, among others": (
-        "-P submission/inet/smtpd_milters=unix:/run/clamav.sock,inet:localhost:11332",
+        "-P submission/inet/smtpd_milters=unix:/run/clamav.sock,inet:localhost:8891",
         warning(
-            "submission/inet/smtpd_milters: inet:localhost:11332 may sign as well; remove the domain"
+            "submission/inet/smtpd_milters: inet:localhost:8891 may sign as well; remove the domain"
             " there, or let it verify only",
-            f"# inet:localhost:11332 {SPAM}\n"
             "postconf -c DIR -P submission/inet/smtpd_milters=unix:/run/clamav.sock",
         ),
     ),

@@ -6,6 +6,7 @@ OpenDKIM, dkimpy-milter and rspamd. Others are asked whether they may add header
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -18,13 +19,17 @@ from dkimpipe.admin.postfix import kinds, milter_actions, networks, planning, so
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.milter_lists import Use
-from dkimpipe.admin.postfix.postconf import Postconf, finding_for
+from dkimpipe.admin.postfix.postconf import Postconf, finding_for, list_command
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.postfix.syntax import real_table, split
+from dkimpipe.admin.rspamd import signing
+from dkimpipe.admin.rspamd.conf import Conf
+from dkimpipe.errors import ConfigError
 
+_RSPAMD_DIRECTORIES = (Path("/etc/rspamd"), Path("/usr/local/etc/rspamd"))
 _RSPAMD_FILES = tuple(
     Path(directory, name)
-    for directory in ("/etc/rspamd", "/usr/local/etc/rspamd")
+    for directory in _RSPAMD_DIRECTORIES
     for name in (
         "worker-proxy.inc",
         "local.d/worker-proxy.inc",
@@ -35,7 +40,10 @@ _RSPAMD_FILES = tuple(
 
 
 class Files(NamedTuple):
-    """The conf files of programs that sign; all sockets in them are theirs."""
+    """The conf files of programs that sign; all sockets in them are theirs.
+
+    ``rspamd_directories``  where rspamd's configuration may be, which says whether it signs
+    """
 
     opendkim: tuple[Path, ...] = (
         Path("/etc/opendkim.conf"),
@@ -54,6 +62,7 @@ class Files(NamedTuple):
         Path("/etc/default/opendmarc"),
         Path("/usr/local/etc/mail/opendmarc.conf"),
     )
+    rspamd_directories: tuple[Path, ...] = _RSPAMD_DIRECTORIES
 
 
 _RSPAMD = re.compile(r"rspamd|:11332\b")
@@ -67,6 +76,8 @@ _DMARC = re.compile(r"opendmarc|:8893\b")
 _ADDRESS = re.compile(r"\b(?:inet6?|unix|local):[^\s,{}]+")
 _SOCKET = re.compile(r"^\s*(?:Socket\s+|SOCKET=)[\"']?([^\s\"'#]+)", re.MULTILINE)
 _BIND_SOCKET = re.compile(r"^\s*bind_socket\s*=\s*[\"']?([^\s\"';]+)", re.MULTILINE)
+_LOCAL_LIST = "non_smtpd_milters"
+_KEEP_OFF = "remove the domain there, or let it verify only"
 _VERIFIES = re.compile(r"^\s*Mode\s+v\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
 _ONLY_SIGNS = re.compile(r"^\s*Mode\s+s\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
 _ALL_HOSTS = ("", "*", "0.0.0.0", "::", "localhost", "127.0.0.1", "::1", "localhost6", "*v4", "*v6")  # noqa: S104 - compared
@@ -80,14 +91,7 @@ def findings(postconf: Postconf, job: Job, files: Files | None = None) -> Iterat
         if not same:
             continue
         if job is SIGN:
-            others = [each for each in postconf.words("smtpd_milters", service.id) if each not in same]
-            why = f"{', '.join(same)} may sign as well; remove the domain there, or let it verify only"
-            argument = f"{service.id}/smtpd_milters={','.join(others)}"
-            if any(any(map(str.isspace, each)) for each in others):  # postconf -P takes no spaces
-                yield Finding(f"{service.id}/smtpd_milters: {why}", "", "warning")
-            else:
-                removal = finding_for(postconf, "-P", argument, why, "warning")
-                yield removal._replace(hint=_off(postconf, same, files) + removal.hint)
+            yield from _of_users(postconf, service, same, files)
         else:
             what = f"{service.id}/smtpd_milters: {', '.join(same)} may verify as well"
             hint = "its results under this host's authserv-id are removed: give it another one (RFC 8601)"
@@ -124,6 +128,22 @@ def _of_dmarc(postconf: Postconf, files: Files) -> Iterator[Finding]:
             what = f"{service.id}/smtpd_milters: no milter before OpenDMARC ({words[0]}) verifies DKIM"
             hint = "let OpenDKIM verify before it (Mode v): otherwise it can reject good mail from outside"
             yield Finding(what, hint, "warning")
+
+
+def _of_users(postconf: Postconf, service: Service, same: list[str], files: Files) -> Iterator[Finding]:
+    """Yield the milters of a service for users: a spam filter stays, and has only to stop signing."""
+    spam_filters, rest = _split(postconf, same, files)
+    if rest:
+        others = [each for each in postconf.words("smtpd_milters", service.id) if each not in rest]
+        why = f"{', '.join(rest)} may sign as well; remove the domain there, or let it verify only"
+        argument = f"{service.id}/smtpd_milters={','.join(others)}"
+        if any(any(map(str.isspace, each)) for each in others):  # postconf -P takes no spaces
+            yield Finding(f"{service.id}/smtpd_milters: {why}", "", "warning")
+        else:
+            yield finding_for(postconf, "-P", argument, why, "warning")
+    if spam_filters:
+        what = f"{service.id}/smtpd_milters: {', '.join(spam_filters)} may sign as well, and filters spam"
+        yield Finding(what, _rspamd_off(files), "warning")
 
 
 def _of_some_clients(postconf: Postconf, files: Files) -> Iterator[Finding]:
@@ -175,9 +195,11 @@ def _of_networks(postconf: Postconf, files: Files) -> Iterator[Finding]:
     if not networks.in_use(postconf):
         return
     for service in networks.services(postconf):
-        if same := _signing(postconf, service, "smtpd_milters", files):
-            what = f"{service.id}/smtpd_milters: {', '.join(same)} may sign mail from mynetworks as well"
-            yield Finding(what, "remove the domain there, or let it verify only", "warning")
+        spam_filters, rest = _split(postconf, _signing(postconf, service, "smtpd_milters", files), files)
+        for same, hint in ((rest, _KEEP_OFF), (spam_filters, _rspamd_off(files))):
+            if same:
+                what = f"{service.id}/smtpd_milters: {', '.join(same)} may sign mail from mynetworks as well"
+                yield Finding(what, hint, "warning")
 
 
 def _of_local_mail(postconf: Postconf, files: Files) -> Iterator[Finding]:
@@ -185,30 +207,53 @@ def _of_local_mail(postconf: Postconf, files: Files) -> Iterator[Finding]:
     name = sources.pickup(postconf)
     signed = planning.kinds_in_use(postconf)
     service = postconf.services.get(name)
-    milters = _signing(postconf, service, "non_smtpd_milters", files, ignore_options=True) if service else []
+    milters = _signing(postconf, service, _LOCAL_LIST, files, ignore_options=True) if service else []
     options = [word.lower() for word in postconf.words("receive_override_options", name)]
     if milters and LOCAL not in signed and "no_milters" in options:
         why = f"mail from local programs no longer passes {', '.join(milters)}, and is not signed"
         hint = kinds.command(postconf.directory, [LOCAL])
         yield Finding(f"{name}/receive_override_options: {why}", hint, "warning")
     elif milters and LOCAL in signed and "no_milters" not in options:
-        why = f"{', '.join(milters)} may sign mail from local programs as well"
-        value = ",".join([*options, "no_milters"])
-        removal = finding_for(postconf, "-P", f"{name}/receive_override_options={value}", why, "warning")
-        others = [each for each in postconf.words("non_smtpd_milters", name) if each not in milters]
-        also = f"# this switches {', '.join(others)} off for this mail, too:\n" if others else ""
-        yield removal._replace(hint=_off(postconf, milters, files) + also + removal.hint)
+        spam_filters, rest = _split(postconf, milters, files)
+        why = "may sign mail from local programs as well"
+        if rest:
+            yield _unmiltered(postconf, name, options, rest, f"{', '.join(rest)} {why}", files)
+        if spam_filters:
+            what = f"{name}/receive_override_options: {', '.join(spam_filters)} {why}"
+            yield Finding(what, _rspamd_off(files), "warning")
 
 
-def _off(postconf: Postconf, milters: list[str], files: Files) -> str:
-    """Return the line before a command that removes milters, if one of them is a spam filter as well."""
+def _unmiltered(
+    postconf: Postconf, name: str, options: list[str], milters: list[str], why: str, files: Files
+) -> Finding:
+    """Return the finding that takes these milters off local mail, but never a spam filter."""
+    others = [each for each in postconf.words(_LOCAL_LIST, name) if each not in milters]
+    value = ",".join([*options, "no_milters"])
+    removal = finding_for(postconf, "-P", f"{name}/receive_override_options={value}", why, "warning")
+    if _split(postconf, others, files)[0]:
+        return removal._replace(hint=list_command(postconf, "", _LOCAL_LIST, others))
+    also = f"# this switches {', '.join(others)} off for this mail, too:\n" if others else ""
+    return removal._replace(hint=also + removal.hint)
+
+
+def _split(postconf: Postconf, milters: list[str], files: Files) -> tuple[list[str], list[str]]:
+    """Return the spam filters among milters, and the rest."""
     found = [each for each in milters if _is_rspamd(postconf, endpoint(each), files)]
-    if not found:
-        return ""
-    return (
-        f"# {', '.join(found)} filters spam as well: better let it not sign, by enabled = false in"
-        " local.d/dkim_signing.conf of rspamd; this command switches it off for this mail:\n"
-    )
+    return found, [each for each in milters if each not in found]
+
+
+def _rspamd(files: Files) -> list[Conf]:
+    """Return the configurations of rspamd that can be read."""
+    found = []
+    for directory in files.rspamd_directories:
+        with contextlib.suppress(ConfigError):
+            found.append(Conf(directory))
+    return found
+
+
+def _rspamd_off(files: Files) -> str:
+    """Return how rspamd stops signing."""
+    return signing.to_switch_off(next((each for each in _rspamd(files) if not signing.off(each)), None))
 
 
 def _signing(
@@ -240,7 +285,10 @@ def endpoint(milter: str) -> str:
 def _may_sign(postconf: Postconf, address: str, files: Files, verifies: bool) -> bool:
     """Return whether a milter at this address may sign, or if ``verifies`` is set, verify."""
     opendkim = _text(files.opendkim)
-    if _is_rspamd(postconf, address, files) or _is_at(postconf, address, _SOCKET, _text(files.dkimpy)):
+    if _is_rspamd(postconf, address, files):
+        confs = _rspamd(files)
+        return verifies or not confs or not all(map(signing.off, confs))
+    if _is_at(postconf, address, _SOCKET, _text(files.dkimpy)):
         return True
     is_opendkim = bool(_DKIM.search(address)) or _is_at(postconf, address, _SOCKET, opendkim)
     return is_opendkim and (verifies or not _VERIFIES.search(opendkim))

@@ -11,52 +11,40 @@ from pathlib import Path
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Remark, Rule
 from dkimpipe.admin.migration.rspamd import clients, domains, others, tables
-from dkimpipe.admin.migration.rspamd.conf import Conf
 from dkimpipe.admin.migration.rspamd.headers import headers
+from dkimpipe.admin.rspamd import signing
+from dkimpipe.admin.rspamd.conf import Conf
 from dkimpipe.files import Place, exists, read_file
 
 DEFAULT_PATH = Path("/etc/rspamd")
 _SYMBOL = "DKIM_SIGNED"
 _STAYS = (
-    "rspamd also filters spam, and verifies: keep it in smtpd_milters ({}); once dkimpipe signs, write"
-    " 'enabled = false;' into override.d/dkim_signing.conf, or mail has both signatures"
+    "rspamd also filters spam, and verifies: keep it in smtpd_milters ({}); once dkimpipe signs, {}, or mail"
+    " has both signatures"
 )
 
 
 def read(path: Path) -> Foreign:
     """Return what the configuration in a directory signs. Raises ConfigError."""
     conf, foreign = Conf(path), Foreign()
-    signing = conf.section("dkim_signing")
-    if off := _is_off(conf):
+    settings = conf.section(signing.MODULE)
+    if off := signing.off(conf):
         foreign.remarks.append(Remark(off, SAME, "enabled: rspamd signs nothing"))
         return foreign
-    by_tables = tables.are_used(signing)
+    by_tables = tables.are_used(settings)
     others.remark(conf, foreign, by_tables)
     _remark_arc(conf, foreign)
     _remark_user_settings(conf, foreign)
     if not any(
-        name in signing and signing[name].yes for name in ("use_redis", "use_vault", "sign_condition")
+        name in settings and settings[name].yes for name in ("use_redis", "use_vault", "sign_condition")
     ):
         (tables if by_tables else domains).add_rules(conf, foreign)
     clients.read(conf, foreign)
     _add_options(conf, foreign)
     foreign.milters, foreign.stays = _sockets(conf), True
     where = ", ".join(foreign.milters) or "see its value"
-    foreign.remark(conf.place, CHANGED, f"milter: {_STAYS.format(where)}")
+    foreign.remark(conf.place, CHANGED, f"milter: {_STAYS.format(where, signing.to_switch_off(conf))}")
     return foreign
-
-
-def _is_off(conf: Conf) -> Place | None:
-    """Return where the module is switched off."""
-    signing = conf.section("dkim_signing")
-    for name, value, words in (
-        ("enabled", False, ("no", "false", "off", "0")),
-        ("disabled", True, ("yes", "true")),
-    ):
-        setting = signing.get(name)
-        if setting and (setting.value is value or setting.text.lower() in words):
-            return setting.place
-    return None
 
 
 def _add_options(conf: Conf, foreign: Foreign) -> None:

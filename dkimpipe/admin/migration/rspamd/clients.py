@@ -7,8 +7,8 @@ from typing import Union
 
 from dkimpipe.admin.migration.foreign import LOST, Foreign, Remark
 from dkimpipe.admin.migration.rspamd import maps
-from dkimpipe.admin.migration.rspamd.conf import Conf, Setting
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
+from dkimpipe.admin.rspamd.conf import Conf, Setting
 from dkimpipe.config import AUTHENTICATED, MYNETWORKS
 from dkimpipe.errors import shown
 

@@ -10,10 +10,10 @@ from base64 import b64decode
 from typing import NamedTuple
 
 from dkimpipe.address import is_domain
-from dkimpipe.admin.migration import ucl
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature, Remark, Rule
 from dkimpipe.admin.migration.rspamd import maps
-from dkimpipe.admin.migration.rspamd.conf import Conf, Setting, objects, text_of
+from dkimpipe.admin.rspamd import ucl
+from dkimpipe.admin.rspamd.conf import Conf, Setting, objects, text_of
 from dkimpipe.errors import ConfigError, shown
 from dkimpipe.files import Place, why
 

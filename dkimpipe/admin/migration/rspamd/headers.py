@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dkimpipe.admin.migration import harmful
 from dkimpipe.admin.migration.foreign import CHANGED, Foreign, Remark
-from dkimpipe.admin.migration.rspamd.conf import Conf
+from dkimpipe.admin.rspamd.conf import Conf
 from dkimpipe.errors import shown
 from dkimpipe.files import Place
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.migration import ucl
-from dkimpipe.admin.migration.rspamd.conf import Setting, text_of
 from dkimpipe.admin.migration.sources import lines
+from dkimpipe.admin.rspamd import ucl
+from dkimpipe.admin.rspamd.conf import Setting, text_of
 from dkimpipe.files import Place
 
 # In front of the name of a file. Other types, such as regular expressions, are not read.

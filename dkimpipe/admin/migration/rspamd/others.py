@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Remark
-from dkimpipe.admin.migration.rspamd.conf import Conf, Setting, has_template
+from dkimpipe.admin.rspamd.conf import Conf, Setting, has_template
 from dkimpipe.errors import shown
 
 # Read elsewhere: each has its own remarks.

@@ -8,8 +8,8 @@ from itertools import combinations
 from dkimpipe.address import is_domain
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature, Remark, Rule
 from dkimpipe.admin.migration.rspamd import maps
-from dkimpipe.admin.migration.rspamd.conf import Conf, Setting
 from dkimpipe.admin.migration.rspamd.domains import ANYONE, SENDER_DOMAIN
+from dkimpipe.admin.rspamd.conf import Conf, Setting
 from dkimpipe.errors import shown
 
 _NAMES = ("signing_table", "key_table")

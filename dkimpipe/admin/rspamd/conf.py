@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.migration import ucl
+from dkimpipe.admin.rspamd import ucl
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
 
@@ -69,7 +69,7 @@ class Conf:
         self.place = Place(str(directory))
         prefixes = (database for prefix, database in _DATABASES.items() if str(directory).startswith(prefix))
         self.database = next(prefixes, _DATABASE)
-        self._top = ucl.parse(_text(directory), str(directory / "rspamd.conf"), self._variables())
+        self.top = ucl.parse(_text(directory), str(directory / "rspamd.conf"), self._variables())
 
     def _variables(self) -> dict[str, str]:
         names = ("CONFDIR", "LOCAL_CONFDIR")
@@ -78,7 +78,7 @@ class Conf:
     def section(self, name: str) -> dict[str, Setting]:
         """Return a section. If it is repeated, the last value of each setting applies."""
         settings = {}
-        for block in objects(self._top.get(name, [])):
+        for block in objects(self.top.get(name, [])):
             for key, nodes in block.items():
                 value = nodes[0].value if len(nodes) == 1 else ucl.Array(nodes)
                 settings[key] = Setting(key, value, nodes[-1].place)
@@ -91,7 +91,7 @@ class Conf:
 
     def proxies(self) -> Iterator[dict[str, Setting]]:
         """Yield the settings of each worker that speaks the milter protocol."""
-        for worker in objects(self._top.get("worker", [])):
+        for worker in objects(self.top.get("worker", [])):
             for block in objects(worker.get("rspamd_proxy", [])):
                 yield {key: Setting(key, nodes[-1].value, nodes[-1].place) for key, nodes in block.items()}
 
