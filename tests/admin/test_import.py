@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
+import struct
 import subprocess
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 from conftest import MAIN, Keys
 from opendkim import CONF, Shape, run_import
 
+from dkimpipe import files
 from dkimpipe.admin.migration.foreign import Foreign
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -237,7 +241,7 @@ dkimpipe check --postfix
 """,
     ),
     "a milter that Postfix does not have": (
-        LISTS,
+        "smtpd_milters = inet:localhost:8893, unix:/run/clamav.sock\n",
         "",
         Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:9"]),
         """\
@@ -283,18 +287,188 @@ POSTFIX --sign submission --replace-milter inet:localhost:8891 --reload
 dkimpipe check --postfix
 """,
     ),
+    "other names of this host": (
+        "smtpd_milters = inet:127.0.1.1:8891, inet:[::1]:8891, inet:localhost:8892\n",
+        "",
+        Foreign(kinds=[SUBMISSION], milters=["inet:localhost:8891"]),
+        """\
+# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters
+POSTFIX --sign submission --replace-milter 'inet:127.0.1.1:8891,inet:[::1]:8891' --reload
+dkimpipe check --postfix
+""",
+    ),
 }
 
 
 @pytest.mark.skipif(not shutil.which("postconf"), reason="no postconf")
 @pytest.mark.parametrize(("main", "master", "foreign", "steps"), NEXT.values(), ids=NEXT)
 def test_the_next_steps(tmp_path: Path, main: str, master: str, foreign: Foreign, steps: str) -> None:
-    (tmp_path / "main.cf").write_text(main)
-    (tmp_path / "master.cf").write_text(master)
-    verb = import_module("dkimpipe.admin.verbs.import")
-    first, second, *found = verb.next_steps(Postconf(str(tmp_path)), foreign)
+    first, second, *found = _next_steps(tmp_path, main, foreign, master)
     assert (first, second) == ("# all records are still right", "dkimpipe check --dns")
     assert found == steps.replace("POSTFIX", f"dkimpipe postfix -c {tmp_path} --apply").splitlines()
+
+
+def _next_steps(directory: Path, main: str, foreign: Foreign, master: str = "") -> list[str]:
+    (directory / "main.cf").write_text(main)
+    (directory / "master.cf").write_text(master)
+    steps: list[str] = import_module("dkimpipe.admin.verbs.import").next_steps(
+        Postconf(str(directory)), foreign
+    )
+    return steps
+
+
+def _answering(actions: int, listener: socket.socket) -> None:
+    """Answer one negotiation as a milter that may take these actions."""
+    with listener.accept()[0] as client:
+        client.recv(1024)
+        client.sendall(struct.pack("!IcIII", 13, b"O", 6, actions, 0))
+        client.recv(1024)
+
+
+# The actions of the milter, none if nothing listens; whether the import is of a program that stays; and the
+# lines, with the port as PORT.
+_SEE = [
+    "# inet:127.0.0.1:PORT in smtpd_milters, non_smtpd_milters may be the other signer: see which program it"
+    " is",
+    "ss -ltnp 'sport = :PORT'",
+]
+_REPLACE = (
+    "# if it is, add --replace-milter inet:127.0.0.1:PORT to the next command: otherwise mail is signed twice"
+)
+_PASS = "# let Postfix pass mail to dkimpipe"
+UNKNOWN = {
+    "it adds fields": (1, False, [*_SEE, _REPLACE, _PASS]),
+    "it adds no fields": (2, False, [f"{_PASS}; no list of milters has the other signer"]),
+    "nothing listens": (None, False, [*_SEE, _REPLACE, _PASS]),
+    "the other signer stays": (
+        1,
+        True,
+        [*_SEE, "# if it is, it stays there, and must no longer sign: see above", _PASS],
+    ),
+}
+
+
+@pytest.mark.skipif(not shutil.which("postconf"), reason="no postconf")
+@pytest.mark.parametrize(("actions", "stays", "expected"), UNKNOWN.values(), ids=UNKNOWN)
+def test_a_milter_that_may_be_the_other_signer_is_named(
+    tmp_path: Path, actions: int | None, stays: bool, expected: list[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if actions is None:
+            listener.close()
+        else:
+            threading.Thread(target=_answering, args=(actions, listener), daemon=True).start()
+        lists = (
+            f"smtpd_milters = inet:127.0.0.1:{port}, inet:localhost:8893\nnon_smtpd_milters=$smtpd_milters\n"
+        )
+        foreign = Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:9"], stays=stays)
+        found = [line.replace(str(port), "PORT") for line in _next_steps(tmp_path, lists, foreign)]
+    kinds = "submission" if "; no" in expected[-1] else "submission,local"
+    command = f"dkimpipe postfix -c {tmp_path} --apply --sign {kinds} --reload"
+    assert found[2:] == [*expected, command, "dkimpipe check --postfix"]
+
+
+_SMTP = "smtp inet n - n - - smtpd\n"
+_SUBMISSION = (
+    "submission inet n - n - - smtpd -o"
+    " smtpd_client_restrictions=permit_mynetworks,permit_sasl_authenticated,reject\n"
+)
+_HERE = "inet:localhost:8891"
+_ALL = "submission,networks,local"
+# main.cf, master.cf, and the kinds of mail.
+SERVED = {
+    "all": (
+        f"smtpd_milters = {_HERE}\nnon_smtpd_milters = {_HERE}\n",
+        _SMTP + _SUBMISSION,
+        "submission,networks,local",
+    ),
+    "submission": ("", f"{_SMTP}{_SUBMISSION}  -o smtpd_milters={_HERE}\n", "submission"),
+    "port 25": (
+        f"smtpd_milters = {_HERE}\n",
+        f"{_SMTP}{_SUBMISSION}  -o smtpd_milters=\n",
+        "networks",
+    ),
+    "not submission, by an option": (
+        f"smtpd_milters = {_HERE}\n",
+        f"{_SMTP}{_SUBMISSION}  -o receive_override_options=no_milters\n",
+        "networks",
+    ),
+    "local mail": (
+        f"smtpd_milters =\nnon_smtpd_milters = {_HERE}\n",
+        _SMTP + _SUBMISSION,
+        "submission,networks,local",
+    ),
+    "no service for submission": (f"smtpd_milters = {_HERE}\n", _SMTP, "submission,networks"),
+}
+
+
+@pytest.mark.skipif(not shutil.which("postconf"), reason="no postconf")
+@pytest.mark.parametrize(("main", "master", "kinds"), SERVED.values(), ids=SERVED)
+def test_the_kinds_are_those_that_pass_the_milter(tmp_path: Path, main: str, master: str, kinds: str) -> None:
+    foreign = Foreign(kinds=[SUBMISSION, NETWORKS, LOCAL], milters=["inet:localhost:8891"])
+    (command,) = (line for line in _next_steps(tmp_path, main, foreign, master) if " --apply" in line)
+    assert command.startswith(f"dkimpipe postfix -c {tmp_path} --apply --sign {kinds} --replace-milter ")
+
+
+_TODAY = (
+    "# submission/inet: all mail is signed today, because of milter_macro_daemon_name=ORIGINATING; from"
+    " now on"
+)
+_LOGIN = (
+    " is only with a login: let these clients log in, or add their addresses, or mynetworks, to"
+    " sign_clients in"
+    " /etc/dkimpipe/dkimpipe.conf"
+)
+_NAMED = f"{_SMTP}{_SUBMISSION}  -o milter_macro_daemon_name=ORIGINATING\n"
+# mynetworks, sign_clients, master.cf, and the lines on mail that will be unsigned.
+UNSIGNED = {
+    "mynetworks": (
+        "127.0.0.0/8 10.9.0.0/16",
+        "authenticated,127.0.0.1",
+        _NAMED,
+        [f"{_TODAY} mail from 10.9.0.0/16{_LOGIN}"],
+    ),
+    "some of mynetworks": (
+        "10.8.0.0/16 [2001:db8::]/64 10.9.0.0/16",
+        "authenticated,10.0.0.0/9",
+        _NAMED,
+        [f"{_TODAY} mail from [2001:db8::]/64{_LOGIN}"],
+    ),
+    "clients of this host": (
+        "127.0.0.0/8",
+        "authenticated",
+        _NAMED,
+        [f"{_TODAY} mail from 127.0.0.0/8{_LOGIN}"],
+    ),
+    "all are signed": ("127.0.0.0/8 10.9.0.0/16", "authenticated,mynetworks", _NAMED, []),
+    "only with a login": (
+        "10.9.0.0/16",
+        "authenticated",
+        _NAMED.replace("permit_mynetworks,", ""),
+        [],
+    ),
+    "another name": ("10.9.0.0/16", "authenticated", _NAMED.replace("ORIGINATING", "OTHER"), []),
+    "without the milter": ("10.9.0.0/16", "authenticated", f"{_NAMED}  -o smtpd_milters=\n", []),
+    "strangers": (
+        "127.0.0.1",
+        "authenticated,127.0.0.1",
+        _NAMED.replace(",reject", ""),
+        [f"{_TODAY} mail from strangers is not"],
+    ),
+}
+
+
+@pytest.mark.skipif(not shutil.which("postconf"), reason="no postconf")
+@pytest.mark.parametrize(("networks", "clients", "master", "expected"), UNSIGNED.values(), ids=UNSIGNED)
+def test_clients_whose_mail_will_be_unsigned_are_named(
+    tmp_path: Path, networks: str, clients: str, master: str, expected: list[str]
+) -> None:
+    main = f"smtpd_milters = inet:localhost:8891\nmynetworks = {networks}\nmydestination = example.com\n"
+    foreign = Foreign(kinds=[SUBMISSION], milters=["inet:localhost:8891"], daemon_names=["ORIGINATING"])
+    foreign.directives["sign_clients"] = clients, files.Place("")
+    found = _next_steps(tmp_path, main, foreign, master)
+    assert [line for line in found if ": all mail is signed today" in line] == expected
 
 
 def _key_text(keys: Keys, form: str) -> str:

@@ -649,6 +649,38 @@ def test_where_opendkim_does_not_start_there_is_an_error(tmp_path: Path, keys: K
         assert subprocess.run([PROGRAM, "-n", "-x", conf], capture_output=True, check=False).returncode
 
 
+_ALL_CLIENTS = (
+    "all mail of services with such a milter_macro_daemon_name is signed today, whoever the client is; here"
+    " that of clients that log in or are in sign_clients"
+)
+_NO_MACROS = (
+    "macros of the milter protocol do not exist here; login= in an entry limits who may use a signature"
+)
+# Settings on services, the names of these services, and the remarks.
+DAEMON_NAMES = {
+    "MTA ORIGINATING": (["ORIGINATING"], [(CHANGED, f"MTA: {_ALL_CLIENTS}")]),
+    "MTA MSA,smtps": (["MSA", "smtps"], [(CHANGED, f"MTA: {_ALL_CLIENTS}")]),
+    "MacroList daemon_name=MSA|ORIGINATING": (
+        ["MSA", "ORIGINATING"],
+        [(CHANGED, f"MacroList: daemon_name: {_ALL_CLIENTS}")],
+    ),
+    "MacroList x=1,daemon_name=A": (
+        ["A"],
+        [(LOST, f"MacroList: x: {_NO_MACROS}"), (CHANGED, f"MacroList: daemon_name: {_ALL_CLIENTS}")],
+    ),
+    "MacroList daemon_name": ([], [(LOST, f"MacroList: daemon_name: {_NO_MACROS}")]),
+    "MTA db:/x": ([], [(LOST, "MTA is in a Berkeley DB file, which is not read")]),
+}
+
+
+@pytest.mark.parametrize("text", DAEMON_NAMES)
+def test_services_whose_mail_is_all_signed(tmp_path: Path, keys: Keys, text: str) -> None:
+    names, expected = DAEMON_NAMES[text]
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}{text}\n")
+    assert foreign.daemon_names == names
+    assert [each[1:] for each in foreign.remarks if each.text.startswith(("MTA", "MacroList"))] == expected
+
+
 SOCKETS = {
     "inet:8891@localhost": "inet:localhost:8891",
     "inet:8891@127.0.0.1": "inet:127.0.0.1:8891",

@@ -56,16 +56,18 @@ class Rule(NamedTuple):
 class Foreign:
     """What was read.
 
-    ``rules``       the more particular first
-    ``directives``  for the conf file: value and place by name
-    ``kinds``       the kinds of mail that are signed, by their names in ``dkimpipe postfix --sign``
-    ``milters``     where Postfix finds the signer, as in ``smtpd_milters``
-    ``stays``       whether it does more than sign, and has to stay there
+    ``rules``         the more particular first
+    ``directives``    for the conf file: value and place by name
+    ``kinds``         the kinds of mail that are signed, by their names in ``dkimpipe postfix --sign``
+    ``daemon_names``  of the services whose mail is all signed: their milter_macro_daemon_name
+    ``milters``       where Postfix finds the signer, as in ``smtpd_milters``
+    ``stays``         whether it does more than sign, and has to stay there
     """
 
     rules: list[Rule] = field(default_factory=list)
     directives: dict[str, tuple[str, Place]] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
+    daemon_names: list[str] = field(default_factory=list)
     milters: list[str] = field(default_factory=list)
     stays: bool = False
     remarks: list[Remark] = field(default_factory=list)

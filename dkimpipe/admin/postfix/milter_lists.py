@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from dkimpipe.admin.postfix import hosts
 from dkimpipe.admin.postfix.postconf import Change, Postconf, list_command
 from dkimpipe.admin.postfix.syntax import split
 from dkimpipe.errors import ConfigError
@@ -14,7 +15,6 @@ from dkimpipe.errors import ConfigError
 PARAMETERS = ("smtpd_milters", "non_smtpd_milters")
 _MACRO = re.compile(r"\$(?:\((\w+)\)|\{(\w+)\}|(\w+))")
 _ANY_MACRO = re.compile(r"\$[({]?(\w+)")
-_LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 _MAX_DEPTH = 9  # of macros in macros
 
 
@@ -41,12 +41,7 @@ class Use(NamedTuple):
 
 def uses(postconf: Postconf, milters: Sequence[str]) -> list[Use]:
     """Return where these milters are used. Raises ConfigError if one cannot be taken out alone."""
-    wanted = {
-        spelling
-        for each in milters
-        for word in _expanded(postconf, each)
-        for spelling in _addresses(postconf, word)
-    }
+    wanted = _wanted(postconf, milters)
 
     def is_wanted(milter: str) -> bool:
         return not wanted.isdisjoint(_addresses(postconf, milter))
@@ -69,11 +64,33 @@ def uses(postconf: Postconf, milters: Sequence[str]) -> list[Use]:
     return found
 
 
+def _wanted(postconf: Postconf, milters: Sequence[str]) -> set[tuple[str, str]]:
+    """Return all addresses that these milters can mean."""
+    words = [word for each in milters for word in _expanded(postconf, each)]
+    return {address for word in words for address in _addresses(postconf, word)}
+
+
 def for_local_mail(postconf: Postconf, found: Sequence[Use]) -> bool:
     """Return whether one of these milters has mail from programs on this host: non_smtpd_milters."""
     lists = {parameter: value for service, parameter, value in _lists(postconf) if not service}
     follows = PARAMETERS[0] in _macros(lists.get(PARAMETERS[1], ""))
     return any(use.parameter == PARAMETERS[1] or (follows and not use.service) for use in found)
+
+
+def has(postconf: Postconf, service: str, parameter: str, milters: Sequence[str]) -> bool:
+    """Return whether the list that applies to a service has one of these milters."""
+    wanted = _wanted(postconf, milters)
+    return any(
+        not wanted.isdisjoint(_addresses(postconf, each)) for each in postconf.words(parameter, service)
+    )
+
+
+def addresses(postconf: Postconf) -> Iterator[tuple[str, str]]:
+    """Yield each milter in all lists: the list, for messages, and the address."""
+    for service, parameter, _ in _lists(postconf):
+        for word in postconf.words(parameter, service):
+            address = (split(word[1:-1], ",") or [""])[0] if word.startswith("{") else word
+            yield Use(service, parameter, word, (), ()).where, address
 
 
 def without(postconf: Postconf, milters: Sequence[str]) -> list[Change]:
@@ -134,6 +151,5 @@ def _addresses(postconf: Postconf, milter: str) -> set[tuple[str, str]]:
         return {("unix", os.path.realpath(os.path.join(queue, path))) for path in (rest, rest.lstrip("/"))}
     if kind in ("inet", "inet6"):
         host, _, port = rest.rpartition(":")
-        host = host.strip("[]").lower()
-        return {("localhost" if host in _LOOPBACK else host, port)}
+        return {(meaning, port) for meaning in hosts.meanings(host)}
     return set()

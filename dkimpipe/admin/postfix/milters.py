@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.findings import NOTE, Finding
-from dkimpipe.admin.postfix import kinds, milter_actions, networks, planning, sources
+from dkimpipe.admin.postfix import hosts, kinds, milter_actions, networks, planning, sources
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.milter_lists import Use
@@ -80,7 +80,6 @@ _LOCAL_LIST = "non_smtpd_milters"
 _KEEP_OFF = "remove the domain there, or let it verify only"
 _VERIFIES = re.compile(r"^\s*Mode\s+v\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
 _ONLY_SIGNS = re.compile(r"^\s*Mode\s+s\s*(#.*)?$", re.MULTILINE | re.IGNORECASE)
-_ALL_HOSTS = ("", "*", "0.0.0.0", "::", "localhost", "127.0.0.1", "::1", "localhost6", "*v4", "*v6")  # noqa: S104 - compared
 
 
 def findings(postconf: Postconf, job: Job, files: Files | None = None) -> Iterator[Finding]:
@@ -170,24 +169,35 @@ def _unidentified(postconf: Postconf, files: Files) -> Iterator[Finding]:
         for milter in postconf.words("smtpd_milters", service.id) if "no_milters" not in options else ():
             places.setdefault(endpoint(milter), []).append(f"{service.id}/smtpd_milters")
     for address, where in places.items():
-        if _may_sign(postconf, address, files, verifies=True) or _OTHER.search(address):
+        why = "" if _may_sign(postconf, address, files, verifies=True) else suspicion(postconf, address)
+        if not why:
             continue
-        try:
-            if not milter_actions.may_add_fields(address, postconf.value("queue_directory")):
-                continue
-            why = "it can add header fields"
-        except (OSError, ValueError) as error:
-            why = f"asked, it does not answer: {getattr(error, 'strerror', '') or error}"
         what = f"{', '.join(where)}: the milter {address} is unknown here, and may sign as well: {why}"
-        yield Finding(what, _who_listens(address), NOTE)
+        yield Finding(what, f"see which program it is: {who_listens(address)}", NOTE)
 
 
-def _who_listens(address: str) -> str:
+def suspicion(postconf: Postconf, address: str) -> str:
+    """Return why a milter may sign, as far as anyone can tell; empty if it is another, or cannot."""
+    if _OTHER.search(address):
+        return ""
+    try:
+        may_add = milter_actions.may_add_fields(address, postconf.value("queue_directory"))
+        return "it can add header fields" if may_add else ""
+    except (OSError, ValueError) as error:
+        return f"asked, it does not answer: {getattr(error, 'strerror', '') or error}"
+
+
+def is_spam_filter(postconf: Postconf, address: str) -> bool:
+    """Return whether a milter is rspamd."""
+    return _is_rspamd(postconf, address, Files())
+
+
+def who_listens(address: str) -> str:
     """Return the command that shows which program a milter is."""
     kind, _, rest = address.partition(":")
     if kind in ("unix", "local"):
-        return f"see which program it is: ss -lxp | grep {shlex.quote(os.path.basename(rest))}"
-    return f"see which program it is: ss -ltnp 'sport = :{rest.rpartition(':')[2]}'"
+        return f"ss -lxp | grep {shlex.quote(os.path.basename(rest))}"
+    return f"ss -ltnp 'sport = :{rest.rpartition(':')[2]}'"
 
 
 def _of_networks(postconf: Postconf, files: Files) -> Iterator[Finding]:
@@ -318,8 +328,8 @@ def _is_at(postconf: Postconf, address: str, pattern: re.Pattern[str], text: str
 def _places(postconf: Postconf, address: str) -> set[str]:
     """Return what an address may mean, as Postfix, OpenDKIM or rspamd write it: ports, or paths.
 
-    A port of any loopback host is the same one. A path may be relative to the queue directory, which is also
-    the root of a service that is chrooted.
+    A port of any name or address of this host is the same one. A path may be relative to the queue directory,
+    which is also the root of a service that is chrooted.
     """
     kind, _, rest = address.partition(":")
     if kind in ("unix", "local") or address.startswith("/"):
@@ -331,5 +341,4 @@ def _places(postconf: Postconf, address: str) -> set[str]:
         port, _, host = rest.partition("@")
     else:
         host, _, port = rest.rpartition(":")
-    host = host.strip("[]")
-    return {f"{'localhost' if host.lower() in _ALL_HOSTS else host.lower()}:{port}"}
+    return {f"{meaning}:{port}" for meaning in hosts.meanings(host)}

@@ -14,14 +14,13 @@ from pathlib import Path
 
 from dkimpipe.admin.findings import ERRORS_FOUND
 from dkimpipe.admin.invocation import runnable
-from dkimpipe.admin.migration import compare, report
+from dkimpipe.admin.migration import candidates, compare, report, served
 from dkimpipe.admin.migration.corpus import messages
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
 from dkimpipe.admin.migration.foreign import LOST, Foreign
 from dkimpipe.admin.migration.install import Access, Planned, plan, write
 from dkimpipe.admin.migration.sources import without_keys
 from dkimpipe.admin.postfix import milter_lists, milters, planning, routing
-from dkimpipe.admin.postfix.kinds import LOCAL
 from dkimpipe.admin.postfix.milter_lists import Use
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import postfix, setup
@@ -116,10 +115,13 @@ def _write(planned: Sequence[Planned], directory: Path, access: Access) -> None:
 def next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
     """Return the commands that remain, each after its reason."""
     used = milter_lists.uses(postconf, foreign.milters)
+    others = {} if used else candidates.candidates(postconf, foreign)
     dmarc = milters.dmarc_after(postconf, used)
     command = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply"]
-    is_local = milter_lists.for_local_mail(postconf, used)
-    wanted = [kind for kind in foreign.kinds if is_local or kind != LOCAL]
+    is_local = milter_lists.for_local_mail(postconf, used) or any(
+        candidates.LOCAL_LIST in lists for lists in others.values()
+    )
+    wanted = served.kinds(postconf, foreign, is_local)
     obstacles = [(kind, *planning.obstacle(postconf, kind)) for kind in wanted]
     signed = [kind for kind, cause, _ in obstacles if not cause]
     command += ["--sign", ",".join(signed)] if signed else []
@@ -128,9 +130,11 @@ def next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
     return [
         "# all records are still right",
         "dkimpipe check --dns",
+        *candidates.lines(others, foreign),
+        *served.unsigned(postconf, foreign),
         *_another_filter(postconf),
         *(line for kind, cause, hint in obstacles if cause for line in _lost(kind, cause, hint)),
-        f"# let Postfix pass mail to dkimpipe{_what_else(foreign, used, dmarc)}",
+        f"# let Postfix pass mail to dkimpipe{_what_else(foreign, used, dmarc, bool(others))}",
         shlex.join([*command, "--reload"]),
         *(["# then let the other signer only verify: Mode v in its conf file; restart it"] if dmarc else []),
         "dkimpipe check --postfix",
@@ -151,10 +155,10 @@ def _lost(kind: str, cause: str, hint: str) -> list[str]:
     return [f"# not signed any more: {kind}: {cause}", *(f"# {line}" for line in hint.splitlines())]
 
 
-def _what_else(foreign: Foreign, used: Sequence[Use], dmarc: Sequence[str]) -> str:
+def _what_else(foreign: Foreign, used: Sequence[Use], dmarc: Sequence[str], may_be_there: bool) -> str:
     """Return what becomes of the other signer in Postfix's lists of milters."""
     if not used:
-        return "; no list of milters has the other signer"
+        return "" if may_be_there else "; no list of milters has the other signer"
     lists = ", ".join(dict.fromkeys(use.where for use in used))
     if foreign.stays:
         return f"; the other program stays in {lists}, and must no longer sign: see above"

@@ -1,6 +1,7 @@
 """OpenDKIM: opendkim.conf(5) and what it names, expressed in dkimpipe's files.
 
-The reference is OpenDKIM's own code, even where its manual differs. Its command line is not seen.
+The reference is OpenDKIM's own code, even where its manual differs. Of its command line only the socket is
+seen.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Rule
-from dkimpipe.admin.migration.opendkim import domains, others, tables
+from dkimpipe.admin.migration.opendkim import domains, others, startup, tables
 from dkimpipe.admin.migration.opendkim.clients import sign_clients
 from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
@@ -20,6 +21,13 @@ from dkimpipe.options import CANONICALIZATIONS
 
 DEFAULT_PATH = Path("/etc/opendkim.conf")
 _SIMPLE = "simple"  # the default of either part: DKIM_CANON_DEFAULT
+_ALL_CLIENTS = (
+    "all mail of services with such a milter_macro_daemon_name is signed today, whoever the client is; here"
+    " that of clients that log in or are in sign_clients"
+)
+_NO_MACROS = (
+    "macros of the milter protocol do not exist here; login= in an entry limits who may use a signature"
+)
 _FIELDS = ("from", "sender")  # that can choose an entry
 
 
@@ -35,7 +43,8 @@ def read(path: Path) -> Foreign:
         text = "Mode: mail from outside is verified, too: dkimpipe postfix --verify --apply"
         foreign.remark(mode.place if mode else conf.place, CHANGED, text)
     _read_rules(conf, foreign)
-    foreign.milters = _milters(conf)
+    foreign.milters = _milters(conf, foreign)
+    foreign.daemon_names = _daemon_names(conf, foreign)
     if not foreign.rules:
         return foreign
     _exempt(conf, foreign)
@@ -148,13 +157,44 @@ def _read_sender_headers(conf: Conf, foreign: Foreign) -> None:
     foreign.directives["match"] = ",".join(known), setting.place
 
 
-def _milters(conf: Conf) -> list[str]:
-    """Return the socket as Postfix names it: opendkim.conf(5) has the port before the host."""
+def _milters(conf: Conf, foreign: Foreign) -> list[str]:
+    """Return the sockets as Postfix names them: that of the conf file, and those with which it is started."""
     setting = conf.get("Socket")
-    if not setting:
-        return []
-    kind, colon, rest = setting.value.partition(":")
+    found = [_milter(setting.value)] if setting else []
+    for socket in startup.sockets(conf.path.absolute()):
+        milter = _milter(socket.value)
+        if milter not in found:
+            foreign.remark(socket.place, SAME, f"socket: the milter may be {milter}")
+            found.append(milter)
+    return found
+
+
+def _milter(socket: str) -> str:
+    """Return a socket as Postfix names it: OpenDKIM has the port before the host."""
+    kind, colon, rest = socket.partition(":")
     if kind in ("inet", "inet6"):
         port, _, host = rest.partition("@")
-        return [f"inet:{host or 'localhost'}:{port}"]
-    return [f"unix:{rest if colon else kind}"]
+        return f"inet:{host or 'localhost'}:{port}"
+    return f"unix:{rest if colon else kind}"
+
+
+def _daemon_names(conf: Conf, foreign: Foreign) -> list[str]:
+    """Return the services that sign all mail, by their milter_macro_daemon_name."""
+    names: list[str] = []
+    for setting in filter(None, map(conf.get, ("MTA", "MacroList"))):
+        try:
+            records = dataset(conf, setting).records
+        except NotReadError as reason:
+            foreign.remark(setting.place, LOST, f"{setting.name} {reason}")
+            continue
+        if setting.name.lower() == "mta":
+            names += [record.key for record in records]
+            foreign.remark(setting.place, CHANGED, f"MTA: {_ALL_CLIENTS}")
+            continue
+        for record in records:
+            if record.key.strip("{}") == "daemon_name" and record.value:
+                names += record.value.split("|")
+                foreign.remark(record.place, CHANGED, f"MacroList: {record.key}: {_ALL_CLIENTS}")
+            else:
+                foreign.remark(record.place, LOST, f"MacroList: {record.key}: {_NO_MACROS}")
+    return names

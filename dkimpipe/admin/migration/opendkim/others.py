@@ -9,7 +9,7 @@ from dkimpipe.admin.migration.opendkim.conf import Conf
 _READ = """
     Domain Selector KeyFile KeyTable SigningTable MultipleSignatures SubDomains Canonicalization
     SignatureAlgorithm SignHeaders OmitHeaders OversignHeaders SenderHeaders SignatureTTL InternalHosts
-    PeerList Mode BaseDirectory ExemptDomains
+    PeerList Mode BaseDirectory ExemptDomains MTA MacroList
 """
 _NO_DAEMON = """
     AutoRestart AutoRestartCount AutoRestartRate Background ChangeRootDirectory EnableCoredumps
@@ -59,7 +59,6 @@ _EFFECTS = {
     "StrictHeaders": (CHANGED, "mail with missing or duplicate fields is signed; with two From fields, not"),
     "VBR-Certifiers": (CHANGED, "VBR-Info fields are no longer added"),
     "VBR-Type": (CHANGED, "VBR-Info fields are no longer added"),
-    "MTA": (CHANGED, "which services sign is a setting of Postfix: dkimpipe postfix --sign"),
     "BodyLengthDB": (
         LOST,
         "l= would let anybody append text to signed mail (RFC 6376 section 8.2); sign all",
@@ -74,7 +73,6 @@ _EFFECTS = {
     "IdentityHeader": (LOST, "i= is not taken from a field; i=$sender is the address that chose the entry"),
     "IdentityHeaderRemove": (LOST, "no field is removed; header_checks of Postfix can remove it"),
     "LuaOnlySigning": (LOST, "Lua scripts are not run"),
-    "MacroList": (LOST, f"macros of the milter protocol do not exist here; {_LOGIN}"),
     "POPDBFile": (LOST, "there is no POP before SMTP; let users log in"),
     "ReplaceHeaders": (LOST, "what is signed is what leaves; let Postfix rewrite before the filter"),
     "ReplaceRules": (LOST, "what is signed is what leaves; let Postfix rewrite before the filter"),

@@ -1,0 +1,80 @@
+"""The mail that passes the other signer today: the kinds of it, and what would no longer be signed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from dkimpipe.admin.migration.foreign import Foreign
+from dkimpipe.admin.postfix import milter_lists, strangers
+from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
+from dkimpipe.admin.postfix.network_patterns import network
+from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
+from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.restrictions import Restrictions, Session
+from dkimpipe.admin.postfix.service import Service
+from dkimpipe.admin.postfix.sources import SUBMISSION_PORTS
+from dkimpipe.config import CONF_FILE, MYNETWORKS
+
+_LIST = milter_lists.PARAMETERS[0]
+_PORTS = {SUBMISSION: SUBMISSION_PORTS, NETWORKS: PUBLIC_PORTS}
+_NAME = "milter_macro_daemon_name"
+_HOST, _ADDRESS = "mail.example.net", "someone@example.net"
+
+
+def kinds(postconf: Postconf, foreign: Foreign, is_local: bool) -> list[str]:
+    """Return the kinds of mail that it signs in the services which have it as a milter.
+
+    If none has, as far as can be seen, they are all that it would sign. ``is_local`` is whether it may have
+    mail from programs on this host.
+    """
+    found = []
+    for kind, ports in _PORTS.items():
+        services = [each for each in postconf.running("smtpd") if each.port in ports]
+        if kind in foreign.kinds and (
+            not services or any(_has(postconf, each, foreign) for each in services)
+        ):
+            found.append(kind)
+    found = found or [kind for kind in foreign.kinds if kind in _PORTS]
+    return [*found, *([LOCAL] if is_local and LOCAL in foreign.kinds else [])]
+
+
+def _has(postconf: Postconf, service: Service, foreign: Foreign) -> bool:
+    options = map(str.lower, postconf.words("receive_override_options", service.id))
+    return "no_milters" not in options and milter_lists.has(postconf, service.id, _LIST, foreign.milters)
+
+
+def unsigned(postconf: Postconf, foreign: Foreign) -> Iterator[str]:
+    """Yield the services that sign all mail by their name, with the clients whose mail will be unsigned."""
+    for service in postconf.running("smtpd"):
+        name = postconf.value(_NAME, service.id)
+        if name not in foreign.daemon_names or not _has(postconf, service, foreign):
+            continue
+        today = f"# {service.id}: all mail is signed today, because of {_NAME}={name}; from now on"
+        networks = list(_networks(postconf, service, foreign))
+        if networks:
+            yield (
+                f"{today} mail from {', '.join(networks)} is only with a login: let these clients log in, or"
+                f" add their addresses, or mynetworks, to sign_clients in {CONF_FILE}"
+            )
+        if strangers.may_send(postconf, service):
+            yield f"{today} mail from strangers is not"
+
+
+def _networks(postconf: Postconf, service: Service, foreign: Foreign) -> Iterator[str]:
+    """Yield the items of mynetworks that are not in sign_clients, and may send without a login."""
+    words = foreign.directives["sign_clients"][0].split(",") if "sign_clients" in foreign.directives else []
+    signed = [each for each in map(network, words) if each]
+    restrictions = Restrictions(postconf, service.id)
+    for pattern in postconf.words("mynetworks", service.id) if MYNETWORKS not in words else ():
+        clients = network(pattern)
+        if not clients:
+            if not pattern.startswith("!"):
+                yield pattern
+            continue
+        address = next(iter(clients.hosts()), clients.network_address)
+        meant = ipaddress.ip_network(str(address)) if clients.is_loopback else clients
+        is_signed = any(meant.version == each.version and meant.subnet_of(each) for each in signed)  # type: ignore[arg-type]
+        session = Session("unknown", str(address), _HOST, _ADDRESS, _ADDRESS, False)
+        if not is_signed and restrictions.accepts(session):
+            yield pattern

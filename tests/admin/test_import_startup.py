@@ -1,0 +1,129 @@
+"""``dkimpipe import opendkim``: sockets that are set where OpenDKIM is started, by the rules of each"
+" system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dkimpipe.admin.migration.opendkim.startup import sockets
+
+CONF = "/etc/opendkim.conf"
+ETC, LIB = "etc/systemd/system/opendkim.service", "lib/systemd/system/opendkim.service"
+DEBIAN = "[Service]\nType=forking\nExecStart=/usr/sbin/opendkim\n"
+RHEL = (
+    "[Service]\nEnvironmentFile=-/etc/sysconfig/opendkim\nExecStart=/usr/sbin/opendkim $OPTIONS\n"
+    "ExecReload=/bin/kill -USR1 $MAINPID\n"
+)
+# Files, and the sockets, each with the file and the line that sets it.
+STARTED = {
+    "nothing": ({}, []),
+    "Debian's script": (
+        {"etc/default/opendkim": '# x\nSOCKET="inet:12301@localhost"\n', LIB: DEBIAN},
+        [("inet:12301@localhost", "etc/default/opendkim, line 2")],
+    ),
+    "Debian's default": (
+        {"etc/default/opendkim": "RUNDIR=/run/od\n#SOCKET=inet:1\nSOCKET=local:$RUNDIR/opendkim.sock\n"},
+        [("local:/run/od/opendkim.sock", "etc/default/opendkim, line 3")],
+    ),
+    "variables of the script itself": (
+        {"etc/default/opendkim": "SOCKET=local:${RUNDIR}/$NAME.sock # here\n"},
+        [("local:/run/opendkim/opendkim.sock", "etc/default/opendkim, line 1")],
+    ),
+    "options of Debian's script": (
+        {"etc/default/opendkim": "DAEMON_OPTS='-v -p inet:8892@localhost'\n"},
+        [("inet:8892@localhost", "etc/default/opendkim, line 1")],
+    ),
+    "RHEL": (
+        {"etc/sysconfig/opendkim": 'OPTIONS="-x /etc/opendkim.conf -p inet:8892"\n', LIB: RHEL},
+        [("inet:8892", "lib/systemd/system/opendkim.service, line 3")],
+    ),
+    "FreeBSD": (
+        {"etc/rc.conf": 'milteropendkim_enable="YES"\nmilteropendkim_socket="inet:8891@127.0.0.1"\n'},
+        [("inet:8891@127.0.0.1", "etc/rc.conf, line 2")],
+    ),
+    "what Debian's generator drops in": (
+        {
+            LIB: DEBIAN,
+            f"{ETC}.d/override.conf": (
+                "[Service]\nExecStart=\n"
+                "ExecStart=/usr/sbin/opendkim -P /run/opendkim/opendkim.pid -p local:/run/o.sock -v\n"
+            ),
+        },
+        [("local:/run/o.sock", "etc/systemd/system/opendkim.service.d/override.conf, line 3")],
+    ),
+    "a unit of one's own": (
+        {LIB: f"{DEBIAN} -p inet:1\n", ETC: "[Service]\nExecStart=-/usr/sbin/opendkim -f \\\n  -pinet:2\n"},
+        [("inet:2", "etc/systemd/system/opendkim.service, line 2")],
+    ),
+    "the last of what is dropped in": (
+        {
+            LIB: DEBIAN,
+            f"{ETC}.d/b.conf": "[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim -p ${S}\n",
+            f"{LIB}.d/a.conf": "[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim -p inet:1\n",
+            f"{ETC}.d/c.conf": '[Service]\nEnvironment="S=inet:3@localhost" T=u\n',
+        },
+        [("inet:3@localhost", "etc/systemd/system/opendkim.service.d/b.conf, line 3")],
+    ),
+    "the same name in two places": (
+        {
+            LIB: DEBIAN,
+            f"{ETC}.d/a.conf": "[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim -p inet:1\n",
+            f"{LIB}.d/a.conf": "[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim -p inet:2\n",
+        },
+        [("inet:1", "etc/systemd/system/opendkim.service.d/a.conf, line 3")],
+    ),
+    "a comment": ({ETC: "[Service]\n# ExecStart=x -p inet:1\nExecStart=/usr/sbin/opendkim\n"}, []),
+    "options that opendkim refuses": ({ETC: "[Service]\nExecStart=/usr/sbin/opendkim -p\n"}, []),
+    "an open quote": ({"etc/default/opendkim": "SOCKET=\"inet:1\nDAEMON_OPTS='-p\n"}, []),
+    "a unit and a script": (
+        {
+            ETC: "[Service]\nExecStart=/usr/sbin/opendkim -p inet:1\n",
+            "etc/default/opendkim": "SOCKET=inet:2\nDAEMON_OPTS=-pinet:1\n",
+        },
+        [
+            ("inet:1", "etc/systemd/system/opendkim.service, line 2"),
+            ("inet:2", "etc/default/opendkim, line 1"),
+        ],
+    ),
+}
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    """Write files below a directory."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(("files", "expected"), STARTED.values(), ids=STARTED)
+def test_sockets_of_the_command_line(
+    tmp_path: Path, files: dict[str, str], expected: list[tuple[str, str]]
+) -> None:
+    write(tmp_path, files)
+    found = sockets(Path(CONF), tmp_path)
+    assert [(each.value, str(each.place).replace(f"{tmp_path}/", "")) for each in found] == expected
+
+
+def test_a_unit_that_is_masked(tmp_path: Path) -> None:
+    write(tmp_path, {LIB: f"{DEBIAN.rstrip()} -p inet:1\n"})
+    (tmp_path / ETC).parent.mkdir(parents=True)
+    (tmp_path / ETC).symlink_to("/dev/null")
+    assert [each.value for each in sockets(Path(CONF), tmp_path)] == ["inet:1"]
+
+
+# A configuration, and whether OpenDKIM of this host has it.
+CONFS = {
+    CONF: True,
+    "/usr/local/etc/mail/opendkim.conf": True,
+    "/srv/dkim.conf": True,
+    "/srv/copy/opendkim.conf": False,
+}
+
+
+@pytest.mark.parametrize(("conf", "is_used"), CONFS.items())
+def test_only_the_configuration_of_this_host_has_them(tmp_path: Path, conf: str, is_used: bool) -> None:
+    write(tmp_path, {ETC: "[Service]\nExecStart=/usr/sbin/opendkim -x /srv/dkim.conf -p inet:1\n"})
+    assert bool(sockets(Path(conf), tmp_path)) == is_used
