@@ -416,7 +416,7 @@ _TODAY = (
     " now on"
 )
 _LOGIN = (
-    " is only with a login: let these clients log in, or add their addresses, or mynetworks, to"
+    " is signed only with a login: let these clients log in, or add their addresses, or mynetworks, to"
     " sign_clients in"
     " /etc/dkimpipe/dkimpipe.conf"
 )

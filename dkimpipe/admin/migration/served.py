@@ -54,8 +54,8 @@ def unsigned(postconf: Postconf, foreign: Foreign) -> Iterator[str]:
         networks = list(_networks(postconf, service, foreign))
         if networks:
             yield (
-                f"{today} mail from {', '.join(networks)} is only with a login: let these clients log in, or"
-                f" add their addresses, or mynetworks, to sign_clients in {CONF_FILE}"
+                f"{today} mail from {', '.join(networks)} is signed only with a login: let these clients log"
+                f" in, or add their addresses, or mynetworks, to sign_clients in {CONF_FILE}"
             )
         if strangers.may_send(postconf, service):
             yield f"{today} mail from strangers is not"

@@ -1,0 +1,111 @@
+"""``dkimpipe import --apply`` on a whole server: which milter and which mail the next steps name.
+
+Each server is a throwaway copy of this machine, with the files of OpenDKIM as a how-to has them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Keys, write_key
+from installing import dkimpipe
+from throwaway import Done, Machine
+
+CONF = "Mode s\nDomain example.com\nSelector mail\nKeyFile /etc/mail.private\n"
+POSTFIX = "dkimpipe postfix -c /etc/postfix --apply --sign"
+TAKEN_OUT = "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters"
+ALL = f"{POSTFIX} submission,networks,local --replace-milter"
+TO_SUBMISSION = (
+    "postconf -P submission/inet/smtpd_milters=inet:localhost:8891"
+    " submission/inet/milter_macro_daemon_name=ORIGINATING"
+    " submission/inet/smtpd_client_restrictions=permit_mynetworks,permit_sasl_authenticated,reject"
+    " submission/inet/smtpd_relay_restrictions="
+)
+# opendkim.conf, commands, the milter in both lists of main.cf, and the steps that follow the check of DNS.
+SERVERS = {
+    "the socket in /etc/default": (
+        CONF,
+        "echo 'SOCKET=\"inet:12301@localhost\"' >/etc/default/opendkim",
+        "inet:localhost:12301",
+        [TAKEN_OUT, f"{ALL} inet:localhost:12301"],
+    ),
+    "another socket in its conf file": (
+        f"{CONF}Socket local:/run/opendkim/opendkim.sock\n",
+        "echo 'SOCKET=\"inet:12301@localhost\"' >/etc/default/opendkim",
+        "inet:127.0.0.1:12301",
+        [TAKEN_OUT, f"{ALL} inet:127.0.0.1:12301"],
+    ),
+    "the socket in a drop-in": (
+        CONF,
+        "mkdir -p /etc/systemd/system/opendkim.service.d; rm -f /etc/default/opendkim; printf"
+        " '[Service]\\nExecStart=\\nExecStart=/usr/sbin/opendkim -p inet:8892@localhost\\n'"
+        " >/etc/systemd/system/opendkim.service.d/override.conf",
+        "inet:localhost:8892",
+        [TAKEN_OUT, f"{ALL} inet:localhost:8892"],
+    ),
+    "a name in /etc/hosts": (
+        f"{CONF}Socket inet:8891\n",
+        "echo '127.0.1.1 mail.example.com mail' >>/etc/hosts",
+        "inet:mail.example.com:8891",
+        [TAKEN_OUT, f"{ALL} inet:mail.example.com:8891"],
+    ),
+    "unknown": (
+        f"{CONF}Socket inet:8891\n",
+        "rm -f /etc/default/opendkim",
+        "inet:localhost:1",
+        [
+            "# inet:localhost:1 in smtpd_milters, non_smtpd_milters may be the other signer: see which"
+            " program it is",
+            "ss -ltnp 'sport = :1'",
+            "# if it is, add --replace-milter inet:localhost:1 to the next command: otherwise mail is signed"
+            " twice",
+            "# let Postfix pass mail to dkimpipe",
+            f"{POSTFIX} submission,networks,local",
+        ],
+    ),
+    "submission alone, whoever the client is": (
+        f"{CONF}Socket inet:8891@localhost\nMTA ORIGINATING\n",
+        f"{TO_SUBMISSION}; postconf -e 'mynetworks = 127.0.0.1 10.9.0.0/16'",
+        "",
+        [
+            "# submission/inet: all mail is signed today, because of milter_macro_daemon_name=ORIGINATING;"
+            " from now on mail from 10.9.0.0/16 is signed only with a login: let these clients log in, or"
+            " add their"
+            " addresses, or mynetworks, to sign_clients in /etc/dkimpipe/dkimpipe.conf",
+            "# let Postfix pass mail to dkimpipe, and take the other signer out of"
+            " submission/inet/smtpd_milters",
+            f"{POSTFIX} submission --replace-milter inet:localhost:8891",
+        ],
+    ),
+}
+
+
+def imported(machine: Machine, keys: Keys, conf: str, commands: str, milter: str) -> Done:
+    """Set a server up, and run the import."""
+    (machine.root / "etc/opendkim.conf").write_text(conf)
+    write_key(machine.root / "etc/mail.private", keys.path("rsa2048").read_bytes())
+    machine.shell(f"postconf -e 'smtpd_milters = {milter}' 'non_smtpd_milters = $smtpd_milters'")
+    machine.shell(commands)
+    return dkimpipe(machine, "import", "opendkim", "--apply")
+
+
+@pytest.mark.parametrize(("conf", "commands", "milter", "steps"), SERVERS.values(), ids=SERVERS)
+def test_the_steps_name_the_milter_and_its_mail(
+    fresh: Path, keys: Keys, conf: str, commands: str, milter: str, steps: list[str]
+) -> None:
+    with Machine(fresh) as machine:
+        done = imported(machine, keys, conf, commands, milter)
+        found = done.stdout.partition("dkimpipe check --dns\n")[2].splitlines()
+        assert (done.status, found) == (0, [*steps, "postfix reload"])
+
+
+def test_where_nothing_is_written_nothing_is_created(fresh: Path, keys: Keys) -> None:
+    with Machine(fresh) as machine:
+        (machine.root / "etc/dkimpipe").mkdir()
+        (machine.root / "etc/dkimpipe/senders").write_text("# mine\n")
+        done = imported(machine, keys, CONF, "true", "")
+        assert done.status == 78
+        assert "/etc/dkimpipe/senders exists and is not the same: nothing was written\n" in done.stderr
+        assert [path.name for path in (machine.root / "etc/dkimpipe").rglob("*")] == ["senders"]
+        assert "dkimpipe:" not in (machine.root / "etc/passwd").read_text()
