@@ -495,8 +495,8 @@ def test_all_keys_that_a_path_with_percent_can_mean_are_taken(tmp_path: Path, ke
 
 
 _ONCE = (
-    "changed: opendkim.conf, line 2: key: the keys keys/$senderdomain.s are copied once: copy those"
-    " that are added there later, too"
+    "changed: opendkim.conf, line 2: key: keys/$senderdomain.s: copied once; a key that is added there later"
+    " has to be copied as $senderdomain.s.pem"
 )
 _DEFERRED = (
     "changed: opendkim.conf, line 2: KeyTable: k: mail of a domain without a key is deferred today; here"

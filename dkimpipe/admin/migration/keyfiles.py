@@ -93,10 +93,8 @@ class KeyFiles:
             self._foreign.remark(
                 signature.place, CHANGED, text + (f"; {trouble.hint}" if trouble.hint else "")
             )
-        text = (
-            f"key: the keys {signature.keyfile} are copied once: copy those that are added there later, too"
-        )
-        self._foreign.remark(signature.place, CHANGED, text)
+        text = f"key: {signature.keyfile}: copied once; a key that is added there later has to be copied"
+        self._foreign.remark(signature.place, CHANGED, f"{text} as {name}")
 
     def _add_one(
         self, signature: ForeignSignature, path: Path, domain: str, name: str
