@@ -55,8 +55,7 @@ ADVICE = {
     ),
     "no entry": (
         ("submission", "postfix, login al", "no entry for @example.org"),
-        "if example.org is your domain: dkimpipe setup -c ETC example.org"
-        + AGAIN,
+        "if example.org is your domain: dkimpipe setup -c ETC example.org" + AGAIN,
     ),
     "no entry for a domain of this server": (
         ("submission", "postfix, login al", "no entry for @backup.test"),
