@@ -25,7 +25,7 @@ def findings(postconf: Postconf, job: Job, created: Collection[str]) -> Iterator
     names = {each.name for each in postconf.services.values() if not each.id.endswith("/inet")}
     for place, settings in {"": postconf.explicit, **postconf.overrides}.items():
         for parameter in settings:
-            if not (parameter in postconf.built_in and _NAMING.fullmatch(parameter)):
+            if not (parameter in postconf.defaults and _NAMING.fullmatch(parameter)):
                 continue
             name = postconf.own(parameter, place).partition(":")[0].strip()
             if name and name not in names and f"{name}/unix" not in created:
