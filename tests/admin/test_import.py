@@ -504,7 +504,7 @@ def test_a_private_key_is_not_printed(
     for name, text in texts.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text.replace("KEY", key).replace("DIR", str(tmp_path)))
+        path.write_text(text.replace("DIR", str(tmp_path)).replace("KEY", key))
     path = tmp_path if signer == "rspamd" else tmp_path / CONF
     done = subprocess.run([sys.executable, MAIN, "import", signer, path], capture_output=True, check=False)
     printed = (done.stdout + done.stderr).decode()

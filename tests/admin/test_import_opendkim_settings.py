@@ -474,9 +474,9 @@ def test_several_signatures_are_on_lines_of_their_own(tmp_path: Path, keys: Keys
 def test_a_key_in_the_table_itself_becomes_a_file(tmp_path: Path, keys: Keys) -> None:
     key = load(keys.path("rsa2048").read_bytes(), None)
     der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    table = f"k example.com:s:{base64.b64encode(der).decode()}\n"
+    (tmp_path / "keytable").write_text(f"k example.com:s:{base64.b64encode(der).decode()}\n")
     text = "Mode s\nKeyTable DIR/keytable\nSigningTable csl:example.com=k\n"
-    _, written = made(tmp_path, keys, text, keytable=table)
+    _, written = made(tmp_path, keys, text)
     (file,) = written.keys
     assert (file.name, file.source) == ("example.com.s.pem", f"{tmp_path}/keytable, line 1")
     assert load(file.octets, None).private_numbers() == key.private_numbers()  # type: ignore[union-attr]
