@@ -111,7 +111,7 @@ class Lines:
                 self._doubt(number, line)
         if queue_id:
             path, slash, program = tag.rpartition(b"/")
-            if not slash and (tag.startswith(b"postfix") or tag.endswith(b".service")):
+            if not slash and not keyword.startswith(b"DKIM-"):
                 self._doubt(number, line)  # the template, or journalctl -o with-unit, leaves the program out
                 return None
             self.first, self.last = self.first or stamp, stamp

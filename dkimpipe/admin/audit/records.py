@@ -52,7 +52,9 @@ class Records:
     def rest(self) -> list[bytes]:
         """Return the line of a record that the end of the log, or of its part, completes."""
         fields, self._fields = self._fields, None
-        return [_line(fields)] if fields else []
+        unfinished, self._json = self._json, []
+        found = [_line(fields)] if fields else []
+        return [*found, b" ".join(unfinished)] if unfinished else found
 
     def _field(self, line: bytes) -> list[bytes]:
         if not line:  # export
@@ -87,8 +89,10 @@ def _line(fields: dict[str, Any]) -> bytes:
     """Return the line of a record of the journal; with a NUL in front if its message is missing."""
     values = [_text(fields.get(name, "")) for name in _USED]
     stamp, host, program, pid, other_pid, message = values
-    if not (stamp.isdigit() and program and message):  # journalctl without --all leaves out long values
-        return _octets(f"\0a record of {program} without a message") if program.startswith("postfix") else b""
+    if program.startswith("postfix") and not message:  # journalctl without --all leaves out long values
+        return _octets(f"\0a record of {program} without a message")
+    if not (stamp.isdigit() and program):
+        return _octets(message)
     seconds = f"{int(stamp) // 1_000_000}.{int(stamp) % 1_000_000:06}"
     head = " ".join(filter(None, [seconds, host, f"{program}[{pid or other_pid}]:"]))
     return _octets(f"{head} {message.partition(chr(10))[0]}")
