@@ -328,6 +328,10 @@ WAYS = {
         + sent(Q2),
         FORWARDED,
     ),
+    "through another filter, and back by SMTP": (
+        submitted(client=STRANGER) + by_other_filter() + submitted(Q2, "localhost[127.0.0.1]") + sent(Q2),
+        FORWARDED,
+    ),
     "by the user of another filter": (
         returned(Q1, OTHER_USER) + sent(Q1),
         unsigned("local", "bin"),

@@ -49,6 +49,10 @@ ADVICE = {
         "let these clients log in at the submission service, or add them to mynetworks",
     ),
     "too many to list": (("(others)", "", NOT_FILTERED), "dkimpipe postfix -c ETC --apply --sign all"),
+    "queued anew, and signed before": (
+        ("submission", "postfix/users, login al", verdict.REQUEUED),
+        RETRY,
+    ),
     "queued anew, and not signed before": (
         ("local", "www-data", verdict.REQUEUED),
         "dkimpipe postfix -c ETC --apply --sign local",

@@ -89,7 +89,7 @@ class Advice:
         if row.kind == SUBMISSION and self._is_port_25(row.source.partition(",")[0]):
             return self._to_submission()
         changes, obstacle = self._trial(row.kind)
-        if row.reason == REQUEUED and not changes:
+        if row.reason == REQUEUED and (not changes or row.kind in planning.kinds_in_use(self._postconf)):
             return _FIXED[REQUEUED]
         if changes:
             return self._command("postfix", "--apply", "--sign", row.kind)

@@ -27,7 +27,7 @@ class Message:
     ``key``           under which it is kept: instance and queue ID
     ``client``        if it came by SMTP, to the service with the syslog name ``path``
     ``uid``           of the user who ran sendmail(1), if that was not a filter
-    ``from_filter``   if a filter ran sendmail(1), ``may_return`` if it was the user of another filter
+    ``from_filter``   if a filter ran sendmail(1), ``may_return`` if another filter may have sent it
     ``is_bounce``     if it is a notice of Postfix itself, ``is_named`` if bounce(8) has logged its queue ID
     ``parent``        the message that this one continues, ``is_forwarded`` if local(8) has forwarded it,
                       ``is_requeued`` if postsuper(1) has queued it anew

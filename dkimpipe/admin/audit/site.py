@@ -7,7 +7,7 @@ import pwd
 from functools import lru_cache
 from pathlib import Path
 
-from dkimpipe.admin.postfix import filter_service, other_filters, sources
+from dkimpipe.admin.postfix import filter_service, other_filters, planning, sources
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.restrictions import Restrictions
@@ -23,8 +23,8 @@ class Site:
     ``log``          the file that it logs to by itself (maillog_file); None if it uses syslog
     ``filters``      the names of the services that run the filter that signs, ``verifiers`` the other one
     ``filter_uids``  the users that both filters run as: their local mail comes back from a filter
-    ``other_filters``  the names of services that run other filters, which bring mail back by sendmail(1) or
-                       through dkimpipe; ``other_uids`` their users. ``filters`` has those that sign, too
+    ``other_filters``  the names of services that run other filters, which may bring mail back;
+                       ``other_uids`` their users. ``filters`` has those that sign, too
     """
 
     def __init__(self, postconf: Postconf) -> None:
@@ -39,7 +39,7 @@ class Site:
             self.filter_uids |= {uid for uid in map(_uid, users or {job.name}) if uid is not None}
             names[job.name] = {each.name.encode() for each in services} or {job.name.encode()}
         self.filters, self.verifiers = names[SIGN.name], names[VERIFY.name]
-        others = [each for each in postconf.running("pipe") if _brings_back(each)]
+        others = [each for each in postconf.running("pipe") if _brings_back(postconf, each)]
         self.other_filters = {each.name.encode() for each in others}
         self.other_uids = {uid for uid in (_uid(_user_of(each)) for each in others) if uid is not None}
         self.other_uids -= self.filter_uids
@@ -102,10 +102,12 @@ def _user_of(service: Service) -> str:
     return (service.attribute("user") or "").partition(":")[0]
 
 
-def _brings_back(service: Service) -> bool:
-    """Return whether another filter may bring mail back by sendmail(1), or passes it on by dkimpipe."""
+def _brings_back(postconf: Postconf, service: Service) -> bool:
+    """Return whether a service is another filter, which may bring mail back."""
     if any(_does(service, job) for job in JOBS):
         return False
+    if planning.gets_mail_from_outside(postconf, service.name):
+        return True
     texts = [*service.argv, *map(other_filters.code_of, service.argv)]
     return any("sendmail" in text or "dkimpipe" in text for text in texts)
 

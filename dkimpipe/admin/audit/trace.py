@@ -160,6 +160,7 @@ class Trace:
             message.parent, parent.is_continued = parent, True
         if not client.parent or message.parent or not client.is_local:
             message.client, message.path = client, event.path
+            message.may_return = client.is_local and not client.login
 
     def _picked_up(self, message: Message, event: Event) -> None:
         found = events.picked_up(event.text)
@@ -186,7 +187,9 @@ class Trace:
             return
         sender, message.recipients = found
         message.domain = events.domain_of(sender)
-        if message.from_filter or message.may_return:  # whose sender may have been rewritten since
+        if message.from_filter or (
+            message.may_return and not message.client
+        ):  # whose sender may have been rewritten since
             self._link(message)
             return
         message.sender = hash(sender)
