@@ -208,9 +208,9 @@ def test_a_listener_that_is_there_is_completed_and_used(host: str, tmp_path: Pat
     assert f"{words} = no_unknown_recipient_checks,no_header_body_checks,no_milters" in overrides(directory)
     assert overrides(directory) >= {
         f"{host}:10028/inet/cleanup_service_name = dkimpipe-return",
-        f"{host}:10028/inet/message_size_limit = 20496384",
+        f"{host}:10028/inet/message_size_limit = 20576384",
         f"{host}:10028/inet/mynetworks = 127.0.0.0/8",
-        "dkimpipe-return/unix/message_size_limit = 20496384",
+        "dkimpipe-return/unix/message_size_limit = 20576384",
         "dkimpipe-return/unix/enable_original_recipient = no",
     }
     revert(directory)

@@ -214,7 +214,7 @@ FAULTS: dict[str, Fault] = {
             " -o syslog_name=postfix/dkimpipe"
             " -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_milters"
             " -o mynetworks=127.0.0.0/8 -o smtpd_authorized_xforward_hosts=127.0.0.0/8"
-            " -o smtpd_client_event_limit_exceptions=127.0.0.0/8 -o message_size_limit=10256384"
+            " -o smtpd_client_event_limit_exceptions=127.0.0.0/8 -o message_size_limit=10296384"
             " -o content_filter= -o smtpd_proxy_filter= -o smtpd_client_restrictions="
             " -o smtpd_helo_restrictions= -o smtpd_sender_restrictions= -o smtpd_data_restrictions="
             " -o smtpd_end_of_data_restrictions= -o smtpd_relay_restrictions=permit_mynetworks,reject"
@@ -282,13 +282,13 @@ FAULTS: dict[str, Fault] = {
     ),
     "the limit of all mail at the listener": (
         f"-PX {L}/message_size_limit",
-        error(f"{L}/message_size_limit: {NEAR}", f"postconf -c DIR -P {L}/message_size_limit=10256384"),
+        error(f"{L}/message_size_limit: {NEAR}", f"postconf -c DIR -P {L}/message_size_limit=10296384"),
     ),
     "the limit of all mail behind the listener": (
         "-PX dkimpipe-return/unix/message_size_limit",
         error(
             f"dkimpipe-return/unix/message_size_limit: {NEAR}",
-            "postconf -c DIR -P dkimpipe-return/unix/message_size_limit=10256384",
+            "postconf -c DIR -P dkimpipe-return/unix/message_size_limit=10296384",
         ),
     ),
     "always_bcc before the filter and after it": (

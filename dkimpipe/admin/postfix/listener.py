@@ -24,6 +24,7 @@ _SYSLOG_NAME = "dkimpipe"  # after that of the instance
 FIRST_PORT = 10028  # where DKIMproxy has it
 RETURN = "dkimpipe-return"
 SIZE_MARGIN = 16384  # bytes that signatures, or the results of verifying them, may add to a message
+_BROKEN_LINES = 256  # a message of long lines grows by less than this part: 3 bytes for each 997
 ANY_OF_BOTH = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _WORDS = ("no_unknown_recipient_checks", "no_header_body_checks", "no_milters")
 _LOOPBACK = ("127.0.0.0/8", "[::1]/128")  # by IPv4, and by IPv6
@@ -338,7 +339,7 @@ def _lets_in(postconf: Postconf, service: Service) -> bool:
 def _larger_limit(postconf: Postconf) -> dict[str, str]:
     """Return a limit that mail just below message_size_limit does not exceed with its new fields."""
     limit = postconf.number("message_size_limit")
-    return {"message_size_limit": str(limit + SIZE_MARGIN)} if limit else {}
+    return {"message_size_limit": str(limit + SIZE_MARGIN + limit // _BROKEN_LINES)} if limit else {}
 
 
 def _is_harmless(override: _Override, value: str, recipients: int) -> bool:
