@@ -13,6 +13,7 @@ from nameserver import NameServer
 from throwaway import Done, Machine
 
 from dkimpipe import publickey
+from dkimpipe.admin.audit.actions import Parties
 from dkimpipe.admin.audit.follow import Follower
 from postfix import Sink
 
@@ -165,9 +166,11 @@ def test_a_log_that_begins_after_the_message_was_sent(before: str, tmp_path: Pat
         path.write_text(before)
     follower = Follower(path)
     path.unlink(missing_ok=True)
-    assert follower.hops("1@example.com", 0.5) == []
+    assert follower.hops("1@example.com", Parties(b"a@example.com", b"b@example.com"), 0.5) == []
     path.write_text(LOG)
-    assert [hop.text for hop in follower.hops("1@example.com", 5)] == [
+    assert [
+        hop.text for hop in follower.hops("1@example.com", Parties(b"a@example.com", b"b@example.com"), 5)
+    ] == [
         "message-id=<1@example.com>",
         "removed",
     ]

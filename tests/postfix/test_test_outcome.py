@@ -125,6 +125,47 @@ def test_before_the_filter(machine: Machine, edit: str, undo: str, said: str) ->
     assert verdict(done) == f"dkimpipe: error: {said}"
 
 
+# Tables that take the message away before it is signed, and their parameter; by smtpd(8) or cleanup(8).
+SHOW = "hint: postconf -c /etc/postfix"
+SENDER = "<root@example.com>: Sender address triggers"
+TABLES = {
+    "a header is discarded": (
+        "header_checks=regexp:{{/^Subject: dkimpipe test/ DISCARD spam; from=<x> to=<y>}}",
+        f"not signed, and discarded: header Subject: dkimpipe test\n{SHOW} header_checks\n",
+    ),
+    "the first header is discarded": (
+        "header_checks=regexp:{{/^From: root@example/ DISCARD}}",
+        f"not signed, and discarded: header From: root@example.com\n{SHOW} header_checks\n",
+    ),
+    "a body is discarded": (
+        "body_checks=regexp:{{/^This message/ DISCARD}}",
+        "not signed, and discarded: body This message shows whether mail from this server is signed"
+        " with DKIM.\n"
+        f"{SHOW} body_checks\n",
+    ),
+    "a sender is discarded": (
+        "smtpd_sender_restrictions=check_sender_access inline:{{example.com=DISCARD}}",
+        f"not signed, and discarded: {SENDER} DISCARD action\n{SHOW} -n | grep _access\n",
+    ),
+    "a header is redirected": (
+        "header_checks=regexp:{{/^Subject: dkimpipe test/ REDIRECT z@example.org}}",
+        f"not signed: redirected to z@example.org by header Subject: dkimpipe test\n{SHOW} header_checks\n",
+    ),
+    "a sender is redirected": (
+        "smtpd_sender_restrictions=check_sender_access inline:{{example.com=REDIRECT z@example.org}}",
+        f"not signed: {SENDER} REDIRECT z@example.org\n{SHOW} -n | grep _access\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("setting", "said"), TABLES.values(), ids=TABLES)
+def test_a_table_takes_it_away(machine: Machine, setting: str, said: str) -> None:
+    undo = f"postconf -X {setting.partition('=')[0]}"
+    done = sent(machine, "bob@example.net", edit=f"postconf -e '{setting}'", undo=undo)
+    assert (done.status, done.stderr) == (78, "")
+    assert verdict(done) == f"dkimpipe: error: {said}"
+
+
 def test_expired(machine: Machine) -> None:
     done = sent(
         machine,

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.audit import lines, logfiles
+from dkimpipe.admin.audit import actions, lines, logfiles
+from dkimpipe.admin.audit.actions import Parties
 from dkimpipe.admin.audit.events import Event
 from dkimpipe.errors import ConfigError, printable
 
@@ -55,10 +56,11 @@ class Follower:
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}", "run it as root") from None
 
-    def hops(self, message_id: str, seconds: float) -> list[Hop]:
+    def hops(self, message_id: str, parties: Parties, seconds: float) -> list[Hop]:
         """Return the lines about the message with this Message-ID, in any queue file, in their order.
 
-        Wait until it has left the queue under each queue ID, at most this long. Raises ConfigError.
+        Among them is what ``actions`` finds of mail between these parties. Wait until it has left the queue
+        under each queue ID, at most this long. Raises ConfigError.
         """
         mark = f"<{message_id}>".encode()
         end = time.monotonic() + seconds
@@ -66,7 +68,7 @@ class Follower:
         settled = 0.0
         while time.monotonic() < end:
             time.sleep(_PAUSE)
-            ours = self._about(mark)
+            ours = self._about(mark, parties)
             if len(ours) > len(found):
                 found, settled = [_hop(event) for event in ours], 0.0
             elif found and _has_left(ours):
@@ -75,10 +77,15 @@ class Follower:
                     break
         return found
 
-    def _about(self, mark: bytes) -> list[Event]:
-        found = [event for block in self._blocks() for event in lines.read(block)]
+    def _about(self, mark: bytes, parties: Parties) -> list[Event]:
+        found: list[Event] = []
+        done: list[Event] = []
+        for block in self._blocks():
+            found += lines.read(block)
+            done += actions.read(block, parties)
         ids = {each.queue_id for each in found if each.keyword == b"message-id=" and each.text == mark}
-        return [each for each in found if each.queue_id in ids]
+        ids |= {each.queue_id for each in done}
+        return [*done, *(each for each in found if each.queue_id in ids)]
 
     def _blocks(self) -> Iterator[bytes]:
         if not self._path:
@@ -98,8 +105,8 @@ class Follower:
 
 def _has_left(found: list[Event]) -> bool:
     """Return whether each queue file of the message is gone."""
-    return {each.queue_id for each in found} == {
-        each.queue_id for each in found if each.keyword == b"removed"
+    return {each.queue_id for each in found if each.keyword != actions.REDIRECT} == {
+        each.queue_id for each in found if each.keyword in (b"removed", actions.DISCARD)
     }
 
 

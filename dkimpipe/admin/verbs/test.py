@@ -15,6 +15,7 @@ from email.utils import formatdate, make_msgid, parseaddr
 from pathlib import Path
 
 from dkimpipe.admin.audit import logfiles
+from dkimpipe.admin.audit.actions import Parties
 from dkimpipe.admin.audit.follow import Follower, Hop
 from dkimpipe.admin.dns.server_option import FORM, server
 from dkimpipe.admin.findings import ERRORS_FOUND, hint_lines
@@ -64,12 +65,14 @@ def run(options: argparse.Namespace) -> int:
     message = _message(options, postconf)
     _send(options, postconf, message)
     print(f"sent {message['Message-ID']} from {message['From']} to {options.recipient}, by {options.via}")
-    hops = follower.hops(message["Message-ID"].strip("<>"), options.wait)
+    addresses = (parseaddr(text)[1] or text for text in (message["From"], options.recipient))
+    parties = Parties(*(address.lower().encode() for address in addresses))
+    hops = follower.hops(message["Message-ID"].strip("<>"), parties, options.wait)
     for hop in hops:
         print(one_line(f"{hop.queue_id}  {hop.service}: {hop.text}"))
     if not hops:
         raise ConfigError("the message was sent, but is not in the log", _no_lines(options, postconf))
-    status = verdict.conclude(hops, parseaddr(options.recipient)[1] or options.recipient, postconf)
+    status = verdict.conclude(hops, parties.recipient.decode(), postconf)
     if not user or status:
         return status
     return _verify(postconf, _owner(hops) or user, message["Message-ID"], Resolver(options.resolver))
