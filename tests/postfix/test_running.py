@@ -105,6 +105,34 @@ def test_interfaces_need_a_restart(machine: Machine) -> None:
     machine.shell("postfix stop; postfix start; sleep 1")
 
 
+@pytest.mark.parametrize("interfaces", ["all", "loopback-only"])
+def test_protocols_need_a_restart(machine: Machine, interfaces: str) -> None:
+    edited(machine, f"-e inet_protocols=ipv4 inet_interfaces={interfaces}")
+    machine.shell("postfix stop; postfix start; sleep 1")
+    assert said(machine) == []
+    what = "smtp/inet, submission/inet: Postfix listens by other protocols than inet_protocols names"
+    for protocols in ("all", "ipv6", "ipv4, ipv6"):
+        edited(machine, f"-e 'inet_protocols={protocols}'")
+        machine.shell("postfix reload; sleep 1")
+        assert said(machine) == [f"{what}: it was not restarted since that was edited => {START}"]
+    machine.shell("postfix stop; postfix start; sleep 1")
+    assert said(machine) == []
+    edited(machine, "-e inet_protocols=ipv4")
+    machine.shell("postfix reload; sleep 1")
+    assert said(machine) == [f"{what}: it was not restarted since that was edited => {START}"]
+    edited(machine, "-e inet_protocols=all inet_interfaces=all")
+    machine.shell("postfix stop; postfix start; sleep 1")
+
+
+def test_a_host_without_ipv6(machine: Machine) -> None:
+    """Postfix leaves out what the kernel does not have."""
+    machine.shell("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 && postfix stop; postfix start; sleep 1")
+    try:
+        assert said(machine) == []
+    finally:
+        machine.shell("sysctl -qw net.ipv6.conf.all.disable_ipv6=0; postfix stop; postfix start; sleep 1")
+
+
 def test_users_on_other_hosts_cannot_connect(machine: Machine) -> None:
     edited(machine, "-e inet_interfaces=loopback-only")
     done = run(machine, "check", "--postfix")

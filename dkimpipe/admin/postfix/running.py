@@ -1,8 +1,8 @@
 """Whether the running Postfix uses main.cf and master.cf as they are now, as far as that is certain.
 
 master(8) reads master.cf when it starts and when it is reloaded, which also replaces qmgr(8), and
-``inet_interfaces`` only when it starts. So its sockets and the age of qmgr(8) show what it has not read. Only
-root can see the sockets; nothing is said of a Postfix that is stopped.
+``inet_interfaces`` and ``inet_protocols`` only when it starts. So its sockets and the age of qmgr(8) show
+what it has not read. Only root can see the sockets; nothing is said of a Postfix that is stopped.
 """
 
 from __future__ import annotations
@@ -51,15 +51,19 @@ def _stale(postconf: Postconf, master: Path) -> Iterator[Finding]:
     services = _expected(postconf) if found else []
     closed = [service.id for service, port in services if port not in {each.port for each in found}]
     with_address = {port for service, port in services if ":" in service.name}
-    elsewhere = [
-        service.id
+    open_ports = {
+        service.id: {each.address for each in found if each.port == port}
         for service, port in services
-        if service.id not in closed
-        and port not in with_address
-        and not _is_at_interfaces(postconf, port, found)
-    ]
+        if service.id not in closed and port not in with_address
+    }
+    ours = _own_ipv6(master)
+    elsewhere = [name for name, at in open_ports.items() if not _is_at_interfaces(postconf, at)]
     if elsewhere:
         what = f"{', '.join(elsewhere)}: Postfix listens at other addresses than inet_interfaces names"
+        yield Finding(f"{what}: it was not restarted since that was edited", _restart(postconf), "warning")
+    others = [name for name, at in open_ports.items() if not _has_protocols(postconf, at, ours)]
+    if others and not elsewhere:
+        what = f"{', '.join(others)}: Postfix listens by other protocols than inet_protocols names"
         yield Finding(f"{what}: it was not restarted since that was edited", _restart(postconf), "warning")
     if closed:
         what = f"Postfix has not read master.cf since it was edited: nobody listens for {', '.join(closed)}"
@@ -139,21 +143,52 @@ def _expected(postconf: Postconf) -> list[tuple[Service, int]]:
     return found
 
 
-def _is_at_interfaces(postconf: Postconf, port: int, found: list[Listener]) -> bool:
-    """Return whether master(8) listens at the addresses of inet_interfaces; True if that is unknown.
+def _own_ipv6(master: Path) -> set[str]:
+    """Return the IPv6 addresses of this host; none if the kernel has no IPv6, and Postfix leaves it out."""
+    try:
+        lines = (master / "net/if_inet6").read_text().splitlines()
+    except OSError:
+        return set()
+    return {str(ipaddress.IPv6Address(int(line.split()[0], 16))) for line in lines}
 
-    IPv6 is not judged: Postfix leaves it out where the kernel has none.
+
+def _is_at_interfaces(postconf: Postconf, at: set[str]) -> bool:
+    """Return whether these are the addresses of inet_interfaces; True if that is unknown.
+
+    IPv6 is not judged: ``_has_protocols`` does that.
     """
-    at = {each.address for each in found if each.port == port}
     wanted = postconf.words("inet_interfaces")
     if wanted == ["all"]:
         return not at.isdisjoint(_WILDCARDS)
     if wanted == ["loopback-only"]:
         return all(map(strangers.is_loopback, at))
+    if not _protocols(postconf) & {"all", "ipv4"}:
+        return True
     try:
         return at >= {str(ipaddress.IPv4Address(each)) for each in wanted if ":" not in each}
     except ValueError:  # a host name
         return True
+
+
+def _protocols(postconf: Postconf) -> set[str]:
+    return set(map(str.lower, postconf.words("inet_protocols")))
+
+
+def _has_protocols(postconf: Postconf, at: set[str], ours: set[str]) -> bool:
+    """Return whether these addresses are of the protocols in inet_protocols, as far as the host has them.
+
+    ``ours``  the IPv6 addresses of this host
+    """
+    wanted = _protocols(postconf)
+    is_used = {"ipv4": any(":" not in each for each in at), "ipv6": any(":" in each for each in at)}
+    if "all" not in wanted and any(is_used[each] for each in is_used.keys() - wanted):
+        return False
+    everywhere = {"all": bool(ours), "loopback-only": "::1" in ours}
+    has_ipv6 = everywhere.get(postconf.value("inet_interfaces"))
+    if has_ipv6 is None:  # single addresses
+        return True
+    needed = {"ipv4", *(("ipv6",) if has_ipv6 else ())}
+    return all(is_used[each] for each in needed if wanted & {"all", each})
 
 
 def _start_of_qmgr(master: Path) -> float:
