@@ -225,7 +225,14 @@ FAULTS = {
         "-F rewrite/unix/command=trivial-rewrit",
         error(
             "rewrite/unix: Postfix cannot run DAEMONS/trivial-rewrit: no such file",
-            "postconf -c DIR -F rewrite/unix/command=trivial-rewrite",
+            "postconf -c DIR -M 'rewrite/unix=rewrite unix - - y - - trivial-rewrite'",
+        ),
+    ),
+    "a program that does not exist, with options": (
+        "relay     unix  -       -       y       -       -       smtp => relay unix - - y - - smpt",
+        error(
+            "relay/unix: Postfix cannot run DAEMONS/smpt: no such file",
+            "postconf -c DIR -M 'relay/unix=relay unix - - y - - smtp -o syslog_name=postfix/$service_name'",
         ),
     ),
     "private cleanup": (

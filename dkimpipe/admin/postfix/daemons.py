@@ -82,7 +82,10 @@ def _missing(postconf: Postconf) -> Iterator[Finding]:
 def _similar(postconf: Postconf, service: Service) -> str:
     """Return the command that corrects the name of a program; empty if none is similar."""
     close = difflib.get_close_matches(service.command, arguments.DAEMONS, 1)
-    return postconf.command(Change("-F", f"{service.id}/command={close[0]}", "")) if close else ""
+    if not close:
+        return ""
+    line = service._replace(command=close[0]).line  # postconf -F would drop the arguments
+    return postconf.command(Change("-M", f"{service.id}={line}", ""))
 
 
 def _start(postconf: Postconf, service: Service) -> Start:

@@ -33,7 +33,7 @@ class Service(NamedTuple):
     @property
     def line(self) -> str:
         """The line in the form of ``postconf -M``."""
-        return " ".join([*self.id.rsplit("/", 1), *self[1:]])
+        return " ".join([*self.id.rsplit("/", 1), *self[1:]]).rstrip()
 
     @property
     def name(self) -> str:
