@@ -383,6 +383,19 @@ def test_the_hint_lets_the_filters_user_in(block: Callable[[Path, int], object],
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+def test_no_other_group_keeps_the_directory_of_dkimpipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the filter's user was deleted, and another group got the number of its group."""
+    with shared_directory() as top:
+        monkeypatch.setattr(permissions, "_OURS", str(top))
+        keys, path = top / "keys", top / "keys/example.com.mail.pem"
+        keys.mkdir()
+        path.touch()
+        mode(keys, 0o750, grp.getgrnam("staff").gr_gid)
+        (found,) = permissions.unreadable({str(path): None}, "nobody:daemon")
+        assert found.hint == f"chgrp daemon {keys} && chmod g+x {keys}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
 def test_a_home_directory_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     with shared_directory() as top:
         path = write_key(top / "senders", b"")
@@ -390,7 +403,9 @@ def test_a_home_directory_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         root = pwd.getpwuid(0)
         monkeypatch.setattr(pwd, "getpwuid", lambda number: pwd.struct_passwd((*root[:5], str(top), root[6])))
         (found,) = permissions.unreadable({str(path): None}, "nobody")
-        assert found.hint == "move the files to a directory that user nobody can enter, such as /etc/dkimpipe"
+        assert (
+            found.hint == "# move the files to a directory that user nobody can enter, such as /etc/dkimpipe"
+        )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
@@ -431,7 +446,7 @@ def test_a_user_who_is_not_there_cannot_read(keys: Keys) -> None:
     assert done.status == 78
     assert done.stdout.decode() == (
         "dkimpipe: error: there is no user nouserofthisname to read the files\n"
-        "hint: name the filter's user: --user\n"
+        "hint: # name the filter's user: --user\n"
     )
 
 

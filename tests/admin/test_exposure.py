@@ -28,7 +28,7 @@ pytestmark = [
 ]
 STAFF, GAMES = grp.getgrnam("staff").gr_gid, pwd.getpwnam("games").pw_uid
 UNKNOWN = 4711
-MOVE = "move the files to a directory that only root can write, such as /etc/dkimpipe"
+MOVE = "# move the files to a directory that only root can write, such as /etc/dkimpipe"
 
 
 class House(NamedTuple):
@@ -424,7 +424,7 @@ def test_a_persons_directory_keeps_its_owner(
     assert [each.what.rpartition(": ")[2] for each in found] == ["owned by user ID 4711"] * 3
     (hint,) = {each.hint for each in found}
     command, rest = hint.splitlines()
-    assert rest == f"key={tmp_path}/new keys/it's a key.pem in the entry, and delete {key}"
+    assert rest == f"# then write key={tmp_path}/new keys/it's a key.pem in the entry, and delete {key}"
     subprocess.run(["sh", "-euc", command], check=True)
     new = tmp_path / "new keys" / key.name
     assert new.read_text() == "secret"
@@ -466,10 +466,10 @@ def test_an_owner_outside_the_container_is_a_warning(house: House) -> None:
     assert lines == [
         "dkimpipe: warning: TOP/maps/senders: owned by user nobody; "
         "nobody may be a user outside this container",
-        "hint: check it outside: namei -l TOP/maps/senders",
+        "hint: # check it outside the container: namei -l TOP/maps/senders",
         "dkimpipe: warning: TOP/$keys/b: writable by group nogroup (mode 0775); "
         "nobody may be a user outside this container",
-        "hint: check it outside: namei -l 'TOP/$keys/b'",
+        "hint: # check it outside the container: namei -l 'TOP/$keys/b'",
     ]
 
 

@@ -19,6 +19,7 @@ from diagnosis import (
     edit,
     error,
     fill,
+    fix,
     hints,
     run,
     warning,
@@ -216,10 +217,6 @@ FAULTS: dict[str, Fault] = {
         ),
     ),
     # The user that it runs as.
-    "no user": (
-        "user=nobody => ",
-        error("dkimpipe/unix: there is no user=: pipe(8) does not start"),
-    ),
     "a user that there is not": (
         "user=nobody => user=dkimpipe-none",
         error(
@@ -358,3 +355,28 @@ def test_files_that_others_can_change(both: Path, site: Path, name: str, mode: i
         assert check(both) == GOOD
     finally:
         path.chmod(before)
+
+
+@pytest.mark.parametrize("user", ["", "user="])
+def test_a_service_without_a_user_gets_one(user: str, directory: Path, words: dict[str, str]) -> None:
+    what = "dkimpipe/unix: there is no user=: pipe(8) does not start"
+    output = damage(directory, (f"user=nobody => {user}", error(what, SERVICE)), words)
+    assert run(directory, "check", "--postfix", "--user", "nobody") == (78, output)
+    assert " user=dkimpipe argv=" in hints(check(directory)[1])[0]
+    fix(directory, output)
+    assert check(directory) == GOOD
+
+
+def test_the_files_need_the_user_that_master_cf_names(directory: Path, words: dict[str, str]) -> None:
+    edit(directory, "user=nobody => user=dkimpipe-none", words)
+    hint = "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-none"
+    output = error("dkimpipe/unix: there is no user dkimpipe-none", hint)
+    assert run(directory, "check", "--files") == (78, output)
+    assert run(directory, "check", "--files", "--postfix") == (78, output)
+
+
+def test_the_files_need_the_group_that_master_cf_names(directory: Path, words: dict[str, str]) -> None:
+    edit(directory, "user=nobody => user=nobody:dkimpipe-none", words)
+    hint = "groupadd --system dkimpipe-none"
+    output = error("dkimpipe/unix: there is no group dkimpipe-none", hint)
+    assert run(directory, "check", "--files") == (78, output)

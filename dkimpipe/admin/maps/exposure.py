@@ -18,7 +18,7 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.maps import accounts, acl
 from dkimpipe.admin.maps.way import Step, way
 
-_MOVE = "move the files to a directory that only root can write, such as /etc/dkimpipe"
+_MOVE = "# move the files to a directory that only root can write, such as /etc/dkimpipe"
 _KEYS = "/etc/dkimpipe/keys"
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is created there
 
@@ -82,7 +82,10 @@ def _copy_of_key(path: str, status: os.stat_result) -> list[str]:
     new = f"{_KEYS}/{name}"
     mode = stat.S_IMODE(status.st_mode) & 0o440
     command = f"install -D -m {mode:04o} -o root -g {status.st_gid}"
-    return [f"{command} {shlex.quote(path)} {shlex.quote(new)}", f"key={new} in the entry, and delete {path}"]
+    return [
+        f"{command} {shlex.quote(path)} {shlex.quote(new)}",
+        f"# then write key={new} in the entry, and delete {path}",
+    ]
 
 
 def _is_free(names: list[str]) -> bool:
@@ -212,7 +215,7 @@ def _finding(
     what = f"{path}: {', '.join(faults)}"
     groups = [status.st_gid] if by_mode or (writers.words and writers.words[0] != "others") else []
     if accounts.is_unmapped(status.st_uid if is_foreign else 0, *groups):
-        hint = f"check it outside: namei -l {shlex.quote(path)}"
+        hint = f"# check it outside the container: namei -l {shlex.quote(path)}"
         return Finding(f"{what}; nobody may be a user outside this container", hint, "warning")
     closing = _closing(path) if by_mode else ""
     return Finding(what, " && ".join(filter(None, [_fix(path, status, is_foreign, writers), closing])))

@@ -16,6 +16,8 @@ from dkimpipe.admin.maps.way import way
 from dkimpipe.errors import ConfigError
 from dkimpipe.files import Place
 
+_OURS = "/etc/dkimpipe"  # no other group needs what is there
+
 
 def unreadable(files: Mapping[str, Place | None], user: str) -> Iterator[Finding]:
     """Yield the files that a user of pipe(8), ``USER`` or ``USER:GROUP``, cannot read.
@@ -28,7 +30,7 @@ def unreadable(files: Mapping[str, Place | None], user: str) -> Iterator[Finding
         number = grp.getgrnam(group).gr_gid if group else account.pw_gid
         group = group or grp.getgrgid(number).gr_name
     except KeyError:
-        yield Finding(f"there is no user {user} to read the files", "name the filter's user: --user")
+        yield Finding(f"there is no user {user} to read the files", "# name the filter's user: --user")
         return
     there = [path for path in files if os.path.lexists(path)]  # the filter's own code reports the others
     if os.geteuid() not in (0, account.pw_uid):
@@ -64,9 +66,9 @@ def _fix(path: str, reader: _Reader) -> str:
         if _may(status, access, reader):
             continue
         if is_directory and is_persons(step.path, status.st_uid):
-            return f"move the files to a directory that user {reader.name} can enter, such as /etc/dkimpipe"
+            return f"# move the files to a directory that user {reader.name} can enter, such as /etc/dkimpipe"
         commands.append(_command(step.path, status, access, reader))
-    return "\n".join(commands) or f"namei -l {shlex.quote(path)} shows what prevents access"
+    return "\n".join(commands) or f"# what prevents access: namei -l {shlex.quote(path)}"
 
 
 def _may(status: os.stat_result, access: str, reader: _Reader) -> bool:
@@ -83,8 +85,9 @@ def _command(path: str, status: os.stat_result, access: str, reader: _Reader) ->
         return f"chmod u+{access} {quoted}"
     if status.st_gid == reader.group:
         return f"chmod g+{access} {quoted}"
+    is_ours = path == _OURS or path.startswith(f"{_OURS}/")
     is_shared = status.st_gid and status.st_mode & stat.S_IXGRP and _exists(status.st_gid)
-    if stat.S_ISDIR(status.st_mode) and is_shared:
+    if stat.S_ISDIR(status.st_mode) and is_shared and not is_ours:
         return f"chmod o+{access} {quoted}"  # another group needs it, and a file has permissions of its own
     return f"chgrp {reader.group_name} {quoted} && chmod g+{access} {quoted}"
 

@@ -11,6 +11,7 @@ from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
 CONF_FILE = Path("/etc/dkimpipe/verify.conf")  # of the filter that verifies
@@ -23,20 +24,13 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     if not service:
         return
     name, _, group = (service.attribute("user") or "").partition(":")
-    owner = pwd.getpwnam(postconf.value("mail_owner"))
-    if not name:
-        yield Finding(f"{service.id}: there is no user=: pipe(8) does not start")
+    if not name:  # service_line.py reports it
         return
-    try:
-        user = pwd.getpwnam(name)
-    except KeyError:
-        yield Finding(f"{service.id}: there is no user {name}", _useradd(name))
+    if faults := missing(service):
+        yield from faults
         return
-    try:
-        number = grp.getgrnam(group).gr_gid if group else user.pw_gid
-    except KeyError:
-        yield Finding(f"{service.id}: there is no group {group}", f"groupadd --system {group}")
-        return
+    owner, user = pwd.getpwnam(postconf.value("mail_owner")), pwd.getpwnam(name)
+    number = grp.getgrnam(group).gr_gid if group else user.pw_gid
     maildrop = grp.getgrnam(postconf.value("setgid_group")).gr_gid
     if user.pw_uid in (0, owner.pw_uid) or number in (0, owner.pw_gid, maildrop):
         yield Finding(f"{service.id}: {_refusal(service.attribute('user') or '')}")
@@ -48,6 +42,18 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
             f"{CONF_FILE.parent}: user {name} cannot look for {CONF_FILE.name} there: its mail stays queued"
         )
         yield Finding(what, f"chmod 0755 {CONF_FILE.parent}")
+
+
+def missing(service: Service) -> list[Finding]:
+    """Return a finding if the user of a service, or its group, does not exist."""
+    name, _, group = (service.attribute("user") or "").partition(":")
+    if name and not exists(name):
+        return [Finding(f"{service.id}: there is no user {name}", _useradd(name))]
+    try:
+        grp.getgrnam(group or "root")
+    except KeyError:
+        return [Finding(f"{service.id}: there is no group {group}", f"groupadd --system {group}")]
+    return []
 
 
 def _may_search(directory: Path, user: int, group: int) -> bool:

@@ -54,6 +54,8 @@ def missing(
     if _status_faults(postconf, service, job):
         table = status_filter.table(postconf, status_filter.OURS)
         changes = status_filter.file_changes(postconf, status_filter.OURS)
+    if not service.attribute("user"):
+        service = _with_user(service, user)
     line = _fixed(postconf, service, table, job, with_client, relay).line
     return [*changes, Change("-M", f"{service.id}={line}", "; ".join(faults), level)]
 
@@ -74,6 +76,8 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield 'flags without q: mail to "a b"@example.com is misdelivered'
     if service.attribute("null_sender") != "":
         yield "null_sender is not empty: the filter gets an address instead of the null sender"
+    if not service.attribute("user"):
+        yield "there is no user=: pipe(8) does not start"
     if service.attribute("chroot"):
         yield "chroot=: the filter cannot find its interpreter there"
     if service.attribute("size") not in (None, "", "0"):
@@ -108,6 +112,13 @@ def _status_faults(postconf: Postconf, service: Service, job: Job) -> list[str]:
     if job is VERIFY and status_filter.answer(postconf, service.id, "5.7.1 x").startswith("4."):
         faults.append(f"{name}: rejected mail is retried for days")
     return faults
+
+
+def _with_user(service: Service, user: str) -> Service:
+    """Return the service with the user that it lacks."""
+    before, argv, command = service.arguments.partition("argv=")
+    words = " ".join(word for word in before.split(" ") if not word.startswith("user="))
+    return service._replace(arguments=f"{words}user={user} {argv}{command}")
 
 
 def _passes_envelope(words: list[str]) -> bool:

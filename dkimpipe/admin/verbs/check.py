@@ -101,7 +101,10 @@ def _files(lint: Lint, user: str, postconf: Postconf | None) -> list[Finding]:
     files = {**dict.fromkeys(lint.files), **lint.keyfiles}
     read = inventory.files(lint.settings, lint.keyfiles)
     findings = [*lint.findings, *exposure.exposed(read, user or SIGN.name, lint.keyfiles)]
-    if user or filter_user.exists(SIGN.name):
+    service = filter_service.find(postconf) if postconf else None
+    if faults := filter_user.missing(service) if service else []:
+        findings += faults
+    elif user or filter_user.exists(SIGN.name):
         findings += permissions.unreadable(files, user or SIGN.name)
     findings += [*selftest.refusals(lint.uses), *_verifier(postconf)]
     if postconf:
@@ -137,11 +140,14 @@ def _of_postfix(postconf: Postconf, user: str, is_alone: bool) -> list[Finding]:
 def _deferring(lint: Lint, postconf: Postconf, service: Service, known: list[Finding]) -> Iterator[Finding]:
     """Yield the errors in the files, which defer mail, unless the filter or its user is wrong anyhow."""
     has_failed = any(each.what.startswith(("as user ", "user ")) for each in known)
-    if has_failed or any(filter_user.findings(postconf, SIGN)) or not filter_service.command(service):
+    user = service.attribute("user") or ""
+    if has_failed or not user or any(filter_user.findings(postconf, SIGN)):
+        return
+    if not filter_service.command(service):
         return
     yield from (each for each in lint.findings if each.level == "error")
     files = {**dict.fromkeys(lint.files), **lint.keyfiles}
-    yield from permissions.unreadable(files, service.attribute("user") or "")
+    yield from permissions.unreadable(files, user)
 
 
 def _postconf(directory: str | None, is_required: bool) -> tuple[Postconf | None, list[Finding]]:
