@@ -355,6 +355,9 @@ HARMLESS = {
     "another program": b"Nov 27 07:02:05 mx dovecot: imap-login: Login: user=<a>\n",
     "kernel": b"Nov 27 07:02:05 mx kernel: [  1.5] x: y\n",
     "repeated": b"Nov 27 07:02:05 mx last message repeated 2 times\n",
+    "repeated, by rsyslog": (
+        b"Nov 27 07:02:05 mx postfix/qmgr[1]: message repeated 2 times: [ 07CF823D69C: from=<x>, size=1]\n"
+    ),
     "start of a container": b"Starting postfix ...\n * done\n",
     "indented by journalctl": b"Nov 27 07:02:05 mx a[1]: x\n      mx postfix/smtp[1]: 07CF823D69C: to=<x>\n",
     "warning": b"Nov 27 07:02:05 mx postfix/cleanup[1]: warning: 07CF823D69C: from=<x>\n",

@@ -43,7 +43,9 @@ _SUSPECT = re.compile(
 )
 _NOT_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a]")
 _WITH_QUEUE_IDS = (b"/qmgr", b"/cleanup", b"/pickup")  # a message of theirs that has one begins with it
-_BEGINS_OTHERWISE = re.compile(QUEUE_ID + rb": |(?:warning|error|fatal|panic|statistics): ")
+_BEGINS_OTHERWISE = re.compile(
+    QUEUE_ID + rb": |(?:warning|error|fatal|panic|statistics): |message repeated \d+ times: "
+)
 _SHOWN = 80  # octets of a line
 
 
