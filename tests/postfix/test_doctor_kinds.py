@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from diagnosis import (
     Fault,
     check,
     damage,
+    edit,
     error,
     fill,
     fix,
@@ -27,7 +29,8 @@ from diagnosis import (
     write,
 )
 
-from dkimpipe.admin.postfix import coverage, planning
+from dkimpipe.admin.postfix import coverage, notices, planning
+from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Postconf
 
 # All kinds are signed, and mail comes back by SMTP: as --apply makes it.
@@ -505,3 +508,39 @@ def test_the_note_says_why_a_kind_cannot_be_signed(tmp_path: Path, words: dict[s
     assert lines[0] == f"dkimpipe postfix -c {directory} --apply --sign bounces"
     assert lines[1].startswith("networks: smtp/inet: spam:dummy gets this mail, and a message can have only")
     assert lines[2].startswith("local: spam/unix: mail from outside comes back from it by sendmail(1), and")
+
+
+# The settings of notices, and what of them is not signed.
+NOTICES_OF_OTHERS = {
+    "the default": ("", ""),
+    "to an address elsewhere": ("error_notice_recipient=pm@remote.example", "resource, software"),
+    "of sessions": (
+        "notify_classes=bounce,protocol,policy error_notice_recipient=pm@remote.example",
+        "protocol, policy",
+    ),
+    "of bounce(8) alone": (
+        "notify_classes=bounce,2bounce,delay error_notice_recipient=pm@remote.example",
+        "",
+    ),
+    "to this host": ("error_notice_recipient=pm@mx.example.com mydestination=mx.example.com", ""),
+    "to a domain of a table": (
+        "error_notice_recipient=pm@example.com 'virtual_mailbox_domains=static:x'",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOTICES_OF_OTHERS)
+def test_notices_of_other_programs_are_noted_if_they_leave(
+    name: str, everything: Path, words: dict[str, str]
+) -> None:
+    settings, classes = NOTICES_OF_OTHERS[name]
+    if settings:
+        edit(everything, f"-e {settings}", words)
+    found = list(notices.unsigned(Postconf(everything)))
+    assert [each.what.rpartition(" has ")[2] for each in found] == ([classes] if classes else [])
+    for each in found:
+        assert each in coverage.findings(Postconf(everything), SIGN)
+        subprocess.run(["sh", "-c", each.hint], check=True)
+        settled(everything / "main.cf")
+        assert list(notices.unsigned(Postconf(everything))) == []

@@ -10,6 +10,7 @@ from dkimpipe.admin.postfix import (
     filter_service,
     kinds,
     networks,
+    notices,
     other_filters,
     planning,
     redirects,
@@ -37,6 +38,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield Finding(what, f"only {filter_service.name(postconf)} is checked", "warning")
     if note := unsigned(postconf, signed):
         yield note
+    yield from notices.unsigned(postconf) if kinds.BOUNCES in signed else ()
 
 
 def unsigned(postconf: Postconf, signed: Sequence[str]) -> Finding | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import cleanup_service, filter_service
 from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf
 from dkimpipe.admin.postfix.service import Service
@@ -17,6 +18,8 @@ TABLE_FILE = "dkimpipe-notices.regexp"
 _CLASSES = "internal_mail_filter_classes"
 _SERVICE_NAME = "cleanup_service_name"
 _WHY = "Postfix's own notices are not signed"
+_BY_BOUNCE = ("bounce", "2bounce", "delay")  # the classes of notify_classes that bounce(8) sends
+_LOCAL = ("mydestination", "virtual_mailbox_domains")
 _OTHER_CHECKS = ("body_checks", "mime_header_checks", "nested_header_checks", "non_smtpd_milters")
 
 
@@ -26,6 +29,33 @@ def in_use(postconf: Postconf) -> bool:
         _has_table(postconf, service) or postconf.value(_SERVICE_NAME, service.id) == NAME
         for service in _services(postconf)
     )
+
+
+def unsigned(postconf: Postconf) -> Iterator[Finding]:
+    """Yield a note of notices that leave this host and cannot be signed: those of other programs.
+
+    smtpd(8) and smtp(8) report to the postmaster by the cleanup(8) service of all mail, where a header check
+    could not tell their notices from forged ones.
+    """
+    recipient = postconf.value("error_notice_recipient")
+    domain = recipient.rpartition("@")[2].lower() if "@" in recipient else ""
+    words = postconf.words("notify_classes")
+    kept = [word for word in words if word.lower() in _BY_BOUNCE]
+    others = [word for word in words if word not in kept]
+    if others and domain and not _is_local(postconf, domain):
+        classes = ", ".join(others)
+        what = f"not signed: notices of smtpd(8) and smtp(8) to {recipient}: notify_classes has {classes}"
+        hint = (
+            "# set error_notice_recipient to an address of this host, or do without these notices:\n"
+            + postconf.command(Change("-e", f"notify_classes={','.join(kept)}", ""))
+        )
+        yield Finding(what, hint, NOTE)
+
+
+def _is_local(postconf: Postconf, domain: str) -> bool:
+    """Return whether mail for a domain stays on this host."""
+    words = [word.lower() for name in _LOCAL for word in postconf.words(name)]
+    return domain in words or any(":" in word and postconf.lookup(word, domain) for word in words)
 
 
 def missing(postconf: Postconf) -> Iterator[Change]:
