@@ -271,7 +271,7 @@ def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
         yield from _filtered_elsewhere(postconf, address, service)
     if service and not strangers.is_local_only(postconf, service):
         what = f"{service.id}: the listener for mail that was {job.participle} is reachable from other hosts"
-        host = _HOSTS[postconf.families[0]]
+        host = _HOSTS["ipv4" if "ipv4" in postconf.families else "ipv6"]
         new = service._replace(id=f"{host}:{service.port}/inet")
         hint = f"{postconf.command(Change('-MX', service.id, ''))} && "
         yield Finding(what, hint + postconf.command(Change("-M", f"{new.id}={new.line}", "")))
