@@ -31,8 +31,8 @@ LINES: dict[str, tuple[str, Action]] = {
         Action(b"<a@example.com>: Sender address triggers REDIRECT z@example.org"),
     ),
     "a login behind helo": (
-        f"cleanup[1]: 58221592: redirect: header X: y from mx[::1]; {WHO} helo=<mx> sasl_username=<a>:"
-        " z@x.test",
+        "cleanup[1]: 58221592: redirect: header X: y from mx[::1]; "
+        f"{WHO} helo=<mx> sasl_username=<a>: z@x.test",
         Action(b"header X: y", b"z@x.test", b"header"),
     ),
     "at the end of the message": (

@@ -22,6 +22,14 @@ ON_DELIVERY = (
 ON_THE_WAY = (
     "warning: SENDERS, line 1: h= oversigns {}: servers on the way add it, and the signature fails then"
 )
+BY_FILTERS = (
+    "warning: SENDERS, line 1: h= oversigns {}: "
+    "filters of spam and viruses add it, and the signature fails then"
+)
+RESENT = (
+    "warning: SENDERS, line 1: h= oversigns {}: "
+    "users who resend the message add it, and the signature fails then"
+)
 NO_FIELD = "error: SENDERS, line 1: h= includes '{}', which no field is called"
 
 # h=, what is found, and the field added after signing that breaks the signature, if any does.
@@ -64,6 +72,22 @@ ADDED = {
         ON_THE_WAY.format("domainkey-signature"),
         "DomainKey-Signature",
     ),
+    "++x-google-dkim-signature": (
+        "++x-google-dkim-signature",
+        ON_THE_WAY.format("x-google-dkim-signature"),
+        "X-Google-DKIM-Signature",
+    ),
+    "++x-spam-status": ("++x-spam-status", BY_FILTERS.format("x-spam-status"), "X-Spam-Status"),
+    "x-spam-level": ("from:x-spam-level", BY_FILTERS.format("x-spam-level"), "X-Spam-Level"),
+    "+x-spam-status": ("+x-spam-status", UNSTABLE.format("x-spam-status"), ""),
+    "++x-virus-scanned": ("++x-virus-scanned", BY_FILTERS.format("x-virus-scanned"), "X-Virus-Scanned"),
+    "++x-ms-exchange-": (
+        "++x-ms-exchange-organization-scl",
+        ON_THE_WAY.format("x-ms-exchange-organization-scl"),
+        "X-MS-Exchange-Organization-SCL",
+    ),
+    "++resent-from": ("++resent-from", RESENT.format("resent-from"), "Resent-From"),
+    "resent-to twice": ("from:resent-to:resent-to", RESENT.format("resent-to"), "Resent-To"),
 }
 SENT = b"Received: from client by mail.example.com (Postfix) id 1;\n\tFri, 27 Nov 2026 12:00:00 +0000\n"
 HOP = (
@@ -116,7 +140,7 @@ GOOD = (
     "from:to:cc:subject:date:message-id:reply-to:in-reply-to:references:mime-version:content-type:sender",
     "from:from:subject:subject:list-id:list-unsubscribe:list-unsubscribe-post:openpgp:autocrypt",
     "from:x-mailer:x_foo:x.foo:resent-from:resent-date:feedback-id:auto-submitted",
-    "++list-id:++resent-from:++sender:+x-ticket",
+    "++list-id:+resent-from:++sender:+x-ticket",
     "-*:+from:+to",
 )
 

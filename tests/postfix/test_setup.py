@@ -394,13 +394,22 @@ def test_an_installation_in_a_closed_directory(machine: Machine) -> None:
     assert hint in setup(machine, "example.com").stdout
 
 
-def test_a_dry_run_of_another_user_says_that_it_is_set_up(signing: Machine) -> None:
-    done = signing.run(*AS_NOBODY, DKIMPIPE, "setup", "--dry-run", "example.net")
+GIVEN = {
+    "no options": ("--dry-run example.net", "--dry-run example.net"),
+    "a second key": ("--dry-run --ed25519 example.net", "--ed25519 --dry-run example.net"),
+    "a selector": ("example.net --dry-run --selector a", "--selector a --dry-run example.net"),
+    "two domains": ("--dry-run a.example b.example", "--dry-run a.example b.example"),
+}
+
+
+@pytest.mark.parametrize(("words", "again"), GIVEN.values(), ids=GIVEN)
+def test_a_dry_run_of_another_user_says_that_it_is_set_up(signing: Machine, words: str, again: str) -> None:
+    done = signing.run(*AS_NOBODY, DKIMPIPE, "setup", *words.split())
     assert (done.status, done.stdout) == (78, "")
     assert done.stderr == (
         "dkimpipe: dkimpipe is set up here, and only root can see which steps are left:"
         " /etc/dkimpipe/senders: Permission denied\n"
-        "hint: sudo /opt/dkimpipe/bin/dkimpipe setup --dry-run example.net\n"
+        f"hint: sudo /opt/dkimpipe/bin/dkimpipe setup {again}\n"
     )
 
 

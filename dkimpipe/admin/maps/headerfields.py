@@ -18,6 +18,8 @@ _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]*")  # RFC 5322 allows more, whic
 _RECEIVED = b"received"
 _DELIVERY = "the program that delivers the mail adds"
 _SERVERS = "servers on the way add"
+_FILTERS = "filters of spam and viruses add"
+_PEOPLE = "users who resend the message add"
 _ADDED = {
     b"return-path": _DELIVERY,  # RFC 5321 section 4.4
     b"delivered-to": _DELIVERY,
@@ -28,7 +30,23 @@ _ADDED = {
     b"arc-message-signature": _SERVERS,
     b"arc-authentication-results": _SERVERS,
     b"domainkey-signature": _SERVERS,
+    b"x-google-dkim-signature": _SERVERS,
+    b"x-gm-message-state": _SERVERS,
+    b"x-received": _SERVERS,
+    b"x-virus-scanned": _FILTERS,
+    b"x-virus-status": _FILTERS,
 }
+# Families of fields of which each server and version adds some.
+_ADDED_BY_PREFIX = {
+    b"x-spam-": _FILTERS,
+    b"x-rspamd-": _FILTERS,
+    b"x-amavis-": _FILTERS,
+    b"x-forefront-": _SERVERS,
+    b"x-microsoft-antispam": _SERVERS,
+    b"x-ms-exchange-": _SERVERS,
+}
+# RFC 6376 section 5.4.1 recommends to sign these, and RFC 5322 section 3.6.6 to add them.
+_RESENT = tuple(b"resent-" + name for name in (b"from", b"sender", b"to", b"cc", b"date", b"message-id"))
 _REMOVED = (b"bcc", b"resent-bcc", b"content-length")  # message_drop_headers of postconf(5), with Return-Path
 _UNSTABLE = (b"comments", b"keywords")  # RFC 4871 section 5.5
 
@@ -59,21 +77,29 @@ def breaks(name: bytes) -> str:
     """Return why a signature that oversigns a field fails, as a clause; empty if it does not."""
     if name == _RECEIVED:
         return "Postfix adds one after signing, so the signature fails"
-    return f"{_ADDED[name]} it, and the signature fails then" if name in _ADDED else ""
+    who = _PEOPLE if name in _RESENT else _added(name)
+    return f"{who} it, and the signature fails then" if who else ""
 
 
 def unstable(name: bytes) -> str:
     """Return why a field should not be signed, as a clause that begins with 'which'; empty if it may be."""
-    if name in (_RECEIVED, *_ADDED, *_UNSTABLE):
+    if name == _RECEIVED or _added(name) or name in _UNSTABLE:
         return "which may be changed or removed on the way (RFC 6376 section 5.4)"
     return "which Postfix removes" if name in _REMOVED else ""
+
+
+def _added(name: bytes) -> str:
+    """Return who adds a field after signing; nothing if nobody does."""
+    by_prefix = (who for prefix, who in _ADDED_BY_PREFIX.items() if name.startswith(prefix))
+    return _ADDED.get(name) or next(by_prefix, "")
 
 
 def _is_oversigned(options: SignatureOptions, name: bytes) -> bool:
     """Return whether h= of the signature has a name more often than the field occurs in mail from Postfix.
 
-    There a message has a Received field, of the server that got it; the other fields are added later.
+    There a message has a Received field, of the server that got it; the other fields are added later. Fields
+    of a message that was sent on are only oversigned where that is plainly meant.
     """
     if not options.headers:
         return options.fields[name] == ALWAYS
-    return options.headers.count(name) > (1 if name == _RECEIVED else 0)
+    return options.headers.count(name) > (1 if name == _RECEIVED or name in _RESENT else 0)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dkimpipe import relay
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import answering, filter_service, listener, other_filters, strangers
+from dkimpipe.admin.postfix import filter_service, listener, other_filters, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, Job
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.service import Service
@@ -71,6 +71,8 @@ def _fault(postconf: Postconf, address: str) -> str:
         host, _ = relay.address(address, "relay")
     except ConfigError as error:
         return str(error)
+    from dkimpipe.admin.postfix import answering  # smtplib takes 10 ms
+
     if listener.find(postconf, address) or not (cause := answering.fault(address)):
         return ""
     if strangers.is_loopback(host.decode()):

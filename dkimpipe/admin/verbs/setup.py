@@ -100,7 +100,8 @@ def run(options: argparse.Namespace) -> int:
         if not options.dry_run or os.geteuid() == 0:
             raise ConfigError(cause, "run it as root") from None
         what = f"dkimpipe is set up here, and only root can see which steps are left: {cause}"
-        raise ConfigError(what, shlex.join(["sudo", NAME, "setup", "--dry-run", *options.domains])) from None
+        again = shlex.join(["sudo", NAME, "setup", *_given(options), *options.domains])
+        raise ConfigError(what, again) from None
     if options.dry_run:
         return 0
     return _conclude(options, Postconf(options.directory) if changes else postconf, domains, settings)
@@ -124,7 +125,7 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
 def _given(options: argparse.Namespace) -> Iterator[str]:
     """Yield the words of the command line without the domains; options with their default are left out."""
     for name, value in vars(options).items():
-        if not value or value == _DEFAULTS.get(name):
+        if not value or value == _DEFAULTS.get(name) or name == "domains":
             continue
         yield "-c" if name == "directory" else f"--{name.replace('_', '-')}"
         if value is not True:
