@@ -15,6 +15,15 @@ NOTE = "note"
 _BLOCKED = re.compile(
     r"namei -l .* shows what blocks user .*"
 )  # of the filter's code, which is not to be root
+# The programs of hints; a line that begins otherwise, or leaves a name open, is advice for people.
+_PROGRAMS = (
+    *("dkimpipe", "sudo", "postconf", "postfix", "postmap", "postalias", "postqueue", "postsuper"),
+    *("chgrp", "chmod", "chown", "cp", "df", "echo", "install", "ls", "mv", "printf", "rm", "sed", "setfacl"),
+    *("groupadd", "useradd", "usermod", "systemctl", "alternatives", "update-alternatives"),
+    *("apk", "apt", "apt-get", "dnf", "microdnf", "pacman", "yum", "zypper", "pip"),
+    *("ausearch", "chcon", "restorecon", "semanage", "semodule", "setsebool"),
+)
+_COMMAND = re.compile(rf"(?!.*\bNEWFILE\b)(?:{'|'.join(_PROGRAMS)}|/\S+) ")
 ERRORS_FOUND = 78  # sysexits(3): EX_CONFIG
 
 
@@ -22,7 +31,7 @@ class Finding(NamedTuple):
     """One problem.
 
     ``what``   the place and the problem, on one line
-    ``hint``   the fix, on one or more lines; empty if there is none
+    ``hint``   the fix, on one or more lines, each a command or advice; empty if there is none
     ``level``  error; warning for what may be intended; note for what is intended
     """
 
@@ -31,8 +40,13 @@ class Finding(NamedTuple):
     level: str = "error"
 
     def as_dict(self) -> dict[str, str]:
-        """Return its fields by name; the commands in the hint run when they are pasted."""
-        return {**self._asdict(), "hint": runnable(_for_this_user(self.hint))}
+        """Return its fields by name; the hint runs in sh(1): what is not a command is a comment."""
+        return {**self._asdict(), "hint": runnable(self.script)}
+
+    @property
+    def script(self) -> str:
+        """The hint with advice as comments."""
+        return "\n".join(map(_commented, _for_this_user(self.hint).splitlines()))
 
 
 def print_findings(findings: Sequence[Finding], success: str, as_json: bool = False) -> int:
@@ -59,6 +73,10 @@ def _for_this_user(hint: str) -> str:
     return "run it as root" if os.geteuid() != 0 and _BLOCKED.fullmatch(hint) else hint
 
 
+def _commented(line: str) -> str:
+    return line if line.startswith("# ") or _COMMAND.match(line) else f"# {line}"
+
+
 def _print(findings: Sequence[Finding], success: str) -> None:
     notes = [finding for finding in findings if finding.level == NOTE]
     others = [finding for finding in findings if finding.level != NOTE]
@@ -66,4 +84,4 @@ def _print(findings: Sequence[Finding], success: str) -> None:
         print(f"dkimpipe: {success}")
     for finding in (*others, *notes):
         print(f"dkimpipe: {finding.level}: {one_line(finding.what)}")
-        print(*(f"{line}\n" for line in hint_lines(finding.hint)), sep="", end="")
+        print(*(f"{line}\n" for line in hint_lines(finding.script)), sep="", end="")

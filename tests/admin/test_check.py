@@ -131,7 +131,7 @@ def test_another_pattern_as_key_is_an_error_and_the_hint_helps(
     keys: Keys, pattern: str, key: str, sender: str, hint: str
 ) -> None:
     entry = f" dkim(d=example.com,s=rsa2048,{KEY})\n"
-    said = f"dkimpipe: error: SENDERS, line 1: no address matches {pattern}\nhint: {hint}\n"
+    said = f"dkimpipe: error: SENDERS, line 1: no address matches {pattern}\nhint: # {hint}\n"
     assert checked(keys, pattern + entry) == (78, said)
     assert f" {key} " in f" {hint} "
     assert checked(keys, key + entry) == (
@@ -193,7 +193,7 @@ def test_findings_for_machines(keys: Keys) -> None:
     what = f"{path}, line 1: key file {keys.path('none')}: No such file or directory"
     assert (done.status, json.loads(done.stdout)) == (
         78,
-        [{"what": what, "hint": "create it, or fix the path", "level": "error"}],
+        [{"what": what, "hint": "# create it, or fix the path", "level": "error"}],
     )
 
 
@@ -462,7 +462,7 @@ def test_a_key_whose_numbers_are_damaged(keys: Keys) -> None:
     assert checked(keys, "example.com dkim(s=a,key=KEYS/broken.pem)\n") == (
         78,
         "dkimpipe: error: SENDERS, line 1: key file KEYS/broken.pem is damaged: its components are "
-        f"inconsistent\nhint: {RESTORE}\n",
+        f"inconsistent\nhint: # {RESTORE}\n",
     )
 
 
@@ -532,7 +532,7 @@ def test_a_key_file_without_a_directory(keys: Keys) -> None:
     assert (done.returncode, done.stdout) == (
         0,
         f"dkimpipe: warning: {path}, line 1: key file rsa2048.pem is relative to Postfix's "
-        f"queue directory\nhint: if you mean this one: {keys.path('rsa2048')}\n",
+        f"queue directory\nhint: # if you mean this one: {keys.path('rsa2048')}\n",
     )
 
 

@@ -223,7 +223,7 @@ def test_the_record_of_consent_is_the_hint(keys: Keys, nameserver: NameServer) -
     nameserver.records["_dmarc.example.com"] = [b"v=DMARC1; p=none; rua=mailto:d@other.example"]
     _, said = checked(keys, GOOD, "--dns", f"--server=127.0.0.1#{nameserver.port}")
     assert said.splitlines()[1:] == [
-        "hint: let other.example publish example.com._report._dmarc.other.example TXT v=DMARC1"
+        "hint: # let other.example publish example.com._report._dmarc.other.example TXT v=DMARC1"
     ]
 
 
@@ -703,7 +703,7 @@ def test_the_public_half_as_the_key_file(
     first, hint = said.splitlines()
     assert first.startswith(f"dkimpipe: error: {OWNER}: the key file contains the public half: p= is the key")
     assert hint == (
-        "hint: sign with the private half of the published record instead, or with another key: "
+        "hint: # sign with the private half of the published record instead, or with another key: "
         "dkimpipe genkey example.com"
     )
 
@@ -773,8 +773,8 @@ def test_the_private_half_in_the_record(
     assert checked(keys, entry, "--dns", f"--server={server}") == (
         78,
         f"dkimpipe: error: {OWNER}: {PRIVATE}, according to {server}\n"
-        "hint: create another key: dkimpipe genkey example.com\n"
-        "hint: sign with it, and delete this record\n",
+        "hint: # create another key: dkimpipe genkey example.com\n"
+        "hint: # sign with it, and delete this record\n",
     )
 
 
@@ -795,12 +795,12 @@ def test_the_private_half_in_the_record_of_another_name(
     assert checked(keys, text, "--dns", f"--server={server}") == (
         78,
         f"dkimpipe: error: {OWNER}: {PRIVATE}, according to {server}\n"
-        "hint: create another key: dkimpipe genkey example.com\n"
-        "hint: sign with it, and delete this record\n"
+        "hint: # create another key: dkimpipe genkey example.com\n"
+        "hint: # sign with it, and delete this record\n"
         f"dkimpipe: error: {other}: its private key is p= of {OWNER}, so anyone can sign with it: "
         "stop signing with it\n"
-        "hint: create another key: dkimpipe genkey example.org\n"
-        "hint: sign with it, and delete this record\n",
+        "hint: # create another key: dkimpipe genkey example.org\n"
+        "hint: # sign with it, and delete this record\n",
     )
 
 
@@ -844,8 +844,8 @@ def test_a_private_key_in_dns_needs_another_key(keys: Keys, nameserver: NameServ
         f"dkimpipe: error: {OWNER}: p= is a private key, which is public now: stop signing"
     )
     assert hints == [
-        "hint: create another key: dkimpipe genkey example.com",
-        "hint: sign with it, and delete this record",
+        "hint: # create another key: dkimpipe genkey example.com",
+        "hint: # sign with it, and delete this record",
     ]
     genkey = f"{sys.executable} {MAIN} genkey --directory={tmp_path} --group=root"
     command = hints[0].partition("key: ")[2].replace("dkimpipe genkey", genkey)

@@ -180,7 +180,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         ["a.example.old.pem"],
         [
             "warning: SENDERS, line 1: there is no key file DIR/*.mail.pem",
-            "hint: create one for each domain: dkimpipe genkey",
+            "hint: # create one for each domain: dkimpipe genkey",
         ],
     ),
     "no directory": (
@@ -188,7 +188,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         [
             "error: SENDERS, line 1: key directory DIR/none/: No such file or directory",
-            "hint: create it, or fix the path",
+            "hint: # create it, or fix the path",
         ],
     ),
     "upper case": (
@@ -196,7 +196,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         ["A.example.mail.pem"],
         [
             "warning: SENDERS, line 1: no domain has the key file DIR/A.example.mail.pem",
-            "hint: write a.example in its name",
+            "hint: # write a.example in its name",
         ],
     ),
     "U-labels": (
@@ -204,7 +204,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         ["b\u00fccher.example.mail.pem"],
         [
             "warning: SENDERS, line 1: no domain has the key file DIR/b\u00fccher.example.mail.pem",
-            "hint: write xn--bcher-kva.example in its name",
+            "hint: # write xn--bcher-kva.example in its name",
         ],
     ),
     "underscore": (
@@ -217,7 +217,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         [
             "error: SENDERS, line 1: unknown macro '$domain'",
-            "hint: known macros: $key $keydomain $senderdomain $selector",
+            "hint: # known macros: $key $keydomain $senderdomain $selector",
         ],
     ),
     "braces": (
@@ -225,7 +225,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         [
             "error: SENDERS, line 1: macros have no braces: '${keydomain}'",
-            "hint: known macros: $key $keydomain $senderdomain $selector",
+            "hint: # known macros: $key $keydomain $senderdomain $selector",
         ],
     ),
     "braces that do not close": (
@@ -233,7 +233,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         [
             "error: SENDERS, line 1: macros have no braces: '${keydomain}'",
-            "hint: known macros: $sender $senderdomain $key $keydomain",
+            "hint: # known macros: $sender $senderdomain $key $keydomain",
         ],
     ),
     "percent signs": (
@@ -241,7 +241,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         [
             "error: SENDERS, line 1: key file DIR/%d.pem: No such file or directory",
-            "hint: macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
+            "hint: # macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
         ],
     ),
     "percent sign and braces": (
@@ -249,7 +249,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         [
             "error: SENDERS, line 1: key file DIR/%{domain}.pem: No such file or directory",
-            "hint: macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
+            "hint: # macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
         ],
     ),
     "a percent sign in the name of a file": (
@@ -286,7 +286,7 @@ def test_check_names_each_bad_key(place: Place) -> None:
         "dkimpipe: error: SENDERS, line 1: key file DIR/b.example.mail.pem is readable by others (mode 0644)",
         "hint: chmod 0640 DIR/b.example.mail.pem",
         "dkimpipe: error: SENDERS, line 1: key file DIR/d.example.mail.pem: not a regular file",
-        "hint: name the file itself: DIR/a.example.mail.pem",
+        "hint: # name the file itself: DIR/a.example.mail.pem",
     ]
 
 

@@ -294,47 +294,47 @@ NO_OCTET_STRING = bytes.fromhex("302e020100300506032b657004220520") + bytes(32)
 
 # What is done to a good key file, and what is then said of it, with its hint.
 KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "empty": (lambda path: path.write_bytes(b""), "is empty", RESTORE),
+    "empty": (lambda path: path.write_bytes(b""), "is empty", f"# {RESTORE}"),
     "truncated": (
         lambda path: path.write_bytes(path.read_bytes()[:400]),
         "is truncated: no END line",
-        RESTORE,
+        f"# {RESTORE}",
     ),
     "cut within": (
         lambda path: path.write_bytes(pem("PRIVATE KEY", b"0\x82\x04\xbe\x02\x01\x00")),
         "is truncated",
-        RESTORE,
+        f"# {RESTORE}",
     ),
     "no base64": (
         lambda path: path.write_bytes(path.read_bytes().replace(b"\nM", b"\n=", 1)),
         "is damaged: invalid base64",
-        RESTORE,
+        f"# {RESTORE}",
     ),
     "no numbers": (
         lambda path: path.write_bytes(pem("RSA PRIVATE KEY", b"\x04\x02ab")),
         "is damaged: not a key structure",
-        RESTORE,
+        f"# {RESTORE}",
     ),
     "encrypted": (
         lambda path: path.write_bytes(pem("ENCRYPTED PRIVATE KEY")),
         "is encrypted",
-        "openssl pkey -in PATH -out NEWFILE writes a copy without a passphrase",
+        "# openssl pkey -in PATH -out NEWFILE writes a copy without a passphrase",
     ),
     "public": (
         lambda path: path.write_bytes(pem("PUBLIC KEY")),
         "contains a public key",
-        "give the private key file; the public key belongs in DNS",
+        "# give the private key file; the public key belongs in DNS",
     ),
     "certificate": (
         lambda path: path.write_bytes(pem("CERTIFICATE")),
         "contains a certificate",
-        "give the private key file; a certificate contains only the public key",
+        "# give the private key file; a certificate contains only the public key",
     ),
-    "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "contains an EC key", OTHER_FILE),
+    "EC": (lambda path: path.write_bytes(pem("EC PRIVATE KEY")), "contains an EC key", f"# {OTHER_FILE}"),
     "OpenSSH": (
         lambda path: path.write_bytes(pem("OPENSSH PRIVATE KEY")),
         "is in OpenSSH format",
-        "install -m 600 PATH NEWFILE && ssh-keygen -p -N '' -m PEM -f NEWFILE converts it",
+        "# install -m 600 PATH NEWFILE && ssh-keygen -p -N '' -m PEM -f NEWFILE converts it",
     ),
     "writable by the group": (
         lambda path: path.chmod(0o660),
@@ -344,7 +344,7 @@ KEY_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no key structure": (
         lambda path: path.write_bytes(pem("PRIVATE KEY", NO_OCTET_STRING)),
         "is damaged: not a key structure",
-        RESTORE,
+        f"# {RESTORE}",
     ),
 }
 

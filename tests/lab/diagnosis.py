@@ -170,10 +170,37 @@ AMAVIS = "-M 'smtp-amavis/unix=smtp-amavis unix - - n - 2 smtp'"
 TOO_LATE = "Postfix kills the filter before the filter's own time limit of 280 s"
 NOT_BY_PICKUP = (
     "dkimpipe postfix -c DIR --apply --relay\n"
-    "or, which switches smtp-amavis:[127.0.0.1]:10024 off for mail from local programs, too:"
+    "# or, which switches smtp-amavis:[127.0.0.1]:10024 off for mail from local programs, too:"
     " postconf -c DIR -P pickup/unix/content_filter="
 )
 AGAIN = "signed mail is checked, changed or signed again"
+
+
+# The commands of hints. All other lines are comments: prose must not run.
+_WAY = r"'?[/$].*"
+_COMMANDS = (
+    r"postconf -c \S+ -(e|P|M|F|X|PX|MX|h) .+",
+    r"postfix (-c \S+ )?(reload|start|stop)",
+    r"(postmap|postalias) [a-z]+:/.+",
+    r"sed -i .+ /.+",
+    rf"ch(mod|own|grp) (-h )?\S+ {_WAY}",
+    rf"(rm|setfacl -[bkxm]( \S+)?|install -\S+ .+|cp -\S+ .+|printf .+) {_WAY}",
+    r"(useradd|groupadd) --system .+",
+    r"(apt|dnf|zypper) install .+",
+    r"(update-)?alternatives --set \S+ /\S+",
+    r"/\S+ -Im compileall -q /.+",
+    r"(sudo )?(/\S+/)?dkimpipe [a-z]+( .*--?[a-z].*)?",
+    r"\S*python\S* -I \S+ [a-z]+( .*--?[a-z].*)?",
+)
+_COMMAND = re.compile(f"({'|'.join(_COMMANDS)})")
+
+
+def refuse_prose(output: str) -> None:
+    """Fail if a hint is neither a command nor a comment."""
+    for line in hints(output):
+        first = re.split(r" && (?=[a-z])", line)[0]
+        assert line.startswith("# ") or _COMMAND.fullmatch(first), f"prose in a hint: {line}"
+        subprocess.run(["sh", "-n", "-c", line], check=True)
 
 
 # The edits that make a fault, and all that the check then prints. A line of the edits is the end of a
@@ -191,9 +218,9 @@ def with_commands(faults: Mapping[str, Fault]) -> list[str]:
     return [
         name
         for name, (_, output) in faults.items()
-        if hints(output)
+        if any(line.startswith("postconf ") for line in hints(output))
         and all(line.startswith(("postconf ", "# ")) for line in hints(output))
-        and not re.search("START|JUDGE", output)
+        and not re.search("START|JUDGE|: limit it to", output)  # the last is done by hand
     ]
 
 
@@ -268,6 +295,7 @@ def run(directory: Path, *verb: str) -> tuple[int, str]:
     """Run a verb on a configuration; return exit status, and output but for the note of what is unsigned."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         status = run_verb([*verb, "-c", str(directory)])
+    refuse_prose(output.getvalue())
     return status, NOTE.sub("", output.getvalue())
 
 

@@ -15,7 +15,7 @@ COMMANDS = (
     f"# sign it where it comes back from {OTHER}, or, which switches {OTHER} off for it:\n"
     r"sed -i '\|FILTER[[:space:]]*spam:\[127\.0\.0\.1\]:10024|Is/^/# /' TABLE"
 )
-INLINE = f"sign it where it comes back from {OTHER}, or remove FILTER in "
+INLINE = f"# sign it where it comes back from {OTHER}, or remove FILTER in "
 
 
 def certain(whose: str, hint: str = COMMANDS) -> str:
@@ -89,7 +89,7 @@ FAULTS = {
         "",
         certain(
             "users",
-            f"sign it where it comes back from {OTHER}, or remove FILTER in static:{{FILTER {OTHER}}}",
+            f"# sign it where it comes back from {OTHER}, or remove FILTER in static:{{FILTER {OTHER}}}",
         ),
     ),
     "some recipients": (

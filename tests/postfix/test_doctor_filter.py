@@ -198,7 +198,7 @@ FAULTS: dict[str, Fault] = {
         )
         + error(
             "as user nobody: 4.3.5 dkimpipe: --client was given, but no --login",
-            "add --login=${sasl_username} to argv in master.cf",
+            "# add --login=${sasl_username} to argv in master.cf",
         ),
     ),
     "no client address": (
@@ -243,20 +243,20 @@ FAULTS: dict[str, Fault] = {
     # The settings of the filter.
     "an option that there is not": (
         "PROGRAM => PROGRAM --frobnicate",
-        error("as user nobody: 4.3.5 dkimpipe: unknown option '--frobnicate'", "see dkimpipe --help"),
+        error("as user nobody: 4.3.5 dkimpipe: unknown option '--frobnicate'", "# see dkimpipe --help"),
     ),
     "another sendmail(1)": (
         "PROGRAM => PROGRAM --sendmail=/bin/true",
         error(
             "/bin/true is not this Postfix's sendmail(1)",
-            "use --sendmail=SENDMAIL, or sendmail in dkimpipe.conf",
+            "# use --sendmail=SENDMAIL, or sendmail in dkimpipe.conf",
         ),
     ),
     "another Postfix": (
         "-e sendmail_path=/opt/postfix/sbin/sendmail",
         error(
             "/usr/sbin/sendmail is not this Postfix's sendmail(1)",
-            "use --sendmail=/opt/postfix/sbin/sendmail, or sendmail in dkimpipe.conf",
+            "# use --sendmail=/opt/postfix/sbin/sendmail, or sendmail in dkimpipe.conf",
         ),
     ),
     "long lines are left to Postfix": (
@@ -277,7 +277,7 @@ FAULTS: dict[str, Fault] = {
         "PROGRAM => PROGRAM --sender_map SITE/none",
         error(
             "as user nobody: 4.3.5 dkimpipe: map SITE/none: No such file or directory",
-            "create it, or fix the path",
+            "# create it, or fix the path",
         ),
     ),
     # The interpreter.

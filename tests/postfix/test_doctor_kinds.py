@@ -56,7 +56,7 @@ SPAMD = (
 )
 OUTSIDE = "mail from outside comes back from it by sendmail(1), and is signed"
 INSTEAD = (
-    "let it come back by SMTP: in place of sendmail and its options, let it run"
+    "# let it come back by SMTP: in place of sendmail and its options, let it run"
     " START --sign_clients=authenticated --login= --client=0.0.0.0 --relay=127.0.0.1:RETURN_PORT"
     " -f SENDER -- RECIPIENT..."
 )
@@ -97,11 +97,11 @@ FAULTS: dict[str, Fault] = {
         warning(
             "submission/inet/mynetworks: the filter may not sign, or defers, mail from clients that this"
             " admits without a login",
-            "set sign_clients any in SITE/conf",
+            "# set sign_clients any in SITE/conf",
         )
         + error(
             "networks: mynetworks: .example.com is not a network, and cannot be in an access table",
-            "list addresses and networks in mynetworks itself",
+            "# list addresses and networks in mynetworks itself",
         ),
     ),
     "everyone in mynetworks": (
@@ -111,14 +111,14 @@ FAULTS: dict[str, Fault] = {
             " their mail unsigned",
             "postconf -c DIR -P submission/inet/smtpd_relay_restrictions=permit_sasl_authenticated,reject",
         )
-        + error("networks: mynetworks: 0.0.0.0/0 includes strangers", "list your own networks only"),
+        + error("networks: mynetworks: 0.0.0.0/0 includes strangers", "# list your own networks only"),
     ),
     "the table has strangers": (
         "-e smtpd_client_restrictions=check_client_access,static:{FILTER\\ dkimpipe:dummy}",
         error(
             "smtp/inet: clients that do not log in may send here, and only --client= in argv keeps their mail"
             " unsigned",
-            "a table has FILTER dkimpipe for strangers: limit it to your own clients",
+            "# a table has FILTER dkimpipe for strangers: limit it to your own clients",
         ),
     ),
     "a restriction permits them before the table": (
@@ -135,7 +135,7 @@ FAULTS: dict[str, Fault] = {
         error(
             "networks: smtp/inet: amavis:[127.0.0.1]:10024 gets this mail, and a message can have only one"
             " filter",
-            "sign it where it comes back from there, on a port only for mail of your own",
+            "# sign it where it comes back from there, on a port only for mail of your own",
         ),
     ),
     "another filter for users, by a table": (
@@ -205,7 +205,7 @@ FAULTS: dict[str, Fault] = {
         "-M 'again/unix=again unix - n n - 4 pipe flags=q null_sender= user=nobody argv=PROGRAM TOLD"
         " -f ${sender} -- ${recipient}'",
         warning(
-            "master.cf: 2 services run the filter that signs: dkimpipe, again", "only dkimpipe is checked"
+            "master.cf: 2 services run the filter that signs: dkimpipe, again", "# only dkimpipe is checked"
         ),
     ),
     # The listener.

@@ -53,7 +53,7 @@ FAULTS: dict[str, Fault] = {
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8 -o message_size_limit=10223616'",
         error(
             f"smtp/inet: {SIGNED}",
-            "let mail from outside return on a separate port, without content_filter=dkimpipe:dummy",
+            "# let mail from outside return on a separate port, without content_filter=dkimpipe:dummy",
         ),
     ),
     "all mail from outside gets a FILTER": (
@@ -65,7 +65,7 @@ FAULTS: dict[str, Fault] = {
         + error(
             "smtp/inet: clients that do not log in may send here,"
             " and only --client= in argv keeps their mail unsigned",
-            "a table has FILTER dkimpipe for strangers: limit it to your own clients",
+            "# a table has FILTER dkimpipe for strangers: limit it to your own clients",
         ),
     ),
     "amavis before dkimpipe, and after it": (
@@ -75,7 +75,7 @@ FAULTS: dict[str, Fault] = {
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8'",
         error(
             f"smtp/inet: {SIGNED}",
-            "let mail from outside return on a separate port, without content_filter=dkimpipe:dummy",
+            "# let mail from outside return on a separate port, without content_filter=dkimpipe:dummy",
         )
         + error(
             "pickup/unix/content_filter: smtp-amavis:[127.0.0.1]:10024 gets the mail after it was signed"
@@ -87,28 +87,28 @@ FAULTS: dict[str, Fault] = {
     "a certificate instead of a login": (
         "-P submission/inet/smtpd_tls_ask_ccert=yes\n"
         "-P submission/inet/smtpd_relay_restrictions=permit_tls_clientcerts,permit_sasl_authenticated,reject",
-        warning(f"submission/inet/permit_tls_clientcerts: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+        warning(f"submission/inet/permit_tls_clientcerts: {UNSIGNED}", "# set sign_clients any in SITE/conf"),
     ),
     "clients by name, which pipe(8) does not pass": (
         "-e 'mynetworks=127.0.0.0/8 printer.example.com'",
-        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "# set sign_clients any in SITE/conf"),
     ),
     "mynetworks in a table, which the filter may not read": (
         "-e mynetworks=127.0.0.0/8,cidr:SITE/none.cidr",
-        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "# set sign_clients any in SITE/conf"),
     ),
     "mynetworks in a file, which the filter may not read": (
         "-e mynetworks=127.0.0.0/8,SITE/networks",
-        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "# set sign_clients any in SITE/conf"),
     ),
     "mynetworks in a table in line": (
         "-e 'mynetworks=127.0.0.0/8, inline:{{10.0.0.1=yes}}'",
-        warning(f"submission/inet/mynetworks: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+        warning(f"submission/inet/mynetworks: {UNSIGNED}", "# set sign_clients any in SITE/conf"),
     ),
     "a table instead of a login": (
         "-P submission/inet/smtpd_relay_restrictions="
         "check_client_access,cidr:SITE/some.cidr,permit_sasl_authenticated,reject",
-        warning(f"submission/inet/check_client_access: {UNSIGNED}", "set sign_clients any in SITE/conf"),
+        warning(f"submission/inet/check_client_access: {UNSIGNED}", "# set sign_clients any in SITE/conf"),
     ),
     "addresses by XFORWARD": (
         f"{AMAVIS}\n-P submission/inet/content_filter=smtp-amavis:[127.0.0.1]:10026\n"
@@ -118,7 +118,7 @@ FAULTS: dict[str, Fault] = {
         " -o smtpd_discard_ehlo_keywords=dsn,smtputf8'",
         warning(
             f"127.0.0.1:10025/inet/smtpd_authorized_xforward_hosts: {UNSIGNED}",
-            "set sign_clients any in SITE/conf",
+            "# set sign_clients any in SITE/conf",
         ),
     ),
 }

@@ -36,9 +36,9 @@ BEHIND_AMAVIS = (
 BOUNCES = "mail that was accepted and returns from another filter exceeds it, and bounces"
 
 BEHIND_PROXY = (
-    "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it, on a port only for"
-    " mail from users\n"
-    "or, which switches 127.0.0.1:10024 off for mail from users: postconf -c DIR -P"
+    "# put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it, on a port only"
+    " for mail from users\n"
+    "# or, which switches 127.0.0.1:10024 off for mail from users: postconf -c DIR -P"
     " submission/inet/smtpd_proxy_filter="
 )
 FAULTS: dict[str, Fault] = {
@@ -81,7 +81,7 @@ FAULTS: dict[str, Fault] = {
         error(
             "submission/inet/content_filter: smtp-amavis:[127.0.0.1]:10024 gets this mail, and a"
             " service can have only one filter",
-            "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it",
+            "# put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it",
         ),
     ),
     "a proxy filter": (
@@ -132,7 +132,7 @@ FAULTS: dict[str, Fault] = {
         error(
             "submission/inet/content_filter: smtp-amavis:[127.0.0.1]:10026 gets this mail, and a"
             " service can have only one filter",
-            "put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it",
+            "# put dkimpipe behind it: -o content_filter=dkimpipe:dummy where mail returns from it",
         ),
     ),
     # Header fields added.
@@ -303,7 +303,7 @@ FAULTS: dict[str, Fault] = {
         error(
             "SITE/for-some, line 3: login= never matches mail from submission/inet: it comes back from"
             " smtp-amavis:[127.0.0.1]:10026 without",
-            "remove login= there; reject_sender_login_mismatch ties senders to logins before the filter",
+            "# remove login= there; reject_sender_login_mismatch ties senders to logins before the filter",
         ),
     ),
     # What is offered to clients.

@@ -33,7 +33,7 @@ NEW_VERIFIER = SERVICE.replace("dkimpipe/unix=dkimpipe", "dkimpipe-verify/unix=d
 READS_KEYS = "this user can read the keys, and verification needs none: use a separate user"
 ANOTHER = "gets this mail, and a service can have only one filter"
 PUT_BEHIND = (
-    "put dkimpipe-verify behind it: -o content_filter=dkimpipe-verify:dummy where mail returns from it,"
+    "# put dkimpipe-verify behind it: -o content_filter=dkimpipe-verify:dummy where mail returns from it,"
     " on a port only for mail from outside"
 )
 
@@ -75,7 +75,7 @@ FAULTS: dict[str, Fault] = {
         error(
             f"dkimpipe-verify/unix: {READS_KEYS}",
             "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify\n"
-            "and user=dkimpipe-verify in master.cf",
+            "# and user=dkimpipe-verify in master.cf",
         ),
     ),
     "it runs with the group of the filter that signs": (
@@ -83,7 +83,7 @@ FAULTS: dict[str, Fault] = {
         error(
             f"dkimpipe-verify/unix: {READS_KEYS}",
             "useradd --system --no-create-home --shell /usr/sbin/nologin dkimpipe-verify\n"
-            "and user=dkimpipe-verify in master.cf",
+            "# and user=dkimpipe-verify in master.cf",
         ),
     ),
     "there is no such user": (
@@ -179,21 +179,21 @@ FAULTS: dict[str, Fault] = {
         "-P smtp/inet/smtpd_milters=inet:localhost:11332",
         warning(
             "smtp/inet/smtpd_milters: inet:localhost:11332 may verify as well",
-            "its results under this host's authserv-id are removed: give it another one (RFC 8601)",
+            "# its results under this host's authserv-id are removed: give it another one (RFC 8601)",
         ),
     ),
     "another sendmail": (
         "argv=VERIFIER => argv=VERIFIER --sendmail /bin/true",
         error(
             "/bin/true is not this Postfix's sendmail(1)",
-            "use --sendmail=SENDMAIL, or sendmail in verify.conf",
+            "# use --sendmail=SENDMAIL, or sendmail in verify.conf",
         ),
     ),
     "an option that it does not know": (
         "argv=VERIFIER => argv=VERIFIER --normalize no",
         error(
             "as user daemon: 4.3.5 dkimpipe: unknown option '--normalize'",
-            "see dkimpipe verify --help",
+            "# see dkimpipe verify --help",
         ),
     ),
     "verified mail is checked again": (

@@ -176,4 +176,4 @@ def _copy(path: str) -> str:
     if not (os.path.islink(path) and os.path.isfile(path)):
         return ""
     target = shlex.quote(os.path.realpath(path))
-    return f"replace the link by the file: cp --remove-destination {target} {shlex.quote(path)}"
+    return f"# replace the link by the file:\ncp --remove-destination {target} {shlex.quote(path)}"

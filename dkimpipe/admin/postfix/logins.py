@@ -154,7 +154,10 @@ def _unoffered(postconf: Postconf, service: Service, keywords: Mapping[str, str]
     has_tls = _begins_with_tls(postconf, service)
     if not has_tls and "starttls" not in keywords and _wants_tls(postconf, service):
         return _NO_STARTTLS, certificate.command(postconf, service.id)
-    return "the reply to EHLO has no AUTH", "postfix reload, if the settings are new; otherwise see the log"
+    return (
+        "the reply to EHLO has no AUTH",
+        "# if the settings are new; otherwise see the log:\npostfix reload",
+    )
 
 
 def _wants_tls(postconf: Postconf, service: Service) -> bool:

@@ -85,7 +85,7 @@ def _opening(command: Sequence[str]) -> str:
     if not prefix:
         return ""
     if not all(each.stat().st_mode & 0o001 for each in prefix.parents):
-        return "install it where every user can enter, such as /opt/dkimpipe"
+        return "# install it where every user can enter, such as /opt/dkimpipe"
     closed = (each for each in (prefix, *prefix.rglob("*")) if not each.is_symlink() and _is_closed(each))
     return f"chmod -R go+rX {shlex.quote(str(prefix))}" if any(closed) else ""
 
