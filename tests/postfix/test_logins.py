@@ -12,7 +12,7 @@ from throwaway import Machine
 
 ENCRYPT = "hint: postconf -c /etc/postfix -P submission/inet/smtpd_tls_security_level=encrypt\n"
 RESTART = f"{NO_WAIT}; postfix stop; postfix start"  # a reload is not over when its command is
-LOG = "hint: see the log: warning: and fatal: in the lines of smtpd\n"
+LOG = "hint: # see the log: warning: and fatal: in the lines of smtpd\n"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ FAULTS = {
         "postconf -P submission/inet/smtpd_sasl_auth_enable=yes",
         False,
         "dkimpipe: error: submission/inet: nobody can log in: the reply to EHLO has no AUTH\n"
-        "hint: postfix reload, if the settings are new; otherwise see the log\n",
+        "hint: # if the settings are new; otherwise see the log:\nhint: postfix reload\n",
     ),
     "a name that EHLO may not have": (
         "postconf -e smtpd_delay_reject=no smtpd_helo_restrictions=reject_non_fqdn_helo_hostname",
