@@ -93,4 +93,6 @@ def run_verb(arguments: list[str]) -> int:
     except OSError as error:
         place = f"{one_line(str(error.filename))}: " if error.filename else ""
         print(f"dkimpipe: {place}{error.strerror}", file=sys.stderr)
+        if isinstance(error, PermissionError) and os.geteuid() != 0:
+            print("hint: run it as root", file=sys.stderr)
     return ERRORS_FOUND

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import MAIN
 
 from dkimpipe.admin import invocation
 from dkimpipe.admin.findings import Finding, error_lines
@@ -98,3 +100,25 @@ def test_hints_pass_through_it(venv: Path) -> None:
     hint = "dkimpipe check --dns"
     assert error_lines(ConfigError("x", hint)) == ["dkimpipe: x", f"hint: {venv} check --dns"]
     assert Finding("x", hint).as_dict()["hint"] == f"{venv} check --dns"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("words", ["rotate --now --directory KEYS", "rotate --dry-run --directory KEYS"])
+def test_a_verb_of_another_user_is_sent_to_root(words: str, tmp_path: Path) -> None:
+    for place in (*tmp_path.parents, tmp_path):
+        if place.owner() == "root" and str(place) not in ("/", "/tmp"):
+            place.chmod(0o755)
+    closed, senders = tmp_path / "keys", tmp_path / "senders"
+    closed.mkdir(0o700)
+    senders.write_text("example.com dkim(s=mail,key=/none)\n")
+    command = [sys.executable, str(MAIN), *words.replace("KEYS", str(closed)).split()]
+    done = subprocess.run(
+        [*command, f"--sender_map={senders}"],
+        capture_output=True,
+        text=True,
+        user=65534,
+        group=65534,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == f"dkimpipe: {closed}: Permission denied\nhint: run it as root\n"

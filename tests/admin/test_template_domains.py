@@ -252,6 +252,25 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
             "hint: # macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
         ],
     ),
+    **{
+        f"macro of another program, {macro}": (
+            f"example.com dkim(s=mail,key=DIR/{macro}.pem)",
+            [],
+            [
+                f"error: SENDERS, line 1: key file DIR/{macro}.pem: No such file or directory",
+                "hint: macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
+            ],
+        )
+        for macro in ("{domain}", "{{domain}}", "<domain>", "[domain]", "@DOMAIN@", "DOMAIN", "*")
+    },
+    "no macro": (
+        "example.com dkim(s=mail,key=DIR/my-domain@mx.pem)",
+        [],
+        [
+            "error: SENDERS, line 1: key file DIR/my-domain@mx.pem: No such file or directory",
+            "hint: create it, or fix the path",
+        ],
+    ),
     "a percent sign in the name of a file": (
         "example.com dkim(s=mail,key=DIR/%d.pem)",
         ["%d.pem"],

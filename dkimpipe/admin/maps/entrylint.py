@@ -33,7 +33,8 @@ from dkimpipe.signatures import key_of
 from dkimpipe.templates import IN_PATH, is_host_name
 
 _GOOD_BITS = 2048  # RFC 8301 section 3.2
-_PERCENT = re.compile("%[a-z{]")  # a macro of another program
+# Macros of other programs.
+_FOREIGN = re.compile(r"%[a-z{]|\{+ *[a-z_.]+ *\}+|<[a-z_]+>|\[[a-z_]+\]|@[A-Z_]+@|\bDOMAIN\b|\*")
 
 
 class Verdict(NamedTuple):
@@ -146,7 +147,7 @@ class EntryLint:
 
 def as_finding(trouble: Trouble) -> Finding:
     """Return an error of the filter as a finding; a hint names the macros if it is about those of others."""
-    if isinstance(trouble, MissingFileError) and _PERCENT.search(str(trouble)):
+    if isinstance(trouble, MissingFileError) and _FOREIGN.search(str(trouble)):
         return Finding(str(trouble), f"macros begin with a dollar sign: ${' $'.join(IN_PATH)}")
     return Finding(str(trouble), trouble.hint)
 

@@ -101,7 +101,7 @@ class Lint:
                     self._map(each, by, seen)
                 except Trouble as trouble:
                     self.findings.append(
-                        Finding(str(trouble), (each != path and _copy(each)) or trouble.hint)
+                        Finding(str(trouble), (each != path and _replacing(each)) or trouble.hint)
                     )
         try:
             for line in configured.without_map(self.settings):
@@ -171,9 +171,14 @@ class Lint:
                 self._error(ConfigError(what, "use a separate selector for each key"))
 
 
-def _copy(path: str) -> str:
-    """Return what to do about a link in a directory of maps, where no line names the file."""
+def _replacing(path: str) -> str:
+    """Return what to do about what is not a file in a directory of maps, where no line names it."""
+    quoted = shlex.quote(path)
+    if os.path.isdir(path):
+        return f"only files are read: mv {quoted} {shlex.quote(path.removesuffix('.conf'))}"
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"the link leads to nothing: rm {quoted}"
     if not (os.path.islink(path) and os.path.isfile(path)):
         return ""
     target = shlex.quote(os.path.realpath(path))
-    return f"# replace the link by the file:\ncp --remove-destination {target} {shlex.quote(path)}"
+    return f"# replace the link by the file:\ncp --remove-destination {target} {quoted}"

@@ -32,7 +32,7 @@ def unreadable(files: Mapping[str, Place | None], user: str) -> Iterator[Finding
     except KeyError:
         yield Finding(f"there is no user {user} to read the files", "# name the filter's user: --user")
         return
-    there = [path for path in files if os.path.lexists(path)]  # the filter's own code reports the others
+    there = [path for path in files if os.path.exists(path)]  # the filter's own code reports the others
     if os.geteuid() not in (0, account.pw_uid):
         what = f"whether user {name} can read the files was not checked: only root can"
         yield Finding(what, "sudo dkimpipe check", "warning")
