@@ -175,9 +175,9 @@ def _replacing(path: str) -> str:
     """Return what to do about what is not a file in a directory of maps, where no line names it."""
     quoted = shlex.quote(path)
     if os.path.isdir(path):
-        return f"only files are read: mv {quoted} {shlex.quote(path.removesuffix('.conf'))}"
+        return f"# only files are read:\nmv {quoted} {shlex.quote(path.removesuffix('.conf'))}"
     if os.path.islink(path) and not os.path.exists(path):
-        return f"the link leads to nothing: rm {quoted}"
+        return f"# the link leads to nothing:\nrm {quoted}"
     if not (os.path.islink(path) and os.path.isfile(path)):
         return ""
     target = shlex.quote(os.path.realpath(path))
