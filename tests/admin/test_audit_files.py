@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -364,21 +365,22 @@ def test_a_journal_that_may_not_be_read(etc: Path, journalctl: Callable[..., dic
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_journal_of_which_only_a_part_can_be_read(tmp_path: Path) -> None:
+def test_a_journal_of_which_only_a_part_can_be_read() -> None:
     """A user who may not read the system's journal gets their own messages, and no word about it."""
-    log = tmp_path / "0123" / "system.journal"
-    log.parent.mkdir()
-    log.write_bytes(b"")
-    log.chmod(0o600)
-    for each in (log.parent, tmp_path, *tmp_path.parents[:3]):
-        each.chmod(0o755)
-    assert logfiles.journal(0, [tmp_path]).name == "the journal"
-    os.seteuid(65534)
-    try:
-        with pytest.raises(ConfigError, match=f"{log}: Permission denied") as refused:
-            logfiles.journal(0, [tmp_path])
-    finally:
-        os.seteuid(0)
+    with tempfile.TemporaryDirectory() as name:
+        journals = Path(name)
+        journals.chmod(0o755)
+        log = journals / "0123" / "system.journal"
+        log.parent.mkdir()
+        log.write_bytes(b"")
+        log.chmod(0o600)
+        assert logfiles.journal(0, [journals]).name == "the journal"
+        os.seteuid(65534)
+        try:
+            with pytest.raises(ConfigError, match=f"{log}: Permission denied") as refused:
+                logfiles.journal(0, [journals])
+        finally:
+            os.seteuid(0)
     assert refused.value.hint == "run it as root, or as a user in the group systemd-journal"
 
 
