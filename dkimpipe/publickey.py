@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib  # noqa: F401 - with it libcrypto keeps OpenSSL's configuration, as cryptography does
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -225,6 +225,6 @@ def test_each_directive_that_does_otherwise_is_named(keys: Keys, conf: str, expe
 def test_sender_and_errors_can_be_as_they_were(keys: Keys) -> None:
     _, said = checked(keys, f"{SERVER}\nsender_map SENDERS\n", f"example.com dkim({A}s=a,{KEY})\n")
     assert [line for line in said.splitlines() if line.startswith("hint: ")] == [
-        "hint: match sender,from restores DKIMproxy's behaviour",
-        "hint: on_error accept restores DKIMproxy's behaviour",
+        "hint: # match sender,from restores DKIMproxy's behaviour",
+        "hint: # on_error accept restores DKIMproxy's behaviour",
     ]

@@ -109,12 +109,12 @@ CAUSES: dict[str, tuple[list[Flow], list[str]]] = {
 HINTS = {
     "an unknown server": (
         [flow(9, ours("pass")), flow(9, ours("fail"), OTHER)],
-        "if 203.0.113.5 is a server of yours: --own 203.0.113.5, and add it to the SPF record;"
+        "# if 203.0.113.5 is a server of yours: --own 203.0.113.5, and add it to the SPF record;"
         " otherwise a mailing list or forwarder altered them",
     ),
     "our own": (
         [flow(9, ours("fail"))],
-        "permerror: its key was not found, or is not valid; fail: the mail was altered after signing,"
+        "# permerror: its key was not found, or is not valid; fail: the mail was altered after signing,"
         " or signed with another key than the one in DNS;"
         " pass: the domain is not aligned with From (adkim=s)",
     ),
@@ -197,7 +197,7 @@ def test_the_policy_that_applied(domain: str, policy: str, applied: str, change:
     path = tmp_path / "r.xml"
     path.write_bytes(report([flow(20, (), OTHER, domain)], begin=BEGIN, policy=policy))
     assert said(path) == [FORGED.format(domain, applied)]
-    hint = f"hint: once all your own mail is signed, change {change}\n" if change else ""
+    hint = f"hint: # once all your own mail is signed, change {change}\n" if change else ""
     assert run("--cron", path).stdout.decode().partition("\n")[2] == hint
 
 

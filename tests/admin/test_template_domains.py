@@ -258,7 +258,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
             [],
             [
                 f"error: SENDERS, line 1: key file DIR/{macro}.pem: No such file or directory",
-                "hint: macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
+                "hint: # macros begin with a dollar sign: $key $keydomain $senderdomain $selector",
             ],
         )
         for macro in ("{domain}", "{{domain}}", "<domain>", "[domain]", "@DOMAIN@", "DOMAIN", "*")
@@ -268,7 +268,7 @@ CHECKED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         [
             "error: SENDERS, line 1: key file DIR/my-domain@mx.pem: No such file or directory",
-            "hint: create it, or fix the path",
+            "hint: # create it, or fix the path",
         ],
     ),
     "a percent sign in the name of a file": (

@@ -179,7 +179,7 @@ AGAIN = "signed mail is checked, changed or signed again"
 # The commands of hints. All other lines are comments: prose must not run.
 _WAY = r"'?[/$].*"
 _COMMANDS = (
-    r"postconf -c \S+ -(e|P|M|F|X|PX|MX|h) .+",
+    r"postconf -c \S+ '?-(e|P|M|F|X|PX|MX|M#|h)'? .+",
     r"postfix (-c \S+ )?(reload|start|stop)",
     r"(postmap|postalias) [a-z]+:/.+",
     r"sed -i .+ /.+",

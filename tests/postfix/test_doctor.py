@@ -39,6 +39,7 @@ def test_both_verbs_say_the_same(edits: str, directory: Path, words: dict[str, s
         (
             "dkimpipe_destination_recipient_limit = all",
             "dkimpipe_destination_recipient_limit = all: not a valid number; Postfix rejects it\n"
+            "hint: # correct it, or remove it (then dkimpipe_destination_recipient_limit is 50):\n"
             "hint: postconf -c DIR -X dkimpipe_destination_recipient_limit\n",
         ),
         (

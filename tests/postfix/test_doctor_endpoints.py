@@ -69,7 +69,7 @@ FAULTS: dict[str, Fault] = {
         f"{added('star:2525')}\nstar:2525 => *:2525",
         error(
             f"*:2525/inet: {STOPS}: the host name * cannot be resolved",
-            "correct or remove the line of *:2525 in master.cf",
+            "# correct or remove the line of *:2525 in master.cf",
         ),
     ),
     "an unknown port": (

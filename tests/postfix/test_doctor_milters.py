@@ -263,5 +263,5 @@ def test_a_milter_on_port_25_signs_mail_from_mynetworks_as_well(
     master = MASTER.replace(PORT_25, f"{PORT_25}  -o smtpd_milters=inet:localhost:8891\n{access}")
     directory = write(tmp_path / "postfix", f"{MAIN}mynetworks = 127.0.0.1\n", master, words)
     what = "smtp/inet/smtpd_milters: inet:localhost:8891 may sign mail from mynetworks as well"
-    hint = "# remove the domain there, or let it verify only"
+    hint = "remove the domain there, or let it verify only"
     assert found(directory, none(tmp_path)) == [Finding(what, hint, "warning")]

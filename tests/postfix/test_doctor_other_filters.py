@@ -101,15 +101,15 @@ def test_commands_are_printed_and_end_the_error(
 def test_no_command_is_printed(script: str, given: str, directory: Path) -> None:
     path = with_filter(directory, script, given)
     first, second = hints_on_the_filter(directory)
-    assert first.startswith(f"by hand: let {path} run {invocation.in_place_of_sendmail()} in place of")
-    assert second.startswith("or let another return its mail by SMTP to a listener of Postfix")
+    assert first.startswith(f"# by hand: let {path} run {invocation.in_place_of_sendmail()} in place of")
+    assert second.startswith("# or let another return its mail by SMTP to a listener of Postfix")
 
 
 def test_a_script_of_two_services_is_edited_by_hand(directory: Path) -> None:
     path = with_filter(directory, SIMPLE, ENVELOPE)
     line = f"third unix - n n - 4 pipe flags=Rq user=daemon argv={path} {ENVELOPE}"
     edit(directory, f"-M 'third/unix={line}'", {})
-    assert hints_on_the_filter(directory)[0].startswith("by hand: ")
+    assert hints_on_the_filter(directory)[0].startswith("# by hand: ")
 
 
 STRANGERS = "dkimpipe: error: smtp/inet/content_filter: mail from strangers is signed\n"
@@ -127,7 +127,7 @@ def test_mail_of_strangers_that_passes_it_is_not_signed(directory: Path) -> None
 def test_a_filter_that_cannot_know_strangers_is_edited_by_hand(directory: Path) -> None:
     with_filter(directory, POSITIONS, "${sender} ${recipient}")
     edit(directory, FOR_STRANGERS, {})
-    assert hints_on_the_filter(directory)[0].startswith("by hand: ")
+    assert hints_on_the_filter(directory)[0].startswith("# by hand: ")
 
 
 def test_where_strangers_are_signed_no_hint_switches_the_filter_off(directory: Path) -> None:
@@ -138,8 +138,8 @@ def test_where_strangers_are_signed_no_hint_switches_the_filter_off(directory: P
     assert error("smtp/inet/content_filter: mail from strangers is signed").strip() in output
     found = hints(output.partition(STRANGERS)[2].partition("dkimpipe: ")[0])
     assert [each.split("${")[0] for each in found] == [
-        "give --login=",
-        "or give mail from users a service of its own in master.cf, a copy of another under another name, and"
+        "# give --login=",
+        "# or give mail from users a service of its own in master.cf, a copy of another under another name, and"
         " let another itself run sendmail(1) again",
     ]
 

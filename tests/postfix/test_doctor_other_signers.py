@@ -42,7 +42,7 @@ class Case(NamedTuple):
     repair: str
 
 
-REINSTALL = "reinstall dkimpipe, as its README.md describes, so that PROGRAM runs again"
+REINSTALL = "# reinstall dkimpipe, as its README.md describes, so that PROGRAM runs again"
 GOOD = SHIPPED.replace("#!python", f"#!{PYTHON} -IS").replace(
     "import os\n", 'import os, sys\nsys.path.append("SITE")\n'
 )
@@ -57,7 +57,7 @@ CASES = {
         (0o755, 0o700),
         "cannot be run by user daemon",
         STAYS,
-        "namei -l PROGRAM shows what user daemon may not enter or run",
+        "# namei -l PROGRAM shows what user daemon may not enter or run",
     ),
     "no script": Case("os._exit(0)\n", (0o755, 0o755), "does not run: Exec format error", STAYS, REINSTALL),
     "its package is gone": Case(

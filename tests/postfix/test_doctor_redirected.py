@@ -104,7 +104,7 @@ def test_a_filter_by_content_is_found_and_the_command_removes_it(
     assert f"dkimpipe: {level}: {parameter}: {table}: {what}\n" in output
     fixes = [each for each in hints(output) if "spam:dummy" in each or each.startswith(("postconf", "sed"))]
     if not any(each.startswith(("postconf", "sed")) for each in fixes):
-        assert fixes == [f"{WHERE}, or remove FILTER in {table}"]
+        assert fixes == [f"# {WHERE}, or remove FILTER in {table}"]
         return
     assert fixes[0] == COMMENT
     for command in fixes:

@@ -36,7 +36,8 @@ def test_setup_names_what_is_not_signed(done: tuple[Machine, Done]) -> None:
 def test_check_notes_it(done: tuple[Machine, Done]) -> None:
     found = done[0].run(DKIMPIPE, "check", "--postfix")
     assert found.status == 0
-    hints = f"hint: dkimpipe setup vm.internal\nhint: or: {CHOICE}\nhint: or: {ENTRY.format('vm.internal')}\n"
+    hints = f"hint: dkimpipe setup vm.internal\nhint: # or: {CHOICE}\n"
+    hints += f"hint: # or: {ENTRY.format('vm.internal')}\n"
     assert f"dkimpipe: note: {UNSIGNED.format('vm.internal')}\n{hints}" in found.stdout
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.postfix import (
@@ -92,6 +93,8 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
     tables = backup.new_tables(undone)
     # All of it before anything is printed: a reader that ends, such as head(1), must not stop it halfway.
     lines = [line for each in undone for line in backup.undo(directory, each)]
+    is_running = postconf.is_running
+    _remove([] if is_running else backup.unused(directory, tables))
     if other_service and set(undone) != set(ours):
         now = Postconf(directory)
         changes = requirements.missing(now, other_service.attribute("user") or other.name, other, chosen)
@@ -100,14 +103,19 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
         lines += _change_lines(now, changes)
     lines += _without_filter(Postconf(directory))
     print(*lines, sep="\n")
+    left = backup.unused(directory, tables)
     if with_reload:
         reload(postconf)
-    elif postconf.is_running:
-        left = [name for name in tables if (directory / name).exists()]
-        remove = f" && rm {shlex.join(str(directory / name) for name in left)}" if left else ""
+    elif is_running:
+        remove = f" && rm {shlex.join(map(str, left))}" if left else ""
         print(f"# Postfix still uses the settings that were undone: postfix reload{remove}")
         return
-    backup.remove_unused(directory, tables)
+    _remove(left)
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _without_filter(postconf: Postconf) -> list[str]:

@@ -130,11 +130,11 @@ def new_tables(found: Iterable[Path]) -> list[str]:
     return [name for name in TABLES if any(_is_new(each, name) for each in found)]
 
 
-def remove_unused(directory: Path, tables: Iterable[str]) -> None:
-    """Remove the tables that no setting names."""
-    for name in tables:
-        if not _is_named(directory, name):
-            (directory / name).unlink(missing_ok=True)
+def unused(directory: Path, tables: Iterable[str]) -> list[Path]:
+    """Return those of these tables that are there, and that no setting names."""
+    return [
+        directory / name for name in tables if (directory / name).exists() and not _is_named(directory, name)
+    ]
 
 
 def _is_new(backup: Path, name: str) -> bool:
