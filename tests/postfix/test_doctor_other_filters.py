@@ -139,8 +139,8 @@ def test_where_strangers_are_signed_no_hint_switches_the_filter_off(directory: P
     found = hints(output.partition(STRANGERS)[2].partition("dkimpipe: ")[0])
     assert [each.split("${")[0] for each in found] == [
         "# give --login=",
-        "# or give mail from users a service of its own in master.cf, a copy of another under another name, and"
-        " let another itself run sendmail(1) again",
+        "# or give mail from users a service of its own in master.cf, a copy of another under another name,"
+        " and let another itself run sendmail(1) again",
     ]
 
 

@@ -132,9 +132,8 @@ def new_tables(found: Iterable[Path]) -> list[str]:
 
 def unused(directory: Path, tables: Iterable[str]) -> list[Path]:
     """Return those of these tables that are there, and that no setting names."""
-    return [
-        directory / name for name in tables if (directory / name).exists() and not _is_named(directory, name)
-    ]
+    found = [directory / name for name in tables if not _is_named(directory, name)]
+    return [path for path in found if path.exists()]
 
 
 def _is_new(backup: Path, name: str) -> bool:
