@@ -51,7 +51,7 @@ class NameServer:
     def __enter__(self) -> NameServer:
         handlers = [type("Handler", (base,), {"answer": self.answer}) for base in (_Udp, _Tcp)]
         while not self._servers:
-            udp = socketserver.UDPServer((self.address, 0), handlers[0])
+            udp = socketserver.ThreadingUDPServer((self.address, 0), handlers[0])
             self.port = udp.server_address[1]
             try:
                 tcp = socketserver.ThreadingTCPServer((self.address, self.port), handlers[1])
