@@ -179,7 +179,7 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-MOVE = "makes room for a new one; restore it from a backup, or store the reports again"
+MOVE = "# restore it from a backup, or store the reports again in a new one:"
 DAMAGED = {
     "text": (lambda octets: b"garbage\n" * 99, "file is not a database", ""),
     "zeros": (lambda octets: bytes(len(octets)), "file is not a database", ""),
@@ -201,7 +201,9 @@ def test_a_damaged_database(
         stored(base, tmp_path / "r", dmarc())
     octets = change(path.read_bytes())
     path.write_bytes(octets)
-    hint = f"mv {path} {path}.damaged {advice}" if advice else "name the database of the reports: --database"
+    hint = "name the database of the reports: --database"
+    if advice:
+        hint = f"{advice}\nhint: mv {path} {path}.damaged"
     done = in_memory.verb("reports", *words, "--database", str(path))
     assert (done.status, done.stderr) == (78, f"dkimpipe: {path}: {cause}\nhint: {hint}\n")
     assert path.read_bytes() == octets
@@ -209,7 +211,7 @@ def test_a_damaged_database(
 
 def test_a_file_in_the_usual_place_that_is_not_a_database_may_go() -> None:
     hint = database._hint(Path(database.DATABASE), "file is not a database")
-    assert hint == f"mv {database.DATABASE} {database.DATABASE}.damaged {MOVE}"
+    assert hint == f"{MOVE}\nmv {database.DATABASE} {database.DATABASE}.damaged"
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o000])

@@ -156,9 +156,7 @@ def _hint(path: Path, error: str) -> str:
     is_ours = path in (Path(DATABASE), _BEFORE)
     if error == _DAMAGED or (error == _NO_DATABASE and is_ours):
         old, new = for_shell(str(path)), for_shell(f"{path}.damaged")
-        return (
-            f"mv {old} {new} makes room for a new one; restore it from a backup, or store the reports again"
-        )
+        return f"# restore it from a backup, or store the reports again in a new one:\nmv {old} {new}"
     return "name the database of the reports: --database" if error == _NO_DATABASE else ""
 
 
