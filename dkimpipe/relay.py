@@ -137,14 +137,13 @@ def _path(mailbox: str) -> bytes:
         )
     parts = octets.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
     outside_quotes = b"".join(parts[::2])
-    if (
-        any(octet < 32 or octet == 127 for octet in octets)
-        or any(octet in b" <>\\" for octet in outside_quotes)
-        or len(parts) % 2 == 0
-    ):
+    has_controls = any(octet < 32 or octet == 127 for octet in octets)
+    if has_controls or any(octet in b" <>\\" for octet in outside_quotes) or len(parts) % 2 == 0:
         raise UsageError(
             f"'{printable(octets)}' cannot be an address in SMTP",
-            "in master.cf the pipe(8) service needs flags=q, which puts quotes where they are needed",
+            "delete the mail from the queue (postsuper -d): no address contains control characters"
+            if has_controls
+            else "in master.cf the pipe(8) service needs flags=q, which puts quotes where they are needed",
         )
     return b"<%b>" % octets
 
@@ -224,7 +223,7 @@ class _Session:
         self._socket.close()
         guard.resume_alarm(self._deadline - monotonic())
         if by_sendmail(recipient):
-            raise HandoverError(str(refused))
+            raise HandoverError(f"{refused}, and sendmail(1) did not accept the copy for it")
         guard.stop_alarm()
 
     def data(self, pieces: "Iterable[bytes]") -> str:

@@ -650,8 +650,8 @@ def test_where_opendkim_does_not_start_there_is_an_error(tmp_path: Path, keys: K
 
 
 _ALL_CLIENTS = (
-    "all mail of services with such a milter_macro_daemon_name is signed today, whoever the client is; here"
-    " that of clients that log in or are in sign_clients"
+    "OpenDKIM signs all mail of services with this milter_macro_daemon_name, from any client; dkimpipe signs"
+    " the mail of clients that log in or are in sign_clients"
 )
 _NO_MACROS = (
     "macros of the milter protocol do not exist here; login= in an entry limits who may use a signature"

@@ -22,8 +22,8 @@ from dkimpipe.options import CANONICALIZATIONS
 DEFAULT_PATH = Path("/etc/opendkim.conf")
 _SIMPLE = "simple"  # the default of either part: DKIM_CANON_DEFAULT
 _ALL_CLIENTS = (
-    "all mail of services with such a milter_macro_daemon_name is signed today, whoever the client is; here"
-    " that of clients that log in or are in sign_clients"
+    "OpenDKIM signs all mail of services with this milter_macro_daemon_name, from any client; dkimpipe signs"
+    " the mail of clients that log in or are in sign_clients"
 )
 _NO_MACROS = (
     "macros of the milter protocol do not exist here; login= in an entry limits who may use a signature"
