@@ -27,6 +27,13 @@ SWAKS = (
     "swaks --silent 2 --helo c.test --local-interface {0} --server {0} --port {1} --from alice@example.com"
     " --to {2} --header-From alice@example.com --header-Subject {3} --body Hello"
 )
+REFUSED = """\
+dkimpipe: Postfix is running: to change content_filter now would leave mail unsigned until the next reload
+"""
+BY_POSTFIX = """\
+hint: # take over the files of DKIMproxy first: man dkimpipe-dkimproxy
+hint: /opt/dkimpipe/bin/dkimpipe postfix --apply --reload
+"""
 FROM_USER = SWAKS.format("127.0.0.1", 587, "bob@example.net", "submission")
 FROM_OUTSIDE = SWAKS.format("203.0.113.5", 25, "forward@local.test", "outside")
 TO_USERS_FROM_OUTSIDE = SWAKS.format("203.0.113.5", 587, "forward@local.test", "refused")
@@ -75,6 +82,30 @@ def test_mail_comes_back_by_the_listener_that_dkimproxy_used(server: Server) -> 
     assert checked.stdout.startswith("dkimpipe: Postfix is set up\n"), checked.stdout
     machine.shell("postfix stop")
     assert dkimpipe(machine, "postfix", "--revert").status == 0
+    assert postfix_files(machine) == before
+
+
+def test_in_main_cf_it_gets_mail_until_postfix_passes_that_to_the_filter(server: Server) -> None:
+    """A new process reads main.cf as it is, and has the options of master.cf as of the last reload."""
+    machine = server.machine
+    machine.shell(
+        "postconf -PX submission/inet/content_filter; postconf -e 'content_filter=dksign:[127.0.0.1]:10027'"
+    )
+    before = postfix_files(machine)
+    machine.shell(f"{NO_WAIT}; postfix start")
+    refused = setup(machine, "example.com")
+    assert refused.stderr == f"{REFUSED}{BY_POSTFIX}"
+    refused = dkimpipe(machine, "postfix", "--apply", "--user", "nobody")
+    assert refused.stderr == f"{REFUSED}hint: add --reload: this setting is then changed last\n"
+    assert postfix_files(machine) == before
+    done = dkimpipe(machine, "postfix", "--apply", "--reload", "--user", "nobody")
+    assert done.status == 0, done
+    first, second = sorted((machine.root / "etc/postfix").glob("dkimpipe-backup-*"))
+    assert "dksign" in (first / "after/main.cf").read_text()
+    assert "content_filter=dkimpipe:dummy" in (first / "after/master.cf").read_text()
+    assert "dksign" not in (second / "after/main.cf").read_text()
+    assert (second / "before/master.cf").read_bytes() == (second / "after/master.cf").read_bytes()
+    assert dkimpipe(machine, "postfix", "--revert", "--reload").status == 0
     assert postfix_files(machine) == before
 
 

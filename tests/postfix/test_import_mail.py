@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import email.policy
+import itertools
 import re
 import smtplib
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +39,7 @@ SOCKETS = {
 }
 MAIN = """\
 postconf -e 'relayhost=[127.0.0.1]:SINK' inet_protocols=ipv4 mydestination= milter_default_action=accept \\
-    smtpd_milters=MILTER 'non_smtpd_milters=$smtpd_milters' local_header_rewrite_clients=
+    smtpd_milters=MILTER 'non_smtpd_milters=$smtpd_milters' local_header_rewrite_clients= max_use=1
 chown -R opendkim /etc/opendkim
 install -d -o opendkim -g postfix -m 0750 /var/spool/postfix/opendkim
 sed -i 's|^Socket .*|Socket SOCKET|; s|^UserID .*|UserID opendkim:postfix|' /etc/opendkim/opendkim.conf
@@ -51,6 +53,10 @@ dkimpipe check --dns
 # let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters
 dkimpipe postfix -c /etc/postfix --apply --sign submission,networks,local --replace-milter MILTER --reload
 dkimpipe check --postfix
+"""
+REFUSED = """\
+dkimpipe: Postfix is running: to change smtpd_milters now would leave mail unsigned until the next reload
+hint: add --reload: this setting is then changed last
 """
 LISTING = """\
 drwxr-xr-x root:root /etc/dkimpipe
@@ -70,6 +76,7 @@ class Move(NamedTuple):
     after: list[Message]
     again: list[Message]
     imported: Done
+    refused: Done
     second: Done
     files: dict[str, dict[str, File]]
     listing: str
@@ -78,10 +85,10 @@ class Move(NamedTuple):
 
 
 def send(port: int, messages: list[bytes]) -> None:
-    """Send messages by SMTP, as clients of this host do."""
-    for message in messages:
-        sender = re.findall(rb"[\w.+'-]+@[\w.-]+", message.partition(b"From: ")[2])[0].decode()
-        with smtplib.SMTP("127.0.0.1", port, "client.test", timeout=60) as client:
+    """Send messages by SMTP in one session, as a client of this host does."""
+    with smtplib.SMTP("127.0.0.1", port, "client.test", timeout=60) as client:
+        for message in messages:
+            sender = re.findall(rb"[\w.+'-]+@[\w.-]+", message.partition(b"From: ")[2])[0].decode()
             client.sendmail(sender, ["bob@example.net"], message.replace(b"\n", b"\r\n"))
 
 
@@ -97,6 +104,26 @@ class Server:
         """Send messages from within the network of the copy."""
         with self._machine.network():
             send(port, messages)
+
+    @contextlib.contextmanager
+    def sending(self, messages: list[bytes], port: int) -> Iterator[list[bytes]]:
+        """Go on sending messages until this context is left; yield those that were sent so far."""
+        over, sent = threading.Event(), list[bytes]()
+
+        def go_on() -> None:
+            for message in itertools.cycle(messages):
+                self.send([message], port)
+                sent.append(message)
+                if over.is_set():
+                    return
+
+        with ThreadPoolExecutor(1) as pool:
+            thread = pool.submit(go_on)
+            try:
+                yield sent
+            finally:
+                over.set()
+            thread.result()
 
     def arrived(self, count: int) -> list[Message]:
         """Return the messages that arrived since the last call; there must be exactly that many."""
@@ -130,13 +157,14 @@ def move(fresh: Path, keys: Keys, request: pytest.FixtureRequest) -> Iterator[Mo
         imported = dkimpipe(machine, "import", "opendkim", "/etc/opendkim/opendkim.conf", "--apply")
         assert imported.status == 0, imported
         listed = listing(machine)
-        sender = threading.Thread(target=server.send, args=(generated[:60], 587))
-        sender.start()
         steps = imported.stdout.partition("# let Postfix")[2].splitlines()[1]
-        replaced = dkimpipe(machine, *steps.split()[1:])
-        assert replaced.status == 0, replaced
-        sender.join()
-        meanwhile = server.arrived(60)
+        without = [word for word in steps.split()[1:] if word != "--reload"]
+        refused = dkimpipe(machine, *without)
+        assert postfix_files(machine) == files["before"]
+        with server.sending(generated, 587) as sent:
+            replaced = dkimpipe(machine, *steps.split()[1:])
+            assert replaced.status == 0, replaced
+        meanwhile = server.arrived(len(sent))
         machine.shell(STOP)
 
         server.send(generated)
@@ -161,7 +189,7 @@ def move(fresh: Path, keys: Keys, request: pytest.FixtureRequest) -> Iterator[Mo
             f"mail._domainkey.{domain}": keys.records["rsa2048._domainkey.example.com"]
             for domain in ("example.com", "example.org")
         }
-        yield Move(before, meanwhile, after, again, imported, second, files, listed, records, milter)
+        yield Move(before, meanwhile, after, again, imported, refused, second, files, listed, records, milter)
 
 
 def signatures(messages: list[Message]) -> dict[str, list[tuple[str, str]]]:
@@ -202,6 +230,10 @@ def test_meanwhile_no_message_is_unsigned_that_was_signed_before(move: Move) -> 
 
 def test_the_next_steps_are_printed(move: Move) -> None:
     assert move.imported.stdout.endswith(STEPS.replace("MILTER", move.milter))
+
+
+def test_without_a_reload_it_is_refused(move: Move) -> None:
+    assert move.refused == Done(78, "", REFUSED)
 
 
 def test_keys_are_readable_for_root_and_the_filter_only(move: Move) -> None:

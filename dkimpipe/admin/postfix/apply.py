@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.postfix import (
@@ -20,11 +21,28 @@ from dkimpipe.admin.postfix import (
     planning,
     requirements,
     routing,
+    running,
 )
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import Plan
+from dkimpipe.admin.postfix.milter_lists import PARAMETERS as MILTERS
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.errors import ConfigError
+
+_SIGNERS = (*MILTERS, "content_filter")  # where main.cf names other programs that sign
+
+
+class Wanted(NamedTuple):
+    """What the administrator has asked for.
+
+    ``write``   make the changes
+    ``reload``  reload Postfix afterwards, which is left to the caller
+    ``open``    accept services that sign mail and let strangers send
+    """
+
+    write: bool
+    reload: bool
+    open: bool
 
 
 def apply(
@@ -32,26 +50,27 @@ def apply(
     user: str,
     job: Job,
     chosen: Plan,
-    write: bool,
-    allow_open: bool,
+    wanted: Wanted,
     more: Sequence[Change] = (),
 ) -> None:
-    """Print the changes, and make them if ``write`` is set. Raises ConfigError if they would do harm.
+    """Print the changes, and make them if that is wanted. Raises ConfigError if they would do harm.
 
-    ``allow_open`` accepts services that sign mail and let strangers send. ``more`` is changed as well.
+    ``more`` is changed as well.
     """
     fatal.refuse(postconf)
     arguments.refuse(postconf)
     changes = [*postconf.assumed, *requirements.missing(postconf, user, job, chosen), *more]
     routing.refuse_another_filter(postconf, job)
     planning.refuse_obstacles(postconf, chosen.kinds)
-    if job is SIGN and not allow_open:
+    if job is SIGN and not wanted.open:
         open_services.refuse(postconf)
     if job is VERIFY:
         filter_user.refuse_key_reader(postconf, user)
     if not changes:
         print("nothing to change")
         return
+    if wanted.write and not wanted.reload:
+        refuse_gap(postconf, changes, "add --reload: this setting is then changed last")
     print(*_change_lines(postconf, changes), sep="\n")
     if any("DKIMproxy" in change.why for change in changes):
         print("# DKIMproxy gets no more mail: stop it when the queue holds none for it (postqueue -p)")
@@ -66,12 +85,38 @@ def apply(
         print(f"# {note.what}")
         for line in runnable(note.hint).splitlines():
             print(f"# to sign it: {line}")
-    if write:
-        print(f"# backup in {backup.edit(postconf, changes, job)}; postfix reload activates the changes")
-        if more and postconf.is_running:
-            print("# do it at once: new processes pass mail to no milter, and not yet to the filter")
+    if wanted.write:
+        _write(postconf, changes, job)
     else:
         print(f"# {runnable(job.setup_command)} --apply makes these changes")
+
+
+def _write(postconf: Postconf, changes: Sequence[Change], job: Job) -> None:
+    """Make the changes: another signer gets mail until the running Postfix passes it to the filter."""
+    last = _withdrawals(changes) if postconf.is_running else []
+    first = [change for change in changes if change not in last]
+    if last:
+        if first:
+            print(f"# backup in {backup.edit(postconf, first, job)}")
+        reload(postconf, wait=True)
+    print(f"# backup in {backup.edit(postconf, last or first, job)}; postfix reload activates the changes")
+
+
+def refuse_gap(postconf: Postconf, changes: Sequence[Change], hint: str) -> None:
+    """Raise ConfigError if these edits, made at once, would let mail leave unsigned until a reload.
+
+    A new process of Postfix reads main.cf as it is, and has the options of master.cf as of the last reload.
+    """
+    names = [change.what for change in _withdrawals(changes)]
+    if names and postconf.is_running:
+        named = ", ".join(names)
+        what = f"Postfix is running: to change {named} now would leave mail unsigned until the next reload"
+        raise ConfigError(what, hint)
+
+
+def _withdrawals(changes: Sequence[Change]) -> list[Change]:
+    """Return the edits of main.cf by which another signer gets no more mail."""
+    return [each for each in changes if each.option in ("-e", "-X") and each.what in _SIGNERS]
 
 
 def _change_lines(postconf: Postconf, changes: list[Change]) -> list[str]:
@@ -92,7 +137,7 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
     undone = backups[: backups.index(ours[-1]) + 1]
     tables = backup.new_tables(undone)
     # All of it before anything is printed: a reader that ends, such as head(1), must not stop it halfway.
-    lines = [line for each in undone for line in backup.undo(directory, each)]
+    lines = list(dict.fromkeys(line for each in undone for line in backup.undo(directory, each)))
     is_running = postconf.is_running
     _remove([] if is_running else backup.unused(directory, tables))
     if other_service and set(undone) != set(ours):
@@ -130,9 +175,12 @@ def _without_filter(postconf: Postconf) -> list[str]:
     return _change_lines(postconf, changes)
 
 
-def reload(postconf: Postconf) -> None:
-    """Reload Postfix to activate the changes. Raises ConfigError."""
+def reload(postconf: Postconf, *, wait: bool = False) -> None:
+    """Reload Postfix, and wait, if wanted, until all new processes use the changes. Raises ConfigError."""
     command = ["postfix", "-c", str(postconf.directory), "reload"]
+    before = running.managers(postconf)
     status = subprocess.run(command, check=False).returncode  # noqa: S603 - no shell
     if status:
         raise ConfigError(f"postfix reload exited with status {status}")
+    if wait:
+        running.wait_for_reload(postconf, before)

@@ -29,6 +29,11 @@ _TABLES = ("net/tcp", "net/tcp6")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - of sockets that are there
 _MOMENT = 1.0  # seconds in which a reload takes effect
 _MARGIN = 1.0  # seconds: the kernel counts the start of a process in hundredths
+_LONGEST = 20.0  # seconds that a reload takes on a busy machine
+_UNSEEN = 5.0  # seconds after which it is taken for done, if nothing shows it
+# A process that master(8) started just before still reads main.cf: again each second until that is no longer
+# new (Postfix's src/util/dict.c, dict_load_file_xt).
+_SETTLING = 2.0
 
 
 class Listener(NamedTuple):
@@ -68,7 +73,7 @@ def _stale(postconf: Postconf, master: Path) -> Iterator[Finding]:
     if closed:
         what = f"Postfix has not read master.cf since it was edited: nobody listens for {', '.join(closed)}"
         yield Finding(what, _postfix(postconf, "reload"), "warning")
-    elif edited := _edited_since(postconf, _start_of_qmgr(master)):
+    elif edited := _edited_since(postconf, max(_managers(master).values(), default=0)):
         verb = "were" if " and " in edited else "was"
         what = f"Postfix was not reloaded since {edited} {verb} edited"
         yield Finding(what, _postfix(postconf, "reload"), "warning")
@@ -191,17 +196,34 @@ def _has_protocols(postconf: Postconf, at: set[str], ours: set[str]) -> bool:
     return all(is_used[each] for each in needed if wanted & {"all", each})
 
 
-def _start_of_qmgr(master: Path) -> float:
-    """Return when the youngest qmgr(8) of a master(8) started, in seconds since the epoch; 0 if unknown."""
-    starts = [0.0]
+def managers(postconf: Postconf) -> frozenset[str]:
+    """Return the process IDs of this instance's qmgr(8), one, or two during a reload; empty if unknown."""
+    master = _master(postconf)
+    return frozenset(_managers(master) if master else ())
+
+
+def wait_for_reload(postconf: Postconf, before: frozenset[str]) -> None:
+    """Wait until new processes have the options of master.cf as it is now.
+
+    ``before``  the managers before the reload
+    """
+    deadline = time.monotonic() + (_LONGEST if before else _UNSEEN)
+    while time.monotonic() < deadline and not managers(postconf) - before:
+        time.sleep(0.1)
+    time.sleep(_SETTLING)
+
+
+def _managers(master: Path) -> dict[str, float]:
+    """Return when each qmgr(8) of a master(8) started, in seconds since the epoch, by process ID."""
+    starts = {}
     for process in _PROC.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             name, _, rest = process.read_text().partition("(")[2].rpartition(")")
             words = rest.split()  # from the third field of proc(5) on
             if name in ("qmgr", "nqmgr", "oqmgr") and words[1] == master.name:
                 age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(words[19]) / os.sysconf("SC_CLK_TCK")
-                starts.append(time.time() - age)
-    return max(starts)
+                starts[process.parent.name] = time.time() - age
+    return starts
 
 
 def _edited_since(postconf: Postconf, start: float) -> str:

@@ -28,7 +28,7 @@ from dkimpipe.admin.postfix import (
     submission,
     tables,
 )
-from dkimpipe.admin.postfix.apply import apply, reload, revert
+from dkimpipe.admin.postfix.apply import Wanted, apply, reload, revert
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.selftest import trial
@@ -134,7 +134,8 @@ def _set_up(options: argparse.Namespace, postconf: Postconf, job: Job) -> None:
         postconf = postconf.assuming(submission.missing(postconf))
     chosen = planning.plan(postconf, job, options.sign, options.relay)
     replaced = _without_milters(postconf, options.milters) if options.milters else []
-    apply(postconf, options.user or job.name, job, chosen, options.apply, options.open, replaced)
+    wanted = Wanted(options.apply, options.reload, options.open)
+    apply(postconf, options.user or job.name, job, chosen, wanted, replaced)
 
 
 def _without_milters(postconf: Postconf, replaced: Sequence[str]) -> list[Change]:

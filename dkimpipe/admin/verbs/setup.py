@@ -47,6 +47,9 @@ from dkimpipe.config import SENDER_MAP, Settings, read_settings
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import complete, macros
 
+_BY_POSTFIX = (
+    f"# take over the files of DKIMproxy first: man dkimpipe-dkimproxy\n{NAME} postfix --apply --reload"
+)
 _DEFAULTS = {"user": SIGN.name, "directory": os.environ.get("MAIL_CONFIG")}
 
 
@@ -119,7 +122,10 @@ def _changes(postconf: Postconf, options: argparse.Namespace) -> list[Change]:
     chosen = planning.plan(postconf, SIGN, options.sign, options.relay)
     if not options.open:
         open_services.refuse(postconf)
-    return [*postconf.assumed, *requirements.missing(postconf, options.user, SIGN, chosen)]
+    changes = [*postconf.assumed, *requirements.missing(postconf, options.user, SIGN, chosen)]
+    if not options.dry_run:
+        apply.refuse_gap(postconf, changes, _BY_POSTFIX)
+    return changes
 
 
 def _given(options: argparse.Namespace) -> Iterator[str]:
