@@ -24,7 +24,7 @@ from postfix import FRAGMENTS, Postfix, Sink, shared_directory
 
 PYTHON = "/usr/bin/python3"
 LIMIT = 40_000_000  # octets of a message
-TARGETS = ("python3", "pipe", "sendmail")
+TARGETS = ("python3", "pipe", "sendmail", "postdrop")
 _HEADER = b"From: Alice <alice@example.com>\r\nTo: bob@example.net\r\nSubject: number %d\r\nX-Number: %d\r\n"
 _REST = b"Date: Fri, 11 Jul 2003 21:00:37 -0700\r\nMessage-ID: <%d@example.com>\r\n\r\n"
 _LINE = b"Some text as people write it, with  blanks, a little longer than half a line.\r\n"

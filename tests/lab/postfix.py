@@ -28,6 +28,7 @@ import signal
 import smtplib
 import socket
 import socketserver
+import stat
 import subprocess
 import tempfile
 import threading
@@ -454,12 +455,39 @@ class Postfix:
         A message that moves on meanwhile is seen: deferred mail goes back to the active queue.
         """
         order = queues or ("deferred", "hold", "maildrop", "incoming", "active", "deferred")
-        return any(files for each in order for *_, files in os.walk(self.directory / "queue" / each))
+        return any(
+            _is_mail(Path(directory, name))
+            for each in order
+            for directory, _, names in os.walk(self.directory / "queue" / each)
+            for name in names
+        )
 
     def queue(self) -> list[dict[str, Any]]:
         """Return the messages in the queue, as `postqueue -j` describes them."""
         lines = subprocess.check_output([self._postqueue, "-j"], env=self.environment)
         return [json.loads(line) for line in lines.splitlines()]
+
+
+def _is_mail(path: Path) -> bool:
+    """Return whether a file in the queue is mail; what a killed process left unfinished is not.
+
+    A file is finished when it is executable (Postfix's src/global/mail_queue.h).
+    """
+    try:
+        if path.stat().st_mode & stat.S_IXUSR or _is_open(path):
+            return True
+        return bool(path.stat().st_mode & stat.S_IXUSR)
+    except FileNotFoundError:  # it moves on
+        return True
+
+
+def _is_open(path: Path) -> bool:
+    """Return whether a process has this file open."""
+    for each in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(each) == str(path):
+                return True
+    return False
 
 
 def _wait(probe: Callable[[], _T], timeout: float, pause: float = 0.01) -> _T:
