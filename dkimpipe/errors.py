@@ -85,13 +85,9 @@ class RelayError(HandoverError):
 
 
 class RecipientError(HandoverError):
-    """The relay refused a recipient whose address is not valid: ``path`` is as in SMTP."""
+    """The address of a recipient is not valid, and that of no other."""
 
     code = "5.1.3"
-
-    def __init__(self, cause: str, path: bytes) -> None:
-        super().__init__(cause)
-        self.path = path
 
 
 class TimeLimitError(Trouble):

@@ -11,7 +11,7 @@ from _signal import SIGKILL
 
 from dkimpipe import guard, log
 from dkimpipe.config import SENDMAIL
-from dkimpipe.errors import HandoverError, OutputError, TimeLimitError
+from dkimpipe.errors import HandoverError, OutputError, TimeLimitError, Trouble, one_line
 from dkimpipe.files import CHUNK, is_regular, why
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ def hand_over(spool: "Spool", settings: "Settings", parent: int, report: "Report
         from dkimpipe.relay import send
 
         guard.same_parent(parent)
-        queued = f"; {send(spool, settings, lambda each: _by_sendmail(spool, settings, [each], parent))}"
+        queued = f"; {send(spool, settings, lambda *those: _copy(spool, settings, parent, *those))}"
         log.to_stderr(report.result + queued)  # Postfix truncates it to 100 characters
         line += queued
     else:
@@ -61,6 +61,23 @@ def _by_sendmail(spool: "Spool", settings: "Settings", recipients: "list[str]", 
     elif settings.yes("syslog", default=True):
         log.to_syslog(f"not sent: {program} ended with exit status {status}", "error")
     return status
+
+
+def _copy(spool: "Spool", settings: "Settings", parent: int, recipients: "list[str]", seconds: float) -> str:
+    """Hand over a copy for recipients whose addresses are not valid, so that Postfix bounces it for them.
+
+    Return what the log says of it. There is no error: others have the message, and must not get it again.
+    """
+    names = one_line(", ".join(recipients))
+    try:
+        guard.resume_alarm(seconds)
+        status = _by_sendmail(spool, settings, recipients, parent)
+        guard.stop_alarm()
+    except Trouble as trouble:
+        return f"; not valid, and not bounced: {names}: {trouble}"
+    if status:
+        return f"; not valid, and not bounced: {names}: sendmail(1) ended with exit status {status}"
+    return f"; not valid, bounced by a copy: {names}"
 
 
 def find(path: str) -> str:

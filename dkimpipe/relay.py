@@ -8,9 +8,10 @@ Commands up to DATA are pipelined (RFC 2920). If any is refused the session ends
 final dot the listener discards the mail. Only DATA is answered by 354, so a reply too many or too few before
 it ends the session there. After it there must be none until the final dot is sent.
 
-pipe(8) takes one status for all recipients. One whose address is not valid must not hold up the mail for the
-others for days: it is passed on alone by sendmail(1), and the others in another session. Postfix bounces the
-mail for it, or passes it to the filter again, where it is the only recipient: then the error bounces it.
+pipe(8) takes one status for all recipients. Those whose addresses are not valid must not hold up the mail for
+the others for days: once the others have it, sendmail(1) gets a copy for them. Postfix bounces that, or
+passes it to the filter again, where no recipient is valid: then the error bounces it. A sender whose address
+is not valid could get no notice, so the null sender replaces it.
 
 From the connection on there is no alarm. The time that is left limits each system call instead, so a reply
 that has arrived is never overlooked. This module is loaded only where ``relay`` is set.
@@ -27,6 +28,7 @@ from dkimpipe.errors import (
     RecipientError,
     RelayError,
     UsageError,
+    one_line,
     printable,
 )
 from dkimpipe.files import why
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
     from dkimpipe.spool import Spool
 
 _CHUNK = 65536
-_RCPT = b"RCPT TO:"
+_MAIL, _RCPT = b"MAIL FROM:", b"RCPT TO:"
+_NULL = b"<>"
 _BATCH = 50  # commands before their replies are read, so that no buffer fills up
 _MAX_REPLY = 65536  # octets
 _MAX_SHOWN = 200  # octets of a reply in an error
@@ -50,51 +53,80 @@ _MAX_SHOWN = 200  # octets of a reply in an error
 _MAX_PATH = 2000
 _MAX_ORIGIN = 150  # one value of XFORWARD, before it is encoded
 _HOST_LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
-_NOT_VALID = (
-    "5.1.3 ",
-    "5.5.2 ",
-)  # RFC 3463: the address of a recipient; syntax, of octets that are not UTF-8
+# RFC 3463: a bad address; bad syntax, as Postfix says of octets that are not UTF-8.
+_NOT_VALID = ("5.1.3", "5.5.2")
+_SENDER_NOT_VALID = ("5.1.7", "5.5.2")
 _EARLIER = 0.75  # part of the time; the rest is for the last reply: without it the mail would be sent again
+_UNQUOTED = "in master.cf the pipe(8) service needs flags=q, which puts quotes where they are needed"
 _HINT = "dkimpipe check --postfix tests whether Postfix has this listener"
 
 
-def send(spool: "Spool", settings: "Settings", by_sendmail: "Callable[[str], int]") -> str:
+def send(spool: "Spool", settings: "Settings", copy: "Callable[[list[str], float], str]") -> str:
     """Send a complete message and return what the log needs of the final reply: ``queued as 4FxyzQ``.
 
-    ``by_sendmail`` passes it to one recipient by sendmail(1), and returns the exit status. Raises
-    ConfigError, UsageError, HandoverError and RelayError, and RecipientError if no recipient is valid.
+    ``copy`` passes a copy on to recipients whose addresses are not valid, in so many seconds, and returns
+    what the log needs of it. Raises ConfigError, UsageError, HandoverError and RelayError, and RecipientError
+    if no recipient is valid.
     """
-    name = settings.get("relay")
-    host, port = address(name, settings.places["relay"])
-    sender, *recipients = [_path(mailbox) for mailbox in (settings.sender or "", *settings.recipients)]
-    mailboxes = dict(zip(recipients, settings.recipients))
-    session = _Session(name)
-    while True:
-        session.connect(host, port)
-        try:
-            reply = _deliver(session, spool, settings, sender, recipients)
-            break
-        except RecipientError as refused:
-            recipients = [path for path in recipients if path != refused.path]
-            if not recipients:
-                raise
-            session.aside(by_sendmail, mailboxes[refused.path], refused)
+    envelope = _Envelope(settings)
+    session = _Session(settings)
+    try:
+        _begin(session, settings, envelope, spool.size)
+    except _SenderRefused:
+        envelope.sender = _NULL
+        _begin(session, settings, envelope, spool.size)
+    reply = session.data(spool.pieces())
+    session.quit()
     before, queued, place = reply.partition("queued as ")
-    return printable((queued + place or f"relay said: {before}").encode(), _MAX_SHOWN)
+    said = printable((queued + place or f"relay said: {before}").encode(), _MAX_SHOWN)
+    if envelope.sender == _NULL and settings.sender not in ("", "<>", None):
+        said += f"; sent without its sender, who is not valid: {one_line(settings.sender)}"
+    not_valid = [*envelope.without_path, *[envelope.recipients[path] for path in session.refused]]
+    if not_valid:
+        said += copy([_undeliverable(each) for each in not_valid], session.seconds_left())
+    return said
 
 
-def _deliver(
-    session: "_Session", spool: "Spool", settings: "Settings", sender: bytes, recipients: "list[bytes]"
-) -> str:
-    """Send the message in one session, and return the final reply. The addresses are paths."""
+class _Envelope:
+    """The addresses of a message.
+
+    ``sender``        the path of the sender
+    ``recipients``    those who have a path, by their paths
+    ``without_path``  the other recipients
+    """
+
+    __slots__ = ("recipients", "sender", "without_path")
+
+    def __init__(self, settings: "Settings") -> None:
+        """Raise UsageError, or RecipientError if no recipient has a path."""
+        try:
+            self.sender = _path(settings.sender or "")
+        except RecipientError:
+            self.sender = _NULL
+        self.recipients: dict[bytes, str] = {}
+        self.without_path: list[str] = []
+        for mailbox in settings.recipients:
+            try:
+                self.recipients[_path(mailbox)] = mailbox
+            except RecipientError as error:
+                self.without_path.append(mailbox)
+                last = error
+        if not self.recipients:
+            raise last
+
+
+def _begin(session: "_Session", settings: "Settings", envelope: _Envelope, size: int) -> None:
+    """Begin a session, and send the commands up to DATA."""
+    sender, recipients = envelope.sender, envelope.recipients
+    session.connect(len(recipients))
     lines = session.requests([(b"EHLO " + _host_name(), "2")]).upper().split("\n")[1:]
     offered = {line.partition(" ")[0]: line.split()[1:] for line in lines}
 
-    mail = b"MAIL FROM:" + sender
+    mail = _MAIL + sender
     if "8BITMIME" in offered:
         mail += b" BODY=8BITMIME"
     if "SIZE" in offered:
-        mail += b" SIZE=%d" % spool.size
+        mail += b" SIZE=%d" % size
     if "SMTPUTF8" in offered and not all(path.isascii() for path in (sender, *recipients)):
         mail += b" SMTPUTF8"
     requests = [(mail, "2"), *[(_RCPT + path, "2") for path in recipients], (b"DATA", "354")]
@@ -104,9 +136,6 @@ def _deliver(
     batch = _BATCH if "PIPELINING" in offered else 1
     for first in range(0, len(requests), batch):
         session.requests(requests[first : first + batch])
-    reply = session.data(spool.pieces())
-    session.quit()
-    return reply
 
 
 def address(text: str, place: "Place | str") -> "tuple[bytes, int]":
@@ -125,27 +154,39 @@ def address(text: str, place: "Place | str") -> "tuple[bytes, int]":
 def _path(mailbox: str) -> bytes:
     """Return an address as a path (RFC 5321 section 4.1.2).
 
-    Raises UsageError if it is too long, or could end the path, and so add a parameter or a command.
+    Raises UsageError if its local part lacks quotes, and RecipientError if it is too long, or could end the
+    path otherwise, and so add a parameter or a command.
     """
     octets = mailbox.encode("utf-8", "surrogateescape")
     if octets[:1] == b"<" and octets[-1:] == b">":
         octets = octets[1:-1]
+    local, _, domain = octets.rpartition(b"@")
+    parts = local.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+    unquoted = b"".join(parts[::2])
+    is_mixed = len(parts) > 1 and unquoted.strip(b".")
+    if is_mixed or len(parts) % 2 == 0 or _has_any(unquoted, b" <>\\"):
+        raise UsageError(f"'{printable(octets)}' cannot be an address in SMTP", _UNQUOTED)
+    if _has_any(domain, b' <>\\"') or _has_any(octets, b""):
+        raise RecipientError(f"'{printable(octets)}' cannot be an address in SMTP")
     if len(octets) > _MAX_PATH:
-        raise UsageError(
-            f"'{printable(octets)}' is too long for SMTP",
-            "delete the mail from the queue (postsuper -d); RFC 5321 limits an address to 254 bytes",
-        )
-    parts = octets.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-    outside_quotes = b"".join(parts[::2])
-    has_controls = any(octet < 32 or octet == 127 for octet in octets)
-    if has_controls or any(octet in b" <>\\" for octet in outside_quotes) or len(parts) % 2 == 0:
-        raise UsageError(
-            f"'{printable(octets)}' cannot be an address in SMTP",
-            "delete the mail from the queue (postsuper -d): no address contains control characters"
-            if has_controls
-            else "in master.cf the pipe(8) service needs flags=q, which puts quotes where they are needed",
-        )
+        raise RecipientError(f"'{printable(octets)}' is too long for SMTP")
     return b"<%b>" % octets
+
+
+def _has_any(octets: bytes, these: bytes) -> bool:
+    """Return whether there are control characters, or any of these octets."""
+    return any(octet < 32 or octet == 127 or octet in these for octet in octets)
+
+
+def _undeliverable(mailbox: str) -> str:
+    """Return an address that is not valid in a form that sendmail(1) takes for one address.
+
+    It reads ``a@b c`` or ``a@b,c`` as two, and ``a@b\\c`` as ``a@bc``. No host has a name with ``?``.
+    """
+    local, at, domain = mailbox.rpartition("@")
+    is_literal = domain[:1] == "[" and domain[-1:] == "]"
+    safe = "".join([c if c.isalnum() or c in "-._" or (is_literal and c in "[:]") else "?" for c in domain])
+    return local + at + safe
 
 
 def _host_name() -> bytes:
@@ -183,21 +224,36 @@ def _transparent(pieces: "Iterable[bytes]") -> "Iterator[bytes]":
     yield b".\r\n" if last == b"\n" and not rest else rest + b"\r\n.\r\n"
 
 
+class _SenderRefused(HandoverError):
+    """The relay refused the sender because the address is not valid."""
+
+
 class _Session:
     """One SMTP session. Each method raises RelayError if the connection fails or the time is up."""
 
-    __slots__ = ("_command", "_deadline", "_end", "_name", "_request", "_socket", "_unread")
+    __slots__ = (
+        *("_command", "_deadline", "_end", "_name", "_place", "_recipients"),
+        *("_request", "_socket", "_unread"),
+        "refused",
+    )
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, settings: "Settings") -> None:
+        """Raise ConfigError if ``relay`` is not an address."""
+        self._name = settings.get("relay")
+        self._place = address(self._name, settings.places["relay"])
         self._deadline = self._end = 0.0
 
-    def connect(self, host: bytes, port: int) -> None:
-        """Connect to the first address of the host that accepts. Raises HandoverError for a bad greeting."""
+    def connect(self, recipients: int) -> None:
+        """Connect to the first address of the host that accepts, for so many recipients.
+
+        Raises HandoverError for a bad greeting.
+        """
+        self._recipients = recipients
         self._request = "CONNECT"
+        self.refused: list[bytes] = []  # the paths of those whose addresses are not valid
         self._command = self._unread = b""
         try:
-            places = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
+            places = _socket.getaddrinfo(*self._place, 0, _socket.SOCK_STREAM)
             self._replace_alarm()
             self._connect(places)
         except OSError as error:
@@ -207,24 +263,20 @@ class _Session:
     def requests(self, requests: "Sequence[tuple[bytes, str]]") -> str:
         """Send commands before reading their replies, and return the last one's text, lines separated by LF.
 
-        Raises HandoverError for the first whose code does not begin as its command requires.
+        Raises HandoverError for the first whose code does not begin as its command requires. Recipients whose
+        addresses are not valid are only noted; RecipientError is raised if that is so for all of them.
         """
+        text = ""
         self._send(b"".join([command + b"\r\n" for command, _ in requests]))
         for command, code in requests:
             self._command, self._request = command, printable(command)
-            text = self._expect(code)
+            try:
+                text = self._expect(code)
+            except RecipientError:
+                self.refused.append(command[len(_RCPT) :])
+                if len(self.refused) == self._recipients:
+                    raise
         return text
-
-    def aside(self, by_sendmail: "Callable[[str], int]", recipient: str, refused: RecipientError) -> None:
-        """End the session, and pass the message to the refused recipient, within the time that is left.
-
-        Raises HandoverError if that fails.
-        """
-        self._socket.close()
-        guard.resume_alarm(self._deadline - monotonic())
-        if by_sendmail(recipient):
-            raise HandoverError(f"{refused}, and sendmail(1) did not accept the copy for it")
-        guard.stop_alarm()
 
     def data(self, pieces: "Iterable[bytes]") -> str:
         """Send the message and return the text of the final reply. Raises HandoverError if it is refused."""
@@ -251,7 +303,7 @@ class _Session:
             pass
 
     def _replace_alarm(self) -> None:
-        """Let the time that is left limit each system call; it began with the first session."""
+        """Let the time that is left limit each system call; it began with the first connection."""
         now, left = monotonic(), guard.stop_alarm()
         if not self._end:
             self._deadline, self._end = now + left * _EARLIER, now + left
@@ -260,7 +312,7 @@ class _Session:
         for at, (family, kind, protocol, _, place) in enumerate(places, 1):
             try:
                 self._socket = _socket.socket(family, kind, protocol)
-                self._socket.settimeout(self._seconds_left())
+                self._socket.settimeout(self.seconds_left())
                 self._socket.connect(place)
                 # Do not let the end of the message wait for the acknowledgement of its beginning.
                 self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
@@ -294,7 +346,7 @@ class _Session:
 
     def _line(self, limit: int) -> bytes:
         while b"\n" not in self._unread and len(self._unread) <= limit:
-            self._unread += self._receive(self._seconds_left())
+            self._unread += self._receive(self.seconds_left())
         line, _, self._unread = self._unread.partition(b"\n")
         if len(line) > limit:
             raise HandoverError(f"relay {self._name}: reply to {self._request} too long")
@@ -321,19 +373,26 @@ class _Session:
 
     def _send(self, octets: bytes) -> None:
         try:
-            self._socket.settimeout(self._seconds_left())
+            self._socket.settimeout(self.seconds_left())
             self._socket.sendall(octets)
         except OSError as error:
             raise self._failure(why(error)) from None
 
-    def _seconds_left(self) -> float:
+    def seconds_left(self) -> float:
+        """Return the seconds until the deadline, which is another one once the whole message is sent."""
         return max(self._deadline - monotonic(), 0.001)  # 0 would not wait at all
 
     def _refusal(self, code: str, text: str) -> HandoverError:
         said = printable(f"{code} {text}".replace("\n", " ").encode(), _MAX_SHOWN)
         cause = f"relay {self._name} said: {said} (in reply to {self._request})"
-        is_recipient = self._command.startswith(_RCPT) and code[:1] == "5" and text.startswith(_NOT_VALID)
-        return RecipientError(cause, self._command[len(_RCPT) :]) if is_recipient else HandoverError(cause)
+        words = text.split(maxsplit=1)
+        if code[:1] == "5" and words:
+            if self._command.startswith(_RCPT) and words[0] in _NOT_VALID:
+                return RecipientError(cause)
+            has_sender = self._command.startswith(_MAIL) and not self._command.startswith(_MAIL + _NULL)
+            if has_sender and words[0] in _SENDER_NOT_VALID:
+                return _SenderRefused(cause)
+        return HandoverError(cause)
 
     def _failure(self, cause: str) -> RelayError:
         return RelayError(f"relay {self._name}: {cause} after {self._request}", _HINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -37,6 +38,7 @@ from dkimpipe.errors import (
     SpoolError,
     Trouble,
     UsageError,
+    one_line,
 )
 from dkimpipe.relay import address, send
 from dkimpipe.spool import SpoolMemory
@@ -51,9 +53,9 @@ SIGNED_LINE = LOG_LINE.replace("; from=Alice <alice@example.com>", "; queued as 
 WITH_PACKAGES = (PYTHON, "-I", str(MAIN))  # the verifier needs some
 
 
-def not_by_sendmail(recipient: str) -> int:
-    """Stand for sendmail(1) where it must not be run."""
-    raise AssertionError(recipient)
+def no_copy(recipients: list[str], seconds: float) -> str:
+    """Stand for a copy by sendmail(1) where there must be none."""
+    raise AssertionError(recipients)
 
 
 def relayed(
@@ -78,7 +80,7 @@ def sent(
     sender: bytes = b"alice@example.com",
     recipients: Sequence[bytes] = (b"bob@example.net",),
     spool: SpoolMemory | None = None,
-    by_sendmail: Callable[[str], int] = not_by_sendmail,
+    copy: Callable[[list[str], float], str] = no_copy,
 ) -> str:
     """Send pieces of a message in this process, and return what the log says of it."""
     addresses = [os.fsdecode(each) for each in (sender, b"--", *recipients)]
@@ -87,7 +89,7 @@ def sent(
     for piece in pieces or [UNSIGNED]:
         spool.write(piece)
     try:
-        said = send(spool, settings, by_sendmail)
+        said = send(spool, settings, copy)
     except Trouble as trouble:
         error = trouble.with_traceback(None)  # which would hold the connection
         error.__context__ = None
@@ -500,12 +502,12 @@ PATHS: dict[str, tuple[bytes, bytes]] = {
 @pytest.mark.parametrize(("mailbox", "path"), PATHS.values(), ids=PATHS)
 def test_addresses_as_they_are(mailbox: bytes, path: bytes) -> None:
     with Listener({"EHLO": keywords(b"SMTPUTF8")}) as listener:
-        sent(listener, sender=mailbox, recipients=[mailbox, b"bob@example.net"])
+        sent(listener, sender=mailbox, recipients=[mailbox, b"carol@example.net"])
     parameter = b"" if path.isascii() else b" SMTPUTF8"
     assert listener.mails[0].commands == [
         b"MAIL FROM:%b%b" % (path, parameter),
         b"RCPT TO:%b" % path,
-        b"RCPT TO:<bob@example.net>",
+        b"RCPT TO:<carol@example.net>",
     ]
 
 
@@ -541,9 +543,29 @@ REFUSED_PATHS = {
 @pytest.mark.parametrize("mailbox", REFUSED_PATHS.values(), ids=REFUSED_PATHS)
 def test_addresses_that_could_end_the_path(mailbox: bytes) -> None:
     with Listener() as listener:
-        for sender, recipient in ((mailbox, b"bob@example.net"), (b"", mailbox)):
-            with pytest.raises(UsageError, match=r"^'.*' cannot be an address in SMTP$"):
-                sent(listener, sender=sender, recipients=[b"carol@example.net", recipient])
+        with pytest.raises((UsageError, RecipientError), match=r"^'.*' cannot be an address in SMTP$"):
+            sent(listener, recipients=[mailbox])
+        assert listener.sessions == []
+        with contextlib.suppress(UsageError):
+            sent(listener, sender=mailbox)
+    assert all(mail.commands[0].startswith(b"MAIL FROM:<> ") for mail in listener.mails)
+
+
+UNQUOTED_PATHS = (
+    "CRLF",
+    "LF",
+    "CR",
+    "angle brackets twice",
+    "blank",
+    "display name",
+    "quote that does not end",
+)
+
+
+@pytest.mark.parametrize("name", UNQUOTED_PATHS)
+def test_without_quotes_sendmail_would_take_them_for_others(name: str) -> None:
+    with Listener() as listener, pytest.raises(UsageError):
+        sent(listener, recipients=[b"carol@example.net", REFUSED_PATHS[name]])
     assert listener.sessions == []
 
 
@@ -551,33 +573,35 @@ def test_the_longest_address() -> None:
     at_limit, longer = (b"b" * length + b"@example.net" for length in (1988, 1989))
     with Listener() as listener:
         sent(listener, recipients=[at_limit])
-        with pytest.raises(UsageError, match=r"^'b{120}\.\.\.' is too long for SMTP$"):
+        with pytest.raises(RecipientError, match=r"^'b{120}\.\.\.' is too long for SMTP$"):
             sent(listener, recipients=[longer])
     assert listener.mails[0].commands[1:] == [b"RCPT TO:<%b>" % at_limit]
     assert len(listener.sessions) == 1
 
 
+def test_the_same_recipient_twice() -> None:
+    with Listener() as listener:
+        sent(listener, recipients=[b"bob@example.net", b"bob@example.net"])
+    assert listener.mails[0].commands[1:] == [b"RCPT TO:<bob@example.net>"]
+
+
+BY_Q = "hint: in master.cf the pipe(8) service needs flags=q, which puts quotes where they are needed\n"
+# The sender, the recipient, and what is printed.
 NOT_IN_SMTP = {
-    "controls": (
-        "b\r\nDATA@example.net",
-        "b\\r\\nDATA@example.net",
-        "delete the mail from the queue (postsuper -d): no address contains control characters",
-    ),
     "a space": (
+        "",
         "a b@example.net",
-        "a b@example.net",
-        "in master.cf the pipe(8) service needs flags=q, which puts quotes where they are needed",
+        f"4.3.5 dkimpipe: 'a b@example.net' cannot be an address in SMTP\n{BY_Q}",
     ),
+    "controls": ("", '"a\r\nDATA"@x', "5.1.3 dkimpipe: '\"a\\r\\nDATA\"@x' cannot be an address in SMTP\n"),
 }
 
 
-@pytest.mark.parametrize(("recipient", "shown", "hint"), NOT_IN_SMTP.values(), ids=NOT_IN_SMTP)
-def test_an_address_that_smtp_cannot_have_defers(recipient: str, shown: str, hint: str, place: Place) -> None:
+@pytest.mark.parametrize(("sender", "recipient", "said"), NOT_IN_SMTP.values(), ids=NOT_IN_SMTP)
+def test_an_address_that_smtp_cannot_have(sender: str, recipient: str, said: str, place: Place) -> None:
     with Listener() as listener:
-        done = relayed(place, listener, to=("-f", "", "--", recipient))
-    assert (done.status, done.stdout) == (TEMPORARY_FAILURE, b"")
-    said = f"4.3.5 dkimpipe: '{shown}' cannot be an address in SMTP\nhint: {hint}\n"
-    assert done.stderr == said
+        done = relayed(place, listener, to=("-f", sender, "--", recipient))
+    assert (done.status, done.stdout, done.stderr) == (TEMPORARY_FAILURE, b"", said)
     assert listener.sessions == []
 
 
@@ -622,35 +646,58 @@ BAD, THREE = b"a@x..example", [b"bob@example.net", b"a@x..example", b"carol@exam
 
 @pytest.mark.parametrize("words", [ALL, ()], ids=["pipelined", "one by one"])
 @pytest.mark.parametrize("name", NOT_VALID)
-def test_it_is_passed_on_alone_and_the_others_in_another_session(name: str, words: tuple[bytes, ...]) -> None:
-    alone: list[str] = []
+def test_it_gets_a_copy_once_the_others_have_the_message(name: str, words: tuple[bytes, ...]) -> None:
     with Listener({"EHLO": keywords(*words), "RCPT TO:<a@x..example>": NOT_VALID[name]}) as listener:
 
-        def by_sendmail(recipient: str) -> int:
-            assert not listener.mails  # if this fails, nobody has it yet
-            alone.append(recipient)
-            return 0
+        def copy(recipients: list[str], seconds: float) -> str:
+            assert len(listener.mails) == 1
+            assert 200 < seconds <= 280
+            return f"; {recipients}"
 
-        assert sent(listener, recipients=THREE, by_sendmail=by_sendmail) == "queued as 4FxyzQ"
-    assert alone == ["a@x..example"]
+        assert sent(listener, recipients=THREE, copy=copy) == "queued as 4FxyzQ; ['a@x..example']"
     (mail,) = listener.mails
-    assert mail.commands[1:] == [b"RCPT TO:<bob@example.net>", b"RCPT TO:<carol@example.net>"]
-    assert len(listener.sessions) == 2
+    assert mail.commands[1:] == [b"RCPT TO:<%b>" % each for each in THREE]
+    assert len(listener.sessions) == 1
 
 
-def test_several_are_passed_on_one_by_one() -> None:
-    alone: list[str] = []
-
-    def by_sendmail(recipient: str) -> int:
-        alone.append(recipient)
-        return 0
-
-    script = {f"RCPT TO:<{number}@x..example>": NOT_VALID["no label"] for number in range(3)}
-    recipients = [b"0@x..example", b"bob@example.net", b"1@x..example", b"2@x..example"]
+def test_several_get_one_copy() -> None:
+    many = [b"%d@x..example" % number for number in range(500)]
+    script = {f"RCPT TO:<{each.decode()}>": NOT_VALID["no label"] for each in many}
+    recipients = [*many[:250], b"bob@example.net", *many[250:]]
     with Listener(script) as listener:
-        sent(listener, recipients=recipients, by_sendmail=by_sendmail)
-    assert alone == ["0@x..example", "1@x..example", "2@x..example"]
-    assert [mail.commands[1:] for mail in listener.mails] == [[b"RCPT TO:<bob@example.net>"]]
+        said = sent(listener, recipients=recipients, copy=lambda those, _: f"; {those}")
+    assert said == f"queued as 4FxyzQ; {[each.decode() for each in many]}"
+    assert len(listener.mails) == 1
+
+
+# Recipients that SMTP cannot have, and as what sendmail(1) gets them: always one address, and nobody's.
+WITHOUT_A_PATH = {
+    "controls": (b'"a\x0bb"@example.net', '"a\x0bb"@example.net'),
+    "controls in the domain": (b"a@exa\x01mple.net", "a@exa?mple.net"),
+    "two words": (b"a@b c", "a@b?c"),
+    "brackets": (b"a@b<c>", "a@b?c?"),
+    "a backslash": (b"a@exa\\mple.net", "a@exa?mple.net"),
+    "a quote": (b'a@exa"mple.net', "a@exa?mple.net"),
+    "no domain": (b'"a b"', "?a?b?"),
+    "too long": (b"a@%b.net" % (b"x" * 2000), f"a@{'x' * 2000}.net"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_PATH)
+def test_a_recipient_that_smtp_cannot_have_holds_up_no_other(name: str) -> None:
+    recipient, safe = WITHOUT_A_PATH[name]
+    with Listener({"RCPT TO:<a@x,y>": NOT_VALID["no label"]}) as listener:
+        recipients = [recipient, b"bob@example.net", b"a@x,y", b"b@[127.0.0.1]"]
+        said = sent(listener, recipients=recipients, copy=lambda those, _: f"; {those}")
+    assert said == f"queued as 4FxyzQ; {[safe, 'a@x?y']}"
+    (mail,) = listener.mails
+    assert mail.commands[1:] == [b"RCPT TO:<%b>" % each for each in recipients[1:]]
+
+
+def test_where_no_recipient_is_valid_it_bounces() -> None:
+    with Listener({"RCPT": NOT_VALID["no label"]}) as listener, pytest.raises(RecipientError):
+        sent(listener, recipients=[b"a@b c", BAD, b"a@y..example"])
+    assert listener.mails == []
 
 
 def test_the_only_recipient_bounces() -> None:
@@ -668,13 +715,37 @@ def test_the_process_bounces_it_by_its_code(place: Place) -> None:
     assert done.stderr.startswith(said)
 
 
-@pytest.mark.parametrize("number", [1, 75])
-def test_if_it_cannot_be_passed_on_all_wait(number: int) -> None:
-    with Listener({"RCPT 2": NOT_VALID["no label"]}) as listener, pytest.raises(HandoverError) as raised:
-        sent(listener, recipients=THREE, by_sendmail=lambda _: number)
-    assert (raised.type, raised.value.code) == (HandoverError, "4.3.0")
-    assert str(raised.value).endswith(", and sendmail(1) did not accept the copy for it")
-    assert listener.mails == []
+# What sendmail(1) does with the copy, and what is logged of it.
+COPIES = {
+    "accepts it": ("cat >{0}", "not valid, bounced by a copy: a@x..example"),
+    "refuses it": (
+        "cat; exit 75",
+        "not valid, and not bounced: a@x..example: sendmail(1) ended with exit status 75",
+    ),
+    "leaves it": ("exit 0", "not valid, and not bounced: a@x..example: {1} did not read the whole message: "),
+    "is killed": ("kill -9 $$", "not valid, and not bounced: a@x..example: {1} was killed by signal 9"),
+    "is missing": ("", "not valid, and not bounced: a@x..example: cannot run {1}"),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_the_others_get_the_message_once_whatever_becomes_of_the_copy(
+    name: str, place: Place, tmp_path: Path
+) -> None:
+    script, said = COPIES[name]
+    program, copy = tmp_path / "sendmail", tmp_path / "copy"
+    if script:
+        program.write_text(
+            f'#!/bin/sh\n[ "$5 $6 $7" = "-- a@x..example " ] || exit 1\n{script.format(copy)}\n'
+        )
+        program.chmod(0o755)
+    with Listener({"RCPT 2": NOT_VALID["no label"]}) as listener:
+        to = ("-f", "alice@example.org", "--", "bob@example.net", "a@x..example", "carol@example.net")
+        done = relayed(place, listener, f"--sendmail={program}", to=to)
+    assert (done.status, len(listener.mails)) == (0, 1)
+    assert f"; queued as 4FxyzQ; {said.format(copy, program)}" in done.stderr
+    if name == "accepts it":
+        assert copy.read_bytes().replace(b"\n", b"\r\n") == listener.mails[0].text
 
 
 @pytest.mark.parametrize("reply", OTHERS)
@@ -689,6 +760,46 @@ def test_the_sender_is_no_recipient() -> None:
     with Listener({"MAIL": b"501 5.1.3 no\r\n"}) as listener, pytest.raises(HandoverError) as raised:
         sent(listener, recipients=THREE)
     assert (raised.type, raised.value.code) == (HandoverError, "4.3.0")
+
+
+# Senders that could get no notice, and the reply to MAIL FROM; without one they have no path.
+SENDERS: dict[str, tuple[bytes, bytes]] = {
+    "no label": (b"www-data@web..lan", b"501 5.1.7 Bad sender address syntax\r\n"),
+    "no text": (b"a@", b"501 5.1.7\r\n"),
+    "not UTF-8": (b"j\xf6rg@example.com", b"500 5.5.2 Error: bad UTF-8 syntax\r\n"),
+    "controls": (b'"a\x0b"@example.com', b""),
+    "two words": (b"a@b c", b""),
+    "too long": (b"a@%b.net" % (b"x" * 2000), b""),
+}
+
+
+@pytest.mark.parametrize("words", [ALL, ()], ids=["pipelined", "one by one"])
+@pytest.mark.parametrize("name", SENDERS)
+def test_a_sender_that_is_not_valid_is_left_out(name: str, words: tuple[bytes, ...]) -> None:
+    sender, reply = SENDERS[name]
+    parameters = f" BODY=8BITMIME SIZE={len(UNSIGNED)}" if words else ""
+    command = f"MAIL FROM:<{sender.decode('ascii', 'replace')}>{parameters}"
+    with Listener({"EHLO": keywords(*words), **({command: reply} if reply else {})}) as listener:
+        said = sent(listener, sender=sender, recipients=THREE)
+    shown = one_line(os.fsdecode(sender))
+    assert said == f"queued as 4FxyzQ; sent without its sender, who is not valid: {shown}"
+    (mail,) = listener.mails
+    assert mail.commands[0].startswith(b"MAIL FROM:<>")
+    assert mail.commands[1:] == [b"RCPT TO:<%b>" % each for each in THREE]
+    assert len(listener.sessions) == 1 + bool(reply)
+
+
+@pytest.mark.parametrize("reply", [b"450 5.1.7 x", b"550 5.1.8 unknown", b"501 x 5.1.7", b"501"])
+def test_a_sender_who_is_refused_for_another_reason_defers(reply: bytes) -> None:
+    with Listener({"MAIL": reply + b"\r\n"}) as listener, pytest.raises(HandoverError):
+        sent(listener)
+    assert (len(listener.sessions), listener.mails) == (1, [])
+
+
+def test_the_null_sender_who_is_refused_defers() -> None:
+    with Listener({"MAIL": b"501 5.1.7 no\r\n"}) as listener, pytest.raises(HandoverError):
+        sent(listener)
+    assert (len(listener.sessions), listener.mails) == (2, [])
 
 
 # XFORWARD

@@ -326,8 +326,9 @@ def test_the_fragment_for_the_relay_says_the_same(tmp_path: Path) -> None:
     theirs = {line.replace("127.0.0.1:10028/", f"127.0.0.1:{port}/") for line in overrides(fragment)}
     ours = {line for line in overrides(directory) if line.startswith(services)}
     assert {line for line in theirs if line.startswith(services)} - ours == set()
+    limits = ("recipient_limit", "soft_error_limit", "hard_error_limit")
     assert {line for line in ours - theirs if line.startswith(services[0])} == {
-        f"127.0.0.1:{port}/inet/smtpd_recipient_limit = 1000000"
+        f"127.0.0.1:{port}/inet/smtpd_{each} = 1000000" for each in limits
     }
 
 

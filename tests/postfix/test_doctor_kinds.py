@@ -222,7 +222,9 @@ FAULTS: dict[str, Fault] = {
             " -o smtpd_helo_restrictions= -o smtpd_sender_restrictions= -o smtpd_data_restrictions="
             " -o smtpd_end_of_data_restrictions= -o smtpd_relay_restrictions=permit_mynetworks,reject"
             " -o smtpd_recipient_restrictions=permit_mynetworks,reject -o smtpd_recipient_limit=1000000"
+            " -o smtpd_soft_error_limit=1000000 -o smtpd_hard_error_limit=1000000"
             " -o smtpd_helo_required=no -o smtpd_sasl_auth_enable=no -o smtpd_tls_security_level=none"
+            " -o smtpd_tls_wrappermode=no"
             " -o smtpd_discard_ehlo_keywords= -o smtpd_upstream_proxy_protocol= -o smtpd_command_filter="
             " -o local_header_rewrite_clients="
             " -o cleanup_service_name=dkimpipe-return'",
@@ -278,6 +280,25 @@ FAULTS: dict[str, Fault] = {
             f"postconf -c DIR -P {L}/smtpd_recipient_limit=1000000",
         ),
     ),
+    "few errors at the listener": (
+        f"-P {L}/smtpd_hard_error_limit=999\n-PX {L}/smtpd_soft_error_limit",
+        warning(
+            f"{L}/smtpd_soft_error_limit: mail is delayed by many recipients whose addresses are not valid",
+            f"postconf -c DIR -P {L}/smtpd_soft_error_limit=1000000",
+        )
+        + warning(
+            f"{L}/smtpd_hard_error_limit: mail is held up by many recipients whose addresses are not valid",
+            f"postconf -c DIR -P {L}/smtpd_hard_error_limit=1000000",
+        ),
+    ),
+    "TLS at the listener": (
+        "-e smtpd_tls_wrappermode=yes\n-P submission/inet/smtpd_tls_wrappermode=no\n"
+        f"-PX {L}/smtpd_tls_wrappermode",
+        error(
+            f"{L}/smtpd_tls_wrappermode: the filter does not speak TLS",
+            f"postconf -c DIR -P {L}/smtpd_tls_wrappermode=no",
+        ),
+    ),
     "other mynetworks at the listener": (
         f"-e mynetworks=192.0.2.0/28\n-PX {L}/mynetworks",
         error(f"{L}/mynetworks: {REFUSED}", f"postconf -c DIR -P {L}/mynetworks=127.0.0.0/8")
@@ -317,6 +338,8 @@ OWN_LISTENER = """
   -o smtpd_relay_restrictions=
   -o mynetworks=127.0.0.0/8
   -o local_header_rewrite_clients=
+  -o smtpd_soft_error_limit=1000
+  -o smtpd_hard_error_limit=2000
   -o message_size_limit=0
   -o cleanup_service_name=unlimited
 unlimited unix n - n - 0 cleanup -o message_size_limit=0

@@ -60,23 +60,43 @@ def test_another_filter_that_ends_in_sendmail_is_refused_and_the_advice_works(se
     assert b"Hello (from outside)" in server.message("forged").data
 
 
-TWO = ("bob@example.net", "typo@remote..example")
+EMPTY = "until postqueue -p | grep -q 'queue is empty'; do sleep 0.1; done"
+# What sendmail(1) is given besides bob@example.net, and as what it is logged that it bounces.
+NOT_VALID = {
+    "one": (["typo@remote..example"], ["typo@remote..example"]),
+    "two": (["typo@remote..example", "x@-bad-.example"], ["typo@remote..example", "x@-bad-.example"]),
+    "thirty": ([f"{number}@a..b" for number in range(30)], [f"{number}@a..b" for number in range(30)]),
+    "two words": (["'a@\"b c\"'"], ["a@b?c"]),
+    "a comma": (["'a@\"b,c\"'"], ["a@b??c"]),
+}
 
 
-@pytest.mark.parametrize("recipients", [TWO, TWO[::-1], (*TWO, "x@-bad-.example")], ids=len)
+@pytest.mark.parametrize(("given", "logged"), NOT_VALID.values(), ids=NOT_VALID)
+@pytest.mark.parametrize("is_first", [True, False], ids=["before", "after"])
 def test_a_recipient_that_is_not_valid_bounces_and_holds_up_no_other(
-    server: Server, recipients: tuple[str, ...]
+    server: Server, given: list[str], logged: list[str], is_first: bool
 ) -> None:
     machine = server.machine
     assert dkimpipe(machine, "postfix", "--apply", "--sign", "local").status == 0
-    local = LOCAL.format("typo").replace("bob@example.net", f"-f alice@example.com {' '.join(recipients)}")
+    words = " ".join([*given, "bob@example.net"] if is_first else ["bob@example.net", *given])
+    local = LOCAL.format("typo").replace("bob@example.net", f"-f alice@example.com {words}")
     machine.shell(f"{NO_WAIT}; postfix start; {local}")
-    notices = ["Undelivered Mail Returned to Sender"] * (len(recipients) - 1)
-    assert server.arrived("typo", *notices)["typo"] == 1
-    log = machine.shell("cat /var/log/mail.log")
-    for recipient in {*recipients} - {"bob@example.net"}:
+    assert server.arrived("typo", "Undelivered Mail Returned to Sender")["typo"] == 1
+    log = machine.shell(f"{EMPTY}; cat /var/log/mail.log")
+    for recipient in logged:
         assert re.search(rf"to=<{re.escape(recipient)}>, .* dsn=5\.1\.3, status=bounced", log)
     assert "status=deferred" not in log
+    assert log.count("status=sent (250") == 2  # to bob, and the notice
+
+
+@pytest.mark.parametrize("sender", ["www-data@web..lan", "a@", "$(printf 'j\\366rg@example.com')"])
+def test_a_sender_that_is_not_valid_holds_up_nothing(server: Server, sender: str) -> None:
+    machine = server.machine
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "local").status == 0
+    local = LOCAL.format("typo").replace("bob@example.net", f'-f "{sender}" bob@example.net')
+    machine.shell(f"{NO_WAIT}; postfix start; {local}")
+    assert server.arrived("typo") == {"typo": 1}
+    assert server.message("typo").sender == ""
 
 
 def test_mail_into_the_listener_is_not_signed(server: Server) -> None:

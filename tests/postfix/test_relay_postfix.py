@@ -194,7 +194,7 @@ def relayed(way: Way, *words: str, recipients: tuple[str, ...] = (RECIPIENT,), s
     spool.write(MESSAGE)
     addresses = ["-f", sender, "--", *recipients]
     settings = read_command_line([f"--relay=127.0.0.1:{way.port}", *words, *addresses])
-    return send(spool, settings, lambda recipient: pytest.fail(recipient))[10:]
+    return send(spool, settings, lambda those, _: pytest.fail(str(those)))[10:]
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,13 @@ class _Override(NamedTuple):
     name: str
     value: str
     why: str
+    level: str = "error"
 
 
 # As many as in any message from the filter: what smtpd(8) refuses, qmgr(8) would offer again for days.
 _RECIPIENT_LIMIT = 1000000
+_LIMITS = ("smtpd_recipient_limit", "smtpd_soft_error_limit", "smtpd_hard_error_limit")
+_NOT_VALID = " by many recipients whose addresses are not valid"
 _EMPTY = (
     "smtpd_client_restrictions",
     "smtpd_helo_restrictions",
@@ -62,9 +65,12 @@ _OVERRIDES = (
     _Override("smtpd_relay_restrictions", _PERMIT, _REFUSED),
     _Override("smtpd_recipient_restrictions", _PERMIT, _REFUSED),
     _Override("smtpd_recipient_limit", str(_RECIPIENT_LIMIT), "mail to many is refused again and again"),
+    _Override("smtpd_soft_error_limit", str(_RECIPIENT_LIMIT), f"mail is delayed{_NOT_VALID}", "warning"),
+    _Override("smtpd_hard_error_limit", str(_RECIPIENT_LIMIT), f"mail is held up{_NOT_VALID}", "warning"),
     _Override("smtpd_helo_required", "no", _REFUSED),
     _Override("smtpd_sasl_auth_enable", "no", "the filter does not log in"),
     _Override("smtpd_tls_security_level", "none", "the filter does not speak TLS"),
+    _Override("smtpd_tls_wrappermode", "no", "the filter does not speak TLS"),
     _Override("smtpd_discard_ehlo_keywords", "", "the listener does not offer what the filter uses"),
     _Override("smtpd_upstream_proxy_protocol", "", "the filter does not speak the protocol of a proxy"),
     _Override("smtpd_command_filter", "", "what the filter says is changed"),
@@ -310,7 +316,7 @@ def _incomplete(postconf: Postconf, service: Service) -> Iterator[Change]:
         value = postconf.value(each.name, service.id)
         is_known = each.name in postconf.effective
         if is_known and value != each.value and not _is_harmless(each, value, recipients):
-            yield Change("-P", f"{service.id}/{each.name}={each.value}", each.why)
+            yield Change("-P", f"{service.id}/{each.name}={each.value}", each.why, each.level)
     if _is_ours(postconf, service) and postconf.own("syslog_name", service.id) != _syslog_name(postconf):
         why = "audit does not find the log of the listener: it has the name of another instance"
         yield Change("-P", f"{service.id}/syslog_name={_syslog_name(postconf)}", why, "warning")
@@ -352,7 +358,7 @@ def _is_harmless(override: _Override, value: str, recipients: int) -> bool:
         return words[:1] == ["permit_mynetworks"] or (not words and "relay" in override.name)
     if override.name in _EMPTY:
         return words[:1] in (["permit_mynetworks"], ["permit"]) or words == ["reject_unauth_pipelining"]
-    if override.name == "smtpd_recipient_limit":
+    if override.name in _LIMITS:
         return not value.isdigit() or int(value) >= recipients
     if override.name == "smtpd_tls_security_level":
         return value in ("", "none", "may")
