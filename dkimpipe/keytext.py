@@ -217,10 +217,12 @@ def _characters(octets: bytes) -> str:
 
 def _without_bare_ends(found: "re.Match[str]") -> str:
     """Return PEM in one line with its line ends restored, if an n is in the place of each."""
-    body, width = found[2][1:-1], next((w for w in (64, 76) if found[2][w + 1 :][:1] == "n"), 0)
-    lines = [body[at : at + width] for at in range(0, len(body), width + 1)] if width else []
-    is_whole = bool(lines) and all(body[at] == "n" for at in range(width, len(body), width + 1))
-    return "\n".join([found[1], *lines, found[3]]) if is_whole else found[0]
+    body = found[2][1:-1]
+    for width in (64, 76):
+        if set(body[width :: width + 1]) <= {"n"}:
+            lines = [body[at : at + width] for at in range(0, len(body), width + 1)]
+            return "\n".join([found[1], *lines, found[3]])
+    return found[0]
 
 
 def _armour(found: "re.Match[str]") -> str:

@@ -49,7 +49,7 @@ from test_keys import (
     verifies,
 )
 
-from dkimpipe import publickey
+from dkimpipe import keytext, publickey
 from dkimpipe.errors import PrivateKeyError
 from dkimpipe.keys import PrivateKey, read_key
 
@@ -340,6 +340,13 @@ def test_a_key_in_another_shape_is_read(shape: str, name: str, tmp_path: Path) -
     assert publickey.public(str(path))[1] == p_of(key)
     assert_sound(path)
     assert openssl_reads(path) in ({spki(key)} if by_openssl else {spki(key), b""})
+
+
+def test_an_n_where_a_line_of_another_width_would_end() -> None:
+    """That is so for one key of 64 in lines of 76."""
+    lines = ["A" * 64 + "n" + "B" * 11, "C" * 76, "D" * 9]
+    text = ["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----"]
+    assert keytext.plain("n".join(text).encode()).decode().split() == " ".join(text).split()
 
 
 def printed(key: AnyKey) -> bytes:
