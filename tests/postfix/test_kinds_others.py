@@ -143,3 +143,14 @@ def test_after_revert_mail_that_waits_for_the_relay_arrives(server: Server) -> N
     assert dkimpipe(machine, "postfix", "--apply").status == 0
     machine.shell(f"postconf -X defer_transports; {NO_WAIT}; postfix reload; sleep 0.5; postqueue -f")
     assert server.arrived("waiting") == {"waiting": 1}
+
+
+def test_removed_from_a_running_postfix_no_mail_stays_behind(server: Server) -> None:
+    machine, subjects = server.machine, [f"n{number}" for number in range(30)]
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "all").status == 0
+    machine.shell(f"{NO_WAIT}; postfix start; {'; '.join(map(LOCAL.format, subjects))}")
+    done = dkimpipe(machine, "setup", "--remove")
+    assert (done.status, re.sub(".*refreshing.*\\n", "", done.stderr)) == (0, "")
+    assert set(server.arrived(*subjects)) == set(subjects)
+    log = machine.shell(f"{EMPTY}; ! getent passwd dkimpipe; cat /var/log/mail.log")
+    assert "status=deferred" not in log

@@ -13,6 +13,7 @@ from dkimpipe.admin.postfix import (
     arguments,
     backup,
     coverage,
+    draining,
     fatal,
     filter_service,
     filter_user,
@@ -136,9 +137,11 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
     chosen = planning.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
     tables = backup.new_tables(undone)
+    is_running = postconf.is_running
+    if with_reload and is_running and set(undone) == set(ours):
+        draining.drain(postconf, undone, lambda: reload(postconf, wait=True))
     # All of it before anything is printed: a reader that ends, such as head(1), must not stop it halfway.
     lines = list(dict.fromkeys(line for each in undone for line in backup.undo(directory, each)))
-    is_running = postconf.is_running
     _remove([] if is_running else backup.unused(directory, tables))
     if other_service and set(undone) != set(ours):
         now = Postconf(directory)

@@ -213,14 +213,28 @@ def wait_for_reload(postconf: Postconf, before: frozenset[str]) -> None:
     time.sleep(_SETTLING)
 
 
+def has_older(postconf: Postconf, name: str) -> bool:
+    """Return whether this instance still has a daemon of this name from before the last reload."""
+    master = _master(postconf)
+    if not master:
+        return False
+    reloaded = max(_managers(master).values(), default=0)
+    return any(start < reloaded for start in _starts(master, name).values())
+
+
 def _managers(master: Path) -> dict[str, float]:
     """Return when each qmgr(8) of a master(8) started, in seconds since the epoch, by process ID."""
+    return _starts(master, "qmgr", "nqmgr", "oqmgr")
+
+
+def _starts(master: Path, *names: str) -> dict[str, float]:
+    """Return when the daemons of these names started, in seconds since the epoch, by process ID."""
     starts = {}
     for process in _PROC.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             name, _, rest = process.read_text().partition("(")[2].rpartition(")")
             words = rest.split()  # from the third field of proc(5) on
-            if name in ("qmgr", "nqmgr", "oqmgr") and words[1] == master.name:
+            if name in names and words[1] == master.name:
                 age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(words[19]) / os.sysconf("SC_CLK_TCK")
                 starts[process.parent.name] = time.time() - age
     return starts

@@ -30,10 +30,10 @@ from dkimpipe.admin.verbs.steps import Step, by_command
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError
 
-_AFTER_REMOVAL = "then: postfix reload, and postsuper -r ALL if the queue holds mail for the filter"
+_AFTER_REMOVAL = "if the queue still holds mail for the filter: postsuper -r ALL"
 _LAST_REMOVED = """\
 # this was the last entry: Postfix still passes mail to the filter, which signs none of it
-# to take the filter out of Postfix: dkimpipe setup --remove && postfix reload"""
+# to take the filter out of Postfix: dkimpipe setup --remove"""
 
 
 def removal(
@@ -42,7 +42,12 @@ def removal(
     """Yield the steps that undo the setup of these domains, or all of it. Keys and edited lines are kept."""
     if not domains and backup.backups(postconf.directory, SIGN):
         command = f"{invocation.by_path()} postfix -c {shlex.quote(str(postconf.directory))} --revert"
-        yield Step("restore the configuration of Postfix", command, lambda: apply.revert(postconf))
+        is_running = postconf.is_running
+        yield Step(
+            "restore the configuration of Postfix",
+            f"{command} --reload" if is_running else command,
+            lambda: apply.revert(postconf, with_reload=is_running),
+        )
     if path.exists():
         yield from _entry_removal_steps(postconf, path, domains)
     elif domains:
@@ -57,13 +62,13 @@ def removal(
             print(f"# {left} is kept")
             if left.stat().st_gid:
                 yield by_command("make it readable for root only", ["chown", "root:root", str(left)])
+    if LINK.is_symlink() and Path(os.path.realpath(LINK)) == invocation.script():
+        yield by_command("remove the command from PATH", ["rm", str(LINK)])
     if filter_user.exists(user):
         if pwd.getpwnam(user).pw_gecos == USER_COMMENT:
             yield by_command("remove the user", ["userdel", user])
         else:
             print(f"# user {user} was not created by setup, and is kept")
-    if LINK.is_symlink() and Path(os.path.realpath(LINK)) == invocation.script():
-        yield by_command("remove the command from PATH", ["rm", str(LINK)])
     print(f"# leave the records in DNS for some weeks: messages in transit need them\n# {_AFTER_REMOVAL}")
 
 
