@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dkimpipe.admin.migration.opendkim.startup import sockets
+from dkimpipe.admin.opendkim.startup import OPENDKIM, is_used, sockets
 
 CONF = "/etc/opendkim.conf"
 ETC, LIB = "etc/systemd/system/opendkim.service", "lib/systemd/system/opendkim.service"
@@ -76,6 +76,14 @@ STARTED = {
     ),
     "a comment": ({ETC: "[Service]\n# ExecStart=x -p inet:1\nExecStart=/usr/sbin/opendkim\n"}, []),
     "options that opendkim refuses": ({ETC: "[Service]\nExecStart=/usr/sbin/opendkim -p\n"}, []),
+    "by env(1)": (
+        {ETC: "[Service]\nExecStart=/usr/bin/env opendkim -f -p inet:1\n"},
+        [("inet:1", f"{ETC}, line 2")],
+    ),
+    "by a shell": (
+        {ETC: "[Service]\nExecStart=/bin/sh -c 'exec /usr/sbin/opendkim -f -p local:%t/o.sock'\n"},
+        [("local:/run/o.sock", f"{ETC}, line 2")],
+    ),
     "an open quote": ({"etc/default/opendkim": "SOCKET=\"inet:1\nDAEMON_OPTS='-p\n"}, []),
     "a unit and a script": (
         {
@@ -103,7 +111,7 @@ def test_sockets_of_the_command_line(
     tmp_path: Path, files: dict[str, str], expected: list[tuple[str, str]]
 ) -> None:
     write(tmp_path, files)
-    found = sockets(Path(CONF), tmp_path)
+    found = sockets(OPENDKIM, tmp_path)
     assert [(each.value, str(each.place).replace(f"{tmp_path}/", "")) for each in found] == expected
 
 
@@ -111,7 +119,7 @@ def test_a_unit_that_is_masked(tmp_path: Path) -> None:
     write(tmp_path, {LIB: f"{DEBIAN.rstrip()} -p inet:1\n"})
     (tmp_path / ETC).parent.mkdir(parents=True)
     (tmp_path / ETC).symlink_to("/dev/null")
-    assert [each.value for each in sockets(Path(CONF), tmp_path)] == ["inet:1"]
+    assert [each.value for each in sockets(OPENDKIM, tmp_path)] == ["inet:1"]
 
 
 # A configuration, and whether OpenDKIM of this host has it.
@@ -123,7 +131,7 @@ CONFS = {
 }
 
 
-@pytest.mark.parametrize(("conf", "is_used"), CONFS.items())
-def test_only_the_configuration_of_this_host_has_them(tmp_path: Path, conf: str, is_used: bool) -> None:
+@pytest.mark.parametrize(("conf", "expected"), CONFS.items())
+def test_only_the_configuration_of_this_host_has_them(tmp_path: Path, conf: str, expected: bool) -> None:
     write(tmp_path, {ETC: "[Service]\nExecStart=/usr/sbin/opendkim -x /srv/dkim.conf -p inet:1\n"})
-    assert bool(sockets(Path(conf), tmp_path)) == is_used
+    assert is_used(OPENDKIM, Path(conf), tmp_path) == expected

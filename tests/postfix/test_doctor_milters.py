@@ -10,7 +10,7 @@ from diagnosis import GOOD, MAIN, MASTER, PICKUP, PORT_25, check, edit, write
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.postfix import milters
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY
-from dkimpipe.admin.postfix.milters import Files
+from dkimpipe.admin.postfix.milter_programs import Files
 from dkimpipe.admin.postfix.postconf import Postconf
 
 WHY = "may sign as well; remove the domain there, or let it verify only"
@@ -50,34 +50,69 @@ BY_NAME_OR_PORT = {
     "a port that begins like another": ("inet:localhost:88911", []),
     "none": ("", []),
 }
-# A conf file, its text, values of smtpd_milters, and those that sign.
+# A conf file, its text, an address in smtpd_milters, and whether it signs.
 BY_CONF = {
-    "OpenDKIM, by host": ("opendkim", "Socket inet:9001@localhost", "inet:127.0.0.1:9001", True),
-    "OpenDKIM, on all hosts": ("opendkim", "Socket inet:9001", "inet:localhost:9001", True),
-    "OpenDKIM, another port": ("opendkim", "Socket inet:9001@localhost", "inet:127.0.0.1:9002", False),
-    "OpenDKIM, another host": ("opendkim", "Socket inet:9001@192.0.2.1", "inet:127.0.0.1:9001", False),
-    "OpenDKIM, that other host": ("opendkim", "Socket inet:9001@192.0.2.1", "inet:192.0.2.1:9001", True),
-    "OpenDKIM, IPv6": ("opendkim", "Socket inet6:9001@[::1]", "inet:[::1]:9001", True),
-    "OpenDKIM, a comment": ("opendkim", "#Socket inet:9001@localhost", "inet:localhost:9001", False),
+    "OpenDKIM, by host": ("etc/opendkim.conf", "Socket inet:9001@localhost", "inet:127.0.0.1:9001", True),
+    "OpenDKIM, on all hosts": ("etc/opendkim.conf", "Socket inet:9001", "inet:localhost:9001", True),
+    "OpenDKIM, another port": (
+        "etc/opendkim.conf",
+        "Socket inet:9001@localhost",
+        "inet:127.0.0.1:9002",
+        False,
+    ),
+    "OpenDKIM, another host": (
+        "etc/opendkim.conf",
+        "Socket inet:9001@192.0.2.1",
+        "inet:127.0.0.1:9001",
+        False,
+    ),
+    "OpenDKIM, that other host": (
+        "etc/opendkim.conf",
+        "Socket inet:9001@192.0.2.1",
+        "inet:192.0.2.1:9001",
+        True,
+    ),
+    "OpenDKIM, IPv6": ("etc/opendkim.conf", "Socket inet6:9001@[::1]", "inet:[::1]:9001", True),
+    "OpenDKIM, a comment": ("etc/opendkim.conf", "#Socket inet:9001@localhost", "inet:localhost:9001", False),
     "OpenDKIM, in braces": (
-        "opendkim",
+        "etc/opendkim.conf",
         "Socket inet:9001@localhost",
         "{inet:localhost:9001,timeout=3s}",
         True,
     ),
-    "OpenDKIM, a socket": ("opendkim", "Socket local:/var/run/od/s", "unix:/run/od/s", True),
-    "OpenDKIM, in the queue directory": ("opendkim", "Socket local:QUEUE/od/s", "unix:od/s", True),
-    "OpenDKIM, chrooted": ("opendkim", "Socket local:QUEUE/od/s", "unix:/od/s", True),
-    "OpenDKIM, spelled unix": ("opendkim", "Socket unix:QUEUE/od/s", "local:od/s", True),
-    "OpenDKIM, a path alone": ("opendkim", "Socket /run/od/s", "unix:/run/od/s", True),
-    "OpenDKIM, another path": ("opendkim", "Socket local:/run/od/s", "unix:/run/od/t", False),
-    "OpenDKIM, Debian's defaults": ("opendkim", 'SOCKET="inet:9001@localhost"', "inet:localhost:9001", True),
-    "OpenDKIM, verifies": ("opendkim", "Mode v\nSocket inet:9001@localhost", "inet:localhost:9001", False),
-    "OpenDKIM, verifies at its port": ("opendkim", "Syslog yes\nMode\tv # no", "inet:localhost:8891", False),
-    "OpenDKIM, signs and verifies": ("opendkim", "# Mode v\nMode sv\n", "inet:localhost:8891", True),
-    "OpenDKIM, by default": ("opendkim", "Syslog yes\n", "inet:localhost:8891", True),
-    "OpenDKIM, verifies beside rspamd": ("opendkim", "Mode v", "inet:localhost:11332", True),
-    "OpenDKIM, in Latin 1": ("opendkim", "# M\xfcller\nSocket inet:9001", "inet:localhost:9001", True),
+    "OpenDKIM, a socket": ("etc/opendkim.conf", "Socket local:/var/run/od/s", "unix:/run/od/s", True),
+    "OpenDKIM, in the queue directory": ("etc/opendkim.conf", "Socket local:QUEUE/od/s", "unix:od/s", True),
+    "OpenDKIM, chrooted": ("etc/opendkim.conf", "Socket local:QUEUE/od/s", "unix:/od/s", True),
+    "OpenDKIM, spelled unix": ("etc/opendkim.conf", "Socket unix:QUEUE/od/s", "local:od/s", True),
+    "OpenDKIM, a path alone": ("etc/opendkim.conf", "Socket /run/od/s", "unix:/run/od/s", True),
+    "OpenDKIM, another path": ("etc/opendkim.conf", "Socket local:/run/od/s", "unix:/run/od/t", False),
+    "OpenDKIM, Debian's defaults": (
+        "etc/default/opendkim",
+        'SOCKET="inet:9001@localhost"',
+        "inet:localhost:9001",
+        True,
+    ),
+    "OpenDKIM, verifies": (
+        "etc/opendkim.conf",
+        "Mode v\nSocket inet:9001@localhost",
+        "inet:localhost:9001",
+        False,
+    ),
+    "OpenDKIM, verifies at its port": (
+        "etc/opendkim.conf",
+        "Syslog yes\nMode\tv # no",
+        "inet:localhost:8891",
+        False,
+    ),
+    "OpenDKIM, signs and verifies": ("etc/opendkim.conf", "# Mode v\nMode sv\n", "inet:localhost:8891", True),
+    "OpenDKIM, by default": ("etc/opendkim.conf", "Syslog yes\n", "inet:localhost:8891", True),
+    "OpenDKIM, verifies beside rspamd": ("etc/opendkim.conf", "Mode v", "inet:localhost:11332", True),
+    "OpenDKIM, in Latin 1": (
+        "etc/opendkim.conf",
+        "# M\xfcller\nSocket inet:9001",
+        "inet:localhost:9001",
+        True,
+    ),
     "dkimpy-milter": ("dkimpy", "Socket inet:8892@localhost", "inet:localhost:8892", True),
     "rspamd, by host": ("rspamd", 'bind_socket = "localhost:9900";', "inet:127.0.0.1:9900", True),
     "rspamd, on all hosts": ("rspamd", "milter = yes;\nbind_socket = *:9900;", "inet:localhost:9900", True),
@@ -103,7 +138,7 @@ def everything(directory: Path, files: Files) -> list[Finding]:
 def none(tmp_path: Path) -> Files:
     """Conf files that do not exist."""
     missing = (tmp_path / "missing",)
-    return Files(*[missing] * len(Files._fields))
+    return Files(tmp_path / "root", missing, missing, missing)
 
 
 @pytest.mark.parametrize("name", BY_NAME_OR_PORT)
@@ -142,9 +177,15 @@ def test_a_milter_that_signs_is_known_by_the_socket_in_its_conf_file(
 ) -> None:
     program, text, value, signs = BY_CONF[name]
     directory = write(tmp_path / "postfix", f"{MAIN}smtpd_milters = {value}\n", MASTER, words)
-    path = tmp_path / "conf"
+    files = none(tmp_path)
+    path = files.root / program
+    path.parent.mkdir(parents=True)
     path.write_text(text.replace("QUEUE", Postconf(directory).value("queue_directory")), encoding="latin-1")
-    files = none(tmp_path)._replace(**{program: (tmp_path / "missing", path)})
+    paths = (tmp_path / "missing", path)
+    if program == "dkimpy":
+        files = files._replace(dkimpy=paths)
+    elif program == "rspamd":
+        files = files._replace(rspamd=paths)
     assert bool(found(directory, files)) == signs
 
 
@@ -173,8 +214,9 @@ def test_before_opendmarc_a_milter_verifies(name: str, tmp_path: Path, words: di
     value, is_blind = DMARC[name]
     master = MASTER.replace(PORT_25, f"{PORT_25}  -o {{ smtpd_milters = {value} }}\n")
     directory = write(tmp_path / "postfix", MAIN, master, words)
-    (tmp_path / "opendmarc.conf").write_text("Socket inet:54321@localhost\n")
-    files = none(tmp_path)._replace(opendmarc=(tmp_path / "opendmarc.conf",))
+    files = none(tmp_path)
+    (files.root / "etc").mkdir(parents=True)
+    (files.root / "etc/opendmarc.conf").write_text("Socket inet:54321@localhost\n")
     what = f"smtp/inet/smtpd_milters: no milter before OpenDMARC ({value.split()[0]}) verifies DKIM"
     assert [each.what for each in found(directory, files)] == ([what] if is_blind else [])
 

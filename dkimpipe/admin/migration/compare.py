@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.migration.corpus import Sample
-from dkimpipe.admin.migration.opendkim.conf import Conf
+from dkimpipe.admin.opendkim.conf import Conf
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, Trouble

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.address import is_domain
+from dkimpipe.admin.foreignfiles import lines
 from dkimpipe.admin.migration import harmful
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature, Remark, Rule
-from dkimpipe.admin.migration.sources import lines
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.errors import shown
 from dkimpipe.files import Place

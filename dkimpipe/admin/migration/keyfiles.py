@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.address import is_domain
+from dkimpipe.admin.foreignfiles import read
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature
 from dkimpipe.admin.migration.pkcs8 import pkcs8
-from dkimpipe.admin.migration.sources import read
 from dkimpipe.errors import ConfigError, PrivateKeyError, Trouble, shown
 from dkimpipe.keys import PrivateKey
 

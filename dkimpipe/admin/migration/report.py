@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from dkimpipe.admin.foreignfiles import without_keys
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
-from dkimpipe.admin.migration.sources import without_keys
 
 _EFFECTS = (SAME, CHANGED, LOST)  # what needs attention comes last
 

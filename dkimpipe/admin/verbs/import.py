@@ -13,13 +13,13 @@ from importlib import import_module
 from pathlib import Path
 
 from dkimpipe.admin.findings import ERRORS_FOUND
+from dkimpipe.admin.foreignfiles import without_keys
 from dkimpipe.admin.invocation import runnable
 from dkimpipe.admin.migration import candidates, compare, report, served
 from dkimpipe.admin.migration.corpus import messages
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
 from dkimpipe.admin.migration.foreign import LOST, Foreign
 from dkimpipe.admin.migration.install import Access, Planned, plan, write
-from dkimpipe.admin.migration.sources import without_keys
 from dkimpipe.admin.postfix import milter_lists, milters, planning, routing
 from dkimpipe.admin.postfix.milter_lists import Use
 from dkimpipe.admin.postfix.postconf import Postconf

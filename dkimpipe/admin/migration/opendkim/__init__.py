@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Rule
-from dkimpipe.admin.migration.opendkim import domains, others, startup, tables
+from dkimpipe.admin.migration.opendkim import domains, others, tables
 from dkimpipe.admin.migration.opendkim.clients import sign_clients
-from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
 from dkimpipe.admin.migration.opendkim.headers import headers
 from dkimpipe.admin.migration.opendkim.senders import Key
+from dkimpipe.admin.opendkim import startup
+from dkimpipe.admin.opendkim.conf import Conf
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import CANONICALIZATIONS
@@ -161,7 +162,8 @@ def _milters(conf: Conf, foreign: Foreign) -> list[str]:
     """Return the sockets as Postfix names them: that of the conf file, and those with which it is started."""
     setting = conf.get("Socket")
     found = [_milter(setting.value)] if setting else []
-    for socket in startup.sockets(conf.path.absolute()):
+    is_used = startup.is_used(startup.OPENDKIM, conf.path.absolute())
+    for socket in startup.sockets(startup.OPENDKIM) if is_used else ():
         milter = _milter(socket.value)
         if milter not in found:
             foreign.remark(socket.place, SAME, f"socket: the milter may be {milter}")

@@ -6,8 +6,8 @@ import ipaddress
 from typing import Union
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
-from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.admin.migration.opendkim.datasets import Dataset, NotReadError, Record, dataset
+from dkimpipe.admin.opendkim.conf import Conf
 from dkimpipe.config import AUTHENTICATED, MYNETWORKS
 
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]

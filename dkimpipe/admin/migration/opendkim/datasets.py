@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.migration.opendkim.conf import Conf, Setting
-from dkimpipe.admin.migration.sources import lines
+from dkimpipe.admin.foreignfiles import lines
+from dkimpipe.admin.opendkim.conf import Conf, Setting
 from dkimpipe.files import Place
 
 _ELSEWHERE = {

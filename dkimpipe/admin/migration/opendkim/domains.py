@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dkimpipe.admin.migration.foreign import LOST, Foreign, ForeignSignature, Rule
-from dkimpipe.admin.migration.opendkim.conf import Conf, Setting
 from dkimpipe.admin.migration.opendkim.datasets import Dataset, absolute
 from dkimpipe.admin.migration.opendkim.senders import (
     ANYONE,
@@ -12,6 +11,7 @@ from dkimpipe.admin.migration.opendkim.senders import (
     from_domain_pattern,
     from_domain_word,
 )
+from dkimpipe.admin.opendkim.conf import Conf, Setting
 
 
 def add_rules(conf: Conf, setting: Setting, domains: Dataset, foreign: Foreign) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from dkimpipe.admin.migration import harmful
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
-from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
+from dkimpipe.admin.opendkim.conf import Conf
 
 # dkim_should_signhdrs in libopendkim/dkim.c
 _DEFAULT = (

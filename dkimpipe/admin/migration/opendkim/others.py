@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign
-from dkimpipe.admin.migration.opendkim.conf import Conf
+from dkimpipe.admin.opendkim.conf import Conf
 
 # Read elsewhere: each has its own remarks.
 _READ = """

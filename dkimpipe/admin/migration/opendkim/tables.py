@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, ForeignSignature, Rule
-from dkimpipe.admin.migration.opendkim.conf import Conf
 from dkimpipe.admin.migration.opendkim.datasets import Dataset, Record, absolute
 from dkimpipe.admin.migration.opendkim.senders import (
     SENDER_DOMAIN,
@@ -20,6 +19,7 @@ from dkimpipe.admin.migration.opendkim.senders import (
     from_pattern,
     from_word,
 )
+from dkimpipe.admin.opendkim.conf import Conf
 
 _MOST = 2  # dkimf_add_signrequest in opendkim.c does not advance the end of its list
 _PATHS = ("/", "./", "../")

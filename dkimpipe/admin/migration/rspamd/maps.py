@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.migration.sources import lines
+from dkimpipe.admin.foreignfiles import lines
 from dkimpipe.admin.rspamd import ucl
 from dkimpipe.admin.rspamd.conf import Setting, text_of
 from dkimpipe.files import Place

@@ -1,11 +1,13 @@
-"""opendkim.conf(5): lines of a name and a value. ``#`` ends a line anywhere; nothing is quoted."""
+"""opendkim.conf(5) and opendmarc.conf(5): lines of a name and a value. ``#`` ends a line anywhere; nothing is
+quoted.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.migration.sources import lines
+from dkimpipe.admin.foreignfiles import lines
 from dkimpipe.errors import ConfigError, shown
 from dkimpipe.files import Place
 
@@ -29,12 +31,20 @@ class Setting(NamedTuple):
 class Conf:
     """A configuration: of several lines with one name the last applies, and the others are ``replaced``."""
 
-    def __init__(self, path: Path) -> None:
-        """Read a file and those that it includes. Raises ConfigError."""
+    def __init__(self, path: Path, root: Path = Path("/"), *, as_far_as_possible: bool = False) -> None:
+        """Read a file and those that it includes, below the root of a system.
+
+        Raises ConfigError if the program would not start with it, unless it is to be read as far as possible.
+        """
         self.path = path
         self.settings: dict[str, Setting] = {}
         self.replaced: list[tuple[Setting, Setting]] = []
-        self._read(path, 0)
+        self._root = root
+        try:
+            self._read(path, 0)
+        except ConfigError:
+            if not as_far_as_possible:
+                raise
 
     def _read(self, path: Path, level: int) -> None:
         if level > _MAX_LEVEL:
@@ -48,7 +58,7 @@ class Conf:
                 raise ConfigError(f"{place}: {shown(words[0])} has no value: OpenDKIM does not start")
             setting = Setting(words[0], words[1].strip(), place)
             if setting.name.lower() == "include":
-                self._read(Path("/", setting.value), level + 1)  # the daemon runs in the root directory
+                self._read(self._root / setting.value.lstrip("/"), level + 1)  # it runs in the root directory
             else:
                 earlier = self.settings.pop(setting.name.lower(), None)
                 self.replaced += [(earlier, setting)] if earlier else []
