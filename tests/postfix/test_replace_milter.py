@@ -128,6 +128,37 @@ def test_the_milter_is_taken_out_and_comes_back(tmp_path: Path, name: str) -> No
     assert content(directory) == before
 
 
+# Overrides of cleanup(8), of which apply makes copies, and what the copies have.
+CLEANUP = {
+    "non_smtpd_milters": (INET, ""),
+    "smtpd_milters": (INET, ""),
+    "of several": (f"inet:localhost:9,{INET}", "inet:localhost:9"),
+}
+
+
+_CLIENTS = "smtpd_relay_restrictions=permit_sasl_authenticated,reject"
+
+
+@pytest.mark.parametrize("name", CLEANUP)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_copies_of_a_service_do_not_have_the_milter(tmp_path: Path, name: str, at_once: bool) -> None:
+    value, left = CLEANUP[name]
+    parameter = name if name in PARAMETERS else "non_smtpd_milters"
+    directory = written(tmp_path, Case({}, {f"cleanup/unix/{parameter}": value}, INET, {}))
+    edit(directory, ["-M", f"submission/inet=submission inet n - y - - smtpd -o {_CLIENTS}"])
+    before = content(directory)
+    options = ["--apply", "--sign", "submission,local", "--user", "daemon"]
+    if not at_once:
+        assert verb(directory, *options).status == 0
+    assert verb(directory, *options, "--replace-milter", INET).status == 0
+    found = {
+        name: each[parameter] for name, each in Postconf(directory).overrides.items() if parameter in each
+    }
+    assert found == dict.fromkeys(("cleanup/unix", "dkimpipe-cleanup/unix", "dkimpipe-return/unix"), left)
+    assert verb(directory, "--revert").status == 0
+    assert content(directory) == before
+
+
 REFUSED = {
     "OpenDMARC after it": f"{INET}, inet:localhost:8893",
     "OpenDMARC by a socket": f"{INET}, local:opendmarc/opendmarc.sock",

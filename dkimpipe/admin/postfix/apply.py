@@ -46,21 +46,11 @@ class Wanted(NamedTuple):
     open: bool
 
 
-def apply(
-    postconf: Postconf,
-    user: str,
-    job: Job,
-    chosen: Plan,
-    wanted: Wanted,
-    more: Sequence[Change] = (),
-) -> None:
-    """Print the changes, and make them if that is wanted. Raises ConfigError if they would do harm.
-
-    ``more`` is changed as well.
-    """
+def apply(postconf: Postconf, user: str, job: Job, chosen: Plan, wanted: Wanted) -> None:
+    """Print the changes, and make them if that is wanted. Raises ConfigError if they would do harm."""
     fatal.refuse(postconf)
     arguments.refuse(postconf)
-    changes = [*postconf.assumed, *requirements.missing(postconf, user, job, chosen), *more]
+    changes = [*postconf.assumed, *requirements.missing(postconf, user, job, chosen)]
     routing.refuse_another_filter(postconf, job)
     planning.refuse_obstacles(postconf, chosen.kinds)
     if job is SIGN and not wanted.open:

@@ -132,10 +132,11 @@ def _set_up(options: argparse.Namespace, postconf: Postconf, job: Job) -> None:
         raise ConfigError("--submission is for mail from users, and --verify for mail from outside")
     if options.submission:
         postconf = postconf.assuming(submission.missing(postconf))
+    if options.milters:  # before the services are copied that have them
+        postconf = postconf.assuming(_without_milters(postconf, options.milters))
     chosen = planning.plan(postconf, job, options.sign, options.relay)
-    replaced = _without_milters(postconf, options.milters) if options.milters else []
     wanted = Wanted(options.apply, options.reload, options.open)
-    apply(postconf, options.user or job.name, job, chosen, wanted, replaced)
+    apply(postconf, options.user or job.name, job, chosen, wanted)
 
 
 def _without_milters(postconf: Postconf, replaced: Sequence[str]) -> list[Change]:
