@@ -122,7 +122,8 @@ def test_verify_never_applied_there_is_nothing_to_revert(tmp_path: Path) -> None
     assert done == Done(
         78,
         b"",
-        f"dkimpipe: no backup in {directory}\nhint: dkimpipe postfix --verify --apply was not run here\n",
+        f"dkimpipe: no backup in {directory}\n"
+        "hint: # dkimpipe postfix --verify --apply was not run here, or is undone already\n",
     )
     assert content(directory) == state
 

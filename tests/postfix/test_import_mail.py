@@ -181,7 +181,8 @@ def move(fresh: Path, keys: Keys, request: pytest.FixtureRequest) -> Iterator[Mo
             reverted = dkimpipe(machine, "postfix", "--revert")
             server.send(generated[:10])
             back = server.arrived(10)
-            machine.shell(f"{NO_WAIT}; {reverted.stdout.rpartition(': ')[2]}sleep 1.5")
+            reload = reverted.stdout.partition("settings that were undone: ")[2].partition("\n")[0]
+            machine.shell(f"{NO_WAIT}; {reload}; sleep 1.5")
         else:
             with server.sending(generated, 587) as sent, server.sending(generated, 25) as also_sent:
                 assert dkimpipe(machine, "postfix", "--revert", "--reload").status == 0

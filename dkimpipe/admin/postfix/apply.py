@@ -23,6 +23,7 @@ from dkimpipe.admin.postfix import (
     requirements,
     routing,
     running,
+    signers_left,
 )
 from dkimpipe.admin.postfix.filter_service import JOBS, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.kinds import Plan
@@ -122,7 +123,7 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
     """
     directory, other = postconf.directory, filter_service.other(job)
     if not (ours := backup.backups(directory, job)):
-        raise ConfigError(f"no backup in {directory}", f"{job.setup_command} --apply was not run here")
+        raise ConfigError(f"no backup in {directory}", _never_applied(postconf, job))
     backups, other_service = backup.backups(directory), filter_service.find(postconf, other)
     chosen = planning.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
@@ -140,15 +141,27 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
         lines.append(f"# {runnable(other.setup_command)} --apply, which was undone as well, is applied again")
         lines += _change_lines(now, changes)
     lines += _without_filter(Postconf(directory))
+    lines += signers_left.lines(Postconf(directory)) if job is SIGN else ()
     print(*lines, sep="\n")
     left = backup.unused(directory, tables)
     if with_reload:
         reload(postconf)
     elif is_running:
         remove = f" && rm {shlex.join(map(str, left))}" if left else ""
-        print(f"# Postfix still uses the settings that were undone: postfix reload{remove}")
-        return
-    _remove(left)
+        command = running.postfix(postconf, "reload") + remove
+        print(f"# Postfix still uses the settings that were undone: {command}")
+    if with_reload or not is_running:
+        _remove(left)
+    for line in signers_left.waiting(postconf):
+        print(line)
+
+
+def _never_applied(postconf: Postconf, job: Job) -> str:
+    """Return the hint of a job that has nothing to undo."""
+    hint = f"# {job.setup_command} --apply was not run here, or is undone already"
+    if not postconf.is_running:
+        return hint
+    return f"{hint}; if Postfix still uses the settings:\n{running.postfix(postconf, 'reload')}"
 
 
 def _remove(files: Sequence[Path]) -> None:

@@ -72,11 +72,11 @@ def _stale(postconf: Postconf, master: Path) -> Iterator[Finding]:
         yield Finding(f"{what}: it was not restarted since that was edited", _restart(postconf), "warning")
     if closed:
         what = f"Postfix has not read master.cf since it was edited: nobody listens for {', '.join(closed)}"
-        yield Finding(what, _postfix(postconf, "reload"), "warning")
+        yield Finding(what, postfix(postconf, "reload"), "warning")
     elif edited := _edited_since(postconf, max(_managers(master).values(), default=0)):
         verb = "were" if " and " in edited else "was"
         what = f"Postfix was not reloaded since {edited} {verb} edited"
-        yield Finding(what, _postfix(postconf, "reload"), "warning")
+        yield Finding(what, postfix(postconf, "reload"), "warning")
 
 
 def unreachable(postconf: Postconf) -> Iterator[Finding]:
@@ -93,13 +93,14 @@ def unreachable(postconf: Postconf) -> Iterator[Finding]:
         yield Finding(what, f"{edit} && {_restart(postconf)}", NOTE)
 
 
-def _postfix(postconf: Postconf, word: str) -> str:
+def postfix(postconf: Postconf, word: str) -> str:
+    """Return the command for postfix(1) and this instance."""
     options = ["-c", str(postconf.directory)] if postconf.is_chosen else []
     return shlex.join(["postfix", *options, word])
 
 
 def _restart(postconf: Postconf) -> str:
-    return f"{_postfix(postconf, 'stop')} && {_postfix(postconf, 'start')}"
+    return f"{postfix(postconf, 'stop')} && {postfix(postconf, 'start')}"
 
 
 def _master(postconf: Postconf) -> Path | None:
