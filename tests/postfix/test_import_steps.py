@@ -100,6 +100,41 @@ def test_the_steps_name_the_milter_and_its_mail(
         assert (done.status, found) == (0, [*steps[:-1], f"{steps[-1]} --reload", "dkimpipe check --postfix"])
 
 
+INET, DMARC = "inet:localhost:8891", "inet:localhost:54322"
+# Commands that set the socket of OpenDMARC, beside that of the package in its conf file.
+OPENDMARC = {
+    "a drop-in": "mkdir -p /etc/systemd/system/opendmarc.service.d; printf"
+    " '[Service]\\nExecStart=\\nExecStart=/usr/sbin/opendmarc -p inet:54322@localhost -u opendmarc\\n'"
+    " >/etc/systemd/system/opendmarc.service.d/override.conf",
+    "a directory of its own": "mkdir -p /etc/opendmarc; echo 'Socket inet:54322@localhost'"
+    " >/etc/opendmarc/opendmarc.conf",
+}
+
+
+@pytest.mark.parametrize("commands", OPENDMARC.values(), ids=OPENDMARC)
+def test_a_signer_before_opendmarc_stays(fresh: Path, keys: Keys, commands: str) -> None:
+    package = "echo 'Socket local:/run/opendmarc/opendmarc.sock' >/etc/opendmarc.conf"
+    conf = CONF.replace("Mode s", "Mode sv") + "Socket inet:8891@localhost\n"
+    with Machine(fresh) as machine:
+        done = imported(machine, keys, conf, f"{package}; {commands}", f"{INET}, {DMARC}")
+        found = done.stdout.partition("dkimpipe check --dns\n")[2].splitlines()
+        assert (done.status, found) == (
+            0,
+            [
+                "# let Postfix pass mail to dkimpipe; the other signer stays in smtpd_milters, since OpenDMARC"
+                f" ({DMARC}) needs its results",
+                f"{POSTFIX} submission,networks,local --reload",
+                "# then let the other signer only verify: Mode v in its conf file; restart it",
+                "dkimpipe check --postfix",
+            ],
+        )
+        refused = dkimpipe(machine, "postfix", "--apply", "--replace-milter", INET)
+        assert (refused.status, refused.stderr.startswith(f"dkimpipe: {DMARC} is OpenDMARC: ")) == (78, True)
+        machine.shell(f"postconf -e smtpd_milters={DMARC}")
+        blind = f"smtp/inet/smtpd_milters: no milter before OpenDMARC ({DMARC}) verifies DKIM\n"
+        assert blind in dkimpipe(machine, "check", "--postfix").stdout
+
+
 def test_where_nothing_is_written_nothing_is_created(fresh: Path, keys: Keys) -> None:
     with Machine(fresh) as machine:
         (machine.root / "etc/dkimpipe").mkdir()

@@ -154,3 +154,30 @@ def test_removed_from_a_running_postfix_no_mail_stays_behind(server: Server) -> 
     assert set(server.arrived(*subjects)) == set(subjects)
     log = machine.shell(f"{EMPTY}; ! getent passwd dkimpipe; cat /var/log/mail.log")
     assert "status=deferred" not in log
+
+
+def test_after_revert_mail_that_waits_for_the_filter_leaves_by_the_command_that_is_printed(
+    server: Server,
+) -> None:
+    machine = server.machine
+    machine.shell("postconf -e defer_transports=dkimpipe")
+    assert dkimpipe(machine, "postfix", "--apply", "--sign", "local").status == 0
+    machine.shell(f"{NO_WAIT}; postfix start; {LOCAL.format('waiting')}")
+    machine.shell("until postqueue -p | grep -q 'deferred transport'; do sleep 0.1; done")
+    reverted = dkimpipe(machine, "postfix", "--revert").stdout
+    assert reverted.endswith("\n# mail that waits for the filter: postsuper -r ALL deferred\n")
+    again = dkimpipe(machine, "postfix", "--revert", "--reload")
+    assert (again.status, again.stderr.splitlines()[1:]) == (
+        78,
+        [
+            "hint: # dkimpipe postfix --apply was not run here, or is undone already; if Postfix still uses the"
+            " settings:",
+            "hint: postfix reload",
+        ],
+    )
+    command = reverted.rpartition(": ")[2]
+    machine.shell(f"postconf -X defer_transports; {NO_WAIT}; postfix reload; sleep 0.5; {command}")
+    machine.shell(LOCAL.format("triggers pickup"))
+    assert server.arrived("waiting", "triggers pickup") == {"waiting": 0, "triggers pickup": 0}
+    assert dkimpipe(machine, "postfix", "--apply").status == 0
+    assert "# mail that waits" not in dkimpipe(machine, "postfix", "--revert").stdout  # the queue is empty

@@ -30,7 +30,7 @@ from dkimpipe.admin.verbs.steps import Step, by_command
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError
 
-_AFTER_REMOVAL = "if the queue still holds mail for the filter: postsuper -r ALL"
+_AFTER_REMOVAL = "if the queue still holds mail for the filter: postsuper -r ALL deferred"
 _LAST_REMOVED = """\
 # this was the last entry: Postfix still passes mail to the filter, which signs none of it
 # to take the filter out of Postfix: dkimpipe setup --remove"""
