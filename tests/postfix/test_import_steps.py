@@ -121,8 +121,8 @@ def test_a_signer_before_opendmarc_stays(fresh: Path, keys: Keys, commands: str)
         assert (done.status, found) == (
             0,
             [
-                "# let Postfix pass mail to dkimpipe; the other signer stays in smtpd_milters, since OpenDMARC"
-                f" ({DMARC}) needs its results",
+                "# let Postfix pass mail to dkimpipe; the other signer stays in smtpd_milters, since"
+                f" OpenDMARC ({DMARC}) needs its results",
                 f"{POSTFIX} submission,networks,local --reload",
                 "# then let the other signer only verify: Mode v in its conf file; restart it",
                 "dkimpipe check --postfix",

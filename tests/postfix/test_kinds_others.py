@@ -170,8 +170,8 @@ def test_after_revert_mail_that_waits_for_the_filter_leaves_by_the_command_that_
     assert (again.status, again.stderr.splitlines()[1:]) == (
         78,
         [
-            "hint: # dkimpipe postfix --apply was not run here, or is undone already; if Postfix still uses the"
-            " settings:",
+            "hint: # dkimpipe postfix --apply was not run here, or is undone already; if Postfix still uses"
+            " the settings:",
             "hint: postfix reload",
         ],
     )
