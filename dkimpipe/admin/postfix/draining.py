@@ -7,17 +7,14 @@ its tables. So first no new process passes mail to the filter, while its service
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from dkimpipe.admin import atomic
-from dkimpipe.admin.postfix import backup, running
+from dkimpipe.admin.postfix import backup, queue, running
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 
 _LONGEST = 20.0  # seconds; clients can keep a session open for longer
@@ -47,7 +44,7 @@ def drain(postconf: Postconf, undone: Sequence[Path], reload: Callable[[], None]
         reload()
         names = [each.name for each in gone if each.command == "pipe"]
         for number in _waiting_for(postconf, names):
-            _postqueue(postconf, "-i", number)
+            queue.retry(postconf, number)
         _wait(postconf)
     finally:
         _write(directory, now)
@@ -65,7 +62,8 @@ def _wait(postconf: Postconf) -> None:
         if running.has_older(postconf, "smtpd"):
             last = time.time()
         elif not any(
-            each["queue_name"] in _UNDER_WAY and each["arrival_time"] <= last for each in _queue(postconf)
+            each["queue_name"] in _UNDER_WAY and each["arrival_time"] <= last
+            for each in queue.messages(postconf)
         ):
             return
         time.sleep(0.2)
@@ -75,20 +73,7 @@ def _waiting_for(postconf: Postconf, names: Sequence[str]) -> list[str]:
     """Return the queue IDs of deferred mail that waits for these services, as its reason tells."""
     return [
         each["queue_id"]
-        for each in _queue(postconf)
+        for each in queue.messages(postconf)
         if each["queue_name"] == "deferred"
         and any(name in one.get("delay_reason", "") for one in each["recipients"] for name in names)
     ]
-
-
-def _queue(postconf: Postconf) -> list[dict[str, Any]]:
-    """Return the messages in the queue; none if postqueue(1) cannot say (before Postfix 3.1)."""
-    try:
-        return [json.loads(line) for line in _postqueue(postconf, "-j").splitlines()]
-    except ValueError:
-        return []
-
-
-def _postqueue(postconf: Postconf, *arguments: str) -> bytes:
-    command = [str(Path(postconf.value("command_directory"), "postqueue")), "-c", str(postconf.directory)]
-    return subprocess.run([*command, *arguments], capture_output=True, check=False).stdout  # noqa: S603
