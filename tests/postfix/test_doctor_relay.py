@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from conftest import settled
-from diagnosis import GOOD, MAIN, MASTER, check, edit, fix, run, write
+from diagnosis import GOOD, MAIN, MASTER, check, edit, fill, fix, run, write
 
-from dkimpipe.admin.postfix import answering, listener, planning
+from dkimpipe.admin.postfix import answering, incoming, listener
+from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Postconf
-from dkimpipe.errors import ConfigError
 
 
 @contextmanager
@@ -78,23 +78,97 @@ def test_a_listener_elsewhere_that_answers_is_not_created_again(
     assert [each.option for each in listener.missing(postconf, address, False)][-1:] == ["-M"]
 
 
-@pytest.mark.parametrize("relay", ["127.0.0.1:587", "localhost:587", "127.0.0.1:25"])
-def test_a_port_where_mail_comes_in_is_no_way_back(
-    relay: str, directory: Path, words: dict[str, str], capsys: pytest.CaptureFixture[str]
+RELAY = "PROGRAM => PROGRAM --relay="
+BY_NUMBER = "submission inet n => 587 inet n"
+POSTSCREEN = (
+    "smtp      inet  n       -       y       -       -       smtpd =>"
+    " smtp inet n - y - 1 postscreen{}\n-M 'smtpd/pass=smtpd pass - - y - - smtpd'"
+)
+# Edits by which a relay leads to where mail comes in, the relay, and that service.
+INCOMING = {
+    "for users": (f"{RELAY}127.0.0.1:587", "127.0.0.1:587", "submission/inet"),
+    "for users, by number": (f"{RELAY}127.0.0.1:587\n{BY_NUMBER}", "127.0.0.1:587", "587/inet"),
+    "for users, by the name of the host": (f"{RELAY}localhost:587", "localhost:587", "submission/inet"),
+    "for users, by IPv6": (f"{RELAY}[::1]:587", "[::1]:587", "submission/inet"),
+    "for users, by an address of this host": (f"{RELAY}INSIDE:587", "INSIDE:587", "submission/inet"),
+    "for users, at an address": (
+        f"{RELAY}127.0.0.1:587\nsubmission inet n => 127.0.0.1:submission inet n",
+        "127.0.0.1:587",
+        "127.0.0.1:submission/inet",
+    ),
+    "for other hosts": (f"{RELAY}127.0.0.1:25", "127.0.0.1:25", "smtp/inet"),
+    "postscreen(8)": (f"{RELAY}127.0.0.1:25\n{POSTSCREEN.format('')}", "127.0.0.1:25", "smtp/inet"),
+    "in two words": ("PROGRAM => PROGRAM --relay 127.0.0.1:587", "127.0.0.1:587", "submission/inet"),
+    "in the conf file": ("SITE/conf => SITE/loop.conf", "127.0.0.1:587", "submission/inet"),
+    "another port for users": (
+        f"{RELAY}127.0.0.1:2587\nsubmission inet n => 2587 inet n",
+        "127.0.0.1:2587",
+        "2587/inet",
+    ),
+    "behind another filter": (
+        f"{RELAY}127.0.0.1:2526\n-M 'spam/unix=spam unix - - n - - smtp'"
+        "\n-P submission/inet/content_filter=spam:x"
+        "\n-M '127.0.0.1:2526/inet=127.0.0.1:2526 inet n - n - - smtpd"
+        " -o content_filter=dkimpipe:dummy -o smtpd_relay_restrictions=permit_mynetworks,reject'",
+        "127.0.0.1:2526",
+        "127.0.0.1:2526/inet",
+    ),
+}
+NOT_INCOMING = {
+    "the same port of another host": "192.0.2.99:587",
+    "a port of its own": "127.0.0.1:10028",
+}
+
+
+@pytest.fixture
+def with_relay(words: dict[str, str], directory: Path) -> Path:
+    text = fill("sender_map SITE/senders\nrelay 127.0.0.1:587\n", words)
+    (Path(words["SITE"]) / "loop.conf").write_text(text)
+    return directory
+
+
+@pytest.mark.parametrize("how", ["hints", "apply"])
+@pytest.mark.parametrize("name", INCOMING)
+def test_where_mail_comes_in_is_no_way_back(
+    name: str, how: str, with_relay: Path, words: dict[str, str]
 ) -> None:
-    """Its restrictions would have been replaced by those of a listener: no mail would come in any more."""
-    edit(directory, f"PROGRAM => PROGRAM --relay={relay}", words)
-    names = "submission inet n       -       y", "smtp      inet  n       -       y"
-    text = (directory / "master.cf").read_text()
-    text = text.replace(names[0], names[0].replace("submission", "587"))
-    (directory / "master.cf").write_text(text.replace(names[1], names[1].replace("smtp  ", "25    ")))
-    before = (directory / "master.cf").read_bytes()
-    for verb in (["check", "--postfix"], ["postfix", "--apply"]):
-        assert run(directory, *verb) == (78, "")
-        assert f"dkimpipe: relay {relay}: mail comes in at " in capsys.readouterr().err
-    assert (directory / "master.cf").read_bytes() == before
-    with pytest.raises(ConfigError, match="cannot come back"):
-        planning.refuse_incoming(Postconf(directory), relay)
+    """It loops until it has too many hops. What comes in there keeps its settings."""
+    edits, relay, service = INCOMING[name]
+    edit(with_relay, edits, words)
+    before = Postconf(with_relay).overrides[service]
+    status, output = check(with_relay)
+    what = f"dkimpipe/unix: mail comes back by {fill(relay, words)}, which is {service}, where mail comes in"
+    assert status == 78
+    assert f"dkimpipe: error: {what}: it loops\n" in output
+    if how == "hints":
+        fix(with_relay, output)
+    else:
+        assert run(with_relay, "postfix", "--apply")[0] == 0
+        settled(with_relay / "main.cf")
+    assert "it loops" not in check(with_relay)[1]
+    after = Postconf(with_relay)
+    assert incoming.find(after, listener.relay_of(after, SIGN)) is None
+    (back,) = listener.all_of(after)
+    assert back.id != service
+    changed = {*before.items()} - {*after.overrides[service].items()}
+    assert {parameter for parameter, _ in changed} <= {"smtpd_discard_ehlo_keywords"}
+
+
+@pytest.mark.parametrize("name", NOT_INCOMING)
+def test_no_mail_comes_in_there(name: str, with_relay: Path, words: dict[str, str]) -> None:
+    edit(with_relay, f"{RELAY}{NOT_INCOMING[name]}", words)
+    assert incoming.find(Postconf(with_relay), NOT_INCOMING[name]) is None
+
+
+def test_the_filter_that_verifies_does_not_return_mail_to_where_it_came_in(
+    both: Path, words: dict[str, str]
+) -> None:
+    edit(both, "VERIFIER => VERIFIER --relay=127.0.0.1:25", words)
+    what = "dkimpipe-verify/unix: mail comes back by 127.0.0.1:25, which is smtp/inet, where mail comes in"
+    output = check(both)[1]
+    assert f"dkimpipe: error: {what}: it loops\n" in output
+    fix(both, output)
+    assert "it loops" not in check(both)[1]
 
 
 @pytest.mark.parametrize(

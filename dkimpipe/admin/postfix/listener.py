@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dkimpipe import relay
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import cleanup_service, filter_service, strangers
+from dkimpipe.admin.postfix import cleanup_service, filter_service, incoming, strangers
 from dkimpipe.admin.postfix.filter_service import Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.restrictions import Restrictions
@@ -85,7 +85,7 @@ def relay_of(postconf: Postconf, job: Job) -> str:
 
 
 def find(postconf: Postconf, address: str) -> Service | None:
-    """Return the service that listens at a relay address; None if this Postfix has none."""
+    """Return the listener at a relay address; None if this Postfix has none, or mail comes in there."""
     try:
         host, port = relay.address(address, "relay")
     except ConfigError:
@@ -95,7 +95,8 @@ def find(postconf: Postconf, address: str) -> Service | None:
         names |= {"localhost"} if host != b"localhost" else {"127.0.0.1", "::1", *ANY_OF_BOTH}
     for service in postconf.running("smtpd"):
         listens, _, number = service.name.rpartition(":")
-        if service.id.endswith("/inet") and number == str(port) and listens.strip("[]") in names:
+        is_there = service.id.endswith("/inet") and number == str(port) and listens.strip("[]") in names
+        if is_there and not incoming.is_one(postconf, service):
             return service
     return None
 
@@ -137,9 +138,9 @@ def _is_ours(postconf: Postconf, service: Service) -> bool:
 
 
 def usable_relay_of(postconf: Postconf, job: Job) -> str:
-    """Return the relay of a job; empty for sendmail(1), and if Postfix cannot listen there any more."""
+    """Return the relay of a job; empty for sendmail(1), and if mail cannot come back there."""
     address = relay_of(postconf, job)
-    return "" if _is_excluded(postconf, address) else address
+    return "" if _is_excluded(postconf, address) or incoming.find(postconf, address) else address
 
 
 def _is_excluded(postconf: Postconf, address: str) -> bool:

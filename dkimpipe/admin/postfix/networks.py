@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Union
 
 from dkimpipe.admin.findings import Finding
-from dkimpipe.admin.postfix import dkimproxy, filter_service
+from dkimpipe.admin.postfix import dkimproxy, filter_service, incoming
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.kinds import NETWORKS
 from dkimpipe.admin.postfix.network_patterns import network
@@ -26,7 +26,7 @@ from dkimpipe.admin.postfix.syntax import split
 from dkimpipe.errors import ConfigError
 
 TABLE_FILE = "dkimpipe-networks.cidr"
-PUBLIC_PORTS = ("smtp", "25", "smtpd")
+PUBLIC_PORTS = incoming.PUBLIC_PORTS
 # The lists of restrictions that are evaluated for each message, and hardly ever set, first.
 _LISTS = (
     "smtpd_end_of_data_restrictions",

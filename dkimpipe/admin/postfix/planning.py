@@ -32,7 +32,6 @@ def plan(postconf: Postconf, job: Job = SIGN, sign: Sequence[str] = (), relay: b
     """
     refuse_obstacles(postconf, sign)
     addresses = [listener.relay_of(postconf, each) for each in (job, filter_service.other(job))]
-    refuse_incoming(postconf, addresses[0])
     used = kinds_in_use(postconf)
     by_dkimproxy = _signed_by_dkimproxy(postconf)
     refuse_obstacles(postconf, by_dkimproxy)
@@ -57,16 +56,6 @@ def refuse_obstacles(postconf: Postconf, signed: Sequence[str]) -> None:
         cause, hint = obstacle(postconf, kind)
         if cause:
             raise ConfigError(f"--sign {kind}: {cause}", hint)
-
-
-def refuse_incoming(postconf: Postconf, address: str) -> None:
-    """Raise ConfigError if the relay is a service where mail comes in, and not one for its way back."""
-    service = listener.find(postconf, address) if address else None
-    if service and service.port in (*sources.SUBMISSION_PORTS, *networks.PUBLIC_PORTS):
-        raise ConfigError(
-            f"relay {address}: mail comes in at {service.id}, and cannot come back from the filter there",
-            f"use a port of its own: relay {listener.new_address(postconf)}",
-        )
 
 
 def obstacle(postconf: Postconf, kind: str) -> tuple[str, str]:
@@ -129,7 +118,7 @@ def _by_smtp(postconf: Postconf, address: str) -> str:
 
 def _relay_for_others(postconf: Postconf) -> str:
     """Return the listener through which the mail of another filter can come back."""
-    addresses = filter(None, (listener.relay_of(postconf, job) for job in filter_service.JOBS))
+    addresses = filter(None, (listener.usable_relay_of(postconf, job) for job in filter_service.JOBS))
     return next(addresses, "") or listener.unused_address(postconf)
 
 

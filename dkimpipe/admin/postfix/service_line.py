@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from dkimpipe.admin.postfix import client_options, filter_service, status_filter
+from dkimpipe.admin.postfix import client_options, filter_service, incoming, status_filter
 from dkimpipe.admin.postfix.filter_service import ENVELOPE, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
@@ -40,7 +40,7 @@ def missing(
             faults.append(_NO_CLIENT)
         if relay and filter_service.relay_of(service, job) != relay:
             level = "error"
-            faults.append(_wrong_way_back(filter_service.relay_of(service, job), relay))
+            faults.append(_wrong_way_back(postconf, filter_service.relay_of(service, job), relay))
     else:
         processes = str(2 * (os.cpu_count() or 1) + job.extra_processes)
         arguments = f"user={user} argv={_new_command(postconf, job)}"
@@ -93,7 +93,9 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield from filter(None, [_login_fault(words)])
 
 
-def _wrong_way_back(now: str, relay: str) -> str:
+def _wrong_way_back(postconf: Postconf, now: str, relay: str) -> str:
+    if found := incoming.find(postconf, now):
+        return f"mail comes back by {now}, which is {found.id}, where mail comes in: it loops"
     if now:
         return f"mail comes back by {now}, where Postfix cannot listen, and stays in the queue"
     return f"mail comes back by sendmail(1), which is filtered, and not by {relay}: it loops"
@@ -176,7 +178,11 @@ def _with_identity(command: list[str], words: list[str], with_client: bool) -> l
 
 def _with_relay(command: list[str], words: list[str], job: Job, relay: str, by_conf: bool) -> list[str]:
     """Return the command line with the relay, unless the conf file names it, and what its log needs."""
-    kept = [word for word in command if by_conf or not word.startswith("--relay")]
+    kept = [
+        word
+        for before, word in zip(["", *command], command)
+        if by_conf or not (word.startswith("--relay") or before == "--relay")
+    ]
     names = ("queue_id", "client_name", *(("client",) if job is VERIFY else ()))
     trace = [_TRACE[name] for name in names if not _has_option(name, words)]
     return [*kept, *(() if by_conf else (f"--relay={relay}",)), *trace]

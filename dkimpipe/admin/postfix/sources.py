@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dkimpipe.admin.postfix import dkimproxy, filter_service, listener, other_filters, strangers
+from dkimpipe.admin.postfix import dkimproxy, filter_service, incoming, listener, other_filters, strangers
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.service import Service
 
 PICKUP = "pickup/unix"  # receives mail from sendmail(1)
-SUBMISSION_PORTS = ("submission", "submissions", "smtps", "587", "465")
+SUBMISSION_PORTS = incoming.SUBMISSION_PORTS
 
 
 def submission_services(postconf: Postconf) -> list[Service]:
