@@ -125,7 +125,8 @@ FAULTS: dict[str, Fault] = {
         f"-P smtp/inet/smtpd_end_of_data_restrictions=permit_mynetworks,check_client_access,cidr:DIR/{TABLE}",
         error(
             "smtp/inet: mail from 127.0.0.0/8 is not signed: a restriction permits it",
-            f"# put check_client_access cidr:DIR/{TABLE} before it",
+            "postconf -c DIR -P smtp/inet/smtpd_end_of_data_restrictions="
+            f"check_client_access,cidr:DIR/{TABLE},permit_mynetworks",
         ),
     ),
     "another filter for mynetworks": (

@@ -9,6 +9,7 @@ from dkimpipe.admin.postfix import (
     content_redirects,
     filter_service,
     kinds,
+    network_bypasses,
     networks,
     notices,
     other_filters,
@@ -23,7 +24,8 @@ from dkimpipe.admin.postfix.service import Service
 
 def findings(postconf: Postconf, job: Job) -> Iterator[Finding]:
     """Yield what is signed by mistake or by two programs, and a note of what is not signed."""
-    yield from networks.findings(postconf)
+    found = list(networks.findings(postconf))
+    yield from found or network_bypasses.findings(postconf)
     yield from redirects.findings(postconf)
     yield from content_redirects.findings(postconf)
     signed = planning.kinds_in_use(postconf)

@@ -18,7 +18,7 @@ from dkimpipe.admin.postfix import dkimproxy, filter_service, incoming
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.kinds import NETWORKS
 from dkimpipe.admin.postfix.network_patterns import network
-from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, finding_for
+from dkimpipe.admin.postfix.postconf import FILE, Change, Postconf, finding_for, list_command
 from dkimpipe.admin.postfix.restriction_lists import split_restrictions
 from dkimpipe.admin.postfix.restrictions import Restrictions, Session
 from dkimpipe.admin.postfix.service import Service
@@ -116,7 +116,25 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
             unsigned = [each for each in _items(postconf, service.id) if not _passes(postconf, service, each)]
             for item in unsigned[:1]:
                 what = f"{service.id}: mail from {item} is not signed: a restriction permits it"
-                yield Finding(what, f"put {_CHECK} cidr:{postconf.directory / TABLE_FILE} before it")
+                yield Finding(what, to_be_first(postconf, service))
+
+
+def to_be_first(postconf: Postconf, service: Service) -> str:
+    """Return the command that puts our table before all else in its list; advice if it cannot."""
+    ours = our_table(postconf)
+    for name in _LISTS:
+        parts = list(split_restrictions(postconf.words(name, service.id)))
+        if any(part[-1] == ours for part in parts):
+            rest = [word for part in parts if part[-1] != ours for word in part if word]
+            command = list_command(postconf, service.id, name, [_CHECK, ours, *rest])
+            if command:
+                return command
+    return f"put {_CHECK} {ours} before it"
+
+
+def our_table(postconf: Postconf) -> str:
+    """Return our table, as lists name it."""
+    return f"cidr:{postconf.directory / TABLE_FILE}"
 
 
 def _hidden(postconf: Postconf) -> Iterator[Finding]:
@@ -158,11 +176,19 @@ def _filter(postconf: Postconf, service: Service, item: _Network) -> str | None:
     """
     name, found = filter_service.name(postconf), None
     for address in _ends(item):
-        if (each := filter_for(postconf, service, address)) is not None:
+        for each in _filters_for(postconf, service, address):
             if each.partition(":")[0] != name:
                 return each
             found = each
     return found
+
+
+def _filters_for(postconf: Postconf, service: Service, address: str) -> Iterator[str]:
+    """Yield the FILTER for each mail from a client that is not rejected; empty for none."""
+    restrictions = Restrictions(postconf, service.id, functools.partial(_all_sessions, postconf, service))
+    for session in _sessions(address):
+        if restrictions.accepts(session):
+            yield from (restrictions.filter, restrictions.for_one)
 
 
 def filter_for(

@@ -24,11 +24,12 @@ from dkimpipe.errors import Trouble
 
 _CLIENT = "198.41.0.4"  # far from all of mynetworks
 _FILTER = re.compile(r"(!?/(?:\\.|[^/\\])*/\w*|\S+)\s+FILTER\s+([^\s:{}]+:[^\s{}]*)", re.IGNORECASE)
+_ACTION = re.compile(r"(!?/(?:\\.|[^/\\])*/\w*|\S+)\s+(\S.*)")
 _INLINE = re.compile(r"\{([^{}]+)\}")
 _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _FILES = {"hash": "postmap", "btree": "postmap", "lmdb": "postmap", "cdb": "postmap"}
 _COMBINED = ("pipemap", "unionmap")
-_ANYTHING = "anything"
+ANYTHING = "anything"
 _AS_TEXT = ("texthash", "cidr", "regexp", "pcre")
 _SENDER = "check_sender_access"
 _PERMITS = ("permit", "permit_sasl_authenticated")  # what follows does not concern users
@@ -50,7 +51,7 @@ class Redirect(NamedTuple):
 
 def findings(postconf: Postconf) -> Iterator[Finding]:
     """Yield the tables that pass mail from users, or from mynetworks, to another filter."""
-    senders = _senders(postconf)
+    senders = senders_of(postconf)
     found: dict[tuple[str, str, str], Finding] = {}
     for service in sources.submission_services(postconf):
         lines = list(_lines(postconf, service))
@@ -60,7 +61,7 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
             fix = hint(content_filter, [each for each in lines if each.content_filter == content_filter])
             found[service.id, content_filter, ""] = Finding(what, fix)
         for line in lines:
-            if line.content_filter not in certain and _may_match(line, senders):
+            if line.content_filter not in certain and may_match(line, senders):
                 what = (
                     f"{line.place}: {line.table}: mail that matches {line.key} goes to {line.content_filter}"
                 )
@@ -82,7 +83,7 @@ def _certain(postconf: Postconf, service: Service, senders: list[str]) -> dict[s
     return {each: "users" if "users" in whose else ", ".join(whose) for each, whose in found.items()}
 
 
-def _senders(postconf: Postconf) -> list[str]:
+def senders_of(postconf: Postconf) -> list[str]:
     """Return addresses for which the filter signs: one of each domain, and those with a key of their own."""
     service = filter_service.find(postconf)
     try:
@@ -125,23 +126,30 @@ def _lines(postconf: Postconf, service: Service) -> Iterator[Redirect]:
 
 def redirecting(table: str) -> Iterator[tuple[str, str]]:
     """Yield the keys in the text of a table that have FILTER, each with the filter."""
-    kind, _, rest = real_table(table).partition(":")
-    if kind in _COMBINED:
-        for each in split(rest.strip()[1:-1], ","):
-            yield from redirecting(each)
-        return
-    if kind == "static":
-        texts = [f"{_ANYTHING} {rest.strip('{} ')}"]
-    elif rest.startswith("{"):
-        texts = rules(rest)
-        texts = [text.replace("=", " ", 1) if kind == "inline" else text for text in texts]
-    elif kind in (*_FILES, *_AS_TEXT):
-        texts = _logical_lines(rest)
-    else:
-        return
-    for text in texts:
+    for text in lines_of(table) or ():
         if found := _FILTER.match(text.strip()):
             yield found[1].strip(), found[2]
+
+
+def actions(table: str) -> list[tuple[str, str]] | None:
+    """Return the keys in the text of a table, each with its action; None if it has no text."""
+    lines = lines_of(table)
+    found = (_ACTION.match(line.strip()) for line in lines or ())
+    return None if lines is None else [(each[1], each[2]) for each in found if each]
+
+
+def lines_of(table: str) -> list[str] | None:
+    """Return the lines in the text of a table, ``KEY ACTION``; None if it has no text."""
+    kind, _, rest = real_table(table).partition(":")
+    if kind in _COMBINED:
+        parts = [lines_of(each) for each in split(rest.strip()[1:-1], ",")]
+        return None if None in parts else [line for part in parts for line in part or ()]
+    if kind == "static":
+        return [f"{ANYTHING} {rest.strip('{} ')}"]
+    if rest.startswith("{"):
+        texts = rules(rest)
+        return [text.replace("=", " ", 1) if kind == "inline" else text for text in texts]
+    return _logical_lines(rest) if kind in (*_FILES, *_AS_TEXT) and Path(rest).exists() else None
 
 
 def rules(text: str) -> list[str]:
@@ -163,7 +171,7 @@ def _physical_lines(path: str) -> list[str]:
         return []
 
 
-def _may_match(line: Redirect, senders: list[str]) -> bool:
+def may_match(line: Redirect, senders: list[str]) -> bool:
     """Return whether a line may match mail that is signed: of senders, only those that have a key."""
     if line.check != _SENDER or not senders:
         return line.check != _SENDER

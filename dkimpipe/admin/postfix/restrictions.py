@@ -66,6 +66,7 @@ class Restrictions:
     returns sessions that may follow: what a table has for them is looked up at the same time.
 
     ``filter``        the FILTER action of the last session; empty if it got none
+    ``for_one``       the same for mail to a single recipient, which lists evaluated after DATA know only then
     ``permitted_by``  the restriction that admitted a guest in the last session
     """
 
@@ -82,21 +83,28 @@ class Restrictions:
         self._classes = postconf.words("smtpd_restriction_classes", service)
         self._is_delayed = postconf.value("smtpd_delay_reject", service) != "no"
         self._is_deferred = False
-        self.filter = self.permitted_by = ""
+        self.filter = self.permitted_by = self.for_one = ""
 
     def accepts(self, session: Session) -> bool:
         """Return whether no list rejects this session."""
         self.filter = self.permitted_by = ""
         self._is_deferred = False
+        before = ""
         for stage in LISTS:
             if stage == "helo" and not session.helo:
                 continue
+            before = self.filter if stage == "data" else before
             words = self._postconf.words(f"smtpd_{stage}_restrictions", self._service)
             if all(
                 self.evaluate(words, known, stage) == REJECT for known in self._sessions_at(session, stage)
             ):
                 return False
-        return not self._is_deferred
+        is_accepted, found = not self._is_deferred, self.filter
+        self.filter = before
+        for stage in ("data", "end_of_data"):
+            self.evaluate(self._postconf.words(f"smtpd_{stage}_restrictions", self._service), session, stage)
+        self.filter, self.for_one = found, self.filter
+        return is_accepted
 
     def _sessions_at(self, session: Session, stage: str) -> Iterator[Session]:
         """Yield the session as known at a stage: only in part, if rejects are not delayed until RCPT TO."""
