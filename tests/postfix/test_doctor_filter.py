@@ -132,6 +132,44 @@ FAULTS: dict[str, Fault] = {
         "flags=q => size=1000000 flags=q",
         error("dkimpipe/unix: size=: mail over that size bounces", SERVICE),
     ),
+    "a directory that is missing": (
+        "flags=q => directory=/var/spool/filter flags=q",
+        error(
+            "dkimpipe/unix: directory=/var/spool/filter: there is no such directory: mail stays in the queue",
+            SERVICE,
+        ),
+    ),
+    "a file in place of a directory": (
+        "flags=q => directory=SITE/conf flags=q",
+        error(
+            "dkimpipe/unix: directory=SITE/conf: there is no such directory: mail stays in the queue",
+            SERVICE,
+        ),
+    ),
+    "a directory of another user": (
+        "flags=q => directory=/root flags=q",
+        error(
+            "dkimpipe/unix: directory=/root: user nobody cannot enter it: mail stays in the queue", SERVICE
+        ),
+    ),
+    "a directory in the queue of another user": (
+        "flags=q => directory=deferred flags=q",
+        error(
+            "dkimpipe/unix: directory=deferred: user nobody cannot enter it: mail stays in the queue", SERVICE
+        ),
+    ),
+    "other ends of lines": (
+        r"flags=q => eol=\0 flags=q",
+        error("dkimpipe/unix: eol=: lines end in another way before they are signed", SERVICE),
+    ),
+    "a macro that pipe(8) does not know": (
+        "PROGRAM => PROGRAM --selector=${selector}",
+        error(
+            "dkimpipe/unix: argv: pipe(8) does not know the macro in --selector=${selector}: mail stays in"
+            " the queue",
+            SERVICE,
+        ),
+    ),
     "no status filter": (
         "-PX dkimpipe/unix/pipe_delivery_status_filter",
         error(

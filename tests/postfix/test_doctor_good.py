@@ -485,6 +485,18 @@ smtp inet n - y - - smtpd
     ),
     "very small mail only": (f"{MAIN}message_size_limit = 4000\n", MASTER.replace("10223616", "1")),
     "a file of another instance copied": (f"{MAIN}config_directory = /etc/postfix\n", MASTER),
+    "a directory of its own, for a name without a path": (
+        MAIN,
+        MASTER.replace("flags=q", "directory=SITE flags=q").replace(
+            "--conf_file SITE/conf", "--conf_file conf"
+        ),
+    ),
+    "the directory that pipe(8) has anyway": (MAIN, MASTER.replace("flags=q", "directory=. flags=q")),
+    "ends of lines as they are anyway": (MAIN, MASTER.replace("flags=q", r"eol=\n flags=q")),
+    "macros in each form": (
+        MAIN,
+        MASTER.replace("PROGRAM", "PROGRAM --queue_id=$(queue_id) --client_name=$client_hostname"),
+    ),
     "from the days before compatibility levels": (
         MAIN.replace("compatibility_level = 3.6", "smtpd_relay_restrictions = reject_unauth_destination"),
         MASTER,

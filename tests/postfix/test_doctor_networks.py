@@ -1,4 +1,4 @@
-"""``check --postfix``: entries of access lists by which mail from mynetworks bypasses the table of networks."""
+"""``check --postfix``: entries of access lists by which mail from mynetworks bypasses the table of ours."""
 
 from __future__ import annotations
 

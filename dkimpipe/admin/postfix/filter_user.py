@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import grp
 import pwd
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from dkimpipe.admin.findings import Finding
 from dkimpipe.admin.postfix import filter_service
 from dkimpipe.admin.postfix.filter_service import SIGN, VERIFY, Job
-from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.postconf import Postconf, identity
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.errors import ConfigError
 
@@ -54,6 +55,20 @@ def missing(service: Service) -> list[Finding]:
     except KeyError:
         return [Finding(f"{service.id}: there is no group {group}", f"groupadd --system {group}")]
     return []
+
+
+def may_enter(directory: Path, user: str) -> bool:
+    """Return whether ``USER`` or ``USER:GROUP`` can change to a directory; True if there is no such user.
+
+    The kernel is asked, as it also knows ACLs, if this is root; otherwise for the user who runs this.
+    """
+    try:
+        settings = identity(user)
+    except KeyError:
+        return True
+    command = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(directory)]
+    done = subprocess.run(command, capture_output=True, check=False, **settings)  # noqa: S603 - fixed command
+    return done.returncode == 0
 
 
 def _may_search(directory: Path, user: int, group: int) -> bool:

@@ -49,7 +49,7 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
             input=f"From: {author}\n\n".encode(),
             capture_output=True,
             check=False,
-            cwd="/",
+            cwd=_directory(service),
             env={"PATH": "/usr/bin:/bin"},
             **(identity if os.geteuid() == 0 else {}),
         )
@@ -69,6 +69,12 @@ def trial(service: Service, author: str = NOBODY, report: str = "") -> list[Find
             )
         ]
     return []
+
+
+def _directory(service: Service) -> str:
+    """Return the directory in which pipe(8) runs the filter, if that is set and exists."""
+    directory = service.attribute("directory") or ""
+    return directory if os.path.isabs(directory) and os.path.isdir(directory) else "/"
 
 
 def _is_from_filter(output: str) -> bool:

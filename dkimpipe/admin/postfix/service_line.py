@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
-from dkimpipe.admin.postfix import client_options, filter_service, incoming, status_filter
+from dkimpipe.admin.postfix import client_options, filter_service, filter_user, incoming, status_filter
 from dkimpipe.admin.postfix.filter_service import ENVELOPE, SIGN, VERIFY, Job
 from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.config import SENDMAIL
 from dkimpipe.files import exists
 
-_REPLACED = ("flags=", "null_sender=", "chroot=", "size=")
+_REPLACED = ("flags=", "null_sender=", "chroot=", "size=", "eol=")
+_MACRO = re.compile(r"\$[{(]?(\w+)")
+_LINE_ENDS = (None, r"\n", r"\r\n")
 # What the listener logs of the first pass (XFORWARD).
 _TRACE = {
     "queue_id": "--queue_id=${queue_id}",
@@ -82,6 +86,12 @@ def _faults(postconf: Postconf, service: Service, job: Job) -> Iterator[str]:
         yield "chroot=: the filter cannot find its interpreter there"
     if service.attribute("size") not in (None, "", "0"):
         yield "size=: mail over that size bounces"
+    if service.attribute("eol") not in _LINE_ENDS:
+        yield f"eol=: lines end in another way before they are {job.participle}"
+    if fault := _directory_fault(postconf, service):
+        yield fault
+    for word in _unknown(postconf, service):
+        yield f"argv: pipe(8) does not know the macro in {word}: mail stays in the queue"
     yield from _status_faults(postconf, service, job)
     if words is None:
         yield f"argv does not run {job.command}: nothing is {job.participle}"
@@ -99,6 +109,35 @@ def _wrong_way_back(postconf: Postconf, now: str, relay: str) -> str:
     if now:
         return f"mail comes back by {now}, where Postfix cannot listen, and stays in the queue"
     return f"mail comes back by sendmail(1), which is filtered, and not by {relay}: it loops"
+
+
+def _directory_fault(postconf: Postconf, service: Service) -> str:
+    """Return why pipe(8) cannot change to the directory in which it is to run the filter; empty if it can."""
+    directory = service.attribute("directory")
+    if directory is None:
+        return ""
+    path = Path(postconf.value("queue_directory"), directory)
+    if not path.is_dir():
+        return f"directory={directory}: there is no such directory: mail stays in the queue"
+    user = service.attribute("user") or ""
+    if not filter_user.may_enter(path, user):
+        name = user.partition(":")[0]
+        return f"directory={directory}: user {name} cannot enter it: mail stays in the queue"
+    return ""
+
+
+def _unknown(postconf: Postconf, service: Service) -> list[str]:
+    """Return the words of the command line with macros that this version of pipe(8) does not know."""
+    try:
+        program = Path(postconf.value("daemon_directory"), "pipe").read_bytes()
+    except OSError:
+        return []
+
+    def is_known(word: str) -> bool:
+        names = _MACRO.findall(word.replace("$$", ""))
+        return all(f"{name}\0".encode() in program for name in names)
+
+    return [word for word in service.command_line if not is_known(word)]
 
 
 def _status_faults(postconf: Postconf, service: Service, job: Job) -> list[str]:
@@ -152,14 +191,16 @@ def _fixed(
     if relay:
         by_conf = filter_service.relay_of(service, job) == relay
         command = _with_relay(command, words, job, relay, by_conf)
-    attributes = (word for word in service.attributes if not word.startswith(_REPLACED))
+    unknown = _unknown(postconf, service)
+    replaced = (*_REPLACED, *(("directory=",) if _directory_fault(postconf, service) else ()))
+    attributes = (word for word in service.attributes if not word.startswith(replaced))
     envelope = {*ENVELOPE.split(), *ENVELOPE.replace("{", "").replace("}", "").split()}
     arguments = [
         *(f"-o {{{parameter}={value}}}" for parameter, value in overrides.items()),
         "flags=qX" if "X" in (service.attribute("flags") or "") else "flags=q",
         "null_sender=",
         *attributes,
-        f"argv={' '.join(word for word in command if word not in envelope)}",
+        f"argv={' '.join(word for word in command if word not in (*envelope, *unknown))}",
         ENVELOPE,
     ]
     return service._replace(unprivileged="n", chroot="n", arguments=" ".join(arguments))
