@@ -148,7 +148,7 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
         reload(postconf)
     elif is_running:
         remove = f" && rm {shlex.join(map(str, left))}" if left else ""
-        command = running.postfix(postconf, "reload") + remove
+        command = postconf.program_command("reload") + remove
         print(f"# Postfix still uses the settings that were undone: {command}")
     if with_reload or not is_running:
         _remove(left)

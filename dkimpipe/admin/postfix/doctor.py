@@ -103,18 +103,20 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
     for parameter, value, why in _REWRITTEN[job]:
         if postconf.value(parameter) not in ("", value):
             yield finding_for(postconf, "-e", f"{parameter}={value}", why)
+    user = _user(postconf, job)
     if listener.relay_of(postconf, job):
+        why = (
+            "its copy for an invalid recipient among others is not accepted, and the mail stays in the queue"
+        )
+        yield from _may_not_submit(postconf, user, why, "warning")
         return
     if sources.pickup(postconf) not in postconf.services:
         why = f"without it {job.participle} mail stays in the maildrop directory for ever"
         yield Finding(f"{sources.PICKUP}: {why}")
         return
-    user = _user(postconf, job)
     yield from filter_user.unreadable_configuration(postconf, user)
     why = f"the filter's user {user} may not submit mail with sendmail(1)"
-    parameter = "authorized_submit_users"
-    if not _matches(postconf, user, postconf.words(parameter)) and not _is_broken(postconf, parameter):
-        yield finding_for(postconf, "-e", f"{parameter}={user}, {postconf.value(parameter)}", why)
+    yield from _may_not_submit(postconf, user, "", "error")
     parameter = "local_login_sender_maps"  # from Postfix 3.6
     may_send = parameter not in postconf.effective or _may_use_any_sender(postconf, user)
     if not may_send and not _is_broken(postconf, parameter):
@@ -126,6 +128,18 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
         why = "without MAIL_CONFIG sendmail(1) may submit the mail to another Postfix instance"
         words = [*postconf.words("export_environment"), "MAIL_CONFIG"]
         yield finding_for(postconf, "-e", f"export_environment={' '.join(words)}", why)
+
+
+def _may_not_submit(postconf: Postconf, user: str, effect: str, level: str) -> Iterator[Finding]:
+    """Yield a finding if the filter's user may not run sendmail(1)."""
+    parameter = "authorized_submit_users"
+    words = postconf.words(parameter)
+    if not _matches(postconf, user, words) and not _is_broken(postconf, parameter):
+        why = f"the filter's user {user} may not submit mail with sendmail(1)"
+        value = ", ".join(filter(None, [user, postconf.value(parameter)]))
+        yield finding_for(
+            postconf, "-e", f"{parameter}={value}", ": ".join(filter(None, [why, effect])), level
+        )
 
 
 def _is_broken(postconf: Postconf, parameter: str) -> bool:

@@ -57,20 +57,11 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
 
 def _enabled(postconf: Postconf) -> list[Service]:
     """Return the network services that master_service_disable does not switch off."""
-    patterns = postconf.words("master_service_disable")
     return [
         service
         for service in postconf.services.values()
-        if service.id.endswith("/inet") and not _is_disabled(service, patterns)
+        if service.id.endswith("/inet") and not postconf.is_disabled(service.id)
     ]
-
-
-def _is_disabled(service: Service, patterns: list[str]) -> bool:
-    for word in patterns:
-        pattern = word.lstrip("!")
-        if pattern in ("inet", service.id):  # the first match applies
-            return (len(word) - len(pattern)) % 2 == 0
-    return False
 
 
 def _endpoints(postconf: Postconf, service: Service) -> Iterator[_Endpoint]:

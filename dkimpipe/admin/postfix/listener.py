@@ -294,8 +294,8 @@ def _unanswered(postconf: Postconf, address: str, service: Service | None) -> It
     what = f"relay {address}: no SMTP server answers, and mail stays in the queue: {fault}"
     if not service:
         yield Finding(what, f"see what runs there: nc -v {host} {address.rpartition(':')[2]}")
-    elif postconf.is_running:
-        yield Finding(what, "postfix reload", "warning")
+    elif postconf.is_running and not postconf.is_disabled(service.id):
+        yield Finding(what, postconf.program_command("reload"), "warning")
 
 
 def _filtered_elsewhere(postconf: Postconf, address: str, service: Service | None) -> Iterator[Finding]:

@@ -62,7 +62,8 @@ def _choices(postconf: Postconf, domain: str) -> Iterator[str]:
     with contextlib.suppress(ConfigError):
         yield f"dkimpipe setup {newkey.to_domain(domain)}"
     if other := _first_domain(postconf):
-        yield f"{postconf.command(Change('-e', f'myorigin={other}', ''))} && postfix reload"
+        edit = postconf.command(Change("-e", f"myorigin={other}", ""))
+        yield f"{edit} && {postconf.program_command('reload')}"
         path = _settings(postconf).get("sender_map", SENDER_MAP)
         yield f"an entry for {domain} with d={other} in {path}"
 

@@ -322,6 +322,23 @@ class Postconf:
             default = self.effective[default[1:]]
         return remedies.without(parameter, default)
 
+    def is_disabled(self, service: str) -> bool:
+        """Return whether master_service_disable switches a service off: master(8) has no socket for it.
+
+        The first pattern that matches applies: a type, or ``name/type``, or ``name.type`` as before 2.11.
+        """
+        name, _, kind = service.rpartition("/")
+        for word in self.words("master_service_disable"):
+            pattern = word.lstrip("!")
+            if pattern in (kind, service, f"{name}.{kind}"):
+                return (len(word) - len(pattern)) % 2 == 0
+        return False
+
+    def program_command(self, word: str) -> str:
+        """Return the command ``postfix WORD`` for this instance."""
+        options = ["-c", str(self.directory)] if self.is_chosen else []
+        return shlex.join(["postfix", *options, word])
+
     def running(self, *commands: str) -> list[Service]:
         """Return the services that run these programs."""
         return [service for service in self.services.values() if service.command in commands]

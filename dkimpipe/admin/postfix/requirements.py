@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dkimpipe.admin.postfix import (
     cleanup_service,
+    disabled,
     dkimproxy,
     filter_service,
     listener,
@@ -50,7 +51,8 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
 
     Without a plan: for what is set up, or for a new installation.
     """
-    signed, relay = chosen or planning.plan(postconf, job)
+    chosen = chosen or planning.plan(postconf, job)
+    signed, relay = chosen
     with_client = job is SIGN and not sources.guest_setting(postconf)
     changes = service_line.missing(postconf, user, job, with_client, relay)
     other = filter_service.other(job)
@@ -81,6 +83,7 @@ def missing(postconf: Postconf, user: str, job: Job = SIGN, chosen: Plan | None 
         changes += notices.missing(postconf)
     changes += _way_back(postconf, job, signed, not relay, is_mapped)
     changes += _without_dkimproxy(postconf, job)
+    changes += disabled.changes(postconf, job, chosen)
     settings = [*_transport(postconf, job), *(_main(postconf) if job is SIGN else ())]
     return changes + [Change("-e", f"{setting.name}={setting.value}", setting.why) for setting in settings]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import shlex
 import socket
 import sys
 import time
@@ -72,11 +71,11 @@ def _stale(postconf: Postconf, master: Path) -> Iterator[Finding]:
         yield Finding(f"{what}: it was not restarted since that was edited", _restart(postconf), "warning")
     if closed:
         what = f"Postfix has not read master.cf since it was edited: nobody listens for {', '.join(closed)}"
-        yield Finding(what, postfix(postconf, "reload"), "warning")
+        yield Finding(what, postconf.program_command("reload"), "warning")
     elif edited := _edited_since(postconf, max(_managers(master).values(), default=0)):
         verb = "were" if " and " in edited else "was"
         what = f"Postfix was not reloaded since {edited} {verb} edited"
-        yield Finding(what, postfix(postconf, "reload"), "warning")
+        yield Finding(what, postconf.program_command("reload"), "warning")
 
 
 def unreachable(postconf: Postconf) -> Iterator[Finding]:
@@ -93,14 +92,8 @@ def unreachable(postconf: Postconf) -> Iterator[Finding]:
         yield Finding(what, f"{edit} && {_restart(postconf)}", NOTE)
 
 
-def postfix(postconf: Postconf, word: str) -> str:
-    """Return the command for postfix(1) and this instance."""
-    options = ["-c", str(postconf.directory)] if postconf.is_chosen else []
-    return shlex.join(["postfix", *options, word])
-
-
 def _restart(postconf: Postconf) -> str:
-    return f"{postfix(postconf, 'stop')} && {postfix(postconf, 'start')}"
+    return f"{postconf.program_command('stop')} && {postconf.program_command('start')}"
 
 
 def _master(postconf: Postconf) -> Path | None:
@@ -137,12 +130,10 @@ def _address(digits: str) -> str:
 
 
 def _expected(postconf: Postconf) -> list[tuple[Service, int]]:
-    """Return the network services in master.cf, each with its port, as far as all of them are to listen."""
-    if postconf.value("master_service_disable"):
-        return []
+    """Return the network services in master.cf that are to listen, each with its port."""
     found = []
     for service in postconf.services.values():
-        if service.id.endswith("/inet"):
+        if service.id.endswith("/inet") and not postconf.is_disabled(service.id):
             with contextlib.suppress(OSError):  # an unknown name: master(8) would not start
                 name = service.port
                 found.append((service, int(name) if name.isdigit() else socket.getservbyname(name, "tcp")))
