@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import subprocess
 from pathlib import Path
@@ -29,6 +31,7 @@ from diagnosis import (
     write,
 )
 
+from dkimpipe.admin.cli import run_verb
 from dkimpipe.admin.postfix import coverage, notices, planning
 from dkimpipe.admin.postfix.filter_service import SIGN
 from dkimpipe.admin.postfix.postconf import Postconf
@@ -127,6 +130,21 @@ FAULTS: dict[str, Fault] = {
             "smtp/inet: mail from 127.0.0.0/8 is not signed: a restriction permits it",
             "postconf -c DIR -P smtp/inet/smtpd_end_of_data_restrictions="
             f"check_client_access,cidr:DIR/{TABLE},permit_mynetworks",
+        ),
+    ),
+    "a misspelt filter in the table": (
+        "TABLE dkimpipe => dkimipe",
+        error(
+            f"{TABLE}: there is no service dkimipe in master.cf, and mail that needs it waits",
+            table("127.0.0.0/8", "192.0.2.0/28"),
+        ),
+    ),
+    "a filter that is missing, in another table": (
+        "-P smtp/inet/smtpd_end_of_data_restrictions="
+        f"check_client_access,cidr:DIR/{TABLE},check_client_access,cidr:SITE/spam.cidr",
+        error(
+            "networks: smtp/inet: a table has FILTER spam:dummy: there is no service spam in master.cf, and"
+            " mail that needs it waits"
         ),
     ),
     "another filter for mynetworks": (
@@ -458,8 +476,29 @@ def damaged(name: str, directory: Path, words: dict[str, str]) -> str:
         for line in (directory / "master.cf").read_text().replace("\n    ", " ").splitlines()
         if line.startswith(fill("127.0.0.1:RETURN_PORT ", words))
     )
+    edits, output = FAULTS[name]
+    if edits.startswith("TABLE "):
+        old, new = edits.removeprefix("TABLE ").split(" => ")
+        (directory / TABLE).write_text((directory / TABLE).read_text().replace(old, new))
+        return fill(output, {"DIR": str(directory)})
     more = {"LISTENER": line.partition(" smtpd ")[2], "TRACE": TRACE, "DIR": str(directory)}
-    return damage(directory, FAULTS[name], {**more, **words})
+    return damage(directory, (edits, output), {**more, **words})
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        "-M 'amavis/unix=amavis unix - - n - 2 smtp'\n-e content_filter=amavis:[127.0.0.1]:10024",
+        "-P 'pickup/unix/content_filter=${mine?$mine}'\n-e mine=dkimpipe:dummy",
+    ],
+    ids=["a filter in main.cf, which FILTER overrides", "local mail, by a condition"],
+)
+def test_what_is_signed_is_not_called_unsigned(edits: str, everything: Path, words: dict[str, str]) -> None:
+    edit(everything, edits, words)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        run_verb(["check", "--postfix", "-c", str(everything)])
+    assert "gets this mail" not in output.getvalue()
+    assert "not signed" not in output.getvalue()
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -38,8 +38,7 @@ def is_one(postconf: Postconf, service: Service) -> bool:
     """Return whether mail comes in at a service."""
     if service.port in (*PUBLIC_PORTS, *SUBMISSION_PORTS):
         return True
-    own = postconf.overrides.get(service.id, {}).get("content_filter", "")
-    if not _is_ours(postconf, own):
+    if not _is_ours(postconf, postconf.own("content_filter", service.id)):
         return False
     return not strangers.is_local_only(postconf, service) or any(
         other and not _is_ours(postconf, other)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Union
 
@@ -39,6 +40,7 @@ _WHY = "mail to port 25 from mynetworks is not signed"
 # Addresses beyond any network of one's own: a prefix this short includes strangers. The first number is for
 # private networks, such as 10.0.0.0/8 and fd00::/8.
 _SHORTEST = {4: (8, 16), 6: (8, 32)}
+_NOBODY = "there is no service {} in master.cf, and mail that needs it waits"
 _HELO, _ELSEWHERE = "client.example.net", "someone@example.net"
 
 _Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -62,25 +64,32 @@ def in_use(postconf: Postconf) -> bool:
 
 def obstacle(postconf: Postconf) -> tuple[str, str]:
     """Return why this mail cannot be signed, and a hint; two empty strings if it can."""
-    found = services(postconf)
-    if not found:
+    ports = services(postconf)
+    if not ports:
         return "there is no service on port 25 in master.cf", ""
-    for service in found:
+    for service in ports:
         proxy = postconf.value("smtpd_proxy_filter", service.id)
-        other = proxy or _foreign(postconf, postconf.value("content_filter", service.id))
+        other = proxy
         try:
             items = list(_items(postconf, service.id))
+            if not proxy and not _is_complete(postconf, service):  # FILTER overrides it
+                other = _foreign(postconf, postconf.value("content_filter", service.id))
         except ConfigError as error:
             return str(error), error.hint
         if not items:
             return f"{service.id}: mynetworks is empty", ""
         for item in items:
-            other = other or _foreign(postconf, _filter(postconf, service, item) or "")
+            found = _foreign(postconf, _filter(postconf, service, item) or "")
+            if transport := _unknown(postconf, found):
+                if _is_misspelt(postconf, service, transport):
+                    continue  # the table is written again
+                return f"{service.id}: a table has FILTER {found}: {_NOBODY.format(transport)}", ""
+            other = other or found
         if other:
             hint = "sign it where it comes back from there, on a port only for mail of your own"
             return f"{service.id}: {other} gets this mail, and a message can have only one filter", hint
-        if _table(postconf, service) != _table(postconf, found[0]):
-            return f"{service.id} and {found[0].id} differ in mynetworks", "set mynetworks only in main.cf"
+        if _table(postconf, service) != _table(postconf, ports[0]):
+            return f"{service.id} and {ports[0].id} differ in mynetworks", "set mynetworks only in main.cf"
         if not (_is_used(postconf, service) or _list(postconf, service)):
             lists = ", ".join(_LISTS)
             return f"{service.id}: there is no list for {_CHECK}: {lists}", "take the spaces out of one"
@@ -229,6 +238,17 @@ def _foreign(postconf: Postconf, content_filter: str) -> str:
     return content_filter
 
 
+def _unknown(postconf: Postconf, content_filter: str) -> str:
+    """Return the transport of a filter if master.cf has no such service; empty if it has."""
+    transport = content_filter.partition(":")[0]
+    return transport if transport and f"{transport}/unix" not in postconf.services else ""
+
+
+def _is_misspelt(postconf: Postconf, service: Service, transport: str) -> bool:
+    """Return whether our table names a service that master.cf does not have."""
+    return _uses_file(postconf, service) and f"FILTER {transport}:" in (_file(postconf) or "")
+
+
 def _uses_file(postconf: Postconf, service: Service) -> bool:
     """Return whether our table is in one of the lists."""
     table = f"cidr:{postconf.directory / TABLE_FILE}"
@@ -300,6 +320,10 @@ def _difference(postconf: Postconf, text: str, is_used: bool) -> str:
     if not is_used:
         return "the networks whose mail is signed: mynetworks"
     now, new = (_signed(each) for each in (_file(postconf) or "", text))
+    filters = re.findall(r"FILTER\s+(\S+)", _file(postconf) or "")
+    unknown = [each for each in dict.fromkeys(_unknown(postconf, each) for each in filters) if each]
+    if unknown and _unknown(postconf, f"{filter_service.name(postconf)}:") not in unknown:
+        return "; ".join(map(_NOBODY.format, unknown))
     faults = [f"{each} is in mynetworks, and its mail is not signed" for each in new if each not in now]
     faults += [f"{each} is not in mynetworks, and its mail is signed" for each in now if each not in new]
     return "; ".join(faults) or "it differs from mynetworks"

@@ -78,7 +78,7 @@ def pickup(postconf: Postconf) -> str:
 
 def is_local_filtered(postconf: Postconf) -> bool:
     """Return whether mail from programs on this host passes to the filter that signs."""
-    content_filter = postconf.overrides.get(pickup(postconf), {}).get("content_filter", "")
+    content_filter = postconf.own("content_filter", pickup(postconf))
     return content_filter.partition(":")[0] == filter_service.name(postconf)
 
 
