@@ -52,7 +52,7 @@ def test_the_way_of_a_key(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     assert said == (
         f"{name}: a new key, KEYS/example.com.{NEW}.pem\n"
         f"{name}: there is no such name (NXDOMAIN), according to 127.0.0.1#{zone.port}\n"
-        f'hint: publish: {name}. IN TXT ( "{value[:255]}" "{value[255:]}" )\n'
+        f'hint: # publish: {name}. IN TXT ( "{value[:255]}" "{value[255:]}" )\n'
     )
     assert house.states == {"old": "active", NEW: "generated"}
     assert house.said(begun + DAY) == "".join(said.splitlines(keepends=True)[1:])
@@ -307,7 +307,7 @@ def test_a_revoked_key_must_not_sign_again_unnoticed(keys: Keys, tmp_path: Path,
         78,
         "dkimpipe: old._domainkey.example.com: there is no such name (NXDOMAIN), "
         f"according to 127.0.0.1#{zone.port}\n"
-        f'hint: publish: old._domainkey.example.com. IN TXT ( "{value}" )\n',
+        f'hint: # publish: old._domainkey.example.com. IN TXT ( "{value}" )\n',
     )
     assert house.rotate(now + 34 * DAY).stderr == done.stderr  # as long as it is so
 
@@ -428,7 +428,7 @@ def test_a_domain_that_comes_while_the_maps_are_changed_is_not_signed_for_in_vai
     done = house.rotate(now + 2 * HOUR)
     assert (done.status, done.stderr) == (
         78,
-        "dkimpipe: KEYS/senders: changed in the meantime\nhint: try again\n",
+        "dkimpipe: KEYS/senders: changed in the meantime\nhint: # try again\n",
     )
     assert house.senders.read_text() == BOTH.replace("KEYS", str(tmp_path))
     unless_signed_in_vain(house, zone, now + 2 * HOUR)
@@ -445,7 +445,7 @@ def test_an_entry_for_any_domain_keeps_the_new_key_waiting(keys: Keys, tmp_path:
         78,
         f"dkimpipe: {NAME}: cannot replace s=old: KEYS/senders, line 2: d=$keydomain of . "
         "depends on the sender: its records have no fixed name\n"
-        "hint: give it a d=, or a separate selector and key\n",
+        "hint: # give it a d=, or a separate selector and key\n",
     )
     assert house.senders.read_text() == senders
 
@@ -503,7 +503,7 @@ def test_a_record_of_a_key_that_signs_is_missed(keys: Keys, tmp_path: Path, zone
             b"",
             "dkimpipe: old._domainkey.example.org: there is no such name (NXDOMAIN), "
             f"according to 127.0.0.1#{zone.port}\n"
-            f'hint: publish: old._domainkey.example.org. IN TXT ( "{value}" )\n',
+            f'hint: # publish: old._domainkey.example.org. IN TXT ( "{value}" )\n',
         )
     zone.records["old._domainkey.example.org"] = there
     assert house.said(START + 3 * DAY) == ""

@@ -69,7 +69,7 @@ def test_the_way_of_a_selector(keys: Keys, tmp_path: Path, zone: Zone) -> None:
     assert said == (
         f"{B}: a new key, KEYS/example.com.b.{NEW}.pem\n"
         f"{AT_B}: there is no such name (NXDOMAIN), according to 127.0.0.1#{zone.port}\n"
-        f'hint: publish: {AT_B}. IN TXT ( "{text[:255]}" "{text[255:]}" )\n'
+        f'hint: # publish: {AT_B}. IN TXT ( "{text[:255]}" "{text[255:]}" )\n'
     )
     zone.obey(said)
     assert house.said(BEGIN + DAY) == f"{B}: published; it will sign from 2025-07-01 01:00 UTC\n"
@@ -365,7 +365,7 @@ def a_failure(house: House, zone: Zone) -> None:
     del zone.aliases[B]
 
 
-CNAME = f"hint: publish: {B}. IN CNAME {AT_B}.\n"
+CNAME = f"hint: # publish: {B}. IN CNAME {AT_B}.\n"
 # What the customer does, and what is said, before the server; the hint.
 CUSTOMERS: dict[str, tuple[Callable[[House, Zone], None], str, str]] = {
     "no alias": (without, "there is no such name (NXDOMAIN)", CNAME),
@@ -384,7 +384,7 @@ CUSTOMERS: dict[str, tuple[Callable[[House, Zone], None], str, str]] = {
     "a server that fails": (
         a_failure,
         "the server failed (SERVFAIL)",
-        "hint: check that 127.0.0.1 answers on port PORT, over UDP and TCP\n",
+        "hint: # check that 127.0.0.1 answers on port PORT, over UDP and TCP\n",
     ),
 }
 
@@ -579,9 +579,9 @@ def test_two_keys_and_two_selectors(keys: Keys, tmp_path: Path, zone: Zone) -> N
     assert (done.status, done.stdout.decode()) == (78, "")
     assert done.stderr == (
         f"dkimpipe: {A}: no selector is free: s=a {since}, s=b {since}\n"
-        "hint: name one more selector, or delete records that no signature needs\n"
+        "hint: # name one more selector, or delete records that no signature needs\n"
         f"dkimpipe: {B}: no selector is free: s=a {since}, s=b {since}\n"
-        "hint: name one more selector, or delete records that no signature needs\n"
+        "hint: # name one more selector, or delete records that no signature needs\n"
     )
 
 
@@ -624,7 +624,7 @@ def test_a_selector_with_a_key_that_is_not_ours(
         "",
         f"dkimpipe: {A}: no selector is free: s=a is active since 2025-01-01 00:00 UTC, "
         f"s=b has a key at {place} that is not in rotation\n"
-        "hint: name one more selector, or delete records that no signature needs\n",
+        "hint: # name one more selector, or delete records that no signature needs\n",
     )
 
 
@@ -671,7 +671,7 @@ def test_a_copy_of_the_record_that_signs_is_reported(keys: Keys, tmp_path: Path,
         78,
         f"dkimpipe: {A}: it has a TXT record, and is not an alias (CNAME), "
         f"according to 127.0.0.1#{zone.port}\n"
-        f"hint: publish: {A}. IN CNAME {AT_A}.\n",
+        f"hint: # publish: {A}. IN CNAME {AT_A}.\n",
     )
     assert house.states == {"a": "active"}
 
@@ -758,7 +758,7 @@ def test_another_zone_asks_for_other_aliases(keys: Keys, tmp_path: Path, zone: Z
     house.said(START)
     house.arguments = (zone.look_at, "--selectors=a,b", "--zone=new.example")
     said = house.said(BEGIN)
-    assert f"hint: publish: {B}. IN CNAME b.example.com.new.example.\n" in said
+    assert f"hint: # publish: {B}. IN CNAME b.example.com.new.example.\n" in said
     zone.obey(said)
     house.said(BEGIN + DAY)
     house.said(BEGIN + 2 * DAY)

@@ -85,7 +85,7 @@ def test_a_record_that_is_not_exactly_right_is_waited_for(waiting: Waiting, name
     at_server = f"according to 127.0.0.1#{waiting.zone.port}\n"
     assert done.stdout.decode().startswith("".join(f"{NAME}: {what}, {at_server}" for what in faults))
     if error == PRIVATE:
-        assert done.stdout.decode().endswith(f"hint: rm KEYS/example.com.{NEW}.pem: {ANOTHER}\n")
+        assert done.stdout.decode().endswith(f"hint: # {ANOTHER}:\nhint: rm KEYS/example.com.{NEW}.pem\n")
     else:
         assert orders(done.stdout.decode()) == [Order(NAME, waiting.value.decode())]
 
@@ -99,9 +99,8 @@ def test_a_private_key_that_was_published_never_signs(keys: Keys, tmp_path: Path
     house.said(BEGIN)
     octets = Path(house.keys[-1].keyfile).read_bytes()
     zone.records[NAME] = [b"v=DKIM1; k=rsa; p=" + b"".join(octets.split(b"\n")[1:-2])]
-    (hint,) = [line for line in house.said(BEGIN + HOUR).splitlines() if line.startswith("hint: ")]
-    command = hint.removeprefix("hint: ").removesuffix(f": {ANOTHER}").replace("KEYS", str(tmp_path))
-    subprocess.run(["sh", "-ec", command], check=True)
+    hints = [line[6:] for line in house.said(BEGIN + HOUR).splitlines() if line.startswith("hint: ")]
+    subprocess.run(["sh", "-ec", "\n".join(hints).replace("KEYS", str(tmp_path))], check=True)
     assert "given up" in house.said(BEGIN + 2 * HOUR)
     for hours in (3, 4, 6):
         zone.obey(house.said(BEGIN + hours * HOUR))
@@ -315,7 +314,7 @@ def test_a_wildcard_record_leaves_no_selector_free(keys: Keys, tmp_path: Path, z
     assert (done.status, done.stderr) == (
         78,
         f"dkimpipe: {NEW}r19._domainkey.example.com: a key already exists\n"
-        "hint: check for a wildcard record in the zone\n",
+        "hint: # check for a wildcard record in the zone\n",
     )
     assert house.states == {"old": "active"}
 
@@ -335,7 +334,7 @@ def test_an_entry_that_never_signs_gets_no_new_key(
     assert (done.status, done.stderr) == (
         78,
         "dkimpipe: KEYS/senders, line 1: no address matches @example.com\n"
-        "hint: *@example.com matches this domain alone; example.com matches its subdomains, too\n",
+        "hint: # *@example.com matches this domain alone; example.com matches its subdomains, too\n",
     )
     assert [order.name for order in orders(done.stdout.decode())] == [f"{NEW}._domainkey.example.org"]
 
@@ -578,7 +577,7 @@ def test_the_record_of_another_key_is_left_alone(keys: Keys, tmp_path: Path) -> 
         assert (done.status, done.stderr) == (
             78,
             f"dkimpipe: {old} holds a different key from the one that was there\n"
-            "hint: check what it is for\n",
+            "hint: # check what it is for\n",
         )
         late.records[old] = [other.encode()]
         house.said(BEGIN + 41 * DAY, f"--look-at={bind.server}", late.look_at)
@@ -615,5 +614,5 @@ def test_only_our_key_is_withdrawn(
         done = house.rotate(BEGIN + 40 * DAY)
         assert bind.dig(old) == ([there] if left is None else left)
         assert house.states == {"old": "retiring" if words else "revoked", NEW: "active"}
-        error = f"dkimpipe: {old} holds {words} from the one that was there\nhint: check what it is for\n"
+        error = f"dkimpipe: {old} holds {words} from the one that was there\nhint: # check what it is for\n"
         assert (done.status, done.stderr) == ((78, error) if words else (0, ""))

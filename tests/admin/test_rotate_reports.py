@@ -17,7 +17,7 @@ from dkimpipe.admin.rotation import state as rotation
 OURS = "192.0.2.1"
 BACK = "old._domainkey.example.com: signs again, replacing s=202506\n"
 REPORTED = f"dkimpipe: {NAME}: signatures reported as invalid by "
-HINTS = "hint: dkimpipe check --dns\nhint: to return to s=old: --auto-back\n"
+HINTS = "hint: dkimpipe check --dns\nhint: # to return to s=old: --auto-back\n"
 
 
 class Reported(House):
@@ -98,7 +98,7 @@ def test_a_domain_without_reports_is_not_waited_for(house: Reported) -> None:
     """There is not even a database: no report has ever come."""
     note = (
         f"{NAME}: final, although nobody has reported on it since 2025-06-30 02:00 UTC\n"
-        "hint: reports come to rua= of the DMARC record, and into the database by dkimpipe reports --store\n"
+        "hint: # reports come to rua= of the DMARC record, and into the database by dkimpipe reports --store\n"
     )
     assert house.after(14 - 0.01) == ("", "")
     assert house.after(14) == (note, "")
@@ -249,7 +249,7 @@ def test_it_does_not_return_for_a_few_messages(house: Reported, reported: list[d
     assert house.states == {"old": "retiring", NEW: "active"}
 
 
-WAITS = "hint: --auto-back waits for 10 failed messages, and more than 5% of all"
+WAITS = "hint: # --auto-back waits for 10 failed messages, and more than 5% of all"
 
 
 def test_a_little_mail_each_day_is_enough_in_time(house: Reported) -> None:
@@ -265,7 +265,7 @@ REPORTED_OTHERWISE = {
     "from an address that is not known": (
         {"messages": 500, "result": "fail", "ip": "203.0.113.20"},
         "messages whose signature was not valid (500 fail), most from 203.0.113.20\n"
-        "hint: if 203.0.113.20 is a server of yours: --own 203.0.113.20\n",
+        "hint: # if 203.0.113.20 is a server of yours: --own 203.0.113.20\n",
     ),
     "not judged": (
         {"messages": 500, "result": "temperror"},
@@ -368,7 +368,7 @@ def test_killed_while_it_switches(keys: Keys, tmp_path: Path, zone: Zone) -> Non
 
 def test_a_database_that_cannot_be_read_is_an_error(house: Reported) -> None:
     house.database.write_bytes(b"x" * 4096)
-    hint = "hint: name the database of the reports: --database\n"
+    hint = "hint: # name the database of the reports: --database\n"
     assert house.after(20) == ("", f"dkimpipe: KEYS/reports.db: file is not a database\n{hint}")
     assert house.on_trial
 

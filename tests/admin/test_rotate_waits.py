@@ -126,7 +126,7 @@ def test_another_record_is_an_error_whose_hint_helps(house: House, bind: Bind) -
     assert (done.status, done.stderr) == (
         78,
         f"dkimpipe: {OWNER} has another TXT record: '{value}; <br>'\n"
-        "hint: delete it from DNS; the next run publishes the right one\n",
+        "hint: # delete it from DNS; the next run publishes the right one\n",
     )
     put(bind, OWNER, [])
     assert house.said(BEGIN + 3 * DAY).startswith(f"{OWNER}: added\n{OWNER}: published; it will sign from ")

@@ -96,8 +96,8 @@ def orders(said: str) -> list[Order]:
     """Return what an administrator is told to do."""
     found = []
     for line in said.splitlines():
-        if line.startswith("hint: publish: "):
-            name, _, kind, data = line.removeprefix("hint: publish: ").split(" ", 3)
+        if line.startswith("hint: # publish: "):
+            name, _, kind, data = line.removeprefix("hint: # publish: ").split(" ", 3)
             text = "".join(re.findall(r'"([^"]*)"', data)) if kind == "TXT" else data[:-1]
             found.append(Order(name[:-1], text, kind))
         elif "delete this record from DNS" in line:

@@ -222,7 +222,7 @@ def test_what_is_held_back_is_not_forgotten(online: Machine, domain: str, option
         line[len("hint: ") :] for line in said.splitlines() if line.startswith("hint: dkimpipe setup")
     )
     rotated = dkimpipe(online, "rotate").stdout
-    assert f"hint: {command}\nhint: to give the key up: chown root:root /etc" in rotated
+    assert f"hint: {command}\nhint: # to give the key up: chown root:root /etc" in rotated
     assert dkimpipe(online, *command.split()[1:]).status == 0
     assert f"dkimpipe: signed d={domain} " in trial(online, f"a@{domain}")
     assert "record of" not in dkimpipe(online, "check", "--dns").stdout
@@ -247,6 +247,62 @@ def test_what_was_given_up_does_not_wait(online: Machine, command: str) -> None:
     online.shell(command)
     assert " for example.org uses" not in dkimpipe(online, "check").stdout
     assert dkimpipe(online, "rotate").stdout == ""
+
+
+TWO = "/etc/dkimpipe/senders.two"
+MOVED = "mv /etc/dkimpipe/senders /etc/dkimpipe/production"
+ARGV = "sed -i '/__main__.py/s|__main__.py|& --{}|' /etc/postfix/master.cf"
+PRODUCTION = {
+    "the default file": "true",
+    "its directory": (
+        "mkdir -m 755 /etc/dkimpipe/senders.d && mv /etc/dkimpipe/senders /etc/dkimpipe/senders.d/a.conf"
+        " && cp /etc/dkimpipe/senders.two /etc/dkimpipe/senders"
+    ),
+    "the conf file's": f"{MOVED}; echo sender_map /etc/dkimpipe/production >/etc/dkimpipe/dkimpipe.conf",
+    "the filter's option": f"{MOVED}; {ARGV.format('sender_map=/etc/dkimpipe/production')}",
+    "the filter's conf file": (
+        f"{MOVED}; echo sender_map /etc/dkimpipe/production >/etc/dkimpipe/x.conf"
+        f"; {ARGV.format('conf_file=/etc/dkimpipe/x.conf')}"
+    ),
+    "another path to the key": "sed -i 's|/keys/|/keys/../keys/|' /etc/dkimpipe/senders",
+    "a file that cannot be read": f"{MOVED}; echo nonsense >/etc/dkimpipe/dkimpipe.conf",
+}
+
+
+@pytest.mark.parametrize("production", PRODUCTION.values(), ids=PRODUCTION)
+def test_a_key_that_other_files_use_does_not_wait(online: Machine, production: str) -> None:
+    """The hint of a key that waits takes it from the filter."""
+    online.shell("dkimpipe genkey example.net --directory=/srv >/srv/said; cd /srv; mv *.pem two.pem")
+    online.shell(f"echo 'example.net dkim(s=s,key=/srv/two.pem)' >{TWO}; {production}")
+    online.shell("touch /srv/empty")
+    done = dkimpipe(online, "rotate", "--dry-run", "--conf_file=/srv/empty", f"--sender_map={TWO}")
+    assert "/srv/two.pem" in done.stdout
+    assert "example.com" not in done.stdout
+
+
+def test_a_key_that_no_file_uses_waits_whatever_is_rotated(online: Machine) -> None:
+    setup(online, "example.org")
+    online.shell(f"cp /etc/dkimpipe/senders {TWO}")
+    said = dkimpipe(online, "rotate", "--dry-run", f"--sender_map={TWO}").stdout
+    assert "\nexample.org waits for its record: " in said
+    assert "\nhint: # to give the key up: chown root:root /etc/dkimpipe/keys/example.org." in said
+
+
+def test_a_record_that_other_files_need_is_kept(online: Machine) -> None:
+    """The key of a map is replaced by hand; the default file still signs with it."""
+    value = online.shell("dkimpipe dns example.com | grep -A1 TXT")
+    (online.root / "srv/com").write_text(ZONE + value)
+    online.shell('sed -i \'/example.com/s/"zone"/"com"/\' /srv/named.conf')
+    serve(online, "")
+    online.shell(f"cp /etc/dkimpipe/senders {TWO}; mkdir /srv/two")
+    arguments = ("rotate", f"--sender_map={TWO}", "--directory=/srv/two", "--keep=0")
+    dkimpipe(online, *arguments)
+    online.shell("dkimpipe genkey example.com --selector=s2 --directory=/srv >/srv/said")
+    online.shell(f"sed -i 's|s=s1|s=s2|; s|/etc/dkimpipe/keys/example.com.s1|/srv/example.com.s2|' {TWO}")
+    said = "".join(dkimpipe(online, *arguments).stdout for _ in range(3))
+    assert "s1._domainkey.example.com: no longer signs; " in said
+    assert "delete" not in said
+    assert "rm " not in said
 
 
 def test_a_key_that_is_damaged_waits(online: Machine) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -18,6 +20,7 @@ from dkimpipe.admin.findings import ERRORS_FOUND, Finding, hint_lines
 from dkimpipe.admin.maps import configured, edit
 from dkimpipe.admin.maps.edit import Pair
 from dkimpipe.admin.maps.entrylint import verdict
+from dkimpipe.admin.postfix import known_settings
 from dkimpipe.admin.reports.own import own_addresses
 from dkimpipe.admin.rotation import selectors, state, trial
 from dkimpipe.admin.rotation.records import KeyRecords, errors
@@ -27,7 +30,7 @@ from dkimpipe.admin.rotation.selectors import timestamp as _timestamp
 from dkimpipe.admin.rotation.state import WAITING, Key
 from dkimpipe.admin.rotation.trial import Outcome
 from dkimpipe.admin.rotation.uses import Uses, signing_pairs
-from dkimpipe.config import Settings
+from dkimpipe.config import CONF_FILE, Settings
 from dkimpipe.errors import ConfigError, Trouble, one_line
 from dkimpipe.files import exists, why
 from dkimpipe.keys import read_key
@@ -324,7 +327,7 @@ class Run:
 
     def _retiring(self, key: Key) -> None:
         """Withdraw the records once no mail in transit needs them."""
-        if self._now - key.since < self._options.keep or self._may_return(key):
+        if self._now - key.since < self._options.keep or self._may_return(key) or self._signs_elsewhere(key):
             return
         names = [name for name in key.names if not self._is_needed(name, key)]
         if key.zone:  # another key will get these names
@@ -346,6 +349,19 @@ class Run:
         return self._options.reports and any(
             new.trial and new.state == "active" and new.replaces == list(key.pair) for new in self._keys
         )
+
+    def _signs_elsewhere(self, key: Key) -> bool:
+        """Return whether another filter of this machine signs with a key that the maps no longer use.
+
+        Raises Trouble if that is unknown.
+        """
+        keyfiles, records = self._needed_elsewhere
+        return os.path.realpath(key.keyfile) in keyfiles or not records.isdisjoint(map(str.lower, key.names))
+
+    @functools.cached_property
+    def _needed_elsewhere(self) -> known_settings.Needed:
+        own = [*configured.maps(self._settings), self._settings.get("conf_file", CONF_FILE)]
+        return known_settings.needed(frozenset(map(os.path.realpath, own)))
 
     def _is_needed(self, name: str, key: Key) -> bool:
         """Return whether anything else needs the record of a key at this name.
@@ -392,7 +408,7 @@ def _with_hint_if_lost(key: Key, finding: Finding) -> Finding:
     """Return a finding with another hint if it says that the private key was published."""
     if not mangled.is_exposed(finding.what):
         return finding
-    return finding._replace(hint=f"rm {shlex.quote(key.keyfile)}: the next runs choose another key")
+    return finding._replace(hint=f"# the next runs choose another key:\nrm {shlex.quote(key.keyfile)}")
 
 
 def _names(key: Key) -> str:
@@ -401,6 +417,6 @@ def _names(key: Key) -> str:
 
 def _print(findings: Iterable[Finding], out: TextIO | None = None) -> None:
     """Print the findings, then each hint once."""
-    hints = dict.fromkeys(line for finding in findings for line in hint_lines(finding.hint))
+    hints = dict.fromkeys(line for finding in findings for line in hint_lines(finding.script))
     for line in (*(one_line(finding.what) for finding in findings), *hints):
         print(line, file=out)

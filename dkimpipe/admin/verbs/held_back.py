@@ -5,6 +5,7 @@ The senders file applies to the next message, and a signature whose record is mi
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from dkimpipe import publickey
 from dkimpipe.admin.findings import NOTE, Finding
 from dkimpipe.admin.maps import configured, entries
+from dkimpipe.admin.postfix.known_settings import known_settings, needed
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, Trouble
 
@@ -110,9 +112,9 @@ class Waiting(NamedTuple):
         what = f"{self.domain} waits for its record: {_paths(self.pairs)} does not sign yet"
         if published:
             what = f"DNS has the record of {_paths(published)}, but no entry for {self.domain} uses this key"
-        hint = f"{self.command}\nto give the key up: {giving_up(self.pairs)}"
+        hint = f"{self.command}\n# to give the key up: {giving_up(self.pairs)}"
         if len(self.pairs) > 1:
-            hint += f"\nto give only the second key up: {giving_up(self.pairs[-1:])}"
+            hint += f"\n# to give only the second key up: {giving_up(self.pairs[-1:])}"
         return Finding(what, hint, "warning" if published else NOTE)
 
 
@@ -131,27 +133,27 @@ def is_given_up(path: Path) -> bool:
 
 
 def waiting(settings: Settings, directory: Path) -> Iterator[Waiting]:
-    """Yield the keys in a directory that wait, by domain. A key that only root can read was given up."""
+    """Yield the keys in a directory that wait, by domain: neither these settings nor others use them.
+
+    A key that only root can read was given up.
+    """
     try:
         lines = configured.lines(settings)
     except ConfigError:
         return  # which entries there are is unknown
     texts = [line.text for line in lines] + [settings.get("keyfile")]
-    if any("$" in text for text in texts):
-        return  # with macros, an entry may use any key
-    own = {entries.canonical(line.key): line for line in lines}
-    unused: dict[str, list[Pair]] = {}
-    for path in sorted(directory.glob("*.pem")):
-        domain, _, selector = path.stem.rpartition(".")
-        status = path.stat()
-        if (
-            domain
-            and not is_given_up(path)
-            and status.st_mode & 0o040
-            and not any(str(path) in text for text in texts)
-        ):
-            unused.setdefault(domain, []).append((selector, path))
-    for domain, pairs in unused.items():
+    unused = _unused(directory, texts)
+    if not unused:
+        return
+    try:
+        others = list(known_settings())
+        more = [line for each in others for line in configured.lines(each)]
+        used = needed().keyfiles
+    except Trouble:
+        return  # other files may use them
+    texts += [line.text for line in more] + [each.get("keyfile") for each in others]
+    own = {entries.canonical(line.key): line for line in (*more, *lines)}
+    for domain, pairs in _unused(directory, texts, used).items():
         line = own.get(domain.encode())
         chosen = [pair for pair in keys(directory, domain) if not is_given_up(pair[1])]
         second = ed25519_key(directory, domain)
@@ -161,6 +163,26 @@ def waiting(settings: Settings, directory: Path) -> Iterator[Waiting]:
             yield Waiting(domain, chosen, [])
         elif not line and not chosen:
             yield _with_selector(domain, pairs)
+
+
+def _unused(
+    directory: Path, texts: Sequence[str], used: frozenset[str] = frozenset()
+) -> dict[str, list[Pair]]:
+    """Return the keys in a directory that neither these entries nor ``used`` contain, by domain."""
+    found: dict[str, list[Pair]] = {}
+    if any("$" in text for text in texts):
+        return found  # with macros, an entry may use any key
+    for path in sorted(directory.glob("*.pem")):
+        domain, _, selector = path.stem.rpartition(".")
+        if (
+            domain
+            and not is_given_up(path)
+            and path.stat().st_mode & 0o040
+            and os.path.realpath(path) not in used
+            and not any(str(path) in text for text in texts)
+        ):
+            found.setdefault(domain, []).append((selector, path))
+    return found
 
 
 def _has_ed25519(line: entries.Line) -> bool:

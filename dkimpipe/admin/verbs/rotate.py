@@ -119,7 +119,7 @@ def _print_waiting(each: held_back.Waiting, options: argparse.Namespace) -> None
     """
     finding = each.finding(each.published(options.look_at or ()))
     if options.dry_run or finding.level != NOTE:
-        print(one_line(finding.what), *hint_lines(finding.hint), sep="\n")
+        print(one_line(finding.what), *hint_lines(finding.script), sep="\n")
 
 
 def _time(text: str) -> int:
