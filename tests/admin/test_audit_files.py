@@ -21,6 +21,7 @@ from auditing import (
     END,
     Q1,
     Q2,
+    Q3,
     SIGNED,
     SIGNED_WAY,
     STRANGER,
@@ -138,6 +139,87 @@ def test_compressed_standard_input(etc: Path, compression: str) -> None:
     assert done.status == 78
     assert done.stderr.startswith("dkimpipe: standard input: compressed by ")
     assert done.stderr.endswith("\nhint: name the file, or unpack it: dkimpipe audit FILE\n")
+
+
+UNSIGNED_WAY = submitted(Q3) + sent(Q3)
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "CR": lambda octets: octets.replace(b"\n", b"\r"),
+    "CR, without the last": lambda octets: octets.replace(b"\n", b"\r")[:-1],
+    "CRLF": lambda octets: octets.replace(b"\n", b"\r\n"),
+    "CRCRLF": lambda octets: octets.replace(b"\n", b"\r\r\n"),
+    "a byte order mark": lambda octets: b"\xef\xbb\xbf" + octets,
+    "a byte order mark, CR": lambda octets: b"\xef\xbb\xbf" + octets.replace(b"\n", b"\r"),
+    "UTF-16": lambda octets: octets.decode().encode("utf-16"),
+    "UTF-16, CRLF": lambda octets: octets.replace(b"\n", b"\r\n").decode().encode("utf-16"),
+    "UTF-16, big-endian": lambda octets: b"\xfe\xff" + octets.decode().encode("utf-16-be"),
+    "UTF-16, its last byte lost": lambda octets: octets.decode().encode("utf-16")[:-1],
+    "UTF-32": lambda octets: octets.decode().encode("utf-32"),
+}
+
+
+@pytest.mark.parametrize("compression", ["", ".gz"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_text_of_other_systems(etc: Path, tmp_path: Path, encoding: str, compression: str) -> None:
+    octets = ENCODINGS[encoding](lines(SIGNED_WAY + UNSIGNED_WAY, recent()).encode())
+    path = written(tmp_path / "log", COMPRESSORS[compression](octets))
+    found = json_report("-c", str(etc), str(path))
+    assert (found["signed"], found["unsigned"], found["not_understood"]) == (1, 1, [])
+    if not compression:
+        assert json_report("-c", str(etc), "-", log=octets)["unsigned"] == 1
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_text_of_another_system_after_other_text(etc: Path, tmp_path: Path, encoding: str) -> None:
+    """Files that were put together: all is counted, or the log is not good."""
+    octets = ENCODINGS[encoding](lines(UNSIGNED_WAY, recent()).encode())
+    path = written(tmp_path / "log", lines(SIGNED_WAY, recent()).encode() + octets)
+    found = json_report("-c", str(etc), str(path))
+    assert found["unsigned"] == 1 or found["not_understood"]
+
+
+def test_utf_16_without_a_byte_order_mark_is_not_understood(etc: Path, tmp_path: Path) -> None:
+    octets = lines(SIGNED_WAY, recent()).encode("utf-16-le")
+    done = audit("-c", str(etc), str(written(tmp_path / "log", octets)))
+    assert (done.status, "not understood" in done.stderr) == (78, True)
+
+
+def test_a_cr_in_a_line_ends_none(etc: Path, tmp_path: Path) -> None:
+    """A program's message can contain it, and what a log says of Postfix after it."""
+    octets = lines(SIGNED_WAY + "logger x y\rz", recent()).encode()
+    assert json_report("-c", str(etc), str(written(tmp_path / "log", octets)), status=0)["signed"] == 1
+
+
+LONG_WAY = SIGNED_WAY + UNSIGNED_WAY
+COPIES = {
+    "compressed": ("log.1", "log.1.gz"),
+    "in three forms": ("log.1", "log.1.gz", "log.1.xz"),
+    "of another name": ("log", "copy"),
+    "each compressed": ("log.gz", "log.xz"),
+    "in another directory": ("log", "old/log"),
+}
+
+
+@pytest.mark.parametrize("part", [1, 3, 100], ids=["one line", "half", "all"])
+@pytest.mark.parametrize("names", COPIES.values(), ids=COPIES)
+def test_lines_in_two_files_count_once(etc: Path, tmp_path: Path, names: tuple[str, ...], part: int) -> None:
+    """A copy, or the beginning of a file that has grown since."""
+    (tmp_path / "old").mkdir()
+    whole = lines(LONG_WAY, recent()).encode()
+    beginning = b"".join(whole.splitlines(keepends=True)[:part])
+    for name, octets in zip(names, (whole, beginning, beginning)):
+        written(tmp_path / name, COMPRESSORS.get(Path(name).suffix, bytes)(octets))
+    paths = [str(tmp_path / name) for name in names]
+    for order in (paths, paths[::-1], [*paths, *paths]):
+        found = json_report("-c", str(etc), *order)
+        assert (found["signed"], found["unsigned"], found["unknown"]) == (1, 1, 0)
+
+
+def test_files_that_begin_alike_all_count(etc: Path, tmp_path: Path) -> None:
+    first = lines("smtpd x", recent())
+    one = written(tmp_path / "one", (first + lines(SIGNED_WAY, recent())).encode())
+    two = written(tmp_path / "two", (first + lines(UNSIGNED_WAY, recent())).encode())
+    found = json_report("-c", str(etc), str(one), str(two))
+    assert (found["signed"], found["unsigned"]) == (1, 1)
 
 
 UNREADABLE = {

@@ -7,6 +7,7 @@ nothing: if it may be of Postfix, the log does not prove that no mail left unsig
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 
@@ -85,6 +86,8 @@ class Lines:
         """Yield the events in a block of whole lines."""
         lines = block.replace(b"\r\n", b"\n").split(b"\n")
         lines.pop()  # what follows the last line end
+        if b"\r" in block:
+            lines = self._without_cr(lines)
         for number, found in enumerate(map(_LINE.match, lines)):
             if not found:
                 yield from self._unusual(number, lines[number])
@@ -94,6 +97,14 @@ class Lines:
             if event := self._event(found, number, lines[number]):
                 yield event
         self._number += len(lines)
+
+    def _without_cr(self, lines: list[bytes]) -> list[bytes]:
+        """Return lines without CR at their ends, and note those in which one may be the end of a line."""
+        lines = [line.rstrip(b"\r") for line in lines]
+        for number, line in enumerate(lines):
+            if any(_LINE.match(each) or _SUSPECT.search(each) for each in line.split(b"\r")[1:]):
+                self._doubt(number, line)
+        return lines
 
     def rest(self) -> Iterator[Event]:
         """Yield the event that the end of the log completes."""
@@ -130,7 +141,9 @@ class Lines:
 
     def _unusual(self, number: int, line: bytes) -> Iterator[Event]:
         """Yield the events of a line that has another form, and note it if it has none that is known."""
-        at, found = 0, _RFC_5424.match(line)
+        if line.startswith(codecs.BOM_UTF8):  # also where files with one were put together
+            line = line[len(codecs.BOM_UTF8) :]
+        at, found = 0, _LINE.match(line) or _RFC_5424.match(line)
         for prefix in _CONTAINER:
             if not found and (before := prefix.match(line, at)):
                 at = before.end()

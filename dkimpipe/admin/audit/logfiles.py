@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from dkimpipe.admin.audit import compression
+from dkimpipe.admin.audit import compression, text
 from dkimpipe.admin.audit.compression import Readable
 from dkimpipe.admin.audit.lines import first_stamp
 from dkimpipe.admin.audit.timestamps import Clock
@@ -77,6 +77,7 @@ def files(paths: Iterable[Path]) -> list[Log]:
         status = os.fstat(file.fileno())
         opened[status.st_dev, status.st_ino] = (path, file, status)
     logs = []
+    beginnings: dict[bytes, list[Path]] = {}  # by the first line
     for path, file, status in opened.values():
         clock = Clock(status.st_mtime)
         blocks = _blocks(path, file)
@@ -84,7 +85,37 @@ def files(paths: Iterable[Path]) -> list[Log]:
         stamp = first_stamp(first)
         begun = Clock(status.st_mtime).seconds(stamp) if stamp else None
         logs.append((begun or status.st_mtime, str(path), Log(str(path), _joined(first, blocks), clock)))
-    return [log for _, _, log in sorted(logs, key=lambda each: each[:2])]
+        if first:
+            beginnings.setdefault(first.partition(b"\n")[0], []).append(path)
+    copies = {str(path) for paths in beginnings.values() for path in _copies(paths)}
+    return [log for _, name, log in sorted(logs, key=lambda each: each[:2]) if name not in copies]
+
+
+def _copies(paths: list[Path]) -> list[Path]:
+    """Return those of several files whose lines another one has: a copy, such as one in compression."""
+    found: list[Path] = []
+    for number, path in enumerate(paths):
+        others = [each for each in paths[number + 1 :] + paths[:number] if each not in found]
+        if any(_is_beginning(path, other) for other in others):
+            found.append(path)
+    return found
+
+
+def _is_beginning(path: Path, other: Path) -> bool:
+    """Return whether another file begins with all of this one. What cannot be read is reported later."""
+    one = two = b""
+    try:
+        with _open(path) as file, _open(other) as other_file:
+            blocks, others = _blocks(path, file), _blocks(other, other_file)
+            while one := one or next(blocks, b""):
+                two = two or next(others, b"")
+                size = min(len(one), len(two))
+                if not size or one[:size] != two[:size]:
+                    return False
+                one, two = one[size:], two[size:]
+    except ConfigError:
+        return False
+    return True
 
 
 def standard_input() -> Log:
@@ -164,7 +195,7 @@ def _whole_lines(name: str, file: Readable) -> Iterator[bytes]:
     """Yield blocks that end with a line end."""
     rest, skipping = b"", False
     try:
-        while block := file.read(_BLOCK):
+        for block in text.blocks(file, _BLOCK):
             end = block.rfind(b"\n") + 1
             if not end:
                 rest = rest + block if not skipping else b""
