@@ -163,7 +163,8 @@ def test_text_of_other_systems(etc: Path, tmp_path: Path, encoding: str, compres
     octets = ENCODINGS[encoding](lines(SIGNED_WAY + UNSIGNED_WAY, recent()).encode())
     path = written(tmp_path / "log", COMPRESSORS[compression](octets))
     found = json_report("-c", str(etc), str(path))
-    assert (found["signed"], found["unsigned"], found["not_understood"]) == (1, 1, [])
+    assert (found["signed"], found["unsigned"]) == (1, 1)
+    assert not found["not_understood"]
     if not compression:
         assert json_report("-c", str(etc), "-", log=octets)["unsigned"] == 1
 
@@ -185,7 +186,7 @@ def test_utf_16_without_a_byte_order_mark_is_not_understood(etc: Path, tmp_path:
 
 def test_a_cr_in_a_line_ends_none(etc: Path, tmp_path: Path) -> None:
     """A program's message can contain it, and what a log says of Postfix after it."""
-    octets = lines(SIGNED_WAY + "logger x y\rz", recent()).encode()
+    octets = lines(SIGNED_WAY + "logger x y", recent()).encode()[:-1] + b"\rz\n"
     assert json_report("-c", str(etc), str(written(tmp_path / "log", octets)), status=0)["signed"] == 1
 
 

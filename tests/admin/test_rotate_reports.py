@@ -98,7 +98,8 @@ def test_a_domain_without_reports_is_not_waited_for(house: Reported) -> None:
     """There is not even a database: no report has ever come."""
     note = (
         f"{NAME}: final, although nobody has reported on it since 2025-06-30 02:00 UTC\n"
-        "hint: # reports come to rua= of the DMARC record, and into the database by dkimpipe reports --store\n"
+        "hint: # reports come to rua= of the DMARC record, "
+        "and into the database by dkimpipe reports --store\n"
     )
     assert house.after(14 - 0.01) == ("", "")
     assert house.after(14) == (note, "")
