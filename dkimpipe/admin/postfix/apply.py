@@ -161,7 +161,7 @@ def _never_applied(postconf: Postconf, job: Job) -> str:
     hint = f"# {job.setup_command} --apply was not run here, or is undone already"
     if not postconf.is_running:
         return hint
-    return f"{hint}; if Postfix still uses the settings:\n{running.postfix(postconf, 'reload')}"
+    return f"{hint}; if Postfix still uses the settings:\n{postconf.program_command('reload')}"
 
 
 def _remove(files: Sequence[Path]) -> None:
