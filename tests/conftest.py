@@ -39,23 +39,20 @@ os.environ["PATH"] += f":{Path(sys.executable).parent}"
 # With several workers, each takes a file after the other: those that take longest begin, in this order.
 # Half of them wait more than they compute, which is why there are more workers than processors.
 SLOWEST = (
-    *("test_faults_mail", "test_postfix", "test_doctor_fatal", "test_rotate_fixed", "test_submission"),
-    *("test_check_everything", "test_load", "test_doctor_access", "test_audit", "test_test_outcome"),
-    *("test_setup_held_back", "test_running", "test_import_mail", "test_relay_postfix"),
-    *("test_other_filters_mail", "test_apply_dkimproxy", "test_transit", "test_check_dns", "test_test"),
-    *("test_setup", "test_kinds_others", "test_inbound", "test_matrix", "test_records"),
-    *("test_kinds_settings", "test_certificate", "test_reports_causes", "test_apply_kinds"),
-    *("test_setup_remove", "test_rotate", "test_relay", "test_replace_milter", "test_reports_broken"),
-    *("test_kinds", "test_apply_dkimproxy_mail", "test_logins", "test_setup_mail", "test_audit_mail"),
-    *("test_import_opendkim", "test_rhel_layout", "test_doctor_tables", "test_doctor_way_out"),
-    *("test_kinds_fields", "test_header_fields", "test_apply_both", "test_processes"),
-    *("test_rotate_killed", "test_import_rspamd_witness", "test_doctor_other_signers", "test_octets"),
-    *("test_behind_another_filter_mail", "test_origin", "test_rotate_reports", "test_apply"),
-    *("test_doctor_other_filters", "test_apply_verifier", "test_relay_faults", "test_privilege"),
-    *("test_rotate_records", "test_api", "test_keys", "test_reports_store", "test_man"),
-    *("test_apply_header_fields", "test_verify_hostile", "test_reports_mail", "test_lenient"),
-    *("test_doctor_relay", "test_surroundings", "test_import", "test_publish_command", "test_edits"),
-    *("test_doctor_submission", "test_setup_refused", "test_verify_authres"),
+    *("test_rotate_records", "test_audit_files", "test_apply_kinds", "test_running"),
+    *("test_doctor_fatal", "test_doctor_submission", "test_faults_mail", "test_exposure"),
+    *("test_submission", "test_foreign_keys", "test_doctor_daemons", "test_setup"),
+    *("test_verify_hostile", "test_check_dns", "test_matrix", "test_postfix", "test_reports_month"),
+    *("test_doctor_filter", "test_kinds_others", "test_selinux", "test_check_everything"),
+    *("test_rotate_waits", "test_test_outcome", "test_man", "test_apply_header_fields", "test_transit"),
+    *("test_doctor_kinds", "test_check", "test_doctor_other_signers", "test_import"),
+    *("test_import_mail", "test_rotate_fixed", "test_genkey", "test_test", "test_doctor_arguments"),
+    *("test_apply_verifier", "test_doctor_way_out", "test_import_rspamd_witness", "test_apply_both"),
+    *("test_other_filters_mail", "test_apply_dkimproxy", "test_keys", "test_doctor_good"),
+    *("test_explain", "test_doctor_access", "test_doctor_endpoints", "test_doctor_redirected"),
+    *("test_lenient", "test_apply", "test_octets", "test_relay_postfix", "test_template_domains"),
+    *("test_apply_networks", "test_relay", "test_ucl", "test_inbound", "test_setup_refused"),
+    *("test_publish_command", "test_reports_unpacked", "test_rotate_reports"),
 )
 
 
