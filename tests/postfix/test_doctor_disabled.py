@@ -75,8 +75,7 @@ def test_the_listener_of_an_instance_without_network_services(tmp_path: Path, wo
     assert f"hint: postconf -c {directory} -e '{DISABLE}=!{relay.id}, inet'\n" in output
     assert (
         "dkimpipe: warning: authorized_submit_users: the filter's user nobody may not submit mail with"
-        " sendmail(1): its copy for an invalid recipient among others is not accepted, and the mail stays in"
-        " the queue\n"
+        " sendmail(1): nobody hears of recipients whose addresses are not valid\n"
         f"hint: postconf -c {directory} -e authorized_submit_users=nobody\n"
     ) in output
 

@@ -105,9 +105,7 @@ def _after_filter(postconf: Postconf, job: Job) -> Iterator[Finding]:
             yield finding_for(postconf, "-e", f"{parameter}={value}", why)
     user = _user(postconf, job)
     if listener.relay_of(postconf, job):
-        why = (
-            "its copy for an invalid recipient among others is not accepted, and the mail stays in the queue"
-        )
+        why = "nobody hears of recipients whose addresses are not valid"
         yield from _may_not_submit(postconf, user, why, "warning")
         return
     if sources.pickup(postconf) not in postconf.services:
