@@ -74,10 +74,10 @@ def _copy(spool: "Spool", settings: "Settings", parent: int, recipients: "list[s
         status = _by_sendmail(spool, settings, recipients, parent)
         guard.stop_alarm()
     except Trouble as trouble:
-        return f"; not valid, and not bounced: {names}: {trouble}"
+        return f"; not valid, not bounced: {names}: {trouble}"
     if status:
-        return f"; not valid, and not bounced: {names}: sendmail(1) ended with exit status {status}"
-    return f"; not valid, bounced by a copy: {names}"
+        return f"; not valid, not bounced: {names}: sendmail(1) ended with exit status {status}"
+    return f"; not valid, bounced: {names}"
 
 
 def find(path: str) -> str:

@@ -717,14 +717,14 @@ def test_the_process_bounces_it_by_its_code(place: Place) -> None:
 
 # What sendmail(1) does with the copy, and what is logged of it.
 COPIES = {
-    "accepts it": ("cat >{0}", "not valid, bounced by a copy: a@x..example"),
+    "accepts it": ("cat >{0}", "not valid, bounced: a@x..example"),
     "refuses it": (
         "cat; exit 75",
-        "not valid, and not bounced: a@x..example: sendmail(1) ended with exit status 75",
+        "not valid, not bounced: a@x..example: sendmail(1) ended with exit status 75",
     ),
-    "leaves it": ("exit 0", "not valid, and not bounced: a@x..example: {1} did not read the whole message: "),
-    "is killed": ("kill -9 $$", "not valid, and not bounced: a@x..example: {1} was killed by signal 9"),
-    "is missing": ("", "not valid, and not bounced: a@x..example: cannot run {1}"),
+    "leaves it": ("exit 0", "not valid, not bounced: a@x..example: {1} did not read the whole message: "),
+    "is killed": ("kill -9 $$", "not valid, not bounced: a@x..example: {1} was killed by signal 9"),
+    "is missing": ("", "not valid, not bounced: a@x..example: cannot run {1}"),
 }
 
 
@@ -782,7 +782,7 @@ def test_a_sender_that_is_not_valid_is_left_out(name: str, words: tuple[bytes, .
     with Listener({"EHLO": keywords(*words), **({command: reply} if reply else {})}) as listener:
         said = sent(listener, sender=sender, recipients=THREE)
     shown = one_line(os.fsdecode(sender))
-    assert said == f"queued as 4FxyzQ; sent without its sender, who is not valid: {shown}"
+    assert said == f"queued as 4FxyzQ; sent from <>, since the sender is not valid: {shown}"
     (mail,) = listener.mails
     assert mail.commands[0].startswith(b"MAIL FROM:<>")
     assert mail.commands[1:] == [b"RCPT TO:<%b>" % each for each in THREE]
