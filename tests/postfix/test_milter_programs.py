@@ -213,6 +213,26 @@ MODES = {
 }
 
 
+# The conf file of dkimpy-milter, and whether it signs.
+DKIMPY_MODES = {
+    "the default": ("Syslog yes\n", True),
+    "it verifies": ("Mode v # only\n", False),
+    "the last line": ("Mode v\nMode sv\n", True),
+    "the last line, which verifies": ("Mode s\n  Mode\tv\n", False),
+    "a comment": ("#Mode v\n", True),
+    "another name": ("mode v\nModes v\n", True),
+}
+
+
+@pytest.mark.parametrize(("text", "signs"), DKIMPY_MODES.values(), ids=DKIMPY_MODES)
+def test_whether_dkimpy_milter_signs(directory: Path, tmp_path: Path, text: str, signs: bool) -> None:
+    path = tmp_path / "dkimpy-milter.conf"
+    path.write_text(f"{text}Socket inet:8892@localhost\n")
+    files = files_of(tmp_path)._replace(dkimpy=(tmp_path / "missing", path))
+    assert may_sign(Postconf(directory), "inet:localhost:8892", files) == signs
+    assert may_sign(Postconf(directory), "inet:localhost:8892", files, verifies=True)
+
+
 @pytest.mark.parametrize("name", MODES)
 def test_whether_opendkim_signs(directory: Path, tmp_path: Path, name: str) -> None:
     files, signs = MODES[name]

@@ -152,7 +152,7 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
         print(f"# Postfix still uses the settings that were undone: {command}")
     if with_reload or not is_running:
         _remove(left)
-    for line in signers_left.waiting(postconf):
+    for line in signers_left.waiting(postconf, job):
         print(line)
 
 

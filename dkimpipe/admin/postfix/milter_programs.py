@@ -55,7 +55,7 @@ class Files(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """What OpenDKIM does: the value and the name of the setting, and where it is set."""
+    """What OpenDKIM or dkimpy-milter does: the value and the name of the setting, and where it is set."""
 
     value: str
     name: str
@@ -80,6 +80,7 @@ _NAMES = {
     OPENDKIM: re.compile(r"dkim|:8891\b|:12301\b|:12345\b"),
 }
 _SOCKET = re.compile(r"^\s*Socket\s+[\"']?([^\s\"'#]+)", re.MULTILINE)
+_MODE = re.compile(r"\s*Mode\s+([^\s#]+)")
 _BIND_SOCKET = re.compile(r"^\s*bind_socket\s*=\s*[\"']?([^\s\"';]+)", re.MULTILINE)
 
 
@@ -101,16 +102,21 @@ def program_at(postconf: Postconf, address: str, files: Files) -> str:
 def may_sign(postconf: Postconf, address: str, files: Files, verifies: bool = False) -> bool:
     """Return whether a milter at this address may sign, or if ``verifies`` is set, verify."""
     name = program_at(postconf, address, files)
-    if name == OPENDKIM:
-        mode = opendkim_mode(files)
-        return verifies or not mode or mode.signs
     if name == RSPAMD:
         return verifies or not rspamd_is_off(files)
-    return name == DKIMPY
+    if name not in (OPENDKIM, DKIMPY):
+        return False
+    mode = mode_of(name, files)
+    return verifies or not mode or mode.signs
+
+
+def mode_of(name: str, files: Files) -> Mode | None:
+    """Return the mode that is set for OpenDKIM or dkimpy-milter; None if it signs and verifies by default."""
+    return opendkim_mode(files) if name == OPENDKIM else _dkimpy_mode(files)
 
 
 def opendkim_mode(files: Files) -> Mode | None:
-    """Return the mode that is set for OpenDKIM; None if there is none: it signs and verifies by default."""
+    """Return the mode that is set for OpenDKIM; None if there is none."""
     with contextlib.suppress(ConfigError):
         for word in reversed(startup.options(startup.OPENDKIM, "-b", files.root)):  # it outranks the file
             return Mode(word.value, "-b", word.place)
@@ -118,6 +124,16 @@ def opendkim_mode(files: Files) -> Mode | None:
             setting = OpenDKIMConf(path, files.root, as_far_as_possible=True).get("Mode")
             return Mode(setting.value, "Mode", setting.place) if setting else None
     return None
+
+
+def _dkimpy_mode(files: Files) -> Mode | None:
+    """Return the mode in the conf file of dkimpy-milter: the last line applies, names are exact."""
+    found = None
+    for path in [each for each in files.dkimpy if each.is_file()][:1]:
+        for number, line in enumerate(text_of((path,)).split("\n"), 1):
+            if match := _MODE.match(line):
+                found = Mode(match[1], "Mode", Place(str(path), number))
+    return found
 
 
 def rspamd_confs(files: Files) -> list[Conf]:

@@ -6,13 +6,15 @@ import shlex
 from collections.abc import Iterator
 
 from dkimpipe.admin.postfix import milter_actions, milters, networks, queue, sources
+from dkimpipe.admin.postfix.filter_service import Job
 from dkimpipe.admin.postfix.milter_programs import (
+    DKIMPY,
     OPENDKIM,
     RSPAMD,
     Files,
     endpoint,
     may_sign,
-    opendkim_mode,
+    mode_of,
     program_at,
     rspamd_is_off,
 )
@@ -51,12 +53,15 @@ def lines(postconf: Postconf, files: Files | None = None) -> Iterator[str]:
         yield f"# no milter signs mail from {', '.join(unsigned)}"
 
 
-def waiting(postconf: Postconf) -> Iterator[str]:
-    """Yield, as a comment, how mail that waits for the filter gets on its way, if mail is in the queue."""
+def waiting(postconf: Postconf, job: Job) -> Iterator[str]:
+    """Yield, as a comment, how mail that waits for the filter gets on its way, if mail is in the queue.
+
+    Milters do not get it: it leaves unsigned.
+    """
     if any(name in _WAITING for name in queue.names(postconf).values()):
         options = ["-c", str(postconf.directory)] if postconf.is_chosen else []
         command = shlex.join(["postsuper", *options, "-r", "ALL", "deferred"])
-        yield f"# mail that waits for the filter: {command}"
+        yield f"# mail that waits for the filter leaves un{job.participle} by: {command}"
 
 
 def _milters(postconf: Postconf) -> dict[str, list[str]]:
@@ -87,8 +92,7 @@ def _signer(postconf: Postconf, address: str, services: list[str], files: Files)
 def _silent(postconf: Postconf, address: str, files: Files) -> str:
     """Return how a milter that could sign does so again; empty if it is another one."""
     name = program_at(postconf, address, files)
-    mode = opendkim_mode(files) if name == OPENDKIM else None
-    if mode:
+    if name in (OPENDKIM, DKIMPY) and (mode := mode_of(name, files)):
         setting = f"{mode.name} sv in {mode.place}"
         return f"# {name} ({address}) only verifies: set {setting}, and restart it, or mail is not signed"
     if name == RSPAMD and (places := rspamd_is_off(files)):
