@@ -172,6 +172,48 @@ def test_a_milter_that_is_unknown_may_sign(tmp_path: Path, words: dict[str, str]
     ]
 
 
+_BOTH = f"smtpd_milters = {OD}, unix:/spamass/x\nnon_smtpd_milters = $smtpd_milters\n"
+_GONE = f"# OpenDKIM ({OD}) was in WHERE before, and is not back, since that was changed meanwhile"
+# What main.cf had before, has now, and what is said of that.
+NOT_BACK = {
+    "it is": (LISTS, LISTS, []),
+    "in another list": (LISTS, f"non_smtpd_milters = {OD}\n", []),
+    "another milter in its place": (
+        LISTS,
+        "smtpd_milters = unix:/clamav/x\nnon_smtpd_milters = $smtpd_milters\n",
+        [_GONE.replace("WHERE", "smtpd_milters, non_smtpd_milters")],
+    ),
+    "not beside others": (
+        f"smtpd_milters = unix:/spamass/x {{ {OD}, default_action=accept }}\n",
+        "smtpd_milters = unix:/spamass/x\n",
+        [_GONE.replace("WHERE", "smtpd_milters")],
+    ),
+    "a milter that does not sign": (_BOTH, LISTS, []),
+}
+
+
+@pytest.mark.parametrize(("before", "now", "expected"), NOT_BACK.values(), ids=NOT_BACK)
+def test_a_signer_that_is_not_back(
+    tmp_path: Path, words: dict[str, str], before: str, now: str, expected: list[str]
+) -> None:
+    texts = [MAIN + text.replace("PORT", "8891") for text in (before, now)]
+    first, second = (
+        Postconf(write(tmp_path / str(number), text, MASTER, words)) for number, text in enumerate(texts)
+    )
+    found = list(signers_left.not_back(first, second, put(tmp_path, {}, 8891)))
+    assert found == [line.replace("PORT", "8891") for line in expected]
+
+
+def test_revert_names_a_signer_that_is_not_back(tmp_path: Path) -> None:
+    directory = write_named(tmp_path / "postfix", "submission")
+    milter = "inet:localhost:8891"
+    edit(directory, ["-e", f"smtpd_milters={milter}"])
+    assert verb(directory, "--apply", "--replace-milter", milter).status == 0
+    edit(directory, ["-e", "smtpd_milters=unix:/clamav/x"])
+    gone = _GONE.replace(OD, milter).replace("WHERE", "smtpd_milters")
+    assert said(directory, "--revert")[1].splitlines()[-2:] == [gone, NONE]
+
+
 # What is applied and undone, and whether it is said what signs.
 JOBS: dict[str, tuple[list[str], bool]] = {
     "sign": ([], True),

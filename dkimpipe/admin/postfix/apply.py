@@ -128,6 +128,7 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
     chosen = planning.plan(postconf, other)
     undone = backups[: backups.index(ours[-1]) + 1]
     tables = backup.new_tables(undone)
+    before = Postconf(undone[-1] / "before")
     is_running = postconf.is_running
     if with_reload and is_running and set(undone) == set(ours):
         draining.drain(postconf, undone, lambda: reload(postconf, wait=True))
@@ -141,7 +142,9 @@ def revert(postconf: Postconf, job: Job = SIGN, with_reload: bool = False) -> No
         lines.append(f"# {runnable(other.setup_command)} --apply, which was undone as well, is applied again")
         lines += _change_lines(now, changes)
     lines += _without_filter(Postconf(directory))
-    lines += signers_left.lines(Postconf(directory)) if job is SIGN else ()
+    if job is SIGN:
+        lines += signers_left.not_back(before, Postconf(directory))
+        lines += signers_left.lines(Postconf(directory))
     print(*lines, sep="\n")
     left = backup.unused(directory, tables)
     if with_reload:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from dkimpipe.admin.postfix import milter_actions, milters, networks, queue, sources
+from dkimpipe.admin.postfix import milter_actions, milter_lists, milters, networks, queue, sources
 from dkimpipe.admin.postfix.filter_service import Job
 from dkimpipe.admin.postfix.milter_programs import (
     DKIMPY,
@@ -51,6 +51,18 @@ def lines(postconf: Postconf, files: Files | None = None) -> Iterator[str]:
         yield _NONE
     elif unsigned:
         yield f"# no milter signs mail from {', '.join(unsigned)}"
+
+
+def not_back(before: Postconf, now: Postconf, files: Files | None = None) -> Iterator[str]:
+    """Yield, as comments, the signers that lists of milters had before ``--apply`` and have no more."""
+    files, left = files or Files(), {address for _, address in milter_lists.addresses(now)}
+    lists: dict[str, list[str]] = {}
+    for where, address in milter_lists.addresses(before):
+        if address not in left and program_at(now, address, files) in (OPENDKIM, DKIMPY, RSPAMD):
+            lists.setdefault(address, []).append(where)
+    for address, names in lists.items():
+        name, where = program_at(now, address, files), ", ".join(dict.fromkeys(names))
+        yield f"# {name} ({address}) was in {where} before, and is not back, since that was changed meanwhile"
 
 
 def waiting(postconf: Postconf, job: Job) -> Iterator[str]:
