@@ -17,6 +17,11 @@ def fault(where: str, name: str, hint: str) -> str:
     return error(f"{where}: there is no service {name} in master.cf, {WAITS}", f"postconf -c DIR {hint}")
 
 
+def in_table(where: str, name: str, key: str, meant: str = "") -> str:
+    what = f"{where}: there is no service {name} in master.cf, and mail for {key} waits"
+    return error(what, f"# add {name} to master.cf, or correct the table{meant}")
+
+
 FAULTS: dict[str, Fault] = {
     "cleanup(8) of notices": (
         "-P bounce/unix/cleanup_service_name=clean",
@@ -50,6 +55,44 @@ FAULTS: dict[str, Fault] = {
         "-e virtual_transport=lmpt:unix:private/dovecot-lmtp",
         fault("virtual_transport", "lmpt", "-X virtual_transport"),
     ),
+    "in a table in line": (
+        "-e 'transport_maps=inline:{{example.net=outx:[127.0.0.9]:2525}}'",
+        in_table("transport_maps: inline:{{example.net=outx:[127.0.0.9]:2525}}", "outx", "example.net"),
+    ),
+    "in a table in line, without braces within": (
+        "-e 'transport_maps=inline:{example.com=smtp:,example.net=outx:}'",
+        in_table("transport_maps: inline:{example.com=smtp:,example.net=outx:}", "outx", "example.net"),
+    ),
+    "for all mail": (
+        "-e transport_maps=static:outx:",
+        in_table("transport_maps: static:outx:", "outx", "anything"),
+    ),
+    "misspelt": (
+        "-e 'transport_maps=inline:{{example.net=smtq:}}'",
+        in_table("transport_maps: inline:{{example.net=smtq:}}", "smtq", "example.net", ", if smtp is meant"),
+    ),
+    "by sender": (
+        "-e 'sender_dependent_default_transport_maps=inline:{{@example.com=outx:}}'",
+        in_table(
+            "sender_dependent_default_transport_maps: inline:{{@example.com=outx:}}", "outx", "@example.com"
+        ),
+    ),
+    "proxymap(8)": (
+        "-MX proxymap/unix\n-e mailbox_command_maps=proxy:static:x proxy_read_maps=proxy:static:x",
+        error(
+            "proxymap/unix: there is no such service, and mail waits for the proxy: tables of"
+            " mailbox_command_maps",
+            "postconf -c DIR -M 'proxymap/unix=proxymap unix - - n - - proxymap'",
+        ),
+    ),
+    "proxymap(8) for writing": (
+        "-e postscreen_cache_map=proxy:btree:/var/lib/postfix/x",
+        error(
+            "proxywrite/unix: there is no such service, and mail waits for the proxy: tables of"
+            " postscreen_cache_map",
+            "postconf -c DIR -M 'proxywrite/unix=proxywrite unix - - n - 1 proxymap'",
+        ),
+    ),
     "no cleanup(8)": (
         "-MX cleanup/unix",
         error(
@@ -62,6 +105,12 @@ GOODS = {
     "one that is there": "-M 'c2/unix=c2 unix n - n - 0 cleanup'\n-P bounce/unix/cleanup_service_name=c2",
     "a transport with a next hop": "-e default_transport=smtp:[mx.example.net]",
     "an empty transport": "-e mailbox_transport=",
+    "tables of services that are there": (
+        "-e 'transport_maps=inline:{{a.example=smtp:x} {b.example=:x} {c.example=:} {d.example=local}}'"
+    ),
+    "a table without a decision": "-e 'sender_dependent_default_transport_maps=inline:{{@example.com=DUNNO}}'",
+    "a transport of a pattern": "-e 'transport_maps=regexp:{{/^(\\w+)@/ $1:}}'",
+    "permission alone": "-e proxy_read_maps=proxy:static:x",
     "a parameter of one's own": "-e my_service_name=nowhere",
 }
 
@@ -102,3 +151,17 @@ def test_a_service_of_dkimpipe_is_created_again(service: str, directory: Path, w
         assert f"{service}  unix" in re.sub(r"^(\S+) +unix", r"\1  unix", before, flags=re.MULTILINE)
         assert WAITS not in output
         assert re.search(rf"^{service}\s+unix", (directory / "master.cf").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", ["texthash", "hash", "hash without its text", "proxy:texthash"])
+def test_a_service_in_the_file_of_a_table(kind: str, directory: Path, words: dict[str, str]) -> None:
+    file = directory / "transport"
+    file.write_text("# here\nexample.com smtp:[mx.example.com]\nexample.net\n    outx:[127.0.0.9]:2525\n")
+    settled(file)
+    table = f"{kind.partition(' ')[0]}:{file}"
+    if kind.startswith("hash"):
+        subprocess.run(["postmap", table], check=True)
+    if "without" in kind:
+        file.unlink()
+    damage(directory, (f"-e transport_maps={table} proxy_read_maps={table}", ""), words)
+    assert check(directory) == (78, in_table(f"transport_maps: {table}", "outx", "example.net"))

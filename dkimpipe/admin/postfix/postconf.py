@@ -209,6 +209,12 @@ class Postconf:
         warnings = [line.partition("warning: ")[2] for line in lines if "warning: " in line]
         return "; ".join(fatal), "".join(warnings[:1])
 
+    def dump(self, table: str) -> list[tuple[str, str]]:
+        """Return the keys of an indexed table, each with its value; nothing if that fails."""
+        lines = os.fsdecode(self._run("postmap", "-s", table).stdout).splitlines()
+        parts = (line.partition("\t") for line in lines)
+        return [(key, value.strip()) for key, _, value in parts]
+
     def run(self, *arguments: str) -> str:
         """Return the output of postconf(1). Raises ConfigError with its message if it fails."""
         done = self._run("postconf", *arguments)

@@ -147,8 +147,10 @@ def lines_of(table: str) -> list[str] | None:
     if kind == "static":
         return [f"{ANYTHING} {rest.strip('{} ')}"]
     if rest.startswith("{"):
-        texts = rules(rest)
-        return [text.replace("=", " ", 1) if kind == "inline" else text for text in texts]
+        if kind != "inline":
+            return rules(rest)
+        texts = (each.strip("{} ") for each in split(rest.strip()[1:-1], ","))
+        return [text.replace("=", " ", 1) for text in texts]
     return _logical_lines(rest) if kind in (*_FILES, *_AS_TEXT) and Path(rest).exists() else None
 
 
