@@ -17,7 +17,7 @@ _BLOCKED = re.compile(
 )  # of the filter's code, which is not to be root
 # The programs of hints; a line that begins otherwise, or leaves a name open, is advice for people.
 _PROGRAMS = (
-    *("dkimpipe", "sudo", "postconf", "postfix", "postmap", "postalias", "postqueue", "postsuper"),
+    *("dkimpipe", "sudo", "postconf", "postfix", "postmap", "postalias", "postqueue", "postsuper", "ss"),
     *("chgrp", "chmod", "chown", "cp", "df", "echo", "install", "ls", "mv", "printf", "rm", "sed", "setfacl"),
     *("groupadd", "useradd", "usermod", "systemctl", "alternatives", "update-alternatives"),
     *("apk", "apt", "apt-get", "dnf", "microdnf", "pacman", "yum", "zypper", "pip"),

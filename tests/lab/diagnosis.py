@@ -190,6 +190,7 @@ _COMMANDS = (
     r"(apt|dnf|zypper) install .+",
     r"(update-)?alternatives --set \S+ /\S+",
     r"/\S+ -Im compileall -q /.+",
+    r"ss -ltnp sport = :\d+",
     r"(sudo )?(/\S+/)?dkimpipe [a-z]+( .*--?[a-z].*)?",
     r"\S*python\S* -I \S+ [a-z]+( .*--?[a-z].*)?",
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -144,6 +147,62 @@ def test_what_master_accepts_is_no_fault(name: str, directory: Path, words: dict
     damage(directory, (GOODS[name], ""), words)
     faults = [each for each in check(directory)[1].splitlines() if STOPS in each or SHARED in each]
     assert faults == []
+
+
+# A service with PORT, inet_interfaces, and where another program listens.
+HELD = {
+    "at an address": ("127.0.0.1:PORT", "all", "127.0.0.1"),
+    "at an IPv6 address": ("[::1]:PORT", "all", "::1"),
+    "by a name": ("localhost:PORT", "all", "127.0.0.1"),
+    "at all addresses": ("PORT", "all", "0.0.0.0"),
+    "at all IPv6 addresses": ("PORT", "all", "::"),
+    "at one of all addresses": ("PORT", "all", "127.0.0.1"),
+    "at all of loopback": ("PORT", "loopback-only", "127.0.0.1"),
+    "at one in inet_interfaces": ("PORT", "127.0.0.1", "127.0.0.1"),
+}
+
+
+@contextmanager
+def listening(address: str) -> Iterator[int]:
+    """A program that listens at a free port of an address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as server:
+        if family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        server.bind((address, 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can tell whether Postfix runs")
+@pytest.mark.parametrize("name", HELD)
+def test_another_program_has_the_port(name: str, directory: Path, words: dict[str, str]) -> None:
+    service, interfaces, where = HELD[name]
+    with listening(where) as port:
+        service = service.replace("PORT", str(port))
+        damage(directory, (f"{added(service)}\n-e inet_interfaces={interfaces}", ""), words)
+        status, output = check(directory)
+    at = {"at one of all addresses": "0.0.0.0"}.get(name, where)
+    what = f"{service}/inet: {STOPS}: another program listens at {at}, port {port}"
+    hint = f"# stop it, or change the port; which one it is:\nss -ltnp sport = :{port}"
+    assert status == 78
+    assert error(what, hint) in output
+    assert STOPS not in check(directory)[1]
+
+
+@pytest.mark.parametrize("where", ["127.0.0.2", "::1"])
+def test_a_port_of_another_address_is_free(where: str, directory: Path, words: dict[str, str]) -> None:
+    with listening(where) as port:
+        damage(directory, (added(f"127.0.0.1:{port}"), ""), words)
+        assert STOPS not in check(directory)[1]
+
+
+def test_a_port_where_nobody_listens_is_not_held(directory: Path, words: dict[str, str]) -> None:
+    """It may be a client's, for a moment."""
+    with socket.socket() as client:
+        client.bind(("127.0.0.1", 0))
+        damage(directory, (added(f"127.0.0.1:{client.getsockname()[1]}"), ""), words)
+        assert STOPS not in check(directory)[1]
 
 
 def _starts(directory: Path) -> bool:

@@ -106,9 +106,9 @@ GOODS = {
     "a transport with a next hop": "-e default_transport=smtp:[mx.example.net]",
     "an empty transport": "-e mailbox_transport=",
     "tables of services that are there": (
-        "-e 'transport_maps=inline:{{a.example=smtp:x} {b.example=:x} {c.example=:} {d.example=local}}'"
+        "-e 'transport_maps=inline:{{a.example=smtp:x} {b.example=:x} {c.example=:} {d=local}}'"
     ),
-    "a table without a decision": "-e 'sender_dependent_default_transport_maps=inline:{{@example.com=DUNNO}}'",
+    "a table without decision": "-e 'sender_dependent_default_transport_maps=inline:{{@example.com=DUNNO}}'",
     "a transport of a pattern": "-e 'transport_maps=regexp:{{/^(\\w+)@/ $1:}}'",
     "permission alone": "-e proxy_read_maps=proxy:static:x",
     "a parameter of one's own": "-e my_service_name=nowhere",

@@ -23,6 +23,11 @@ _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _NAMES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 _PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "smtps": 465}  # RFC 5321, 6409, 8314
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_INTERFACES = {
+    "all": {"ipv4": "0.0.0.0", "ipv6": "::"},  # noqa: S104 - probed, not served
+    "loopback-only": {"ipv4": "127.0.0.1", "ipv6": "::1"},
+}
+_MOMENT = 1.0  # seconds
 _STOPS = "Postfix does not start"
 
 
@@ -49,10 +54,54 @@ def findings(postconf: Postconf) -> Iterator[Finding]:
             hint = error.hint or _without(postconf, service, "correct it")
             yield Finding(f"{service.id}: {_STOPS}: {error}", hint)
             continue
+        if held := _held(postconf, endpoints):
+            yield held._replace(what=f"{service.id}: {held.what}")
         for endpoint in endpoints:
             if taken.setdefault(endpoint, service) is not service:
                 yield _shared(postconf, taken[endpoint], service)
                 break
+
+
+def _held(postconf: Postconf, endpoints: list[_Endpoint]) -> Finding | None:
+    """Return a finding if another program listens at one of these; None if Postfix runs, which may do so."""
+    for address, port in endpoints:
+        for each in [address] if address else _everywhere(postconf):
+            if not _is_taken(each, port) or postconf.is_running:
+                continue
+            what = f"{_STOPS}: another program listens at {each}, port {port}"
+            return Finding(what, f"# stop it, or change the port; which one it is:\nss -ltnp sport = :{port}")
+    return None
+
+
+def _everywhere(postconf: Postconf) -> list[str]:
+    """Return the addresses that ``inet_interfaces`` means without naming them."""
+    found = _INTERFACES.get(postconf.value("inet_interfaces"), {})
+    return [address for family, address in found.items() if family in postconf.families]
+
+
+def _is_taken(address: str, port: int) -> bool:
+    """Return whether a program listens where nobody else then can."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family is socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE and _is_listening(family, address, port)
+    return False
+
+
+def _is_listening(family: int, address: str, port: int) -> bool:
+    """Return whether a connection is accepted: a port may also be taken for a moment, as by a client."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as client:
+            client.settimeout(_MOMENT)
+            client.connect((address, port))
+    except OSError:
+        return False
+    return True
 
 
 def _enabled(postconf: Postconf) -> list[Service]:
