@@ -273,7 +273,7 @@ FAULTS: dict[str, Fault] = {
     ),
     **{
         parameter: (
-            f"-e {parameter}=regexp:SITE/nothing",
+            f"-e {parameter}=texthash:SITE/nothing",
             error(f"{parameter}: {CHANGES}", f"postconf -c DIR -X {parameter}"),
         )
         for parameter in (
@@ -284,16 +284,23 @@ FAULTS: dict[str, Fault] = {
     },
     **{
         parameter: (
-            f"-e {parameter}=regexp:SITE/nothing",
+            f"-e {parameter}=texthash:SITE/nothing",
             warning(f"{parameter}: {MAY_CHANGE}", f"postconf -c DIR -X {parameter}"),
         )
         for parameter in ("smtp_header_checks", "smtp_mime_header_checks")
     },
     "smtp_header_checks of one service": (
-        "-P relay/unix/smtp_header_checks=regexp:SITE/nothing",
+        "-P relay/unix/smtp_header_checks=texthash:SITE/nothing",
         warning(
             f"relay/unix/smtp_header_checks: {MAY_CHANGE}",
             "postconf -c DIR -PX relay/unix/smtp_header_checks",
+        ),
+    ),
+    "a signed field is changed": (
+        "-e 'smtp_header_checks=regexp:{{/^Subject: (.*)/ REPLACE Subject: x}}'",
+        error(
+            f"smtp_header_checks: {CHANGES}: /^Subject: (.*)/ REPLACE Subject: x",
+            "postconf -c DIR -X smtp_header_checks",
         ),
     ),
     "short lines": (

@@ -31,6 +31,7 @@ from dkimpipe.admin.postfix import (
     open_services,
     other_relays,
     other_signers,
+    outgoing_checks,
     program,
     requirements,
     routing,
@@ -177,10 +178,7 @@ def _smtp(postconf: Postconf, job: Job) -> Iterator[Finding]:
     for place in places:
         for parameter, level in REWRITES.items():
             if postconf.own(parameter, place):
-                why = {"error": "changes mail after it was signed", "warning": "may change what is signed"}[
-                    level
-                ]
-                yield _removal(postconf, place, parameter, why)._replace(level=level)
+                yield from _rewriting(postconf, place, parameter, level)
         own = "smtp_line_length_limit" in (postconf.overrides[place] if place else postconf.explicit)
         if own and 0 < postconf.number("smtp_line_length_limit", place) < LINE_LENGTH:
             yield _removal(postconf, place, "smtp_line_length_limit", "breaks lines after they were signed")
@@ -188,6 +186,17 @@ def _smtp(postconf: Postconf, job: Job) -> Iterator[Finding]:
             yield _removal(
                 postconf, place, "disable_mime_output_conversion", "converts 8-bit text after signing"
             )
+
+
+def _rewriting(postconf: Postconf, place: str, parameter: str, level: str) -> Iterator[Finding]:
+    """Yield what a parameter changes after signing: what its tables show, or what such tables may do."""
+    is_read = parameter in (outgoing_checks.MAIN, outgoing_checks.MIME, *outgoing_checks.WHOLE)
+    read = outgoing_checks.verdict(postconf, parameter, place) if is_read else None
+    why = {"error": "changes mail after it was signed", "warning": "may change what is signed"}[level]
+    level, why, hint = read or outgoing_checks.Verdict(level, why)
+    if level:
+        found = _removal(postconf, place, parameter, why)
+        yield found._replace(level=level, hint=hint or found.hint)
 
 
 def _removal(postconf: Postconf, service: str, parameter: str, why: str) -> Finding:
