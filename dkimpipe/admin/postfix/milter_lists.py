@@ -59,7 +59,7 @@ def uses(postconf: Postconf, milters: Sequence[str]) -> list[Use]:
             if ours and has_conditions:
                 by_hand = list_command(postconf, service, parameter, others)
                 text = f"{use.where}: {word} has conditions, which cannot be edited"
-                raise ConfigError(text, by_hand or "write the milters in its place")
+                raise ConfigError(text, by_hand)
             found += [use] if ours else []
     return found
 

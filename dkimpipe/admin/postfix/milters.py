@@ -97,10 +97,7 @@ def _of_users(postconf: Postconf, service: Service, same: list[str], files: File
         others = [each for each in postconf.words("smtpd_milters", service.id) if each not in rest]
         why = f"{', '.join(rest)} may sign as well; remove the domain there, or let it verify only"
         argument = f"{service.id}/smtpd_milters={','.join(others)}"
-        if any(any(map(str.isspace, each)) for each in others):  # postconf -P takes no spaces
-            yield Finding(f"{service.id}/smtpd_milters: {why}", "", "warning")
-        else:
-            yield finding_for(postconf, "-P", argument, why, "warning")
+        yield finding_for(postconf, "-P", argument, why, "warning")
     if spam_filters:
         what = f"{service.id}/smtpd_milters: {', '.join(spam_filters)} may sign as well, and filters spam"
         yield Finding(what, _rspamd_off(files), "warning")

@@ -28,6 +28,10 @@ _DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")  # of postconf(1), and not in th
 _STATIC = re.compile(r"static:([^\s{}]+)")  # it has this value for all keys
 _VERSION = "mail_version"
 _TABLE_LIMIT = 10  # seconds in which a table has to be opened
+_SPACE = re.compile(r"\s")
+_ENDPOINT = re.compile(
+    r"\{\s*(?:inet|unix|local):[^{}]*\}"
+)  # of a policy service or milter, with its settings
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -243,7 +247,7 @@ class Postconf:
         """Make edits in the files, or in copies in another directory. This object does not change."""
         directory = directory or self.directory
         # postconf(1) writes the whole file to the disk each time.
-        for group in _grouped(changes):
+        for group in _grouped(part for change in changes for part in accepted(change)):
             if group[0].option != FILE:
                 arguments = [change.argument for change in group]
                 self.run("-c", str(directory), group[0].option, *arguments)
@@ -258,12 +262,15 @@ class Postconf:
             name, _, line = change.argument.partition("=")
             lines = " ".join(map(shlex.quote, line.split("\n")))
             return f"printf '%s\\n' {lines} > {shlex.quote(str(self.directory / name))}"
-        return shlex.join(["postconf", "-c", str(self.directory), change.option, change.argument])
+        commands = (["postconf", "-c", str(self.directory), *each[:2]] for each in accepted(change))
+        return " && ".join(map(shlex.join, commands))
 
     def setting_command(self, settings: Mapping[str, str], service: str = "") -> str:
         """Return the shell command that sets parameters, of a service in master.cf or in main.cf."""
         place, option = (f"{service}/", "-P") if service else ("", "-e")
         edits = [f"{place}{parameter}={value}" for parameter, value in settings.items()]
+        if any(accepted(each) != [each] for each in (Change(option, edit, "") for edit in edits)):
+            return " && ".join(self.command(Change(option, edit, "")) for edit in edits)
         return shlex.join(["postconf", "-c", str(self.directory), option, *edits])
 
     def value(self, parameter: str, service: str = "") -> str:
@@ -350,6 +357,29 @@ class Postconf:
         return [service for service in self.services.values() if service.command in commands]
 
 
+def accepted(change: Change) -> list[Change]:
+    """Return an edit in the form that postconf(1) accepts: -P takes no spaces.
+
+    Spaces that separate nothing are left out; with others, the value is a parameter in main.cf.
+    """
+    name, _, value = change.argument.partition("=")
+    if change.option != "-P" or not _SPACE.search(value):
+        return [change]
+    words = split(value, ",")
+    if all(_ENDPOINT.match(word) for word in words if _SPACE.search(word)):
+        compact = ",".join(re.sub(r"\s*([{},=])\s*|(\s)\s*", _joint, word) for word in words)
+        return [change._replace(argument=f"{name}={compact}")]
+    parameter = re.sub(r"\W+", "_", name).strip("_")
+    return [
+        change._replace(option="-e", argument=f"{parameter}={value}"),
+        change._replace(argument=f"{name}=${parameter}"),
+    ]
+
+
+def _joint(found: re.Match[str]) -> str:
+    return found[1] or ","
+
+
 def _grouped(changes: Iterable[Change]) -> list[list[Change]]:
     """Return edits in groups, each for one command. Those of the same service or setting keep their order."""
     groups: list[list[Change]] = []
@@ -373,11 +403,9 @@ def finding_for(postconf: Postconf, option: str, argument: str, why: str, level:
 
 
 def list_command(postconf: Postconf, service: str, parameter: str, words: Sequence[str]) -> str:
-    """Return the command that sets a list in main.cf, or of a service; empty if postconf(1) cannot."""
+    """Return the command that sets a list in main.cf, or of a service."""
     if not service:
         return postconf.command(Change("-e", f"{parameter}={', '.join(words)}", ""))
-    if any(any(map(str.isspace, word)) for word in words):  # postconf -P takes no spaces
-        return ""
     return postconf.command(Change("-P", f"{service}/{parameter}={','.join(words)}", ""))
 
 
