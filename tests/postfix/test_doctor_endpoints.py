@@ -89,6 +89,10 @@ FAULTS: dict[str, Fault] = {
             "postconf -c DIR -F submision/inet/service=587",
         ),
     ),
+    "a misspelt port of a service that is there": (
+        added("submissionz"),
+        error(f"submissionz/inet: {STOPS}: services(5) has no port 'submissionz'", without("submissionz")),
+    ),
     "no port": (
         added("127.0.0.1"),
         error(f"127.0.0.1/inet: {STOPS}: services(5) has no port '127.0.0.1'", without("127.0.0.1")),

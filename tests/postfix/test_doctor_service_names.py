@@ -10,6 +10,8 @@ import pytest
 from conftest import settled
 from diagnosis import GOOD, Fault, check, checks_of, damage, error, run
 
+from dkimpipe.admin.postfix.postconf import Postconf
+
 WAITS = "and mail that needs it waits"
 
 
@@ -165,3 +167,22 @@ def test_a_service_in_the_file_of_a_table(kind: str, directory: Path, words: dic
         file.unlink()
     damage(directory, (f"-e transport_maps={table} proxy_read_maps={table}", ""), words)
     assert check(directory) == (78, in_table(f"transport_maps: {table}", "outx", "example.net"))
+
+
+@pytest.mark.parametrize("before", ["", "virtual_alias_maps=static:x"])
+def test_the_hints_for_a_listener_do_not_undo_each_other(directory: Path, before: str) -> None:
+    """All of them, run by sh(1) in their order, heal it at once."""
+    if before:
+        subprocess.run(["postconf", "-c", str(directory), "-e", before], check=True)
+    assert run(directory, "postfix", "--apply", "--relay")[0] == 0
+    (listener,) = (
+        each.id for each in Postconf(directory).running("smtpd") if each.name.startswith("127.0.0.1:")
+    )
+    edit = f"{listener}/cleanup_service_name=nope"
+    subprocess.run(["postconf", "-c", str(directory), "-P", edit], check=True)
+    hints = [line[6:] for line in check(directory)[1].splitlines() if line.startswith("hint: ")]
+    assert len([each for each in hints if "cleanup_service_name" in each]) == 1
+    subprocess.run(["sh", "-ec", "\n".join(hints)], check=True)
+    settled(directory / "main.cf")
+    settled(directory / "master.cf")
+    assert "cleanup_service_name" not in check(directory)[1]

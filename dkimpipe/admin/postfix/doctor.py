@@ -78,8 +78,8 @@ def findings(postconf: Postconf, user: str, job: Job = SIGN) -> list[Finding]:
             before = f"{hint} && "  # the next change needs it
         else:
             found.append(Finding(f"{change.what}: {change.why}", hint, change.level))
-    created = [change.what for change in changes if change.option == "-M"]
-    found += service_names.findings(postconf, job, created)
+    made = [change.what for change in changes if change.option in ("-M", "-P")]
+    found += service_names.findings(postconf, job, made)
     found += starting.findings(postconf) if job is sources.in_use(postconf)[0] else []
     found += open_services.findings(postconf) if job is SIGN else []
     for check in _CHECKS[job]:

@@ -137,6 +137,10 @@ def _port(postconf: Postconf, service: Service, name: str) -> int:
     if not close:
         raise _Unusable(f"services(5) has no port {name!r}")
     right = f"{service.name[: len(service.name) - len(name)]}{_PORTS[close[0]]}"
+    before = service.name[: len(service.name) - len(name)]
+    same = [f"{before}{port}/inet" for port, number in _PORTS.items() if number == _PORTS[close[0]]]
+    if not {f"{right}/inet", *same}.isdisjoint(postconf.services):  # a second one could differ from it
+        raise _Unusable(f"services(5) has no port {name!r}")
     change = Change("-F", f"{service.id}/service={right}", "")
     raise _Unusable(f"services(5) has no port {name!r}", postconf.command(change))
 

@@ -33,10 +33,10 @@ _PROXIES = {
 _WRITTEN = re.compile(r"address_verify_map|.*_cache_(map|database)")  # by proxywrite(8)
 
 
-def findings(postconf: Postconf, job: Job, created: Collection[str]) -> Iterator[Finding]:
+def findings(postconf: Postconf, job: Job, made: Collection[str]) -> Iterator[Finding]:
     """Yield the settings that name a service which master.cf does not have.
 
-    ``created``  services that edits for this job create, which are reported as such
+    ``made``  services and settings that edits for this job make, which are reported as such
     """
     names = {each.name for each in postconf.services.values() if not each.id.endswith("/inet")}
     for place, settings in {"": postconf.explicit, **postconf.overrides}.items():
@@ -44,8 +44,9 @@ def findings(postconf: Postconf, job: Job, created: Collection[str]) -> Iterator
             if not (parameter in postconf.defaults and _NAMING.fullmatch(parameter)):
                 continue
             name = postconf.own(parameter, place).partition(":")[0].strip()
-            if name and name not in names and f"{name}/unix" not in created:
-                where = f"{place}/{parameter}".lstrip("/")
+            where = f"{place}/{parameter}".lstrip("/")
+            made_here = {f"{name}/unix", where}
+            if name and name not in names and made_here.isdisjoint(made):
                 what = f"{where}: there is no service {name} in master.cf, and mail that needs it waits"
                 yield Finding(what, _hint(postconf, job, place, parameter))
     yield from _in_tables(postconf, names)
