@@ -65,6 +65,11 @@ _PKCS12_PBE = bytes.fromhex("2a864886f70d010c01")  # RFC 7292 appendix C
 _RSA = bytes.fromhex("2a864886f70d010101")  # RFC 8017 appendix C
 _PSS = bytes.fromhex("2a864886f70d01010a")  # the same
 _ED25519 = bytes.fromhex("302e020100300506032b657004220420")  # RFC 8410 section 7; the key follows
+_OF_CURVES = {  # RFC 8037 section 2; the others are of RFC 7518 section 6.2.1.1
+    b"X25519": "contains an X25519 key",
+    b"X448": "contains an X448 key",
+    b"Ed448": "contains an Ed448 key",
+}
 _ED25519_OID = _ED25519[7:12]
 _SHORT = _ED25519[-2:]  # its octet string alone
 _OPENSSH = b"openssh-key-v1\0"  # PROTOCOL.key of OpenSSH, section 1
@@ -102,6 +107,8 @@ class _UnreadableError(Exception):
 def _searched(octets: bytes, depth: int = 0) -> bytes:
     """Return the DER of the first key in a file, or of what could be one; else as ``_structure``."""
     der, refused = b"", None
+    if b'"crv"' in octets:
+        _refuse_other_curve(octets)
     try:
         der = _structure(octets)
     except _UnreadableError as error:
@@ -111,6 +118,14 @@ def _searched(octets: bytes, depth: int = 0) -> bytes:
     if refused and not _is_key(der):
         raise _named(octets, refused)
     return _without_rest(der)
+
+
+def _refuse_other_curve(octets: bytes) -> None:
+    """Raise _UnreadableError if the only key is a JWK of another curve: its d would sign as Ed25519."""
+    words = octets.replace(b" ", b"").replace(b"\t", b"").replace(b"\n", b"").replace(b"\r", b"")
+    curve = words.partition(b'"crv":"')[2].partition(b'"')[0]
+    if curve and b'"Ed25519"' not in words and b'"RSA"' not in words and curve.isascii():
+        raise _UnreadableError(_OF_CURVES.get(curve, "contains an EC key"))
 
 
 def _named(octets: bytes, refused: _UnreadableError) -> _UnreadableError:
@@ -308,6 +323,10 @@ def _of_openssh(body: bytes) -> bytes:
     private = _fields(public_and_private[-1][8:], 3) if len(public_and_private) == 2 else []
     if len(private) == 3 and private[0] == b"ssh-ed25519" and len(private[2]) == 64:
         return _of_pair(private[2])
+    if private and private[0].startswith(b"ecdsa-"):
+        raise _UnreadableError("contains an EC key")
+    if private and private[0] == b"ssh-dss":
+        raise _UnreadableError("contains a DSA key")
     raise _UnreadableError("is in OpenSSH format")
 
 

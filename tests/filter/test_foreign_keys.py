@@ -879,6 +879,20 @@ NOTHING_TO_CONVERT: dict[str, tuple[bytes, str, str]] = {
         "contains an EC key",
         OTHER_FILE,
     ),
+    **{
+        f"JWK of {curve}": (
+            json.dumps({"kty": kind, "crv": curve, "d": "A" * 43, "x": "B" * 43}).encode(),
+            f"contains {name} key",
+            OTHER_FILE,
+        )
+        for kind, curve, name in (
+            ("OKP", "X25519", "an X25519"),
+            ("OKP", "Ed448", "an Ed448"),
+            ("EC", "P-256", "an EC"),
+            ("EC", "secp256k1", "an EC"),
+        )
+    },
+    "of elliptic curves, OpenSSH": (pem(ELLIPTIC, OPENSSH), "contains an EC key", OTHER_FILE),
     "JWK without primes": (
         json.dumps({k: v for k, v in json.loads(jwk(RSA)).items() if k in ("kty", "n", "e", "d")}).encode(),
         "contains an RSA key without its primes",
