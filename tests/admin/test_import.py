@@ -16,7 +16,7 @@ from pathlib import Path
 import opendkim
 import pytest
 from conftest import MAIN, Keys
-from opendkim import CONF, Shape, run_import
+from opendkim import CONF, OF_THIS_HOST, Shape, run_import
 
 from dkimpipe import files
 from dkimpipe.admin.migration.foreign import Foreign
@@ -79,8 +79,9 @@ class Place:
         return done.status, self.shortened(done.stdout.decode()), self.shortened(done.stderr)
 
     def shortened(self, text: str) -> str:
-        """Return a text with short names for the directories."""
-        return text.replace(str(self.foreign), "FOREIGN").replace(str(self.ours), "OURS")
+        """Return a text with short names for the directories, and without the host's own configuration."""
+        lines = [line for line in text.splitlines(keepends=True) if f": {OF_THIS_HOST}" not in line]
+        return "".join(lines).replace(str(self.foreign), "FOREIGN").replace(str(self.ours), "OURS")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from conftest import Keys, write_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load
-from opendkim import CONF, NEEDED, PROGRAM, Shape, run_import
+from opendkim import CONF, NEEDED, OF_THIS_HOST, PROGRAM, Shape, run_import
 
 from dkimpipe.admin.migration.compare import by_opendkim
 from dkimpipe.admin.migration.files import Files, files
@@ -34,8 +34,12 @@ def made(directory: Path, keys: Keys, text: str, **more: str) -> tuple[Foreign, 
 
 
 def remarks(foreign: Foreign, directory: Path) -> list[str]:
-    """Return the remarks, but for that on fields which each configuration without SignHeaders gets."""
-    kept = [each for each in foreign.remarks if not each.text.startswith(NO_SIGN_HEADERS)]
+    """Return the remarks, but for that on fields which each configuration without SignHeaders gets.
+
+    A host on which OpenDKIM is installed has one about its own configuration.
+    """
+    skipped = (NO_SIGN_HEADERS, OF_THIS_HOST)
+    kept = [each for each in foreign.remarks if not each.text.startswith(skipped)]
     return [f"{each.effect}: {each.place}: {each.text}".replace(f"{directory}/", "") for each in kept]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dkimpipe.admin.opendkim.startup import OPENDKIM, is_used, sockets
+from dkimpipe.admin.opendkim.programs import OPENDKIM
+from dkimpipe.admin.opendkim.started import Started
 
 CONF = "/etc/opendkim.conf"
 ETC, LIB = "etc/systemd/system/opendkim.service", "lib/systemd/system/opendkim.service"
@@ -74,6 +75,72 @@ STARTED = {
         },
         [("inet:1", "etc/systemd/system/opendkim.service.d/a.conf, line 3")],
     ),
+    "a shell": (
+        {ETC: '[Service]\nExecStart=/bin/sh -c "exec /usr/sbin/opendkim -f -p inet:9982@127.0.0.1"\n'},
+        [("inet:9982@127.0.0.1", "etc/systemd/system/opendkim.service, line 2")],
+    ),
+    "env": (
+        {ETC: "[Service]\nExecStart=/usr/bin/env LANG=C opendkim -p inet:1\n"},
+        [("inet:1", "etc/systemd/system/opendkim.service, line 2")],
+    ),
+    "a name of its own for the process": (
+        {ETC: "[Service]\nExecStart=@/usr/sbin/opendkim dkim -p inet:1\n"},
+        [("inet:1", "etc/systemd/system/opendkim.service, line 2")],
+    ),
+    "specifiers": (
+        {ETC: "[Service]\nExecStart=/usr/sbin/opendkim -p local:%t/%p/%N.sock%%\n"},
+        [("local:/run/opendkim/opendkim.sock%", "etc/systemd/system/opendkim.service, line 2")],
+    ),
+    "another unit": (
+        {LIB: DEBIAN, "etc/systemd/system/mail-dkim.service": f"{DEBIAN.rstrip()} -p inet:9982\n"},
+        [("inet:9982", "etc/systemd/system/mail-dkim.service, line 3")],
+    ),
+    "another unit, by what is dropped in": (
+        {
+            "lib/systemd/system/dkim.service": "[Service]\nExecStart=/usr/bin/dkim\n",
+            "etc/systemd/system/dkim.service.d/a.conf": f"{DEBIAN.rstrip()} -p inet:1\n",
+        },
+        [("inet:1", "etc/systemd/system/dkim.service.d/a.conf, line 3")],
+    ),
+    "a template": (
+        {
+            "etc/systemd/system/opendkim@.service": f"{DEBIAN.rstrip()} -p local:%t/opendkim-%i.sock\n",
+            "etc/systemd/system/multi-user.target.wants/opendkim@a.service": "",
+            "etc/systemd/system/opendkim@a.service.d/x.conf": "[Service]\nEnvironment=X=y\n",
+            "etc/systemd/system/opendkim@b.service.d/x.conf": (
+                "[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim -p inet:1\n"
+            ),
+        },
+        [
+            ("local:/run/opendkim-a.sock", "etc/systemd/system/opendkim@.service, line 3"),
+            ("inet:1", "etc/systemd/system/opendkim@b.service.d/x.conf, line 3"),
+        ],
+    ),
+    "Gentoo": (
+        {"etc/conf.d/opendkim": 'OPENDKIM_SOCKET="local:/run/opendkim/x.sock"\n'},
+        [("local:/run/opendkim/x.sock", "etc/conf.d/opendkim, line 1")],
+    ),
+    "Alpine": (
+        {"etc/conf.d/opendkim": '# x\ncommand_args="-p inet:1"\n'},
+        [("inet:1", "etc/conf.d/opendkim, line 2")],
+    ),
+    "FreeBSD, in rc.conf.d": (
+        {
+            "etc/rc.conf": "milteropendkim_socket=inet:1\n",
+            "etc/rc.conf.d/milteropendkim": "milteropendkim_socket=inet:2\n",
+            "usr/local/etc/rc.conf.d/other": "milteropendkim_socket=inet:3\n",
+        },
+        [("inet:2", "etc/rc.conf.d/milteropendkim, line 1")],
+    ),
+    "FreeBSD, profiles": (
+        {
+            "etc/rc.conf": (
+                'milteropendkim_profiles="a b"\nmilteropendkim_a_socket=inet:1\n'
+                "milteropendkim_b_socket=inet:2\n"
+            )
+        },
+        [("inet:1", "etc/rc.conf, line 2"), ("inet:2", "etc/rc.conf, line 3")],
+    ),
     "a comment": ({ETC: "[Service]\n# ExecStart=x -p inet:1\nExecStart=/usr/sbin/opendkim\n"}, []),
     "options that opendkim refuses": ({ETC: "[Service]\nExecStart=/usr/sbin/opendkim -p\n"}, []),
     "by env(1)": (
@@ -111,7 +178,7 @@ def test_sockets_of_the_command_line(
     tmp_path: Path, files: dict[str, str], expected: list[tuple[str, str]]
 ) -> None:
     write(tmp_path, files)
-    found = sockets(OPENDKIM, tmp_path)
+    found = Started(OPENDKIM, tmp_path).sockets
     assert [(each.value, str(each.place).replace(f"{tmp_path}/", "")) for each in found] == expected
 
 
@@ -119,7 +186,7 @@ def test_a_unit_that_is_masked(tmp_path: Path) -> None:
     write(tmp_path, {LIB: f"{DEBIAN.rstrip()} -p inet:1\n"})
     (tmp_path / ETC).parent.mkdir(parents=True)
     (tmp_path / ETC).symlink_to("/dev/null")
-    assert [each.value for each in sockets(OPENDKIM, tmp_path)] == ["inet:1"]
+    assert [each.value for each in Started(OPENDKIM, tmp_path).sockets] == ["inet:1"]
 
 
 # A configuration, and whether OpenDKIM of this host has it.
@@ -134,4 +201,4 @@ CONFS = {
 @pytest.mark.parametrize(("conf", "expected"), CONFS.items())
 def test_only_the_configuration_of_this_host_has_them(tmp_path: Path, conf: str, expected: bool) -> None:
     write(tmp_path, {ETC: "[Service]\nExecStart=/usr/sbin/opendkim -x /srv/dkim.conf -p inet:1\n"})
-    assert is_used(OPENDKIM, Path(conf), tmp_path) == expected
+    assert (Path(conf) in Started(OPENDKIM, tmp_path).conf_files) == expected

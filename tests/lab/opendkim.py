@@ -18,6 +18,7 @@ from conftest import Done, Keys, write_key
 
 CONF = "opendkim.conf"
 PROGRAM = shutil.which("opendkim", path="/usr/sbin:/usr/bin") or ""
+OF_THIS_HOST = "OpenDKIM is started with "  # begins the remark that it has another configuration
 NEEDED = pytest.mark.skipif(not PROGRAM, reason="needs Debian's package opendkim")
 
 

@@ -81,6 +81,41 @@ SERVERS = {
 }
 
 
+OVERRIDE = "/etc/systemd/system/opendkim.service.d/override.conf"
+STALE = "Socket local:/run/opendkim/opendkim.sock\nUMask 007\n"
+OF_PACKAGE = STALE + "Domain example.org\nSelector old\nKeyFile /etc/mail.private\n"
+KEY = "key=/etc/dkimpipe/keys/example.com.mail.pem)"
+# opendkim.conf, which is not all that OpenDKIM is started with; the arguments in a unit; and where the entry
+# comes from.
+STARTED = {
+    "another file": (OF_PACKAGE, "-f -x /etc/mail2.conf", "/etc/mail2.conf, line 2"),
+    "another file, and nothing in this one": (STALE, "-x /etc/mail2.conf", "/etc/mail2.conf, line 2"),
+    "options": (STALE, "-d example.com -s mail -k /etc/mail.private -b s", f"{OVERRIDE}, line 3"),
+    "options that replace lines": (
+        OF_PACKAGE,
+        "-d example.com -s mail -p inet:8892@localhost",
+        f"{OVERRIDE}, line 3",
+    ),
+    "options alone": ("", "-d example.com -s mail -k /etc/mail.private", f"{OVERRIDE}, line 3"),
+}
+
+
+@pytest.mark.parametrize(("conf", "options", "place"), STARTED.values(), ids=STARTED)
+def test_what_opendkim_is_started_with_is_imported(
+    fresh: Path, keys: Keys, conf: str, options: str, place: str
+) -> None:
+    with Machine(fresh) as machine:
+        override = machine.root / OVERRIDE.lstrip("/")
+        override.parent.mkdir(parents=True)
+        override.write_text(f"[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim {options}\n")
+        (machine.root / "etc/mail2.conf").write_text(CONF)
+        remove = "true" if conf else "rm /etc/opendkim.conf"
+        done = imported(machine, keys, conf, remove, "")
+        assert (done.status, "signs nothing" in done.stdout) == (0, False)
+        senders = (machine.root / "etc/dkimpipe/senders").read_text()
+        assert senders.splitlines()[1:] == [f"# {place}", f"*@example.com  dkim(s=mail,{KEY}"]
+
+
 def imported(machine: Machine, keys: Keys, conf: str, commands: str, milter: str) -> Done:
     """Set a server up, and run the import."""
     (machine.root / "etc/opendkim.conf").write_text(conf)

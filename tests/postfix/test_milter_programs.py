@@ -59,6 +59,20 @@ SOCKETS = {
         },
         "inet:127.0.0.1:54322",
     ),
+    "a shell": (
+        {UNIT: "[Service]\nExecStart=/bin/sh -c 'umask 7; exec /usr/sbin/NAME -f -p inet:54322@localhost'\n"},
+        "inet:127.0.0.1:54322",
+    ),
+    "env(1), and a unit of another name": (
+        {"etc/systemd/system/dm.service": "[Service]\nExecStart=/usr/bin/env A=b NAME -p local:%t/%p.sock\n"},
+        "unix:/run/dm.sock",
+    ),
+    "Gentoo and Alpine": (
+        {"etc/conf.d/NAME": 'command_args="-p inet:54322@localhost"\n'},
+        "inet:127.0.0.1:54322",
+    ),
+    "Void": ({"etc/sv/NAME/conf": "OPTS='-f -p inet:54322@localhost'\n"}, "inet:127.0.0.1:54322"),
+    "OpenBSD": ({"etc/rc.conf.local": "NAME_flags='-p inet:54322@localhost'\n"}, "inet:127.0.0.1:54322"),
     "the conf file that the unit names": (
         {
             UNIT: DEBIAN,
@@ -193,8 +207,18 @@ MODES = {
             "srv/mail.conf": "Mode v\n",
             "etc/default/opendkim": "DAEMON_OPTS='-x /srv/mail.conf'\n",
             UNIT: DEBIAN,
+            "run/systemd/system/x": "",
         },
         True,
+    ),
+    "a script, where systemd is not running": (
+        {
+            "etc/opendkim.conf": "Mode sv\n",
+            "srv/mail.conf": "Mode v\n",
+            "etc/default/opendkim": "DAEMON_OPTS='-x /srv/mail.conf'\n",
+            UNIT: DEBIAN,
+        },
+        False,
     ),
     "a script, without a unit": (
         {

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkimpipe.admin.migration.corpus import Sample
-from dkimpipe.admin.opendkim.conf import Conf
+from dkimpipe.admin.opendkim.programs import OPENDKIM
+from dkimpipe.admin.opendkim.started import Started
 from dkimpipe.body import BodyHashes
 from dkimpipe.config import Settings
 from dkimpipe.errors import ConfigError, Trouble
@@ -25,6 +26,7 @@ from dkimpipe.signatures import Signatures
 _FIELD = re.compile(rb"hname='DKIM-Signature' hvalue='([^']*)'")
 _TAG = re.compile(r"(?:^|;)\s*([a-z]+)\s*=([^;]*)")
 _AS_HERE = "Mode s\nInternalHosts csl:127.0.0.1\nRequireSafeKeys no\nSyslog no\n"
+_NOT = ("UserID", "PidFile", "Background", "AutoRestart")
 _SHOWN = ("d", "s", "c", "h")
 
 
@@ -40,7 +42,7 @@ class Signed(NamedTuple):
         return f"d={self.d} s={self.s} c={self.c}"
 
 
-def by_opendkim(conf: Path, message: Path) -> list[Signed] | None:
+def by_opendkim(path: Path | None, message: Path) -> list[Signed] | None:
     """Return the signatures that OpenDKIM makes, sorted; None if it defers the message.
 
     Raises ConfigError if it cannot be run.
@@ -48,13 +50,16 @@ def by_opendkim(conf: Path, message: Path) -> list[Signed] | None:
     program = shutil.which("opendkim", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
     if not program:
         raise ConfigError("opendkim is not installed: there is nothing to compare with")
-    mode = Conf(conf).get("Mode")
+    conf = Started(OPENDKIM).configuration(path)
+    mode = conf.get("Mode")
     if mode and "s" not in mode.value:
         return []
     user = pwd.getpwuid(os.geteuid()).pw_name
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
         # Of several settings with one name the last applies.
-        file.write(f"Include {conf.absolute()}\n{_AS_HERE}")
+        file.write(f"Include {path.absolute()}\n" if path else "")
+        file.write("".join(f"{each.name} {each.value}\n" for each in conf.options if each.name not in _NOT))
+        file.write(_AS_HERE)
         file.flush()
         command = [program, "-x", file.name, "-u", user, "-vv", "-t", str(message.absolute())]
         done = subprocess.run(command, capture_output=True, cwd="/", check=False)  # noqa: S603 - no shell
@@ -86,9 +91,9 @@ def _signed(field: bytes) -> Signed:
     return Signed(d.lower(), s, c, ":".join(names))
 
 
-def differences(conf: Path, settings: Settings, sample: Sample) -> tuple[str, bool]:
+def differences(path: Path | None, settings: Settings, sample: Sample) -> tuple[str, bool]:
     """Return what both sign a message with, in words, and whether d=, s= and c= are the same."""
-    theirs, message = by_opendkim(conf, sample.path), sample.name
+    theirs, message = by_opendkim(path, sample.path), sample.name
     try:
         ours = by_dkimpipe(settings, sample.path)
     except Trouble as trouble:

@@ -108,6 +108,11 @@ class _Conf:
         return self.settings.get(name)
 
 
+def default_path() -> Path:
+    """Return where the configuration usually is."""
+    return DEFAULT_PATH
+
+
 def read(path: Path) -> Foreign:
     """Return what a configuration signs. Raises ConfigError."""
     foreign = Foreign()

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from dkimpipe.admin.opendkim import startup
+from dkimpipe.admin.opendkim import programs
 from dkimpipe.admin.opendkim.conf import Conf as OpenDKIMConf
-from dkimpipe.admin.opendkim.startup import Daemon
+from dkimpipe.admin.opendkim.programs import Daemon
+from dkimpipe.admin.opendkim.started import Started
 from dkimpipe.admin.postfix import hosts
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.postfix.syntax import split
@@ -89,8 +90,8 @@ def program_at(postconf: Postconf, address: str, files: Files) -> str:
     sockets = {
         RSPAMD: _BIND_SOCKET.findall(text_of(files.rspamd)),
         DKIMPY: _SOCKET.findall(text_of(files.dkimpy)),
-        OPENDKIM: _sockets(startup.OPENDKIM, files.root),
-        OPENDMARC: _sockets(startup.OPENDMARC, files.root),
+        OPENDKIM: _sockets(programs.OPENDKIM, files.root),
+        OPENDMARC: _sockets(programs.OPENDMARC, files.root),
     }
     ours = _places(postconf, address)
     for name, known in sockets.items():
@@ -118,11 +119,10 @@ def mode_of(name: str, files: Files) -> Mode | None:
 def opendkim_mode(files: Files) -> Mode | None:
     """Return the mode that is set for OpenDKIM; None if there is none."""
     with contextlib.suppress(ConfigError):
-        for word in reversed(startup.options(startup.OPENDKIM, "-b", files.root)):  # it outranks the file
-            return Mode(word.value, "-b", word.place)
-        if path := startup.conf(startup.OPENDKIM, files.root):
-            setting = OpenDKIMConf(path, files.root, as_far_as_possible=True).get("Mode")
-            return Mode(setting.value, "Mode", setting.place) if setting else None
+        started = Started(programs.OPENDKIM, files.root)
+        conf = started.configuration(started.conf_file, as_far_as_possible=True)
+        if setting := conf.get("Mode"):
+            return Mode(setting.value, "-b" if setting in conf.options else "Mode", setting.place)
     return None
 
 
@@ -171,14 +171,13 @@ def text_of(paths: tuple[Path, ...]) -> str:
 
 def _sockets(daemon: Daemon, root: Path) -> Iterator[str]:
     """Yield the sockets of OpenDKIM or OpenDMARC, wherever they are set."""
-    named = []
     with contextlib.suppress(ConfigError):
-        yield from (each.value for each in startup.sockets(daemon, root))
-        named = [each.value for each in startup.options(daemon, daemon.conf, root)]
-    for name in (*named, *daemon.confs):
-        setting = OpenDKIMConf(root / name.lstrip("/"), root, as_far_as_possible=True).get("Socket")
-        if setting:
-            yield setting.value
+        started = Started(daemon, root)
+        yield from (each.value for each in started.sockets)
+        for path in started.conf_files:
+            setting = OpenDKIMConf(path, root=root, as_far_as_possible=True).get("Socket")
+            if setting:
+                yield setting.value
 
 
 def _places(postconf: Postconf, address: str) -> set[str]:

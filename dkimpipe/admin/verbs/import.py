@@ -65,8 +65,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.compare and options.signer != _COMPARED:
         options.fail(f"--compare is for {_COMPARED}")
     reader = import_module(f"dkimpipe.admin.migration.{SIGNERS[options.signer]}")
-    path = options.path or reader.DEFAULT_PATH
-    if not os.path.lexists(path):
+    path = options.path or reader.default_path()
+    if path and not os.path.lexists(path):
         hint = f"dkimpipe import {options.signer} PATH, if it is not {reader.DEFAULT_PATH}"
         raise ConfigError(f"{path}: {os.strerror(errno.ENOENT)}", hint)
     foreign: Foreign = reader.read(path)
@@ -167,7 +167,7 @@ def _what_else(foreign: Foreign, used: Sequence[Use], dmarc: Sequence[str], may_
     return f", and take the other signer out of {lists}"
 
 
-def _compare(path: Path, foreign: Foreign, corpus: Sequence[Path]) -> int:
+def _compare(path: Path | None, foreign: Foreign, corpus: Sequence[Path]) -> int:
     """Print the signatures of both for each message; return 78 if d=, s= or c= differ."""
     with tempfile.TemporaryDirectory(prefix="dkimpipe-") as name:
         directory = Path(name)

@@ -1,7 +1,7 @@
 """OpenDKIM: opendkim.conf(5) and what it names, expressed in dkimpipe's files.
 
-The reference is OpenDKIM's own code, even where its manual differs. Of its command line only the socket is
-seen.
+The reference is OpenDKIM's own code, even where its manual differs. The options with which it is started are
+read as lines of the conf file.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Rule
-from dkimpipe.admin.migration.opendkim import domains, others, tables
+from dkimpipe.admin.migration.opendkim import domains, host, others, tables
 from dkimpipe.admin.migration.opendkim.clients import sign_clients
 from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
 from dkimpipe.admin.migration.opendkim.headers import headers
 from dkimpipe.admin.migration.opendkim.senders import Key
-from dkimpipe.admin.opendkim import startup
 from dkimpipe.admin.opendkim.conf import Conf
+from dkimpipe.admin.opendkim.programs import OPENDKIM
+from dkimpipe.admin.opendkim.started import Started
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.errors import ConfigError
 from dkimpipe.options import CANONICALIZATIONS
@@ -32,9 +33,16 @@ _NO_MACROS = (
 _FIELDS = ("from", "sender")  # that can choose an entry
 
 
-def read(path: Path) -> Foreign:
+def default_path() -> Path | None:
+    """Return the conf file with which OpenDKIM is started; None if that has options alone."""
+    return Started(OPENDKIM).conf_file
+
+
+def read(path: Path | None) -> Foreign:
     """Return what a configuration of OpenDKIM does. Raises ConfigError if it would not start with it."""
-    conf, foreign = Conf(path), Foreign()
+    started, foreign = Started(OPENDKIM), Foreign()
+    conf = started.configuration(path)
+    host.remark(started, conf, foreign)
     others.remark(conf, foreign)
     mode = conf.get("Mode")
     if mode and "s" not in mode.value:
@@ -44,7 +52,7 @@ def read(path: Path) -> Foreign:
         text = "Mode: mail from outside is verified, too: dkimpipe postfix --verify --apply"
         foreign.remark(mode.place if mode else conf.place, CHANGED, text)
     _read_rules(conf, foreign)
-    foreign.milters = _milters(conf, foreign)
+    foreign.milters = _milters(started, conf, foreign)
     foreign.daemon_names = _daemon_names(conf, foreign)
     if not foreign.rules:
         return foreign
@@ -58,6 +66,8 @@ def _read_rules(conf: Conf, foreign: Foreign) -> None:
     signing_table, key_table, domain = (conf.get(name) for name in ("SigningTable", "KeyTable", "Domain"))
     if signing_table and not key_table:
         raise ConfigError(f"{signing_table.place}: SigningTable without KeyTable: OpenDKIM does not start")
+    if key_table and any(each.name == "KeyFile" for each in conf.options):
+        raise ConfigError(f"{key_table.place}: KeyTable, and -k on the command line: OpenDKIM does not start")
     unused = [conf.get(name) for name in ("Domain", "Selector", "KeyFile", "SubDomains")]
     try:
         if signing_table and key_table:
@@ -69,13 +79,23 @@ def _read_rules(conf: Conf, foreign: Foreign) -> None:
             setting, unused = domain, []
             domains.add_rules(conf, domain, dataset(conf, domain), foreign)
         else:
-            foreign.remark(conf.place, SAME, "no Domain, and not both tables: OpenDKIM signs nothing")
+            _remark_nothing(conf, foreign)
     except NotReadError as reason:
         text = f"{setting.name} {reason}; write what is in it into a file, or into the senders file"
         foreign.remark(setting.place, LOST, text)
     for each in filter(None, unused):
         why = "KeyTable comes before it" if key_table else "there is no Domain"
         foreign.remark(each.place, SAME, f"{each.name}: without effect: {why}")
+
+
+def _remark_nothing(conf: Conf, foreign: Foreign) -> None:
+    """Remark that neither Domain nor both tables choose who is signed for."""
+    script = conf.get("SetupPolicyScript")
+    if script and conf.get("KeyTable"):
+        text = "SetupPolicyScript: it chooses the entries of KeyTable; write them into the senders file"
+        foreign.remark(script.place, LOST, text)
+    else:
+        foreign.remark(conf.place, SAME, "no Domain, and not both tables: OpenDKIM signs nothing")
 
 
 def _exempt(conf: Conf, foreign: Foreign) -> None:
@@ -158,12 +178,12 @@ def _read_sender_headers(conf: Conf, foreign: Foreign) -> None:
     foreign.directives["match"] = ",".join(known), setting.place
 
 
-def _milters(conf: Conf, foreign: Foreign) -> list[str]:
+def _milters(started: Started, conf: Conf, foreign: Foreign) -> list[str]:
     """Return the sockets as Postfix names them: that of the conf file, and those with which it is started."""
     setting = conf.get("Socket")
     found = [_milter(setting.value)] if setting else []
-    is_used = startup.is_used(startup.OPENDKIM, conf.path.absolute())
-    for socket in startup.sockets(startup.OPENDKIM) if is_used else ():
+    is_used = not conf.path or conf.path.absolute() in started.conf_files
+    for socket in started.sockets if is_used else ():
         milter = _milter(socket.value)
         if milter not in found:
             foreign.remark(socket.place, SAME, f"socket: the milter may be {milter}")

@@ -24,6 +24,11 @@ _STAYS = (
 )
 
 
+def default_path() -> Path:
+    """Return where the configuration usually is."""
+    return DEFAULT_PATH
+
+
 def read(path: Path) -> Foreign:
     """Return what the configuration in a directory signs. Raises ConfigError."""
     conf, foreign = Conf(path), Foreign()
