@@ -13,7 +13,8 @@ import pytest
 from conftest import Keys, write_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load
-from opendkim import CONF, NEEDED, OF_THIS_HOST, PROGRAM, Shape, run_import
+from milterclient import added_fields
+from opendkim import CONF, NEEDED, OF_THIS_HOST, PROGRAM, Shape, listening, run_import
 
 from dkimpipe.admin.migration.compare import by_opendkim
 from dkimpipe.admin.migration.files import Files, files
@@ -672,7 +673,35 @@ DAEMON_NAMES = {
         ["A"],
         [(LOST, f"MacroList: x: {_NO_MACROS}"), (CHANGED, f"MacroList: daemon_name: {_ALL_CLIENTS}")],
     ),
-    "MacroList daemon_name": ([], [(LOST, f"MacroList: daemon_name: {_NO_MACROS}")]),
+    "MacroList daemon_name = A | MSA": (
+        ["A", "MSA"],
+        [(CHANGED, f"MacroList: daemon_name: {_ALL_CLIENTS}")],
+    ),
+    "MacroList {daemon_name}=ORIGINATING": (
+        [],
+        [
+            (
+                SAME,
+                "MacroList: {daemon_name}: without effect: with braces it is not the name of a macro",
+            )
+        ],
+    ),
+    "MacroList Daemon_Name=ORIGINATING": ([], [(LOST, f"MacroList: Daemon_Name: {_NO_MACROS}")]),
+    "MacroList daemon_name": (
+        [],
+        [(LOST, f"MacroList: daemon_name: without a value, any is enough; {_NO_MACROS}")],
+    ),
+    "MTA ORIGINATING\nMacroList daemon_name=MSA": (
+        ["MSA"],
+        [
+            (CHANGED, f"MacroList: daemon_name: {_ALL_CLIENTS}"),
+            (SAME, "MTA: without effect: MacroList has daemon_name, and comes after it"),
+        ],
+    ),
+    "MTA ORIGINATING\nMacroList x=1": (
+        ["ORIGINATING"],
+        [(LOST, f"MacroList: x: {_NO_MACROS}"), (CHANGED, f"MTA: {_ALL_CLIENTS}")],
+    ),
     "MTA db:/x": ([], [(LOST, "MTA is in a Berkeley DB file, which is not read")]),
 }
 
@@ -683,6 +712,40 @@ def test_services_whose_mail_is_all_signed(tmp_path: Path, keys: Keys, text: str
     foreign, _ = made(tmp_path, keys, f"{DOMAIN}{text}\n")
     assert foreign.daemon_names == names
     assert [each[1:] for each in foreign.remarks if each.text.startswith(("MTA", "MacroList"))] == expected
+
+
+# Settings, and whether OpenDKIM signs mail of the service ORIGINATING from any client.
+SPELLINGS = {
+    "MTA ORIGINATING": True,
+    "MTA originating": False,
+    "MTA MSA, ORIGINATING": True,
+    "MTA MSA ORIGINATING": False,
+    "MTA *": False,
+    "MTA file:DIR/names": True,
+    "MacroList daemon_name=ORIGINATING": True,
+    "MacroList daemon_name = MSA | ORIGINATING": True,
+    "MacroList daemon_name=originating": False,
+    "MacroList daemon_name=ORIG": False,
+    "MacroList {daemon_name}=ORIGINATING": False,
+    "MacroList Daemon_Name=ORIGINATING": False,
+    "MacroList x=1, daemon_name=ORIGINATING": True,
+    "MacroList daemon_name=MSA,daemon_name=ORIGINATING": True,
+    "MacroList file:DIR/macros": True,
+    "MTA ORIGINATING\nMacroList daemon_name=MSA": False,
+    "MTA ORIGINATING\nMacroList {daemon_name}=MSA": True,
+    "MTA MSA\nMacroList daemon_name=ORIGINATING": True,
+}
+
+
+@NEEDED
+@pytest.mark.parametrize(("text", "signs"), SPELLINGS.items(), ids=SPELLINGS)
+def test_these_services_are_those_of_opendkim(tmp_path: Path, keys: Keys, text: str, signs: bool) -> None:
+    beside = {"names": "MSA\nORIGINATING # x\n", "macros": "# x\ndaemon_name MSA|ORIGINATING\n"}
+    foreign, _ = made(tmp_path, keys, f"{DOMAIN}{text}\n".replace("DIR", str(tmp_path)), **beside)
+    path = tmp_path / "socket"
+    with listening(tmp_path / CONF, path):
+        added = added_fields(path, {"{daemon_name}": "ORIGINATING"}, "a@example.com")
+    assert ("ORIGINATING" in foreign.daemon_names, "DKIM-Signature" in added) == (signs, signs)
 
 
 SOCKETS = {

@@ -5,10 +5,15 @@ In the texts ``DIR`` is that directory. A file of a name in ``KEYS`` is a privat
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
 import random
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -418,3 +423,22 @@ def signed(conf: Path, messages: list[Path]) -> dict[Path, list[dict[str, str]]]
 def run_import(*arguments: object) -> Done:
     """Run ``dkimpipe import opendkim ARGUMENTS``."""
     return Done(*forked.run("import", "opendkim", *map(str, arguments))[:3])
+
+
+@contextlib.contextmanager
+def listening(conf: Path, path: Path) -> Iterator[None]:
+    """Run OpenDKIM as a milter at a socket in the file system."""
+    more = conf.with_name("listening.conf")
+    more.write_text(f"{conf.read_text()}\nRequireSafeKeys no\nSyslog no\nUMask 000\n")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    command = [PROGRAM, "-f", "-x", str(more), "-u", user, "-p", f"local:{path}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            until = time.monotonic() + 20
+            while not path.exists():
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < until, "OpenDKIM does not listen"
+                time.sleep(0.01)
+            yield
+        finally:
+            process.kill()

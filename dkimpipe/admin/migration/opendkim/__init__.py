@@ -6,15 +6,16 @@ read as lines of the conf file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dkimpipe.admin.migration.foreign import CHANGED, LOST, SAME, Foreign, Rule
 from dkimpipe.admin.migration.opendkim import domains, host, others, tables
 from dkimpipe.admin.migration.opendkim.clients import sign_clients
-from dkimpipe.admin.migration.opendkim.datasets import NotReadError, dataset
+from dkimpipe.admin.migration.opendkim.datasets import NotReadError, Record, dataset
 from dkimpipe.admin.migration.opendkim.headers import headers
 from dkimpipe.admin.migration.opendkim.senders import Key
-from dkimpipe.admin.opendkim.conf import Conf
+from dkimpipe.admin.opendkim.conf import Conf, Setting
 from dkimpipe.admin.opendkim.programs import OPENDKIM
 from dkimpipe.admin.opendkim.started import Started
 from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
@@ -30,6 +31,7 @@ _ALL_CLIENTS = (
 _NO_MACROS = (
     "macros of the milter protocol do not exist here; login= in an entry limits who may use a signature"
 )
+_DAEMON_NAME = "daemon_name"
 _FIELDS = ("from", "sender")  # that can choose an entry
 
 
@@ -201,22 +203,51 @@ def _milter(socket: str) -> str:
 
 
 def _daemon_names(conf: Conf, foreign: Foreign) -> list[str]:
-    """Return the services that sign all mail, by their milter_macro_daemon_name."""
-    names: list[str] = []
-    for setting in filter(None, map(conf.get, ("MTA", "MacroList"))):
-        try:
-            records = dataset(conf, setting).records
-        except NotReadError as reason:
-            foreign.remark(setting.place, LOST, f"{setting.name} {reason}")
-            continue
-        if setting.name.lower() == "mta":
-            names += [record.key for record in records]
-            foreign.remark(setting.place, CHANGED, f"MTA: {_ALL_CLIENTS}")
-            continue
-        for record in records:
-            if record.key.strip("{}") == "daemon_name" and record.value:
-                names += record.value.split("|")
-                foreign.remark(record.place, CHANGED, f"MacroList: {record.key}: {_ALL_CLIENTS}")
-            else:
-                foreign.remark(record.place, LOST, f"MacroList: {record.key}: {_NO_MACROS}")
+    """Return the services that sign all mail, by their milter_macro_daemon_name.
+
+    Postfix always sends that, so that MacroList, which OpenDKIM looks at last, decides if it has it.
+    """
+    names = _in_macro_list(conf, foreign)
+    setting = conf.get("MTA")
+    if not setting:
+        return names or []
+    try:
+        records = _without_patterns(conf, setting)
+    except NotReadError as reason:
+        foreign.remark(setting.place, LOST, f"{setting.name} {reason}")
+        return names or []
+    if names is not None:
+        text = "MTA: without effect: MacroList has daemon_name, and comes after it"
+        foreign.remark(setting.place, SAME, text)
+        return names
+    foreign.remark(setting.place, CHANGED, f"MTA: {_ALL_CLIENTS}")
+    return [record.key for record in records]
+
+
+def _in_macro_list(conf: Conf, foreign: Foreign) -> list[str] | None:
+    """Return the values that daemon_name may have; None if MacroList does not have it."""
+    setting = conf.get("MacroList")
+    names: list[str] | None = None
+    try:
+        records = _without_patterns(conf, setting) if setting else ()
+    except NotReadError as reason:
+        foreign.remark(setting.place if setting else conf.place, LOST, f"MacroList {reason}")
+        return None
+    for record in records:
+        if record.key.startswith("{"):  # OpenDKIM adds braces
+            text = f"MacroList: {record.key}: without effect: with braces it is not the name of a macro"
+            foreign.remark(record.place, SAME, text)
+        elif record.key == _DAEMON_NAME and record.value:
+            names = [*(names or []), *(word.strip() for word in record.value.split("|"))]
+            foreign.remark(record.place, CHANGED, f"MacroList: {record.key}: {_ALL_CLIENTS}")
+        else:
+            any_value = "" if record.value else "without a value, any is enough; "
+            foreign.remark(record.place, LOST, f"MacroList: {record.key}: {any_value}{_NO_MACROS}")
     return names
+
+
+def _without_patterns(conf: Conf, setting: Setting) -> Sequence[Record]:
+    found = dataset(conf, setting)
+    if found.patterns:
+        raise ConfigError(f"{setting.place}: {setting.name} with refile: OpenDKIM does not start")
+    return found.records
