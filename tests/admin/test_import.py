@@ -218,6 +218,13 @@ LISTS = "smtpd_milters = inet:localhost:8891, inet:localhost:11332\nnon_smtpd_mi
 DMARC = f"{LISTS}smtpd_milters = inet:localhost:8891, inet:localhost:8893\n"
 SPAM = "smtp inet n - n - - smtpd -o content_filter=spam:dummy\nspam unix - n n - - pipe argv=/x\n"
 USERS = "submission inet n - n - - smtpd -o content_filter=spam:dummy -o smtpd_sasl_auth_enable=yes\n"
+AMAVIS = "content_filter = smtp-amavis:[127.0.0.1]:10024\ninternal_mail_filter_classes = bounce\n"
+RETURN = (
+    "smtp inet n - n - - smtpd\nsubmission inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes\n"
+    "smtp-amavis unix - - n - 2 smtp\npickup unix n - n 60 1 pickup\n"
+    "127.0.0.1:10025 inet n - n - - smtpd -o content_filter= -o smtpd_milters=inet:localhost:8891"
+    " -o receive_override_options=no_unknown_recipient_checks"
+)
 # Of the files of Postfix, and of a signer: the lines of what remains to be done, but the first two.
 NEXT = {
     "a signer that is replaced": (
@@ -288,6 +295,61 @@ POSTFIX --sign submission --replace-milter inet:localhost:8891 --reload
 dkimpipe check --postfix
 """,
     ),
+    "a signer behind another filter": (
+        AMAVIS,
+        f"{RETURN}\n",
+        Foreign(kinds=[SUBMISSION, NETWORKS, LOCAL], milters=["inet:localhost:8891"]),
+        """\
+# not signed any more: networks: smtp/inet: smtp-amavis:[127.0.0.1]:10024 gets this mail, and a message can\
+ have only one filter
+# sign it where it comes back from there, on a port only for mail of your own
+# not signed any more: local: pickup/unix: smtp-amavis:[127.0.0.1]:10024 gets this mail, and a message can\
+ have only one filter
+# let Postfix pass mail to dkimpipe, and take the other signer out of 127.0.0.1:10025/inet/smtpd_milters
+POSTFIX --sign submission,bounces --replace-milter inet:localhost:8891 --reload
+dkimpipe check --postfix
+""",
+    ),
+    "a signer behind another filter, that does not sign for this host": (
+        AMAVIS,
+        f"{RETURN}\n",
+        Foreign(kinds=[SUBMISSION], milters=["inet:localhost:8891"]),
+        """\
+# let Postfix pass mail to dkimpipe, and take the other signer out of 127.0.0.1:10025/inet/smtpd_milters
+POSTFIX --sign submission --replace-milter inet:localhost:8891 --reload
+dkimpipe check --postfix
+""",
+    ),
+    "another filter, behind which nobody signs": (
+        f"{LISTS}{AMAVIS}",
+        f"{RETURN},no_milters\n",
+        Foreign(kinds=[SUBMISSION, NETWORKS, LOCAL], milters=["inet:localhost:11332"], stays=True),
+        """\
+# not signed any more: networks: smtp/inet: smtp-amavis:[127.0.0.1]:10024 gets this mail, and a message can\
+ have only one filter
+# sign it where it comes back from there, on a port only for mail of your own
+# not signed any more: local: pickup/unix: smtp-amavis:[127.0.0.1]:10024 gets this mail, and a message can\
+ have only one filter
+# let Postfix pass mail to dkimpipe; the other program stays in smtpd_milters, and must no longer\
+ sign: see above
+POSTFIX --sign submission,bounces --reload
+dkimpipe check --postfix
+""",
+    ),
+    "users on another port": (
+        LISTS,
+        "2525 inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes\n"
+        "26 inet n - n - - smtpd\n"
+        "10025 inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_milters=\n",
+        Foreign(kinds=[SUBMISSION, LOCAL], milters=["inet:localhost:8891"]),
+        """\
+# not signed any more: 2525/inet: users can log in there, and it has neither port 587 nor 465
+# then pass it to the filter: postconf -c DIRECTORY -P 2525/inet/content_filter=dkimpipe:dummy
+# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters
+POSTFIX --sign submission,local --replace-milter inet:localhost:8891 --reload
+dkimpipe check --postfix
+""",
+    ),
     "other names of this host": (
         "smtpd_milters = inet:127.0.1.1:8891, inet:[::1]:8891, inet:localhost:8892\n",
         "",
@@ -306,15 +368,15 @@ dkimpipe check --postfix
 def test_the_next_steps(tmp_path: Path, main: str, master: str, foreign: Foreign, steps: str) -> None:
     first, second, *found = _next_steps(tmp_path, main, foreign, master)
     assert (first, second) == ("# all records are still right", "dkimpipe check --dns")
-    assert found == steps.replace("POSTFIX", f"dkimpipe postfix -c {tmp_path} --apply").splitlines()
+    steps = steps.replace("POSTFIX", "dkimpipe postfix -c DIRECTORY --apply")
+    assert found == steps.replace("DIRECTORY", str(tmp_path)).splitlines()
 
 
 def _next_steps(directory: Path, main: str, foreign: Foreign, master: str = "") -> list[str]:
     (directory / "main.cf").write_text(main)
     (directory / "master.cf").write_text(master)
-    steps: list[str] = import_module("dkimpipe.admin.verbs.import").next_steps(
-        Postconf(str(directory)), foreign
-    )
+    verb, postconf = import_module("dkimpipe.admin.verbs.import"), Postconf(str(directory))
+    steps: list[str] = verb.next_steps(postconf, foreign, verb.Today.read(postconf, foreign))
     return steps
 
 

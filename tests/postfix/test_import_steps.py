@@ -116,13 +116,13 @@ def test_what_opendkim_is_started_with_is_imported(
         assert senders.splitlines()[1:] == [f"# {place}", f"*@example.com  dkim(s=mail,{KEY}"]
 
 
-def imported(machine: Machine, keys: Keys, conf: str, commands: str, milter: str) -> Done:
+def imported(machine: Machine, keys: Keys, conf: str, commands: str, milter: str, *options: str) -> Done:
     """Set a server up, and run the import."""
     (machine.root / "etc/opendkim.conf").write_text(conf)
     write_key(machine.root / "etc/mail.private", keys.path("rsa2048").read_bytes())
     machine.shell(f"postconf -e 'smtpd_milters = {milter}' 'non_smtpd_milters = $smtpd_milters'")
     machine.shell(commands)
-    return dkimpipe(machine, "import", "opendkim", "--apply")
+    return dkimpipe(machine, "import", "opendkim", "--apply", *options)
 
 
 @pytest.mark.parametrize(("conf", "commands", "milter", "steps"), SERVERS.values(), ids=SERVERS)
@@ -168,6 +168,33 @@ def test_a_signer_before_opendmarc_stays(fresh: Path, keys: Keys, commands: str)
         machine.shell(f"postconf -e smtpd_milters={DMARC}")
         blind = f"smtp/inet/smtpd_milters: no milter before OpenDMARC ({DMARC}) verifies DKIM\n"
         assert blind in dkimpipe(machine, "check", "--postfix").stdout
+
+
+BEHIND_AMAVIS = (
+    "postconf -M 'smtp-amavis/unix=smtp-amavis unix - - n - 2 smtp'"
+    " '127.0.0.1:10025/inet=127.0.0.1:10025 inet n - n - - smtpd'"
+    "; postconf -P 127.0.0.1:10025/inet/content_filter="
+    " 127.0.0.1:10025/inet/smtpd_milters=inet:localhost:8891"
+    "; postconf -e 'content_filter=smtp-amavis:[127.0.0.1]:10024'"
+)
+ONE_FILTER = "smtp-amavis:[127.0.0.1]:10024 gets this mail, and a message can have only one filter"
+LOST = (
+    f"dkimpipe: mail that is signed today would no longer be: networks: smtp/inet: {ONE_FILTER};"
+    f" local: pickup/unix: {ONE_FILTER}\n"
+    "hint: the files are written; run the commands above only if that is right: --partial accepts it\n"
+)
+
+
+@pytest.mark.parametrize(("options", "expected"), [((), (78, LOST)), (("--partial",), (0, ""))])
+def test_kinds_of_mail_that_are_lost_are_an_error(
+    fresh: Path, keys: Keys, options: tuple[str, ...], expected: tuple[int, str]
+) -> None:
+    with Machine(fresh) as machine:
+        conf = f"{CONF}Socket inet:8891@localhost\n"
+        done = imported(machine, keys, conf, BEHIND_AMAVIS, "", *options)
+        assert (done.status, done.stderr) == expected
+        assert (machine.root / "etc/dkimpipe/senders").exists()
+        assert done.stdout.endswith("--reload\ndkimpipe check --postfix\n")
 
 
 def test_where_nothing_is_written_nothing_is_created(fresh: Path, keys: Keys) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from dkimpipe.admin.migration.foreign import Foreign
-from dkimpipe.admin.postfix import milter_lists, strangers
-from dkimpipe.admin.postfix.kinds import LOCAL, NETWORKS, SUBMISSION
+from dkimpipe.admin.postfix import filter_service, milter_lists, planning, sources, strangers
+from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.admin.postfix.network_patterns import network
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
-from dkimpipe.admin.postfix.postconf import Postconf
+from dkimpipe.admin.postfix.postconf import Change, Postconf
 from dkimpipe.admin.postfix.restrictions import Restrictions, Session
 from dkimpipe.admin.postfix.service import Service
 from dkimpipe.admin.postfix.sources import SUBMISSION_PORTS
@@ -22,21 +23,78 @@ _NAME = "milter_macro_daemon_name"
 _HOST, _ADDRESS = "mail.example.net", "someone@example.net"
 
 
+class Unsigned(NamedTuple):
+    """Mail that would no longer be signed: a kind of mail, or a service of Postfix; why; and a hint."""
+
+    mail: str
+    cause: str
+    hint: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What is said about it between commands."""
+        hints = [f"# {line}" for line in self.hint.splitlines()]
+        return [f"# not signed any more: {self.mail}: {self.cause}", *hints]
+
+
 def kinds(postconf: Postconf, foreign: Foreign, is_local: bool) -> list[str]:
     """Return the kinds of mail that it signs in the services which have it as a milter.
 
     If none has, as far as can be seen, they are all that it would sign. ``is_local`` is whether it may have
     mail from programs on this host.
     """
-    found = []
+    found, returns = [], _signs_after_filters(postconf, foreign)
     for kind, ports in _PORTS.items():
         services = [each for each in postconf.running("smtpd") if each.port in ports]
         if kind in foreign.kinds and (
-            not services or any(_has(postconf, each, foreign) for each in services)
+            not services
+            or any(
+                _has(postconf, each, foreign) or (returns and _is_filtered(postconf, each.id))
+                for each in services
+            )
         ):
             found.append(kind)
     found = found or [kind for kind in foreign.kinds if kind in _PORTS]
-    return [*found, *([LOCAL] if is_local and LOCAL in foreign.kinds else [])]
+    is_local = is_local or (returns and _is_filtered(postconf, sources.pickup(postconf)))
+    if not (is_local and LOCAL in foreign.kinds):
+        return found
+    has_notices = "bounce" in map(str.lower, postconf.words("internal_mail_filter_classes"))
+    return [*found, *([BOUNCES] if has_notices else []), LOCAL]
+
+
+def _signs_after_filters(postconf: Postconf, foreign: Foreign) -> bool:
+    """Return whether it signs mail that another filter returns by SMTP, as a client on this host."""
+    return LOCAL in foreign.kinds and any(
+        _has(postconf, each, foreign)
+        for each in _elsewhere(postconf)
+        if strangers.is_local_only(postconf, each)
+    )
+
+
+def _elsewhere(postconf: Postconf) -> list[Service]:
+    """Return the services on other ports than the usual ones."""
+    usual = [port for ports in _PORTS.values() for port in ports]
+    return [each for each in postconf.running("smtpd") if each.port not in usual]
+
+
+def _is_filtered(postconf: Postconf, service: str) -> bool:
+    return bool(postconf.value("content_filter", service) or postconf.value("smtpd_proxy_filter", service))
+
+
+def lost(postconf: Postconf, foreign: Foreign, kinds: Sequence[str]) -> Iterator[Unsigned]:
+    """Yield the mail that it signs, of these kinds and of other services, and the filter would not."""
+    for kind in kinds:
+        cause, hint = planning.obstacle(postconf, kind)
+        if cause:
+            yield Unsigned(kind, cause, hint)
+    name = filter_service.name(postconf)
+    for service in _elsewhere(postconf):
+        users = postconf.value("smtpd_sasl_auth_enable", service.id).lower() == "yes"
+        passes = sources.passes_to(postconf, service.id, name)
+        if users and not passes and _has(postconf, service, foreign):
+            cause = "users can log in there, and it has neither port 587 nor 465"
+            change = Change("-P", f"{service.id}/content_filter={name}:dummy", "")
+            yield Unsigned(service.id, cause, f"then pass it to the filter: {postconf.command(change)}")
 
 
 def _has(postconf: Postconf, service: Service, foreign: Foreign) -> bool:

@@ -8,9 +8,10 @@ import grp
 import os
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from dkimpipe.admin.findings import ERRORS_FOUND
 from dkimpipe.admin.foreignfiles import without_keys
@@ -20,7 +21,8 @@ from dkimpipe.admin.migration.corpus import messages
 from dkimpipe.admin.migration.files import CONF, KEYS, SENDERS, Files, files
 from dkimpipe.admin.migration.foreign import LOST, Foreign
 from dkimpipe.admin.migration.install import Access, Planned, plan, write
-from dkimpipe.admin.postfix import milter_lists, milters, planning, routing
+from dkimpipe.admin.migration.served import Unsigned
+from dkimpipe.admin.postfix import milter_lists, milters, routing
 from dkimpipe.admin.postfix.milter_lists import Use
 from dkimpipe.admin.postfix.postconf import Postconf
 from dkimpipe.admin.verbs import postfix, setup
@@ -30,6 +32,7 @@ from dkimpipe.errors import ConfigError, Trouble, one_line
 SIGNERS = {"opendkim": "opendkim", "rspamd": "rspamd", "dkimpy-milter": "dkimpy_milter"}  # and their modules
 DIRECTORY = Path(SENDER_MAP).parent
 _COMPARED = "opendkim"
+_TO_GO_ON = "the files are written; run the commands above only if that is right: --partial accepts it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,8 +104,12 @@ def _apply(options: argparse.Namespace, made: Files, foreign: Foreign) -> None:
     setup.refuse_unsafe_files([DIRECTORY, DIRECTORY / KEYS], list((DIRECTORY / KEYS).glob("*.pem")))
     _write(planned, DIRECTORY, Access(0, grp.getgrnam(group).gr_gid))
     print()
-    for line in next_steps(postconf, foreign):
+    today = Today.read(postconf, foreign)
+    for line in next_steps(postconf, foreign, today):
         print(runnable(line))
+    if today.lost and not options.partial:
+        causes = "; ".join(f"{each.mail}: {each.cause}" for each in today.lost)
+        raise ConfigError(f"mail that is signed today would no longer be: {causes}", _TO_GO_ON)
 
 
 def _write(planned: Sequence[Planned], directory: Path, access: Access) -> None:
@@ -112,18 +119,13 @@ def _write(planned: Sequence[Planned], directory: Path, access: Access) -> None:
         print(line)
 
 
-def next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
+def next_steps(postconf: Postconf, foreign: Foreign, today: Today) -> list[str]:
     """Return the commands that remain, each after its reason."""
-    used = milter_lists.uses(postconf, foreign.milters)
-    others = {} if used else candidates.candidates(postconf, foreign)
+    used, others = today.used, today.others
     dmarc = milters.dmarc_after(postconf, used)
     command = ["dkimpipe", "postfix", "-c", str(postconf.directory), "--apply"]
-    is_local = milter_lists.for_local_mail(postconf, used) or any(
-        candidates.LOCAL_LIST in lists for lists in others.values()
-    )
-    wanted = served.kinds(postconf, foreign, is_local)
-    obstacles = [(kind, *planning.obstacle(postconf, kind)) for kind in wanted]
-    signed = [kind for kind, cause, _ in obstacles if not cause]
+    lost = [each.mail for each in today.lost]
+    signed = [kind for kind in today.kinds if kind not in lost]
     command += ["--sign", ",".join(signed)] if signed else []
     if used and not (foreign.stays or dmarc):
         command += ["--replace-milter", ",".join(dict.fromkeys(each for use in used for each in use.milters))]
@@ -133,7 +135,7 @@ def next_steps(postconf: Postconf, foreign: Foreign) -> list[str]:
         *candidates.lines(others, foreign),
         *served.unsigned(postconf, foreign),
         *_another_filter(postconf),
-        *(line for kind, cause, hint in obstacles if cause for line in _lost(kind, cause, hint)),
+        *(line for each in today.lost for line in each.lines),
         f"# let Postfix pass mail to dkimpipe{_what_else(foreign, used, dmarc, bool(others))}",
         shlex.join([*command, "--reload"]),
         *(["# then let the other signer only verify: Mode v in its conf file; restart it"] if dmarc else []),
@@ -150,9 +152,24 @@ def _another_filter(postconf: Postconf) -> list[str]:
     return []
 
 
-def _lost(kind: str, cause: str, hint: str) -> list[str]:
-    """Return that mail of a kind is signed no more."""
-    return [f"# not signed any more: {kind}: {cause}", *(f"# {line}" for line in hint.splitlines())]
+class Today(NamedTuple):
+    """The other signer in Postfix: where it is used, which milters may be it, and what it signs there."""
+
+    used: Sequence[Use]
+    others: Mapping[str, Sequence[str]]
+    kinds: Sequence[str]
+    lost: Sequence[Unsigned]
+
+    @classmethod
+    def read(cls, postconf: Postconf, foreign: Foreign) -> Today:
+        """Look at Postfix's lists of milters, and ask those that may be it. Raises ConfigError."""
+        used = milter_lists.uses(postconf, foreign.milters)
+        others = {} if used else candidates.candidates(postconf, foreign)
+        is_local = milter_lists.for_local_mail(postconf, used) or any(
+            candidates.LOCAL_LIST in lists for lists in others.values()
+        )
+        kinds = served.kinds(postconf, foreign, is_local)
+        return cls(used, others, kinds, list(served.lost(postconf, foreign, kinds)))
 
 
 def _what_else(foreign: Foreign, used: Sequence[Use], dmarc: Sequence[str], may_be_there: bool) -> str:
