@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Keys, write_key
 from installing import dkimpipe
+from opendkim import NEEDED
 from throwaway import Done, Machine
 
 CONF = "Mode s\nDomain example.com\nSelector mail\nKeyFile /etc/mail.private\n"
@@ -114,6 +115,21 @@ def test_what_opendkim_is_started_with_is_imported(
         assert (done.status, "signs nothing" in done.stdout) == (0, False)
         senders = (machine.root / "etc/dkimpipe/senders").read_text()
         assert senders.splitlines()[1:] == [f"# {place}", f"*@example.com  dkim(s=mail,{KEY}"]
+
+
+@NEEDED
+def test_the_comparison_is_with_what_opendkim_is_started_with(fresh: Path, keys: Keys) -> None:
+    with Machine(fresh) as machine:
+        override = machine.root / OVERRIDE.lstrip("/")
+        override.parent.mkdir(parents=True)
+        options = "-f -c relaxed -d example.com -s mail -k /etc/mail.private -u nobody -P /run/x.pid"
+        override.write_text(f"[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim {options}\n")
+        (machine.root / "etc/opendkim.conf").write_text(STALE)
+        write_key(machine.root / "etc/mail.private", keys.path("rsa2048").read_bytes())
+        (machine.root / "etc/message").write_text("From: a@example.com\nSubject: x\n\nhello\n")
+        done = dkimpipe(machine, "import", "opendkim", "--compare", "/etc/message")
+        same = "/etc/message: same: d=example.com s=mail c=relaxed/simple; "
+        assert (done.status, done.stdout.startswith(same)) == (0, True)
 
 
 def imported(machine: Machine, keys: Keys, conf: str, commands: str, milter: str, *options: str) -> Done:
