@@ -11,6 +11,7 @@ import pwd
 import random
 import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -435,10 +436,15 @@ def listening(conf: Path, path: Path) -> Iterator[None]:
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         try:
             until = time.monotonic() + 20
-            while not path.exists():
+            while not _answers(path):
                 assert process.poll() is None, process.communicate()[1]
                 assert time.monotonic() < until, "OpenDKIM does not listen"
                 time.sleep(0.01)
             yield
         finally:
             process.kill()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
