@@ -225,6 +225,9 @@ RETURN = (
     "127.0.0.1:10025 inet n - n - - smtpd -o content_filter= -o smtpd_milters=inet:localhost:8891"
     " -o receive_override_options=no_unknown_recipient_checks"
 )
+NOTICES, SOCKET = "internal_mail_filter_classes = ", "inet:localhost:8891"
+BOUNCE, CLEANUP = "bounce unix - - n - 0 bounce", "\ncleanup unix n - n - 0 cleanup"
+SIGNER = Foreign(kinds=[SUBMISSION, LOCAL], milters=[SOCKET])
 # Of the files of Postfix, and of a signer: the lines of what remains to be done, but the first two.
 NEXT = {
     "a signer that is replaced": (
@@ -306,7 +309,7 @@ dkimpipe check --postfix
 # not signed any more: local: pickup/unix: smtp-amavis:[127.0.0.1]:10024 gets this mail, and a message can\
  have only one filter
 # let Postfix pass mail to dkimpipe, and take the other signer out of 127.0.0.1:10025/inet/smtpd_milters
-POSTFIX --sign submission,bounces --replace-milter inet:localhost:8891 --reload
+POSTFIX --sign submission --replace-milter inet:localhost:8891 --reload
 dkimpipe check --postfix
 """,
     ),
@@ -332,9 +335,68 @@ dkimpipe check --postfix
  have only one filter
 # let Postfix pass mail to dkimpipe; the other program stays in smtpd_milters, and must no longer\
  sign: see above
-POSTFIX --sign submission,bounces --reload
+POSTFIX --sign submission --reload
 dkimpipe check --postfix
 """,
+    ),
+    "Postfix's own notices": (
+        f"{LISTS}{NOTICES}bounce\n",
+        f"{BOUNCE}{CLEANUP}\n",
+        SIGNER,
+        "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters\n"
+        f"POSTFIX --sign submission,bounces,local --replace-milter {SOCKET} --reload\n"
+        "dkimpipe check --postfix\n",
+    ),
+    "notices that no milter gets": (
+        LISTS,
+        f"{BOUNCE}{CLEANUP}\n",
+        SIGNER,
+        "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters\n"
+        f"POSTFIX --sign submission,local --replace-milter {SOCKET} --reload\n"
+        "dkimpipe check --postfix\n",
+    ),
+    "notices that a milter gets from one service": (
+        LISTS,
+        f"{BOUNCE} -o {NOTICES.replace(' ', '')}notify,Bounce\n{CLEANUP}\n",
+        SIGNER,
+        "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters\n"
+        f"POSTFIX --sign submission,bounces,local --replace-milter {SOCKET} --reload\n"
+        "dkimpipe check --postfix\n",
+    ),
+    "notices that the other signer does not sign": (
+        f"{LISTS}{NOTICES}bounce\n",
+        f"{BOUNCE}{CLEANUP}\n",
+        Foreign(kinds=[SUBMISSION], milters=[SOCKET]),
+        "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters\n"
+        f"POSTFIX --sign submission --replace-milter {SOCKET} --reload\n"
+        "dkimpipe check --postfix\n",
+    ),
+    "notices by a cleanup(8) without milters": (
+        f"{LISTS}{NOTICES}bounce\n",
+        f"{BOUNCE}{CLEANUP} -o non_smtpd_milters=\n",
+        SIGNER,
+        "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters\n"
+        f"POSTFIX --sign submission,local --replace-milter {SOCKET} --reload\n"
+        "dkimpipe check --postfix\n",
+    ),
+    "notices of other programs, which stay here": (
+        f"{LISTS}{NOTICES}notify\nnotify_classes = policy\n",
+        f"{BOUNCE}{CLEANUP}\nsmtp inet n - n - - smtpd\n",
+        SIGNER,
+        "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters\n"
+        f"POSTFIX --sign submission,local --replace-milter {SOCKET} --reload\n"
+        "dkimpipe check --postfix\n",
+    ),
+    "notices of other programs": (
+        f"{LISTS}{NOTICES}notify\nnotify_classes = policy, bounce\nerror_notice_recipient = a@example.org\n",
+        f"{BOUNCE}{CLEANUP}\nsmtp inet n - n - - smtpd\n",
+        SIGNER,
+        "# not signed any more: notices of smtpd(8) and smtp(8) to a@example.org: notify_classes has policy\n"
+        "# set error_notice_recipient to an address of this host, or do without these notices:\n"
+        "# postconf -c DIRECTORY -e notify_classes=bounce\n"
+        "# let Postfix pass mail to dkimpipe, and take the other signer out of smtpd_milters\n"
+        f"POSTFIX --sign submission,local --replace-milter {SOCKET} --reload\n"
+        "dkimpipe check --postfix\n",
     ),
     "users on another port": (
         LISTS,

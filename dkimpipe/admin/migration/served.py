@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dkimpipe.admin.migration.foreign import Foreign
-from dkimpipe.admin.postfix import filter_service, milter_lists, planning, sources, strangers
+from dkimpipe.admin.postfix import filter_service, milter_lists, notices, planning, sources, strangers
 from dkimpipe.admin.postfix.kinds import BOUNCES, LOCAL, NETWORKS, SUBMISSION
 from dkimpipe.admin.postfix.network_patterns import network
 from dkimpipe.admin.postfix.networks import PUBLIC_PORTS
@@ -33,15 +33,17 @@ class Unsigned(NamedTuple):
     @property
     def lines(self) -> list[str]:
         """What is said about it between commands."""
-        hints = [f"# {line}" for line in self.hint.splitlines()]
+        hints = [f"# {line.removeprefix('# ')}" for line in self.hint.splitlines()]
         return [f"# not signed any more: {self.mail}: {self.cause}", *hints]
 
 
-def kinds(postconf: Postconf, foreign: Foreign, is_local: bool) -> list[str]:
+def kinds(postconf: Postconf, foreign: Foreign, milters: Sequence[str], is_local: bool) -> list[str]:
     """Return the kinds of mail that it signs in the services which have it as a milter.
 
-    If none has, as far as can be seen, they are all that it would sign. ``is_local`` is whether it may have
-    mail from programs on this host.
+    If none has, as far as can be seen, they are all that it would sign.
+
+    ``milters``   those that are, or may be, the other signer
+    ``is_local``  whether it may have mail from programs on this host
     """
     found, returns = [], _signs_after_filters(postconf, foreign)
     for kind, ports in _PORTS.items():
@@ -55,11 +57,11 @@ def kinds(postconf: Postconf, foreign: Foreign, is_local: bool) -> list[str]:
         ):
             found.append(kind)
     found = found or [kind for kind in foreign.kinds if kind in _PORTS]
-    is_local = is_local or (returns and _is_filtered(postconf, sources.pickup(postconf)))
-    if not (is_local and LOCAL in foreign.kinds):
+    if LOCAL not in foreign.kinds:
         return found
-    has_notices = "bounce" in map(str.lower, postconf.words("internal_mail_filter_classes"))
-    return [*found, *([BOUNCES] if has_notices else []), LOCAL]
+    found += [BOUNCES] if notices.pass_milters(postconf, milters) else []
+    is_local = is_local or (returns and _is_filtered(postconf, sources.pickup(postconf)))
+    return [*found, *([LOCAL] if is_local else [])]
 
 
 def _signs_after_filters(postconf: Postconf, foreign: Foreign) -> bool:
@@ -81,12 +83,17 @@ def _is_filtered(postconf: Postconf, service: str) -> bool:
     return bool(postconf.value("content_filter", service) or postconf.value("smtpd_proxy_filter", service))
 
 
-def lost(postconf: Postconf, foreign: Foreign, kinds: Sequence[str]) -> Iterator[Unsigned]:
+def lost(
+    postconf: Postconf, foreign: Foreign, milters: Sequence[str], kinds: Sequence[str]
+) -> Iterator[Unsigned]:
     """Yield the mail that it signs, of these kinds and of other services, and the filter would not."""
     for kind in kinds:
         cause, hint = planning.obstacle(postconf, kind)
         if cause:
             yield Unsigned(kind, cause, hint)
+    others = notices.others(postconf)
+    if others and LOCAL in foreign.kinds and notices.others_pass_milters(postconf, milters):
+        yield Unsigned(*others)
     name = filter_service.name(postconf)
     for service in _elsewhere(postconf):
         users = postconf.value("smtpd_sasl_auth_enable", service.id).lower() == "yes"

@@ -168,8 +168,9 @@ class Today(NamedTuple):
         is_local = milter_lists.for_local_mail(postconf, used) or any(
             candidates.LOCAL_LIST in lists for lists in others.values()
         )
-        kinds = served.kinds(postconf, foreign, is_local)
-        return cls(used, others, kinds, list(served.lost(postconf, foreign, kinds)))
+        known = foreign.milters if used else list(others)
+        kinds = served.kinds(postconf, foreign, known, is_local)
+        return cls(used, others, kinds, list(served.lost(postconf, foreign, known, kinds)))
 
 
 def _what_else(foreign: Foreign, used: Sequence[Use], dmarc: Sequence[str], may_be_there: bool) -> str:
