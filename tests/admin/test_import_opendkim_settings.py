@@ -638,6 +638,10 @@ REFUSED = {
         f"{DOMAIN}Canonicalization relaxed/nofws\n",
         "opendkim.conf, line 5: unknown Canonicalization: OpenDKIM does not start",
     ),
+    "patterns for services": (
+        f"{DOMAIN}MTA refile:DIR/{CONF}\n".replace("DIR/s.pem", "/k"),
+        "opendkim.conf, line 5: MTA with refile: OpenDKIM does not start",
+    ),
     "includes itself": (f"Include DIR/{CONF}\n", "opendkim.conf: more than 5 levels of Include"),
     "no such table": ("KeyTable DIR/x\nSigningTable DIR/y\n", "y: No such file or directory"),
 }
@@ -652,6 +656,23 @@ def test_where_opendkim_does_not_start_there_is_an_error(tmp_path: Path, keys: K
     assert str(raised.value).replace(f"{tmp_path}/", "") == error
     if PROGRAM:
         assert subprocess.run([PROGRAM, "-n", "-x", conf], capture_output=True, check=False).returncode
+
+
+# Lines of a configuration without a SigningTable, and whether it is said that OpenDKIM signs nothing.
+WITHOUT_TABLE = {
+    "KeyTable csl:a=b\nSetupPolicyScript /etc/x.lua\n": False,
+    "KeyTable csl:a=b\n": True,
+    "SetupPolicyScript /etc/x.lua\n": True,
+    "Selector s\n": True,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), WITHOUT_TABLE.items())
+def test_a_script_may_sign_with_a_key_table(tmp_path: Path, keys: Keys, text: str, expected: bool) -> None:
+    foreign, _ = made(tmp_path, keys, f"Mode s\n{text}")
+    lost = [each.text.partition(":")[0] for each in foreign.remarks if each.effect == LOST]
+    assert any("signs nothing" in each.text for each in foreign.remarks) == expected
+    assert ("SetupPolicyScript" in lost) == ("SetupPolicyScript" in text)
 
 
 _ALL_CLIENTS = (

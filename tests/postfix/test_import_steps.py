@@ -117,6 +117,19 @@ def test_what_opendkim_is_started_with_is_imported(
         assert senders.splitlines()[1:] == [f"# {place}", f"*@example.com  dkim(s=mail,{KEY}"]
 
 
+def test_a_key_beside_a_key_table_is_refused(fresh: Path, keys: Keys) -> None:
+    with Machine(fresh) as machine:
+        override = machine.root / OVERRIDE.lstrip("/")
+        override.parent.mkdir(parents=True)
+        override.write_text("[Service]\nExecStart=\nExecStart=/usr/sbin/opendkim -k /etc/mail.private\n")
+        done = imported(machine, keys, "KeyTable csl:a=b\nSigningTable csl:a=b\n", "true", "")
+        assert (done.status, done.stderr) == (
+            78,
+            "dkimpipe: /etc/opendkim.conf, line 1: KeyTable, and -k on the command line: OpenDKIM does not"
+            " start\n",
+        )
+
+
 @NEEDED
 def test_the_comparison_is_with_what_opendkim_is_started_with(fresh: Path, keys: Keys) -> None:
     with Machine(fresh) as machine:
