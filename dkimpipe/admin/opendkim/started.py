@@ -13,7 +13,7 @@ from dkimpipe.admin.opendkim.commandline import Command, Option
 from dkimpipe.admin.opendkim.conf import Conf
 from dkimpipe.admin.opendkim.programs import SOCKET, Daemon
 from dkimpipe.admin.opendkim.scripts import scripts
-from dkimpipe.admin.opendkim.units import units
+from dkimpipe.admin.opendkim.units import in_use, units
 
 _BOOTED = "run/systemd/system"  # sd_booted(3)
 
@@ -27,11 +27,11 @@ class Started:
     def __init__(self, daemon: Daemon, root: Path = Path("/")) -> None:
         """Look for them below the root of a system."""
         self.daemon, self._root = daemon, root
-        of_scripts = list(scripts(daemon, root))
-        used = self._used(list(units(daemon, root)), of_scripts)
+        of_units, of_scripts = units(daemon, root), list(scripts(daemon, root))
+        used = self._used([each for name in in_use(root, of_units) for each in of_units[name]], of_scripts)
         self.commands = sorted(used, key=lambda each: not self.signs(each))
         self.unused = [each for each in of_scripts if each not in used]
-        self._every = [*units(daemon, root, every=True), *of_scripts]
+        self._every = [*(each for found in of_units.values() for each in found), *of_scripts]
 
     def _used(self, of_units: list[Command], of_scripts: list[Command]) -> list[Command]:
         """Return the commands of units if there are any, otherwise those of scripts.

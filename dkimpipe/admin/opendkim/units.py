@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dkimpipe.admin.foreignfiles import lines, read
@@ -29,23 +29,22 @@ _SPECIFIER = re.compile(r"%(.)")
 _SPECIFIERS = {"t": "/run", "E": "/etc", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "%": "%"}
 
 
-def units(daemon: Daemon, root: Path, every: bool = False) -> Iterator[Command]:
-    """Yield the commands of units, those with the name of the program first.
+def units(daemon: Daemon, root: Path) -> dict[str, list[Command]]:
+    """Return the commands of all units, those with the name of the program first. Raises ConfigError."""
+    return {name: list(_of_unit(daemon, root, name)) for name in _unit_names(daemon, root)}
 
-    Unless ``every`` is set, a masked unit has none, and if one of them is enabled, so has one that is not.
-    """
-    names = _unit_names(daemon, root)
-    if not every:
-        names = [each for each in names if "@." not in each and not _is_masked(root, each)]
-        names = [each for each in names if each in _enabled(root)] or names
-    for name in names:
-        yield from _of_unit(daemon, root, name)
+
+def in_use(root: Path, names: Iterable[str]) -> list[str]:
+    """Return the units that are not masked, and if some of them are enabled, only these."""
+    found = [each for each in names if "@." not in each and not _is_masked(root, each)]
+    enabled = _enabled(root)
+    return [each for each in found if each in enabled] or found
 
 
 def _unit_names(daemon: Daemon, root: Path) -> list[str]:
     """Return the units in which the program is mentioned; of a template, its instances that are enabled."""
     found = set()
-    for directory in (root / each for each in _UNIT_DIRECTORIES):
+    for directory in {(root / each).resolve() for each in _UNIT_DIRECTORIES}:
         for path in [*directory.glob("*.service"), *directory.glob("*.service.d/*.conf")]:
             if _mentions(daemon, path):
                 found.add(path.name if path.suffix == ".service" else path.parent.name[: -len(".d")])
