@@ -347,6 +347,18 @@ dkimpipe check --postfix
         f"POSTFIX --sign submission,bounces,local --replace-milter {SOCKET} --reload\n"
         "dkimpipe check --postfix\n",
     ),
+    "notices that a milter gets which may be the signer": (
+        f"non_smtpd_milters = inet:localhost:1\n{NOTICES}bounce\n",
+        f"{BOUNCE}{CLEANUP}\n",
+        SIGNER,
+        "# inet:localhost:1 in non_smtpd_milters may be the other signer: see which program it is\n"
+        "ss -ltnp 'sport = :1'\n"
+        "# if it is, add --replace-milter inet:localhost:1 to the next command: otherwise mail is signed"
+        " twice\n"
+        "# let Postfix pass mail to dkimpipe\n"
+        "POSTFIX --sign submission,bounces,local --reload\n"
+        "dkimpipe check --postfix\n",
+    ),
     "notices that no milter gets": (
         LISTS,
         f"{BOUNCE}{CLEANUP}\n",

@@ -51,6 +51,12 @@ SERVERS = {
         "inet:mail.example.com:8891",
         [TAKEN_OUT, f"{ALL} inet:mail.example.com:8891"],
     ),
+    "Postfix's own notices": (
+        f"{CONF}Socket inet:8891@localhost\n",
+        "postconf -e internal_mail_filter_classes=bounce",
+        "inet:localhost:8891",
+        [TAKEN_OUT, f"{POSTFIX} submission,networks,bounces,local --replace-milter inet:localhost:8891"],
+    ),
     "unknown": (
         f"{CONF}Socket inet:8891\n",
         "rm -f /etc/default/opendkim",
