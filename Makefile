@@ -9,7 +9,7 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV = .venv
 # Many tests wait: for Postfix, for timers, for a name server that is silent.
-WORKERS ?= $(shell expr 3 '*' $$(getconf _NPROCESSORS_ONLN))
+WORKERS ?= $(shell expr 4 '*' $$(getconf _NPROCESSORS_ONLN))
 # Modules are compiled once, not by each process that imports them.
 unexport PYTHONDONTWRITEBYTECODE
 PACKAGES = postfix libmail-dkim-perl opendkim opendkim-tools openssl dnsutils strace python3-venv \
