@@ -384,6 +384,7 @@ def test_the_next_run_tries_again(house: House, panel: Panel, text: str, mode: i
     """The old key signs meanwhile, the new one is kept, and no record is lost."""
     bad = (f"--publish-command={panel.program(text, 'bad', mode)}", "--timeout=0.5")
     words = words.replace(NAMES[0], NAME).replace("DIRECTORY", "KEYS")
+    words = re.sub("^hint: (?=let|check)", "hint: # ", words, flags=re.MULTILINE)  # no command
     kept: list[object] = []
     for run_number in range(2):
         done = house.rotate(BEGIN + run_number * DAY, *bad)
