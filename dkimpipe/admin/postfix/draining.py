@@ -16,6 +16,7 @@ from pathlib import Path
 from dkimpipe.admin import atomic
 from dkimpipe.admin.postfix import backup, queue, running
 from dkimpipe.admin.postfix.postconf import Change, Postconf
+from dkimpipe.errors import ConfigError
 
 _LONGEST = 20.0  # seconds; clients can keep a session open for longer
 _UNDER_WAY = ("maildrop", "incoming", "active")
@@ -24,7 +25,7 @@ _UNDER_WAY = ("maildrop", "incoming", "active")
 def drain(postconf: Postconf, undone: Sequence[Path], reload: Callable[[], None]) -> None:
     """Let Postfix pass no more mail to the services that these backups will remove, and wait for theirs.
 
-    The configuration is as before afterwards. Raises ConfigError and OSError.
+    The files are as before afterwards, for the edits to be undone. Raises ConfigError and OSError.
     """
     directory = postconf.directory
     now = {name: (directory / name).read_bytes() for name in backup.MAIN_FILES}
@@ -42,12 +43,16 @@ def drain(postconf: Postconf, undone: Sequence[Path], reload: Callable[[], None]
     _write(directory, first)
     try:
         reload()
-        names = [each.name for each in gone if each.command == "pipe"]
-        for number in _waiting_for(postconf, names):
-            queue.retry(postconf, number)
-        _wait(postconf)
-    finally:
+    except ConfigError:
         _write(directory, now)
+        raise
+    # If this is interrupted, the files are as Postfix has read them: with the old main.cf, new processes
+    # would pass mail to no signer.
+    names = [each.name for each in gone if each.command == "pipe"]
+    for number in _waiting_for(postconf, names):
+        queue.retry(postconf, number)
+    _wait(postconf)
+    _write(directory, now)
 
 
 def _write(directory: Path, contents: dict[str, bytes]) -> None:
