@@ -80,7 +80,7 @@ def send(spool: "Spool", settings: "Settings", copy: "Callable[[list[str], float
     before, queued, place = reply.partition("queued as ")
     said = printable((queued + place or f"relay said: {before}").encode(), _MAX_SHOWN)
     if envelope.sender == _NULL and settings.sender not in ("", "<>", None):
-        said += f"; sent from <>, since the sender is not valid: {one_line(settings.sender)}"
+        said += f"; sender not valid, sent from <>: {one_line(settings.sender)}"
     not_valid = [*envelope.without_path, *[envelope.recipients[path] for path in session.refused]]
     if not_valid:
         said += copy([_undeliverable(each) for each in not_valid], session.seconds_left())

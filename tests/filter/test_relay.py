@@ -782,7 +782,7 @@ def test_a_sender_that_is_not_valid_is_left_out(name: str, words: tuple[bytes, .
     with Listener({"EHLO": keywords(*words), **({command: reply} if reply else {})}) as listener:
         said = sent(listener, sender=sender, recipients=THREE)
     shown = one_line(os.fsdecode(sender))
-    assert said == f"queued as 4FxyzQ; sent from <>, since the sender is not valid: {shown}"
+    assert said == f"queued as 4FxyzQ; sender not valid, sent from <>: {shown}"
     (mail,) = listener.mails
     assert mail.commands[0].startswith(b"MAIL FROM:<>")
     assert mail.commands[1:] == [b"RCPT TO:<%b>" % each for each in THREE]
